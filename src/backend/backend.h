@@ -1,0 +1,56 @@
+// Backend: memory, weights, and plans of one device. The CPU backend is made by MakeCpuBackend (backend/cpu/cpu_backend.h).
+//
+// A backend is used by one thread at a time, except where a call says otherwise. Everything it hands out (memory, matrices, vectors) lives as
+// long as the backend does.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "backend/ops.h"
+#include "exec/plan.h"
+#include "exec/step_table.h"
+#include "exec/stream.h"
+#include "formats/tensor_type.h"
+#include "reprise/status.h"
+
+namespace reprise {
+
+// The bytes of a weight as a model file holds them: `outputs` rows of `inputs` elements of `type`.
+struct WeightSource {
+  std::string_view name;   // for error messages
+  TensorType type{};
+  int64_t inputs = 0;
+  int64_t outputs = 0;
+  std::span<const std::byte> data;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual std::string_view name() const = 0;       // "cpu"
+  virtual std::string description() const = 0;     // for people: instruction set, threads
+  // Names everything that decides the bits of a result: part of the fingerprint. Thread count is not part of it.
+  virtual std::string numerics() const = 0;
+  virtual int threads() const = 0;
+
+  // Zeroed, 64-byte aligned memory of this device; physical pages may be attached at first touch. `what` names it in errors.
+  virtual Result<std::byte*> Allocate(size_t bytes, std::string_view what) = 0;
+
+  // Packs a weight for this device. The source bytes are not used after the call unless `source_stays` promises that they remain mapped.
+  virtual Result<const Matrix*> LoadMatrix(const WeightSource& source) = 0;
+  virtual Result<Vector> LoadVector(const WeightSource& source) = 0;   // any float type, as float32; outputs may be > 1 (row-major)
+
+  // Calls `record` with an Ops that captures; afterwards `table`'s address is fixed into the plan, and must outlive it. Rows buffers passed to
+  // ops must hold table.max_rows() (or max_lanes()) rows. Scratch memory is the backend's.
+  virtual Result<std::unique_ptr<Plan>> Capture(const StepTable& table, const std::function<void(Ops&)>& record) = 0;
+
+  virtual Stream& stream() = 0;
+};
+
+}  // namespace reprise

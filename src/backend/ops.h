@@ -1,0 +1,137 @@
+// Ops: the kernels that a model is written in, as seen while a plan is captured.
+//
+// Each call appends launches to the plan under capture; nothing runs yet. Activations are rows of float32 in static buffers. How many rows a
+// launch processes is read from the StepTable at replay: the step's rows, or one row a lane.
+//
+// Promise 3 binds every implementation: a row's result depends only on that row's inputs and its lane's state, bit for bit. It does not
+// depend on how many rows or lanes share the step, on how a prompt was cut into steps, or on the number of threads. So an output element is
+// computed by one thread in one fixed reduction order: a matrix product sums over its inputs in one order for 1 row and for 1,000;
+// activations are quantised a row at a time; attention makes one partial (max, sum, accumulator) for each absolute block of
+// kAttentionBlock positions and combines blocks in order; the recurrences run token by token.
+//
+// Output rows must not alias input rows unless a call says so.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "reprise/layout.h"
+
+namespace reprise {
+
+inline constexpr int kAttentionBlock = 256;   // positions of one attention partial
+
+enum class Domain { kRows, kLanes };   // one row for each row of the step, or one for each of its lanes
+
+// A view of `width` consecutive floats in each row of a static buffer.
+struct Rows {
+  float* data = nullptr;
+  int stride = 0;   // floats from one row to the next
+  int width = 0;
+  Domain domain = Domain::kRows;
+
+  Rows Columns(int first, int count) const { return {data + first, stride, count, domain}; }
+};
+
+// `count` heads of `width` floats in each row, head h starting at column h * stride of `rows`.
+struct Heads {
+  Rows rows;
+  int count = 0;
+  int width = 0;
+  int stride = 0;
+};
+
+// A weight matrix [outputs x inputs] in the backend's own packing. Made by Backend::LoadMatrix and owned by the backend.
+class Matrix {
+ public:
+  virtual ~Matrix() = default;
+  int outputs = 0;
+  int inputs = 0;
+};
+
+// A parameter vector or small tensor of float32, in memory of the backend, owned by the backend.
+struct Vector {
+  const float* data = nullptr;
+  int64_t size = 0;
+};
+
+// A recurrent or append-only state, by its place in the layout (see StateDecl).
+struct StateRef {
+  size_t offset = 0;
+  size_t bytes = 0;
+  ElementType type = ElementType::kF32;
+};
+
+struct Product {
+  const Matrix* weight = nullptr;
+  Rows out;                  // weight->outputs wide
+  bool accumulate = false;   // out += W x instead of out = W x (the residual stream)
+};
+
+// Rotary position embedding over the first `dims` values of a head.
+struct RopeSpec {
+  int dims = 0;
+  double base = 10000.0;
+  bool interleaved = false;          // rotate (0,1), (2,3) ... (Llama GGUF) instead of (i, i + dims / 2) (NEOX)
+  const float* factors = nullptr;    // optional dims / 2 divisors of the frequencies (llama 3 scaling), backend memory; may be null
+};
+
+class Ops {
+ public:
+  virtual ~Ops() = default;
+
+  // out[r] = row `token[r]` of `table`, as float32. A token outside the table is the caller's error: the engine checks before a step.
+  virtual void Embed(Rows out, const Matrix& table) = 0;
+
+  // out[r] = in[r] / sqrt(mean(in[r]^2) + eps) * weight. `out` may be `in`.
+  virtual void RmsNorm(Rows out, Rows in, Vector weight, float eps) = 0;
+
+  // For each product p: p.out[r] (+)= p.weight * in[r]. The products share their input, so that it is quantised once and one launch serves
+  // them all.
+  virtual void MatMul(Rows in, std::span<const Product> products) = 0;
+
+  // out[r] = silu(gate[r]) * up[r].
+  virtual void SwiGlu(Rows out, Rows gate, Rows up) = 0;
+
+  // In place: each head, RMS-normalised over its width by `weight` when weight.data is set, then rotated by its row's position.
+  virtual void NormRope(Heads heads, Vector weight, float eps, const RopeSpec& rope) = 0;
+
+  // Appends in[r] as the row of `state` at row_position[r], in the state's element type (kF32 or kF16).
+  virtual void Append(StateRef state, Rows in) = 0;
+
+  // Causal softmax attention of q against rows [first_position, position] of the append-only states k and v. A row of k and of v is
+  // kv_heads x head width; query head h reads kv head h / (q.count / kv_heads). out: q.count x q.width, heads consecutive.
+  // With gate.count > 0, each output head is multiplied by sigmoid of the gate's head. A row before first_position gives zeros.
+  virtual void Attention(Rows out, Heads q, StateRef k, StateRef v, int kv_heads, float scale, Heads gate, int first_position) = 0;
+
+  // Depthwise causal convolution over in.width channels. `tail` is float32 [kernel - 1][channels], oldest first: the inputs before the
+  // lane's first row are read from it, and the last kernel - 1 inputs are written. weight: [channels][kernel], the last tap meets the
+  // current row. out = silu(convolution) when `silu`.
+  virtual void CausalConv(Rows out, Rows in, StateRef tail, Vector weight, int kernel, bool silu) = 0;
+
+  // The gated delta rule, token by token. Inputs of a row: qkv = [q: key_heads x key_dim | k: key_heads x key_dim | v: value_heads x
+  // value_dim]; alpha, beta: value_heads each (before softplus and sigmoid). Value head h uses key head h % key_heads.
+  // `state` is float32 [value_heads][key_dim][value_dim]. q and k are l2-normalised (eps 1e-6 inside the root), q scaled by key_dim^-1/2;
+  //   b = sigmoid(beta); g = exp(a * softplus(alpha + dt)); S = g S; d = b (v - S^T k); S = S + k d^T; out = S^T q.
+  // out: value_heads x value_dim.
+  struct DeltaNetShape {
+    int key_heads, key_dim, value_heads, value_dim;
+  };
+  virtual void DeltaNet(Rows out, Rows qkv, Rows alpha, Rows beta, Vector a, Vector dt, StateRef state, const DeltaNetShape& shape) = 0;
+
+  // out = RmsNorm over each consecutive head of weight.size values, times weight, times silu(gate). `out` may be `in`.
+  virtual void GatedRmsNorm(Rows out, Rows in, Rows gate, Vector weight, float eps) = 0;
+
+  // out[r] = in[r - 1] within a lane; a lane's first row gets the recurrent state `last` (float32, out.width) of its read block.
+  virtual void Previous(Rows out, Rows in, StateRef last) = 0;
+  // The recurrent state `last` of each lane's write block = the lane's last row of `in`.
+  virtual void SaveLast(StateRef last, Rows in) = 0;
+  // out[lane] = the recurrent state `last` of the lane's read block. out.domain is kLanes.
+  virtual void LoadLast(Rows out, StateRef last) = 0;
+
+  // index[r] = the smallest column at which in[r] is greatest (a NaN is never the greatest; all NaN gives 0).
+  virtual void ArgMax(int32_t* index, Rows in) = 0;
+};
+
+}  // namespace reprise
