@@ -1,0 +1,96 @@
+// StateSpace: the pools that all state of one layout lives in. Sized at creation; nothing here allocates afterwards.
+//
+// Thread-safety: blocks and extents may be released on any thread. Lanes of one space may step on different threads, each lane on one thread
+// at a time, when the DeviceMemory allows it.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "exec/memory.h"
+#include "exec/slabs.h"
+#include "reprise/fingerprint.h"
+#include "reprise/layout.h"
+
+namespace reprise {
+
+class Lane;
+
+struct StateSpaceOptions {
+  int lanes = 1;               // live executions at once
+  int capsules = 64;           // recurrent blocks beyond what the lanes themselves need
+  int64_t rows = 0;            // append-only rows in all (rounded up to extents); 0 for lanes * max_position
+  int max_position = 1 << 20;  // of any lane
+};
+
+// What a lane or a capsule holds of a space: everything an execution remembers, by reference. A value; copying it takes three references.
+struct HeldState {
+  Ref<StateBlock> block[kSpaces];
+  Ref<Extent> tip;      // holds row position - 1, and through it every row before; none at position 0 or without append-only states
+  int32_t position = 0;
+};
+
+class StateSpace : public std::enable_shared_from_this<StateSpace> {
+ public:
+  // `memory` provides the device part and must be given; the host part is the space's own. The space keeps `memory` alive.
+  static Result<std::shared_ptr<StateSpace>> Create(StateLayout layout, const StateSpaceOptions& options, const Fingerprint& fingerprint,
+                                                    std::shared_ptr<DeviceMemory> memory);
+  StateSpace(const StateSpace&) = delete;
+  StateSpace& operator=(const StateSpace&) = delete;
+
+  const StateLayout& layout() const { return layout_; }
+  const Fingerprint& fingerprint() const { return fingerprint_; }
+  int max_position() const { return options_.max_position; }
+  DeviceMemory& memory() { return *memory_; }
+
+  // The state at position 0. Zero unless its owner writes other bytes here before the first lane is made.
+  std::span<std::byte> origin(int state);
+  HeldState Origin() const { return origin_; }
+
+  // A lane at the origin. Lanes are destroyed before the caller lets go of the space. kExhausted when `lanes` are live.
+  Result<std::unique_ptr<Lane>> NewLane();
+
+  // Called when a pool is empty, on the thread that needs memory; returns whether it let something go, and is then called again if that was
+  // not enough. It may drop capsules and must not touch lanes.
+  void SetEvictor(std::function<bool()> evictor) { evictor_ = std::move(evictor); }
+
+  struct Usage {
+    int blocks[kSpaces];         // in use
+    int block_limit;
+    int extents;                 // in use
+    int extent_limit;
+    size_t bytes;                // held by what is in use, both spaces
+  };
+  Usage usage() const;
+
+  uint64_t NextCapsuleId() { return next_capsule_id_.fetch_add(1, std::memory_order_relaxed); }
+
+  // For lanes and for code that builds state from bytes. The error says which pool is full and how large it is.
+  Result<Ref<StateBlock>> AcquireBlock(Space space);
+  // Takes over `previous` on success only.
+  Result<Ref<Extent>> AcquireExtent(Ref<Extent>& previous, int32_t index, int32_t frontier);
+  bool has_extents() const { return layout_.row_bytes() > 0; }
+
+ private:
+  friend class Lane;
+  StateSpace(StateLayout layout, const StateSpaceOptions& options, const Fingerprint& fingerprint, std::shared_ptr<DeviceMemory> memory);
+  Status AllocatePools();
+
+  StateLayout layout_;
+  StateSpaceOptions options_;
+  Fingerprint fingerprint_;
+  std::shared_ptr<DeviceMemory> memory_;
+  HostMemory host_memory_;
+  std::optional<BlockPool> blocks_[kSpaces];
+  std::optional<ExtentPool> extents_;
+  HeldState origin_;   // after the pools: let go of before they go
+  std::function<bool()> evictor_;
+  std::atomic<uint64_t> next_capsule_id_{1};
+  std::atomic<int> live_lanes_{0};
+};
+
+}  // namespace reprise

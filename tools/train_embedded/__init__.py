@@ -1,0 +1,1 @@
+"""Makes models/reprise-austen.gguf, the model that Reprise carries with it. See README.md."""
