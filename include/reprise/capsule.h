@@ -69,6 +69,9 @@ class Capsule {
   HeldState Hold() const;                        // the same state by reference
 
  private:
+  size_t StateBytes(const StateDecl& state) const;
+  void CopyOut(const StateDecl& state, std::byte* to) const;   // StateBytes() of them; done once the memory is synchronised
+
   std::shared_ptr<StateSpace> space_;
   StateBlock* block_[kSpaces] = {nullptr, nullptr};   // held
   Extent* tip_ = nullptr;                             // held

@@ -38,6 +38,11 @@ inline constexpr int kExtentRows = 64;
 // Every state starts on a boundary of this many bytes within its slab: a cache line, and the width of the widest vector.
 inline constexpr size_t kStateAlignment = 64;
 
+// Far above anything real. A capsule file is read within the same bounds, so whatever can be declared can be moved.
+inline constexpr size_t kMaxStates = 4096;
+inline constexpr size_t kMaxStateNameBytes = 256;
+inline constexpr size_t kMaxDimensions = 8;
+
 struct StateDecl {
   std::string name;             // unique; printable ASCII without spaces, by convention "owner.part" or "blk.3.part"
   Growth growth;
@@ -50,8 +55,8 @@ struct StateDecl {
 
 class StateLayout {
  public:
-  // Declares a state and returns its index. Names must be unique, every dimension at least 1 and the total below 2^40 bytes; a violation
-  // is remembered and reported by Check(), so that declarations chain without noise.
+  // Declares a state and returns its index. Names must be unique, every dimension at least 1, the total below 2^40 bytes, and the bounds
+  // above kept; the first violation is remembered and reported by Check(), so that declarations follow one another without noise.
   int Recurrent(std::string name, ElementType type, std::vector<int64_t> shape, Space space = Space::kDevice);
   int Append(std::string name, ElementType type, std::vector<int64_t> row_shape, Space space = Space::kDevice);
 
@@ -70,6 +75,7 @@ class StateLayout {
 
  private:
   int Declare(StateDecl decl);
+  Status Place(StateDecl& decl);
 
   std::vector<StateDecl> states_;
   size_t block_bytes_[kSpaces] = {0, 0};

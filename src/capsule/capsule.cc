@@ -1,6 +1,6 @@
 #include "reprise/capsule.h"
 
-#include <cstring>
+#include <algorithm>
 #include <utility>
 
 #include "exec/lane.h"
@@ -86,27 +86,27 @@ Result<std::vector<std::byte>> Capsule::Read(std::string_view name) const {
   const int index = layout().Find(name);
   if (index < 0) return NotFound("this capsule holds no state named '" + std::string(name) + "'");
   const StateDecl& state = layout()[index];
-  const int space = static_cast<int>(state.space);
-  const bool append = state.growth == Growth::kAppend;
-  std::vector<std::byte> bytes(append ? state.bytes * static_cast<size_t>(position_) : state.bytes);
-  const auto copy = [&](std::byte* to, const std::byte* from, size_t count) {
-    if (state.space == Space::kDevice) {
-      space_->memory().Copy(to, from, count);
-    } else {
-      std::memcpy(to, from, count);
-    }
-  };
-  if (!append) {
-    copy(bytes.data(), block_[space]->data + state.offset, bytes.size());
-  } else {
-    for (const Extent* extent = tip_; extent != nullptr; extent = extent->previous) {
-      const int64_t first = int64_t{extent->index} * kExtentRows;
-      const int64_t rows = std::min<int64_t>(kExtentRows, position_ - first);
-      copy(bytes.data() + static_cast<size_t>(first) * state.bytes, extent->data[space] + state.offset, static_cast<size_t>(rows) * state.bytes);
-    }
-  }
-  if (state.space == Space::kDevice) space_->memory().Synchronize();
+  std::vector<std::byte> bytes(StateBytes(state));
+  CopyOut(state, bytes.data());
+  space_->memory().Synchronize();
   return bytes;
+}
+
+size_t Capsule::StateBytes(const StateDecl& state) const {
+  return state.growth == Growth::kAppend ? state.bytes * static_cast<size_t>(position_) : state.bytes;
+}
+
+void Capsule::CopyOut(const StateDecl& state, std::byte* to) const {
+  const int space = static_cast<int>(state.space);
+  if (state.growth == Growth::kRecurrent) {
+    space_->Copy(state.space, to, block_[space]->data + state.offset, state.bytes);
+    return;
+  }
+  for (const Extent* extent = tip_; extent != nullptr; extent = extent->previous) {
+    const int64_t first = int64_t{extent->index} * kExtentRows;
+    const int64_t rows = std::min<int64_t>(kExtentRows, position_ - first);
+    space_->Copy(state.space, to + static_cast<size_t>(first) * state.bytes, extent->data[space] + state.offset, static_cast<size_t>(rows) * state.bytes);
+  }
 }
 
 }  // namespace reprise

@@ -41,20 +41,21 @@ Status CheckHeader(std::span<const std::byte> bytes) {
   return Ok();
 }
 
-Result<StateDecl> ReadState(ByteReader& reader, uint64_t& payload_bytes, uint64_t& checksum) {
+// Names are not repeated in errors before StateLayout has found them printable.
+Result<StateDecl> ReadState(ByteReader& reader, uint32_t index, uint64_t& payload_bytes, uint64_t& checksum) {
   StateDecl state;
   REPRISE_ASSIGN_OR_RETURN(const auto name_bytes, reader.Get<uint32_t>("the length of a state's name"));
-  if (name_bytes > kMaxNameBytes) return Corrupt("a state's name of " + std::to_string(name_bytes) + " bytes is too long");
+  if (name_bytes > kMaxStateNameBytes) return Corrupt("a state's name of " + std::to_string(name_bytes) + " bytes is too long");
   REPRISE_ASSIGN_OR_RETURN(const auto name, reader.Bytes(name_bytes, "a state's name"));
   state.name.assign(reinterpret_cast<const char*>(name.data()), name.size());
   REPRISE_ASSIGN_OR_RETURN(state.growth, reader.Get<Growth>("a state's growth"));
   REPRISE_ASSIGN_OR_RETURN(state.space, reader.Get<Space>("a state's space"));
   REPRISE_ASSIGN_OR_RETURN(state.type, reader.Get<ElementType>("a state's element type"));
   if (static_cast<uint32_t>(state.growth) > 1 || static_cast<uint32_t>(state.space) > 1 || ElementSize(state.type) == 0) {
-    return Corrupt("the state '" + state.name + "' has an unknown growth, space or element type");
+    return Corrupt("state " + std::to_string(index) + " has an unknown growth, space or element type");
   }
   REPRISE_ASSIGN_OR_RETURN(const auto dimensions, reader.Get<uint32_t>("a state's dimensions"));
-  if (dimensions > kMaxDimensions) return Corrupt("the state '" + state.name + "' has " + std::to_string(dimensions) + " dimensions");
+  if (dimensions > kMaxDimensions) return Corrupt("state " + std::to_string(index) + " has " + std::to_string(dimensions) + " dimensions");
   for (uint32_t d = 0; d < dimensions; ++d) {
     REPRISE_ASSIGN_OR_RETURN(const auto dimension, reader.Get<int64_t>("a state's shape"));
     state.shape.push_back(dimension);
@@ -108,11 +109,11 @@ Result<Parsed> Parse(std::span<const std::byte> bytes) {
   for (uint32_t i = 0; i < state_count; ++i) {
     uint64_t payload_bytes = 0;
     uint64_t checksum = 0;
-    REPRISE_ASSIGN_OR_RETURN(StateDecl state, ReadState(layout_reader, payload_bytes, checksum));
+    REPRISE_ASSIGN_OR_RETURN(StateDecl state, ReadState(layout_reader, i, payload_bytes, checksum));
     const int index = state.growth == Growth::kAppend ? summary.layout.Append(state.name, state.type, state.shape, state.space)
                                                       : summary.layout.Recurrent(state.name, state.type, state.shape, state.space);
     if (Status status = summary.layout.Check(); !status.ok()) return Corrupt("the capsule's layout is impossible: " + status.message());
-    // Declare bounds `bytes` by 2^40 and the position is below 2^31, so this product cannot overflow 2^71 in 64 bits unless checked.
+    // `bytes` is at most 2^40 and the position below 2^31: their product may pass 2^64.
     const StateDecl& declared = summary.layout[index];
     const auto expected = declared.growth == Growth::kAppend ? CheckedMul(declared.bytes, position) : std::optional<uint64_t>(declared.bytes);
     if (!expected || *expected != payload_bytes) {
@@ -132,7 +133,8 @@ Result<Parsed> Parse(std::span<const std::byte> bytes) {
 }
 
 std::string Describe(const StateDecl& state) {
-  std::string text = "'" + state.name + "' (" + (state.growth == Growth::kAppend ? "append-only " : "recurrent ") + std::string(ElementTypeName(state.type)) + " [";
+  std::string text = "'" + state.name + "' (" + (state.growth == Growth::kAppend ? "append-only " : "recurrent ") +
+                     (state.space == Space::kHost ? "host " : "device ") + std::string(ElementTypeName(state.type)) + " [";
   for (size_t i = 0; i < state.shape.size(); ++i) text += (i > 0 ? ", " : "") + std::to_string(state.shape[i]);
   return text + "])";
 }
@@ -148,7 +150,7 @@ Status CheckBelongs(const Parsed& parsed, const StateSpace& space) {
   for (size_t i = 0; i < std::max(theirs.size(), ours.size()); ++i) {
     if (i >= theirs.size()) return Mismatch("the capsule lacks the state " + Describe(ours[i]));
     if (i >= ours.size()) return Mismatch("the capsule has a state that this model has not: " + Describe(theirs[i]));
-    if (Describe(theirs[i]) != Describe(ours[i]) || theirs[i].space != ours[i].space) {
+    if (Describe(theirs[i]) != Describe(ours[i])) {
       return Mismatch("state " + std::to_string(i) + " of the capsule is " + Describe(theirs[i]) + "; here it is " + Describe(ours[i]));
     }
   }
@@ -173,33 +175,20 @@ Result<Capsule> DeserializeCapsule(std::span<const std::byte> bytes, const std::
   REPRISE_ASSIGN_OR_RETURN(Parsed parsed, Parse(bytes));
   REPRISE_RETURN_IF_ERROR(CheckBelongs(parsed, *space));
   // From here on only a full pool can fail, and what was acquired is let go of by its Refs.
-  HeldState held;
-  held.position = static_cast<int32_t>(parsed.summary.position);
-  for (int s = 0; s < kSpaces; ++s) {
-    REPRISE_ASSIGN_OR_RETURN(held.block[s], space->AcquireBlock(static_cast<Space>(s)));
-  }
+  REPRISE_ASSIGN_OR_RETURN(HeldState held, space->AcquireState(static_cast<int32_t>(parsed.summary.position)));
   const auto states = space->layout().states();
-  const auto copy_in = [&](const StateDecl& state, std::byte* to, std::span<const std::byte> from) {
-    if (state.space == Space::kDevice) {
-      space->memory().Copy(to, from.data(), from.size());
-    } else {
-      std::memcpy(to, from.data(), from.size());
-    }
-  };
   for (size_t i = 0; i < states.size(); ++i) {
-    if (states[i].growth != Growth::kRecurrent) continue;
-    copy_in(states[i], held.block[static_cast<int>(states[i].space)]->data + states[i].offset, parsed.payloads[i]);
-  }
-  if (space->has_extents()) {
-    for (int32_t first = 0; first < held.position; first += kExtentRows) {
+    const StateDecl& state = states[i];
+    const int s = static_cast<int>(state.space);
+    const std::byte* payload = parsed.payloads[i].data();
+    if (state.growth == Growth::kRecurrent) {
+      space->Copy(state.space, held.block[s]->data + state.offset, payload, state.bytes);
+      continue;
+    }
+    for (const Extent* extent = held.tip.get(); extent != nullptr; extent = extent->previous) {
+      const int32_t first = extent->index * kExtentRows;
       const int32_t rows = std::min<int32_t>(kExtentRows, held.position - first);
-      REPRISE_ASSIGN_OR_RETURN(held.tip, space->AcquireExtent(held.tip, first / kExtentRows, rows));
-      for (size_t i = 0; i < states.size(); ++i) {
-        const StateDecl& state = states[i];
-        if (state.growth != Growth::kAppend) continue;
-        copy_in(state, held.tip->data[static_cast<int>(state.space)] + state.offset,
-                parsed.payloads[i].subspan(static_cast<size_t>(first) * state.bytes, static_cast<size_t>(rows) * state.bytes));
-      }
+      space->Copy(state.space, extent->data[s] + state.offset, payload + static_cast<size_t>(first) * state.bytes, static_cast<size_t>(rows) * state.bytes);
     }
   }
   space->memory().Synchronize();

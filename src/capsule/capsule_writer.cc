@@ -1,10 +1,11 @@
 #include <xxhash.h>
 
-#include <cstring>
+#include <algorithm>
 
 #include "base/bytes.h"
 #include "base/checked.h"
 #include "capsule/capsule_format.h"
+#include "exec/state_space.h"
 #include "reprise/capsule.h"
 
 namespace reprise {
@@ -15,52 +16,55 @@ Result<std::vector<std::byte>> Capsule::Serialize(std::string_view metadata) con
   using namespace capsule_format;
   if (!valid()) return InvalidArgument("an empty capsule was given to serialise");
   if (metadata.size() > kMaxMetadata) return InvalidArgument("capsule metadata of " + std::to_string(metadata.size()) + " bytes is too long");
-  const auto states = layout().states();
-  std::vector<std::vector<std::byte>> payloads;
+  // Sizes first, so that the file is allocated once and every payload is copied once, straight into its place.
   size_t total = kHeaderBytes + metadata.size();
-  for (const StateDecl& state : states) {
-    REPRISE_ASSIGN_OR_RETURN(auto payload, Read(state.name));
-    total += AlignUp(payload.size(), kPayloadAlignment) + state.name.size() + 128;
-    payloads.push_back(std::move(payload));
+  for (const StateDecl& state : layout().states()) {
+    total += kStateEntryBytes + state.name.size() + state.shape.size() * sizeof(int64_t);
+  }
+  const size_t first_payload = AlignUp(total, kPayloadAlignment);
+  total = first_payload;
+  for (const StateDecl& state : layout().states()) total += AlignUp(StateBytes(state), kPayloadAlignment);
+  std::vector<std::byte> file(total);   // zeroed: the padding
+
+  size_t offset = first_payload;
+  for (const StateDecl& state : layout().states()) {
+    CopyOut(state, file.data() + offset);
+    offset += AlignUp(StateBytes(state), kPayloadAlignment);
+  }
+  space_->memory().Synchronize();
+
+  ByteWriter entries;
+  offset = first_payload;
+  for (const StateDecl& state : layout().states()) {
+    entries.Put<uint32_t>(static_cast<uint32_t>(state.name.size()));
+    entries.Text(state.name);
+    entries.Put(state.growth);
+    entries.Put(state.space);
+    entries.Put(state.type);
+    entries.Put<uint32_t>(static_cast<uint32_t>(state.shape.size()));
+    for (const int64_t dimension : state.shape) entries.Put(dimension);
+    entries.Put<uint64_t>(StateBytes(state));
+    entries.Put<uint64_t>(Checksum(std::span(file).subspan(offset, StateBytes(state))));
+    offset += AlignUp(StateBytes(state), kPayloadAlignment);
   }
 
-  ByteWriter layout_section;
-  for (size_t i = 0; i < states.size(); ++i) {
-    const StateDecl& state = states[i];
-    layout_section.Put<uint32_t>(static_cast<uint32_t>(state.name.size()));
-    layout_section.Text(state.name);
-    layout_section.Put(state.growth);
-    layout_section.Put(state.space);
-    layout_section.Put(state.type);
-    layout_section.Put<uint32_t>(static_cast<uint32_t>(state.shape.size()));
-    for (const int64_t dimension : state.shape) layout_section.Put(dimension);
-    layout_section.Put<uint64_t>(payloads[i].size());
-    layout_section.Put<uint64_t>(Checksum(payloads[i]));
-  }
-
-  ByteWriter file;
-  file.out().reserve(total);
-  file.Bytes(std::as_bytes(std::span(kMagic)));
-  file.Put<uint32_t>(kVersion);
-  file.Put<uint32_t>(static_cast<uint32_t>(states.size()));
-  file.Put<uint64_t>(0);   // total bytes, once known
-  file.Put<uint64_t>(static_cast<uint64_t>(position_));
-  file.Bytes(std::as_bytes(std::span(fingerprint().bytes)));
-  file.Put<uint64_t>(layout_section.size());
-  file.Put<uint64_t>(Checksum(layout_section.bytes()));
-  file.Put<uint64_t>(metadata.size());
-  file.Put<uint64_t>(Checksum(std::as_bytes(std::span(metadata))));
-  file.PadTo(kHeaderBytes);
-  file.Bytes(layout_section.bytes());
-  file.Text(metadata);
-  file.PadTo(kPayloadAlignment);
-  for (const auto& payload : payloads) {
-    file.Bytes(payload);
-    file.PadTo(kPayloadAlignment);
-  }
-  file.PutAt<uint64_t>(16, file.size());
-  file.PutAt<uint64_t>(kChecksumOffset, Checksum(file.bytes().first(kChecksumOffset)));
-  return std::move(file.out());
+  ByteWriter head;
+  head.Bytes(std::as_bytes(std::span(kMagic)));
+  head.Put<uint32_t>(kVersion);
+  head.Put<uint32_t>(static_cast<uint32_t>(layout().states().size()));
+  head.Put<uint64_t>(total);
+  head.Put<uint64_t>(static_cast<uint64_t>(position_));
+  head.Bytes(std::as_bytes(std::span(fingerprint().bytes)));
+  head.Put<uint64_t>(entries.size());
+  head.Put<uint64_t>(Checksum(entries.bytes()));
+  head.Put<uint64_t>(metadata.size());
+  head.Put<uint64_t>(Checksum(std::as_bytes(std::span(metadata))));
+  head.PadTo(kHeaderBytes);
+  head.PutAt<uint64_t>(kChecksumOffset, Checksum(head.bytes().first(kChecksumOffset)));
+  head.Bytes(entries.bytes());
+  head.Text(metadata);
+  std::copy(head.bytes().begin(), head.bytes().end(), file.begin());
+  return file;
 }
 
 }  // namespace reprise

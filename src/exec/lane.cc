@@ -18,8 +18,8 @@ Lane::Lane(StateSpace& space) : space_(space), held_(space.Origin()) {
 
 Lane::~Lane() {
   // Let go before the count says that the lane is free, so that whoever takes its place finds the blocks it may count on.
+  if (in_step()) Abort();
   held_ = HeldState();
-  for (auto& block : write_) block = Ref<StateBlock>();
   space_.live_lanes_.fetch_sub(1);
 }
 
@@ -42,7 +42,7 @@ Status Lane::Begin(int rows) {
   }
   if (space_.has_extents()) {
     if (Status status = ReserveRows(rows); !status.ok()) {
-      TrimTo(held_.position);
+      GiveRowsBack();
       return status;
     }
   }
@@ -68,6 +68,8 @@ void Lane::Commit() {
   for (int s = 0; s < kSpaces; ++s) {
     if (write_[s]) held_.block[s] = std::exchange(write_[s], Ref<StateBlock>());
   }
+  if (step_ == StepKind::kFull) held_.tip = std::exchange(write_tip_, Ref<Extent>());
+  claimed_ = 0;
   held_.position += rows_;
   step_ = StepKind::kNone;
 }
@@ -75,57 +77,72 @@ void Lane::Commit() {
 void Lane::Abort() {
   assert(step_ != StepKind::kNone);
   for (auto& block : write_) block = Ref<StateBlock>();
-  if (step_ == StepKind::kFull) TrimTo(held_.position);
+  if (step_ == StepKind::kFull) GiveRowsBack();
   step_ = StepKind::kNone;
 }
 
-// Makes rows [position, position + rows) this lane's to write. On an error the tip may reach too far; the caller trims.
+// Makes rows [position, position + rows) this lane's to write, through write_tip_. On an error the caller gives back what was reserved.
 Status Lane::ReserveRows(int rows) {
   const int32_t begin = held_.position;
   const int32_t end = begin + rows;
   if (const int32_t used = begin % kExtentRows; used != 0) {
     REPRISE_RETURN_IF_ERROR(OwnTipFrom(used, std::min<int32_t>(kExtentRows, used + rows)));
+  } else {
+    write_tip_ = held_.tip;
   }
-  for (auto index = static_cast<int32_t>(CeilDiv(static_cast<uint64_t>(begin), kExtentRows)); index * kExtentRows < end; ++index) {
+  for (auto index = static_cast<int32_t>(CeilDiv(static_cast<uint64_t>(begin), kExtentRows)); index < CeilDiv(static_cast<uint64_t>(end), kExtentRows);
+       ++index) {
     const int32_t frontier = std::min<int32_t>(kExtentRows, end - index * kExtentRows);
-    REPRISE_ASSIGN_OR_RETURN(held_.tip, space_.AcquireExtent(held_.tip, index, frontier));
-    Enter(held_.tip.get());
+    REPRISE_ASSIGN_OR_RETURN(write_tip_, space_.AcquireExtent(write_tip_, index, frontier));
+    Enter(write_tip_.get());
   }
   return Ok();
 }
 
-// Makes rows [used, wanted) of the tip this lane's to write: in place if the frontier is at `used` or nobody else holds the extent, and in a
-// copy of the rows below otherwise.
-Status Lane::OwnTipFrom(int32_t used, int32_t wanted) {
+// Moves the frontier of the committed tip from `used` to `wanted`: if it stands at `used`, or if nobody else holds the extent.
+bool Lane::ClaimRows(int32_t used, int32_t wanted) {
   Extent* tip = held_.tip.get();
   int32_t expected = used;
-  if (tip->frontier.compare_exchange_strong(expected, wanted, std::memory_order_acq_rel)) return Ok();
-  if (tip->holders.load(std::memory_order_acquire) == 1) {
+  if (!tip->frontier.compare_exchange_strong(expected, wanted, std::memory_order_acq_rel)) {
+    if (tip->holders.load(std::memory_order_acquire) != 1) return false;
     tip->frontier.store(wanted, std::memory_order_release);
-    return Ok();
   }
+  claimed_ = wanted;
+  write_tip_ = held_.tip;
+  return true;
+}
+
+// Makes rows [used, wanted) of the tip this lane's to write: in place where they can be claimed, and in a copy of the rows below otherwise.
+Status Lane::OwnTipFrom(int32_t used, int32_t wanted) {
+  if (ClaimRows(used, wanted)) return Ok();
+  const Extent* tip = held_.tip.get();
   auto previous = Ref<Extent>::To(tip->previous);
-  REPRISE_ASSIGN_OR_RETURN(Ref<Extent> own, space_.AcquireExtent(previous, tip->index, wanted));
+  auto own = space_.AcquireExtent(previous, tip->index, wanted);
+  if (!own.ok()) {
+    // The evictor may have dropped the capsules that shared the tip; then there is no need for a copy.
+    return ClaimRows(used, wanted) ? Ok() : own.status();
+  }
+  write_tip_ = *std::move(own);
   for (const StateDecl& state : space_.layout().states()) {
     if (state.growth != Growth::kAppend) continue;
     const int s = static_cast<int>(state.space);
-    std::byte* to = own->data[s] + state.offset;
-    const std::byte* from = tip->data[s] + state.offset;
-    const size_t bytes = static_cast<size_t>(used) * state.bytes;
-    if (state.space == Space::kDevice) {
-      space_.memory().Copy(to, from, bytes);
-    } else {
-      std::memcpy(to, from, bytes);
-    }
+    space_.Copy(state.space, write_tip_->data[s] + state.offset, tip->data[s] + state.offset, static_cast<size_t>(used) * state.bytes);
   }
   copied_rows_ += static_cast<uint64_t>(used);
-  held_.tip = std::move(own);
-  Enter(held_.tip.get());
+  Enter(write_tip_.get());
   return Ok();
 }
 
-void Lane::TrimTo(int32_t position) {
-  while (held_.tip && held_.tip->index * kExtentRows >= position) held_.tip = Ref<Extent>::To(held_.tip->previous);
+// The opposite of ReserveRows, whole or half done: extents, frontier and tables are again those of the committed state. Without the frontier
+// going back, a step that failed would cost the next one a copy, and perhaps an extent that the pool no longer has.
+void Lane::GiveRowsBack() {
+  if (claimed_ != 0) {
+    int32_t expected = claimed_;   // still there: only a lane that stands on the claimed rows could have moved it, and none can
+    held_.tip->frontier.compare_exchange_strong(expected, held_.position % kExtentRows, std::memory_order_acq_rel);
+    claimed_ = 0;
+  }
+  write_tip_ = Ref<Extent>();
+  if (held_.tip) Enter(held_.tip.get());
 }
 
 void Lane::Adopt(HeldState held) {

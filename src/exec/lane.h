@@ -45,11 +45,15 @@ class Lane {
     return table_[static_cast<int>(state.space)][position / kExtentRows] + state.offset + static_cast<size_t>(position % kExtentRows) * state.bytes;
   }
 
-  // The state as of the last commit, by reference. No byte is copied.
+  // The state as of the last commit, also within a step, by reference. No byte is copied.
   HeldState Hold() const { return held_; }
   // Makes `held`, of the same space, the state of this lane. No byte is copied. Not within a step.
   void Adopt(HeldState held);
-  void Reset() { Adopt(space_.Origin()); }
+  // Back to the state at position 0.
+  void Reset() {
+    Adopt(space_.Origin());
+    parent_capsule = 0;
+  }
 
   // Copies made on write since construction: what sharing cost.
   uint64_t copied_rows() const { return copied_rows_; }
@@ -62,13 +66,16 @@ class Lane {
   explicit Lane(StateSpace& space);
 
   Status ReserveRows(int rows);
+  bool ClaimRows(int32_t used, int32_t wanted);
   Status OwnTipFrom(int32_t used, int32_t wanted);
-  void TrimTo(int32_t position);
+  void GiveRowsBack();
   void Enter(Extent* extent);
 
   StateSpace& space_;
-  HeldState held_;
-  Ref<StateBlock> write_[kSpaces];
+  HeldState held_;                               // as of the last commit; a step in progress never touches it
+  Ref<StateBlock> write_[kSpaces];               // what held_.block becomes at commit; a part that is absent stays
+  Ref<Extent> write_tip_;                        // what held_.tip becomes at commit
+  int32_t claimed_ = 0;                          // where the open step moved the frontier of held_.tip; 0 if it did not
   StepKind step_ = StepKind::kNone;
   int32_t rows_ = 0;                             // of the open step
   std::vector<const Extent*> chain_;             // [e]: the extent at index e of this lane's history

@@ -38,31 +38,46 @@ int StateLayout::Append(std::string name, ElementType type, std::vector<int64_t>
 }
 
 int StateLayout::Declare(StateDecl decl) {
+  if (Status status = Place(decl); error_.ok()) error_ = std::move(status);
+  states_.push_back(std::move(decl));
+  return static_cast<int>(states_.size()) - 1;
+}
+
+// Checks `decl` and gives it its bytes and its offset.
+Status StateLayout::Place(StateDecl& decl) {
   constexpr uint64_t kMostBytes = uint64_t{1} << 40;
-  const bool readable = !decl.name.empty() && std::all_of(decl.name.begin(), decl.name.end(), [](char c) { return c > ' ' && c < 127; });
-  if (!readable) {
-    if (error_.ok()) error_ = InvalidArgument("a state's name must be printable ASCII without spaces, not '" + decl.name + "'");
-  } else if (Find(decl.name) >= 0) {
-    if (error_.ok()) error_ = InvalidArgument("the state '" + decl.name + "' is declared twice");
+  if (states_.size() >= kMaxStates) return InvalidArgument("more than " + std::to_string(kMaxStates) + " states are declared");
+  if (decl.name.empty() || decl.name.size() > kMaxStateNameBytes) {
+    return InvalidArgument("a state's name has 1 to " + std::to_string(kMaxStateNameBytes) + " bytes, not " + std::to_string(decl.name.size()));
+  }
+  // The name itself is not repeated: it may come from a file, and the message may go to a terminal.
+  const auto odd = std::find_if_not(decl.name.begin(), decl.name.end(), [](char c) { return c > ' ' && c < 127; });
+  if (odd != decl.name.end()) {
+    return InvalidArgument("a state's name must be printable ASCII without spaces; byte " + std::to_string(odd - decl.name.begin()) + " of the name of state " +
+                           std::to_string(states_.size()) + " is " + std::to_string(static_cast<unsigned char>(*odd)));
+  }
+  if (Find(decl.name) >= 0) return InvalidArgument("the state '" + decl.name + "' is declared twice");
+  if (ElementSize(decl.type) == 0) return InvalidArgument("the state '" + decl.name + "' has an unknown element type");
+  if (decl.shape.size() > kMaxDimensions) {
+    return InvalidArgument("the state '" + decl.name + "' has " + std::to_string(decl.shape.size()) + " dimensions; at most " + std::to_string(kMaxDimensions) +
+                           " are allowed");
   }
   uint64_t bytes = ElementSize(decl.type);
   for (const int64_t dimension : decl.shape) {
     const auto product = dimension < 1 ? std::nullopt : CheckedMul(bytes, static_cast<uint64_t>(dimension));
     if (!product || *product > kMostBytes) {
-      if (error_.ok()) error_ = InvalidArgument("the shape of state '" + decl.name + "' has an impossible dimension " + std::to_string(dimension));
-      bytes = 0;
-      break;
+      return InvalidArgument("the shape of state '" + decl.name + "' has an impossible dimension " + std::to_string(dimension));
     }
     bytes = *product;
   }
-  decl.bytes = bytes;
   const auto space = static_cast<size_t>(decl.space);
   size_t& total = decl.growth == Growth::kRecurrent ? block_bytes_[space] : extent_bytes_[space];
+  const uint64_t end = total + AlignUp(decl.growth == Growth::kRecurrent ? bytes : bytes * kExtentRows, kStateAlignment);
+  if (end > kMostBytes) return InvalidArgument("the states up to '" + decl.name + "' take more than 2^40 bytes");
+  decl.bytes = bytes;
   decl.offset = total;
-  total += AlignUp(decl.growth == Growth::kRecurrent ? bytes : bytes * kExtentRows, kStateAlignment);
-  if (total > kMostBytes && error_.ok()) error_ = InvalidArgument("the states up to '" + decl.name + "' take more than 2^40 bytes");
-  states_.push_back(std::move(decl));
-  return static_cast<int>(states_.size()) - 1;
+  total = end;
+  return Ok();
 }
 
 int StateLayout::Find(std::string_view name) const {

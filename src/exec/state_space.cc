@@ -1,5 +1,6 @@
 #include "exec/state_space.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -18,6 +19,7 @@ Result<std::shared_ptr<StateSpace>> StateSpace::Create(StateLayout layout, const
   if (options.lanes < 1 || options.capsules < 0 || options.rows < 0 || options.max_position < 1) {
     return InvalidArgument("a state space needs at least one lane and one position, and no negative sizes");
   }
+  if (memory == nullptr) return InvalidArgument("a state space needs the memory of its device");
   std::shared_ptr<StateSpace> space(new StateSpace(std::move(layout), options, fingerprint, std::move(memory)));
   REPRISE_RETURN_IF_ERROR(space->AllocatePools());
   return space;
@@ -26,8 +28,10 @@ Result<std::shared_ptr<StateSpace>> StateSpace::Create(StateLayout layout, const
 Status StateSpace::AllocatePools() {
   // A lane needs a block to read and one to write; one more is the origin that all lanes start from.
   const int64_t block_count = int64_t{options_.lanes} * 2 + options_.capsules + 1;
-  const int64_t rows = options_.rows > 0 ? options_.rows : int64_t{options_.lanes} * options_.max_position;
-  const int64_t extent_count = has_extents() ? static_cast<int64_t>(CeilDiv(static_cast<uint64_t>(rows), kExtentRows)) : 0;
+  // Lanes do not share the extent that their last rows are in, so room for every lane is rounded up lane by lane.
+  const int64_t extents = options_.rows > 0 ? static_cast<int64_t>(CeilDiv(static_cast<uint64_t>(options_.rows), kExtentRows))
+                                            : options_.lanes * static_cast<int64_t>(CeilDiv(static_cast<uint64_t>(options_.max_position), kExtentRows));
+  const int64_t extent_count = has_extents() ? extents : 0;
   if (block_count > INT32_MAX || extent_count > INT32_MAX) return InvalidArgument("a pool of more than 2^31 slabs was asked for");
 
   std::byte* extent_memory[kSpaces];
@@ -53,6 +57,7 @@ Status StateSpace::AllocatePools() {
 
 std::span<std::byte> StateSpace::origin(int state) {
   const StateDecl& decl = layout_[state];
+  if (decl.growth == Growth::kAppend) return {};
   return {origin_.block[static_cast<int>(decl.space)]->data + decl.offset, decl.bytes};
 }
 
@@ -81,6 +86,32 @@ Result<Ref<Extent>> StateSpace::AcquireExtent(Ref<Extent>& previous, int32_t ind
   } while (evictor_ && evictor_());
   return Exhausted("all " + std::to_string(extents_->count()) + " extents of " + std::to_string(kExtentRows) +
                    " rows are held; drop a capsule, or ask for more rows when loading");
+}
+
+Result<HeldState> StateSpace::AcquireState(int32_t position) {
+  HeldState held;
+  held.position = position;
+  const int32_t extents = has_extents() ? static_cast<int32_t>(CeilDiv(static_cast<uint64_t>(position), kExtentRows)) : 0;
+  // Without this the evictor would be asked for everything there is before the answer is no.
+  if (extents > extents_->count()) {
+    return Exhausted(std::to_string(position) + " rows take " + std::to_string(extents) + " extents; there are " + std::to_string(extents_->count()) +
+                     " in all, so ask for more rows when loading");
+  }
+  for (int s = 0; s < kSpaces; ++s) {
+    REPRISE_ASSIGN_OR_RETURN(held.block[s], AcquireBlock(static_cast<Space>(s)));
+  }
+  for (int32_t index = 0; index < extents; ++index) {
+    REPRISE_ASSIGN_OR_RETURN(held.tip, AcquireExtent(held.tip, index, std::min<int32_t>(kExtentRows, position - index * kExtentRows)));
+  }
+  return held;
+}
+
+void StateSpace::Copy(Space space, std::byte* to, const std::byte* from, size_t bytes) {
+  if (space == Space::kDevice) {
+    memory_->Copy(to, from, bytes);
+  } else {
+    std::memcpy(to, from, bytes);
+  }
 }
 
 StateSpace::Usage StateSpace::usage() const {

@@ -47,7 +47,8 @@ class StateSpace : public std::enable_shared_from_this<StateSpace> {
   int max_position() const { return options_.max_position; }
   DeviceMemory& memory() { return *memory_; }
 
-  // The state at position 0. Zero unless its owner writes other bytes here before the first lane is made.
+  // A recurrent state at position 0. Zero unless its owner writes other bytes here before the first lane is made.
+  // An append-only state has no rows there: empty.
   std::span<std::byte> origin(int state);
   HeldState Origin() const { return origin_; }
 
@@ -73,6 +74,10 @@ class StateSpace : public std::enable_shared_from_this<StateSpace> {
   Result<Ref<StateBlock>> AcquireBlock(Space space);
   // Takes over `previous` on success only.
   Result<Ref<Extent>> AcquireExtent(Ref<Extent>& previous, int32_t index, int32_t frontier);
+  // Blocks and extents for a state at `position`, all or nothing and held by nobody else, their contents whatever was in them before.
+  Result<HeldState> AcquireState(int32_t position);
+  // Copies between disjoint ranges, of which those of the space's own memory lie in `space`. Device copies are in order with steps.
+  void Copy(Space space, std::byte* to, const std::byte* from, size_t bytes);
   bool has_extents() const { return layout_.row_bytes() > 0; }
 
  private:
