@@ -1,0 +1,89 @@
+#include "models/loader.h"
+
+#include <utility>
+
+namespace reprise {
+
+int Loader::Int(std::string_view key, int least, int most) {
+  const std::string full = prefix_ + std::string(key);
+  const auto value = file_.GetUint(full, {static_cast<uint64_t>(least), static_cast<uint64_t>(most)});
+  if (!value.ok()) Fail(value.status());
+  return value.ok() ? static_cast<int>(*value) : least;
+}
+
+int Loader::Int(std::string_view key, int least, int most, int otherwise) {
+  return file_.Has(prefix_ + std::string(key)) ? Int(key, least, most) : otherwise;
+}
+
+double Loader::Float(std::string_view key, double otherwise) {
+  const auto value = file_.GetFloatOr(prefix_ + std::string(key), otherwise);
+  if (!value.ok()) Fail(value.status());
+  return value.ok() ? *value : otherwise;
+}
+
+void Loader::RefuseUnless(std::string_view key, std::string_view accepted, std::string_view feature) {
+  const std::string full = prefix_ + std::string(key);
+  const auto value = file_.GetStringOr(full, accepted);
+  if (!value.ok()) return Fail(value.status());
+  if (*value != accepted) Fail(Unsupported(std::string(feature) + " are not supported: '" + full + "' is '" + std::string(*value) + "'"));
+}
+
+void Loader::Require(bool condition, std::string_view complaint) {
+  if (!condition) Fail(Unsupported("this model cannot run here: " + std::string(complaint)));
+}
+
+WeightSource Loader::Weight(const std::string& name, int64_t inner, int64_t outer) {
+  if (!status_.ok()) return {};
+  const auto tensor = file_.Require(name, {static_cast<uint64_t>(inner), static_cast<uint64_t>(outer)});
+  if (!tensor.ok()) {
+    Fail(tensor.status());
+    return {};
+  }
+  parameters_ += static_cast<uint64_t>(inner) * static_cast<uint64_t>(outer);
+  return {(*tensor)->name, (*tensor)->type, inner, outer, (*tensor)->data};
+}
+
+const Matrix* Loader::LoadMatrix(const std::string& name, int64_t inputs, int64_t outputs) {
+  const WeightSource source = Weight(name, inputs, outputs);
+  if (!status_.ok()) return nullptr;
+  auto matrix = backend_.LoadMatrix(source);
+  if (!matrix.ok()) Fail(matrix.status());
+  loaded_bytes_ += source.data.size();
+  if (options_.progress) options_.progress(loaded_bytes_);
+  return matrix.ok() ? *matrix : nullptr;
+}
+
+Vector Loader::LoadVector(const std::string& name, int64_t size) { return LoadVector(name, size, 1); }
+
+Vector Loader::LoadVector(const std::string& name, int64_t inner, int64_t outer) {
+  const WeightSource source = Weight(name, inner, outer);
+  if (!status_.ok()) return {};
+  auto vector = backend_.LoadVector(source);
+  if (!vector.ok()) Fail(vector.status());
+  return vector.ok() ? *vector : Vector{};
+}
+
+Rows Loader::NewRows(int width) {
+  if (!status_.ok()) return {};
+  const auto memory = backend_.Allocate(static_cast<size_t>(options_.max_rows) * static_cast<size_t>(width) * sizeof(float), "activations");
+  if (!memory.ok()) {
+    Fail(memory.status());
+    return {};
+  }
+  return {reinterpret_cast<float*>(*memory), width, width, Domain::kRows};
+}
+
+StateRef Loader::Reference(int index) const {
+  const StateDecl& state = layout_[index];
+  return {state.offset, state.bytes, state.type};
+}
+
+StateRef Loader::Recurrent(std::string name, std::vector<int64_t> shape) {
+  return Reference(layout_.Recurrent(std::move(name), ElementType::kF32, std::move(shape)));
+}
+
+StateRef Loader::KeyValueRows(std::string name, std::vector<int64_t> row_shape) {
+  return Reference(layout_.Append(std::move(name), options_.kv_type, std::move(row_shape)));
+}
+
+}  // namespace reprise

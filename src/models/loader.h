@@ -1,0 +1,67 @@
+// Loader: what every architecture needs while it loads. Checked numbers, checked tensors, activation buffers, state by name.
+//
+// The first error is kept and later calls return harmless values, so that a model file reads as the model; the caller checks status() once,
+// before anything is used.
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "models/network.h"
+
+namespace reprise {
+
+class Loader {
+ public:
+  Loader(const GgufFile& file, Backend& backend, StateLayout& layout, const NetworkOptions& options, std::string_view architecture)
+      : file_(file), backend_(backend), layout_(layout), options_(options), prefix_(std::string(architecture) + ".") {}
+
+  const Status& status() const { return status_; }
+  const NetworkOptions& options() const { return options_; }
+
+  // Numbers of the architecture's own metadata; `key` without the prefix.
+  int Int(std::string_view key, int least, int most);
+  int Int(std::string_view key, int least, int most, int otherwise);
+  double Float(std::string_view key, double otherwise);
+  // Refuses a file that sets `key` to anything but `accepted`: a feature that would silently change the result.
+  void RefuseUnless(std::string_view key, std::string_view accepted, std::string_view feature);
+  void Require(bool condition, std::string_view complaint);
+  // False, with the error kept, when loading has already failed: for loops that trust the numbers read.
+  bool ok() const { return status_.ok(); }
+
+  // Weights, with their shape checked: `outputs` rows of `inputs` values, and `size` values.
+  const Matrix* LoadMatrix(const std::string& name, int64_t inputs, int64_t outputs);
+  Vector LoadVector(const std::string& name, int64_t size);
+  Vector LoadVector(const std::string& name, int64_t inner, int64_t outer);   // [outer][inner]
+  bool Has(const std::string& name) const { return file_.Find(name) != nullptr; }
+
+  uint64_t parameters() const { return parameters_; }   // of the weights loaded so far
+
+  // A static buffer with a row of `width` floats for each row of the largest step.
+  Rows NewRows(int width);
+
+  StateRef Recurrent(std::string name, std::vector<int64_t> shape);        // float32, device
+  StateRef KeyValueRows(std::string name, std::vector<int64_t> row_shape);   // of options().kv_type, device
+
+ private:
+  void Fail(Status status) {
+    if (status_.ok()) status_ = std::move(status);
+  }
+  // A tensor with dims[0] == `inner` and `outer` rows, as the backend takes it; an empty source, with the error kept, otherwise.
+  WeightSource Weight(const std::string& name, int64_t inner, int64_t outer);
+  StateRef Reference(int index) const;
+
+  const GgufFile& file_;
+  Backend& backend_;
+  StateLayout& layout_;
+  const NetworkOptions& options_;
+  std::string prefix_;
+  Status status_;
+  uint64_t parameters_ = 0;
+  uint64_t loaded_bytes_ = 0;
+};
+
+}  // namespace reprise

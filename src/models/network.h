@@ -1,0 +1,73 @@
+// Network: a loaded architecture. It owns nothing but handles into its backend; it declares its state and records its computation.
+//
+// A network runs in two parts, so that the logits of a boundary can always be had again from the state at that boundary:
+//   body: the step's tokens -> the hidden row (after the output norm) of each, and the recurrent state `last.hidden` of each lane;
+//   head: hidden rows -> logits.
+// A restored or forked execution runs the head on its `last.hidden` and continues with the same bits.
+//
+// Loading checks every name, shape and number that it uses. The networks contain no policy: no sampling, no reuse, no sessions.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backend/backend.h"
+#include "formats/gguf.h"
+#include "reprise/layout.h"
+#include "reprise/status.h"
+
+namespace reprise {
+
+struct NetworkOptions {
+  int max_rows = 256;                        // of one step
+  int max_lanes = 8;                         // of one step
+  ElementType kv_type = ElementType::kF16;   // of keys and values: kF16 or kF32
+  std::function<void(uint64_t bytes)> progress;   // called while weights load, with the bytes of the file read so far
+};
+
+// What callers need to know of a network.
+struct NetworkInfo {
+  std::string architecture;
+  std::string name;            // general.name, or empty
+  int vocabulary = 0;
+  int width = 0;               // of a hidden row
+  int layers = 0;
+  int context = 0;             // that the model was made for
+  bool has_draft = false;      // an MTP block
+  uint64_t parameters = 0;
+};
+
+class Network {
+ public:
+  virtual ~Network() = default;
+
+  // Reads `file` (which stays mapped for the network's life), loads its weights into `backend` and declares its state in `layout`.
+  static Result<std::unique_ptr<Network>> Load(const GgufFile& file, Backend& backend, StateLayout& layout, const NetworkOptions& options);
+  // The architectures that Load knows.
+  static std::vector<std::string_view> Architectures();
+
+  const NetworkInfo& info() const { return info_; }
+  StateRef last_hidden() const { return last_hidden_; }
+
+  // Everything up to the hidden rows, state included. Rows `hidden()` and, with has_draft, `draft_hidden()` hold the results.
+  virtual void RecordBody(Ops& ops) const = 0;
+  // logits = output matrix * hidden, for rows of either domain.
+  virtual void RecordHead(Ops& ops, Rows logits, Rows hidden) const = 0;
+  // What the MTP block predicts for the token after each row, from the hidden row before it: the draft's logits. Only with has_draft.
+  virtual void RecordDraftHead(Ops& ops, Rows logits, Rows hidden) const { RecordHead(ops, logits, hidden); }
+
+  Rows hidden() const { return hidden_; }
+  Rows draft_hidden() const { return draft_hidden_; }
+
+ protected:
+  NetworkInfo info_;
+  StateRef last_hidden_;
+  Rows hidden_;
+  Rows draft_hidden_;
+};
+
+}  // namespace reprise

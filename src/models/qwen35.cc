@@ -1,0 +1,270 @@
+#include "models/qwen35.h"
+
+#include <array>
+#include <cmath>
+
+#include "models/blocks.h"
+
+namespace reprise {
+namespace {
+
+constexpr int kMostLayers = 1024;
+
+struct GatedAttention {
+  Vector norm;                     // [width]
+  const Matrix* query = nullptr;   // [heads x (query head_dim, gate head_dim), width]
+  const Matrix* key = nullptr;     // [kv_heads x head_dim, width]
+  const Matrix* value = nullptr;   // [kv_heads x head_dim, width]
+  const Matrix* output = nullptr;  // [width, heads x head_dim]
+  Vector query_norm;               // [head_dim]
+  Vector key_norm;                 // [head_dim]
+  StateRef keys;                   // a row: kv_heads x head_dim
+  StateRef values;                 // a row: kv_heads x head_dim
+};
+
+struct DeltaNet {
+  Vector norm;                    // [width]
+  const Matrix* qkv = nullptr;    // [key_heads x key_dim | key_heads x key_dim | value_heads x value_dim, width]
+  const Matrix* gate = nullptr;   // z: [value_heads x value_dim, width]
+  const Matrix* alpha = nullptr;  // [value_heads, width]
+  const Matrix* beta = nullptr;   // [value_heads, width]
+  Vector a;                       // [value_heads], -exp(A_log)
+  Vector dt;                      // [value_heads]
+  Vector convolution;             // [channels of qkv][kernel]
+  Vector head_norm;               // [value_dim]
+  const Matrix* output = nullptr; // [width, value_heads x value_dim]
+  StateRef tail;                  // [kernel - 1][channels of qkv]
+  StateRef memory;                // [value_heads][key_dim][value_dim]
+};
+
+struct Block {
+  bool recurrent = false;
+  GatedAttention attention;   // of a full-attention block
+  DeltaNet delta;             // of a recurrent block
+  FeedForward feed_forward;
+};
+
+// Draft: from the hidden row of the token before and the embedding of a token, the hidden row whose logits foretell the token after it.
+struct DraftBlock {
+  Vector embedding_norm;            // [width]
+  Vector hidden_norm;               // [width]
+  const Matrix* merge = nullptr;    // [width, 2 x width]: of the normed embedding, then the normed hidden row
+  GatedAttention attention;         // with keys and values of its own
+  FeedForward feed_forward;
+  Vector head_norm;                 // [width]
+  const Matrix* embedding = nullptr;
+  const Matrix* output = nullptr;
+};
+
+class Qwen35 : public Network {
+ public:
+  Qwen35(Loader& loader, NetworkInfo info) {
+    info_ = std::move(info);
+    ReadNumbers(loader);
+    if (!loader.ok()) return;
+
+    embedding_ = loader.LoadMatrix("token_embd.weight", width_, info_.vocabulary);
+    output_norm_ = loader.LoadVector("output_norm.weight", width_);
+    output_ = loader.Has("output.weight") ? loader.LoadMatrix("output.weight", width_, info_.vocabulary) : embedding_;
+    for (int i = 0; i < info_.layers && loader.ok(); ++i) LoadBlock(loader, i);
+    if (info_.has_draft) LoadDraft(loader, "blk." + std::to_string(info_.layers) + ".");
+    last_hidden_ = loader.Recurrent("last.hidden", {width_});
+    NewActivations(loader);
+  }
+
+  void RecordBody(Ops& ops) const override {
+    ops.Embed(residual_, *embedding_);
+    for (const Block& block : blocks_) {
+      if (block.recurrent) {
+        RecordDeltaNet(ops, block.delta);
+      } else {
+        RecordAttention(ops, block.attention, residual_, /*first_position=*/0);
+      }
+      RecordFeedForward(ops, block.feed_forward, ffn_, residual_, eps_);
+    }
+    ops.RmsNorm(hidden_, residual_, output_norm_, eps_);
+    if (info_.has_draft) RecordDraft(ops);   // reads last.hidden of the step before, so it comes before SaveLast in meaning and in order
+    ops.SaveLast(last_hidden_, hidden_);
+  }
+
+  void RecordHead(Ops& ops, Rows logits, Rows hidden) const override { ops.MatMul(hidden, std::array{Product{output_, logits}}); }
+  void RecordDraftHead(Ops& ops, Rows logits, Rows hidden) const override { ops.MatMul(hidden, std::array{Product{draft_.output, logits}}); }
+
+ private:
+  void ReadNumbers(Loader& loader) {
+    const int blocks = loader.Int("block_count", 1, kMostLayers);
+    const int drafts = loader.Int("nextn_predict_layers", 0, 1, 0);   // counted in block_count
+    info_.layers = blocks - drafts;
+    info_.has_draft = drafts > 0;
+    loader.Require(info_.layers >= 1, "block_count leaves no block beside the MTP block");
+    width_ = loader.Int("embedding_length", 1, 1 << 20);
+    inner_ = loader.Int("feed_forward_length", 1, 1 << 22);
+    heads_ = loader.Int("attention.head_count", 1, 1 << 12);
+    kv_heads_ = loader.Int("attention.head_count_kv", 1, 1 << 12);
+    loader.Require(heads_ % kv_heads_ == 0, "attention.head_count is not a multiple of attention.head_count_kv");
+    head_dim_ = loader.Int("attention.key_length", 1, 1 << 12);
+    loader.Require(loader.Int("attention.value_length", 1, 1 << 12, head_dim_) == head_dim_, "attention.value_length differs from attention.key_length");
+    eps_ = static_cast<float>(loader.Float("attention.layer_norm_rms_epsilon", 1e-6));
+    rope_.dims = loader.Int("rope.dimension_count", 2, 1 << 12);
+    loader.Require(rope_.dims <= head_dim_ && rope_.dims % 2 == 0, "rope.dimension_count is odd or larger than a head");
+    rope_.base = loader.Float("rope.freq_base", 1e7);
+    loader.RefuseUnless("rope.scaling.type", "none", "scaled rotary positions");
+    kernel_ = loader.Int("ssm.conv_kernel", 2, 16);
+    shape_.key_dim = loader.Int("ssm.state_size", 1, 1 << 12);
+    shape_.key_heads = loader.Int("ssm.group_count", 1, 1 << 12);
+    shape_.value_heads = loader.Int("ssm.time_step_rank", 1, 1 << 12);
+    const int inner_size = loader.Int("ssm.inner_size", 1, 1 << 24);
+    loader.Require(shape_.value_heads % shape_.key_heads == 0, "ssm.time_step_rank is not a multiple of ssm.group_count");
+    loader.Require(inner_size % shape_.value_heads == 0, "ssm.inner_size is not a multiple of ssm.time_step_rank");
+    shape_.value_dim = inner_size / shape_.value_heads;
+    interval_ = loader.Int("full_attention_interval", 1, kMostLayers, 4);
+    info_.context = loader.Int("context_length", 1, INT32_MAX, 32768);
+    info_.width = width_;
+  }
+
+  int channels() const { return 2 * shape_.key_heads * shape_.key_dim + shape_.value_heads * shape_.value_dim; }
+
+  void LoadBlock(Loader& loader, int index) {
+    const std::string name = "blk." + std::to_string(index) + ".";
+    Block block;
+    block.recurrent = (index + 1) % interval_ != 0;
+    if (block.recurrent) {
+      block.delta = LoadDelta(loader, name);
+    } else {
+      block.attention = LoadAttention(loader, name, name + "attn");
+    }
+    block.feed_forward.Load(loader, name, "post_attention_norm", width_, inner_);
+    blocks_.push_back(block);
+  }
+
+  GatedAttention LoadAttention(Loader& loader, const std::string& name, const std::string& state) {
+    GatedAttention attention;
+    attention.norm = loader.LoadVector(name + "attn_norm.weight", width_);
+    attention.query = loader.LoadMatrix(name + "attn_q.weight", width_, 2 * heads_ * head_dim_);
+    attention.key = loader.LoadMatrix(name + "attn_k.weight", width_, kv_heads_ * head_dim_);
+    attention.value = loader.LoadMatrix(name + "attn_v.weight", width_, kv_heads_ * head_dim_);
+    attention.output = loader.LoadMatrix(name + "attn_output.weight", heads_ * head_dim_, width_);
+    attention.query_norm = loader.LoadVector(name + "attn_q_norm.weight", head_dim_);
+    attention.key_norm = loader.LoadVector(name + "attn_k_norm.weight", head_dim_);
+    attention.keys = loader.KeyValueRows(state + ".k", {kv_heads_, head_dim_});
+    attention.values = loader.KeyValueRows(state + ".v", {kv_heads_, head_dim_});
+    return attention;
+  }
+
+  DeltaNet LoadDelta(Loader& loader, const std::string& name) {
+    const int values = shape_.value_heads * shape_.value_dim;
+    DeltaNet delta;
+    delta.norm = loader.LoadVector(name + "attn_norm.weight", width_);
+    delta.qkv = loader.LoadMatrix(name + "attn_qkv.weight", width_, channels());
+    delta.gate = loader.LoadMatrix(name + "attn_gate.weight", width_, values);
+    delta.alpha = loader.LoadMatrix(name + "ssm_alpha.weight", width_, shape_.value_heads);
+    delta.beta = loader.LoadMatrix(name + "ssm_beta.weight", width_, shape_.value_heads);
+    delta.a = loader.LoadVector(name + "ssm_a", shape_.value_heads);
+    delta.dt = loader.LoadVector(name + "ssm_dt.bias", shape_.value_heads);
+    delta.convolution = loader.LoadVector(name + "ssm_conv1d.weight", kernel_, channels());
+    delta.head_norm = loader.LoadVector(name + "ssm_norm.weight", shape_.value_dim);
+    delta.output = loader.LoadMatrix(name + "ssm_out.weight", values, width_);
+    delta.tail = loader.Recurrent(name + "conv.tail", {kernel_ - 1, channels()});
+    delta.memory = loader.Recurrent(name + "delta.memory", {shape_.value_heads, shape_.key_dim, shape_.value_dim});
+    return delta;
+  }
+
+  void LoadDraft(Loader& loader, const std::string& name) {
+    draft_.embedding_norm = loader.LoadVector(name + "nextn.enorm.weight", width_);
+    draft_.hidden_norm = loader.LoadVector(name + "nextn.hnorm.weight", width_);
+    draft_.merge = loader.LoadMatrix(name + "nextn.eh_proj.weight", 2 * width_, width_);
+    draft_.attention = LoadAttention(loader, name, "mtp.attn");
+    draft_.feed_forward.Load(loader, name, "post_attention_norm", width_, inner_);
+    const std::string head_norm = name + "nextn.shared_head_norm.weight";
+    draft_.head_norm = loader.Has(head_norm) ? loader.LoadVector(head_norm, width_) : output_norm_;
+    const std::string head = name + "nextn.shared_head_head.weight";
+    draft_.output = loader.Has(head) ? loader.LoadMatrix(head, width_, info_.vocabulary) : output_;
+    const std::string tokens = name + "nextn.embed_tokens.weight";
+    draft_.embedding = loader.Has(tokens) ? loader.LoadMatrix(tokens, width_, info_.vocabulary) : embedding_;
+  }
+
+  void NewActivations(Loader& loader) {
+    const int values = shape_.value_heads * shape_.value_dim;
+    residual_ = loader.NewRows(width_);
+    hidden_ = loader.NewRows(width_);
+    query_ = loader.NewRows(2 * heads_ * head_dim_);
+    key_ = loader.NewRows(kv_heads_ * head_dim_);
+    value_ = loader.NewRows(kv_heads_ * head_dim_);
+    attended_ = loader.NewRows(heads_ * head_dim_);
+    qkv_ = loader.NewRows(channels());
+    convolved_ = loader.NewRows(channels());
+    z_ = loader.NewRows(values);
+    alpha_ = loader.NewRows(shape_.value_heads);
+    beta_ = loader.NewRows(shape_.value_heads);
+    remembered_ = loader.NewRows(values);
+    ffn_ = {loader.NewRows(width_), loader.NewRows(inner_), loader.NewRows(inner_), loader.NewRows(inner_)};
+    if (info_.has_draft) {
+      draft_residual_ = loader.NewRows(width_);
+      draft_merged_ = loader.NewRows(2 * width_);
+      draft_hidden_ = loader.NewRows(width_);
+    }
+  }
+
+  // residual += o_proj(attention(rope(norm(q)), rope(norm(k)), v) * sigmoid(gate))
+  void RecordAttention(Ops& ops, const GatedAttention& block, Rows residual, int first_position) const {
+    const Heads query = {query_, heads_, head_dim_, 2 * head_dim_};   // each head: its query, then its gate
+    const Heads gate = {query_.Columns(head_dim_, query_.width - head_dim_), heads_, head_dim_, 2 * head_dim_};
+    ops.RmsNorm(ffn_.normed, residual, block.norm, eps_);
+    ops.MatMul(ffn_.normed, std::array{Product{block.query, query_}, Product{block.key, key_}, Product{block.value, value_}});
+    ops.NormRope(query, block.query_norm, eps_, rope_);
+    ops.NormRope(AllHeads(key_, kv_heads_, head_dim_), block.key_norm, eps_, rope_);
+    ops.Append(block.keys, key_);
+    ops.Append(block.values, value_);
+    const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim_));
+    ops.Attention(attended_, query, block.keys, block.values, kv_heads_, scale, gate, first_position);
+    ops.MatMul(attended_, std::array{Product{block.output, residual, /*accumulate=*/true}});
+  }
+
+  // residual += out_proj(norm(delta rule over silu(conv(qkv))) * silu(z))
+  void RecordDeltaNet(Ops& ops, const DeltaNet& block) const {
+    ops.RmsNorm(ffn_.normed, residual_, block.norm, eps_);
+    ops.MatMul(ffn_.normed, std::array{Product{block.qkv, qkv_}, Product{block.gate, z_}, Product{block.alpha, alpha_}, Product{block.beta, beta_}});
+    ops.CausalConv(convolved_, qkv_, block.tail, block.convolution, kernel_, /*silu=*/true);
+    ops.DeltaNet(remembered_, convolved_, alpha_, beta_, block.a, block.dt, block.memory, shape_);
+    ops.GatedRmsNorm(remembered_, remembered_, z_, block.head_norm, eps_);
+    ops.MatMul(remembered_, std::array{Product{block.output, residual_, /*accumulate=*/true}});
+  }
+
+  // Row i sees the hidden row of position i - 1 and the token at i. Position 0 has no hidden row before it, so nothing attends to its row.
+  void RecordDraft(Ops& ops) const {
+    const Rows embedded = draft_merged_.Columns(0, width_);
+    const Rows previous = draft_merged_.Columns(width_, width_);
+    ops.Embed(embedded, *draft_.embedding);
+    ops.RmsNorm(embedded, embedded, draft_.embedding_norm, eps_);
+    ops.Previous(previous, hidden_, last_hidden_);
+    ops.RmsNorm(previous, previous, draft_.hidden_norm, eps_);
+    ops.MatMul(draft_merged_, std::array{Product{draft_.merge, draft_residual_}});
+    RecordAttention(ops, draft_.attention, draft_residual_, /*first_position=*/1);
+    RecordFeedForward(ops, draft_.feed_forward, ffn_, draft_residual_, eps_);
+    ops.RmsNorm(draft_hidden_, draft_residual_, draft_.head_norm, eps_);
+  }
+
+  int width_ = 0, inner_ = 0, heads_ = 0, kv_heads_ = 0, head_dim_ = 0, kernel_ = 0, interval_ = 4;
+  float eps_ = 0;
+  RopeSpec rope_;
+  Ops::DeltaNetShape shape_{};
+  const Matrix* embedding_ = nullptr;
+  const Matrix* output_ = nullptr;
+  Vector output_norm_;
+  std::vector<Block> blocks_;
+  DraftBlock draft_;
+  Rows residual_, query_, key_, value_, attended_;
+  Rows qkv_, convolved_, z_, alpha_, beta_, remembered_;
+  FeedForwardRows ffn_;
+  Rows draft_residual_, draft_merged_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Network>> LoadQwen35(Loader& loader, NetworkInfo info) {
+  auto network = std::make_unique<Qwen35>(loader, std::move(info));
+  REPRISE_RETURN_IF_ERROR(loader.status());
+  return std::unique_ptr<Network>(std::move(network));
+}
+
+}  // namespace reprise
