@@ -1,0 +1,176 @@
+#include "decode/decode_state.h"
+
+#include <cstring>
+#include <type_traits>
+
+#include "base/utf8.h"
+#include "decode/generator.h"
+#include "decode/stop_matcher.h"
+#include "exec/state_space.h"
+
+namespace reprise {
+namespace {
+
+// State bytes are copied, compared and digested, so a state may have no padding.
+static_assert(sizeof(SamplingNumbers) == 8 * 4);
+static_assert(sizeof(Generator) == 2 * 8);
+static_assert(sizeof(StopStrings) == 4 + 2 * SamplingOptions::kMaxStops + SamplingOptions::kMaxStopBytes);
+static_assert(sizeof(HeldText) == 4 + SamplingOptions::kMaxStopBytes);
+static_assert(sizeof(Utf8Partial) == 4);
+
+constexpr int32_t kNoToken = -1;
+
+Status CheckStops(const StopStrings& stops) {
+  if (stops.count > SamplingOptions::kMaxStops) {
+    return Corrupt("the state decode.stops claims " + std::to_string(stops.count) + " stop strings; at most " +
+                   std::to_string(SamplingOptions::kMaxStops) + " are possible");
+  }
+  const StopMatcher matcher(stops);
+  if (matcher.stops().size() != stops.count) return Corrupt("the state decode.stops claims stop strings of impossible lengths");
+  std::string again[SamplingOptions::kMaxStops];
+  for (size_t i = 0; i < stops.count; ++i) {
+    again[i] = matcher.stops()[i];
+    if (!IsUtf8(again[i])) return Corrupt("the state decode.stops holds a stop string that is not UTF-8");
+  }
+  StopStrings canonical;
+  canonical.Set({again, stops.count});
+  if (std::memcmp(&canonical, &stops, sizeof(stops)) != 0) return Corrupt("the state decode.stops holds bytes after its last stop string");
+  return Ok();
+}
+
+Status CheckHeld(const HeldText& held, const StopStrings& stops) {
+  const std::string_view text = held.view();
+  if (text.size() != held.size || (!text.empty() && !StopMatcher(stops).Begins(text))) {
+    return Corrupt("the state decode.held_text holds text that begins no stop string");
+  }
+  for (size_t i = text.size(); i < sizeof(held.bytes); ++i) {
+    if (held.bytes[i] != 0) return Corrupt("the state decode.held_text holds bytes after its text");
+  }
+  return Ok();
+}
+
+bool PushAll(const StopMatcher& matcher, std::string_view characters, HeldText& held, std::string& text) {
+  for (const char byte : characters) {
+    if (matcher.Push(byte, held, text)) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+template <class T>
+T DecodeState::Load(const std::byte* host, Part part) const {
+  static_assert(std::is_trivially_copyable_v<T>);
+  T value;
+  std::memcpy(&value, host + offsets_[part], sizeof(T));
+  return value;
+}
+
+template <class T>
+void DecodeState::Store(std::byte* host, Part part, const T& value) const {
+  static_assert(std::is_trivially_copyable_v<T>);
+  std::memcpy(host + offsets_[part], &value, sizeof(T));
+}
+
+DecodeState DecodeState::Declare(StateLayout& layout) {
+  DecodeState state;
+  const auto declare = [&](Part part, const char* name, ElementType type, int64_t elements) {
+    state.states_[part] = layout.Recurrent(name, type, {elements}, Space::kHost);
+    state.offsets_[part] = layout[state.states_[part]].offset;
+  };
+  declare(kOptions, "decode.options", ElementType::kBytes, sizeof(SamplingNumbers));
+  declare(kGenerator, "decode.generator", ElementType::kI64, sizeof(Generator) / 8);
+  declare(kStops, "decode.stops", ElementType::kBytes, sizeof(StopStrings));
+  declare(kHeldText, "decode.held_text", ElementType::kBytes, sizeof(HeldText));
+  declare(kUtf8, "decode.utf8", ElementType::kBytes, sizeof(Utf8Partial));
+  declare(kPending, "decode.pending", ElementType::kI32, 1);
+  return state;
+}
+
+void DecodeState::InitialiseOrigin(StateSpace& space) const {
+  const auto write = [&](Part part, const auto& value) {
+    const std::span<std::byte> bytes = space.origin(states_[part]);
+    std::memcpy(bytes.data(), &value, bytes.size());
+  };
+  write(kOptions, SamplingNumbers());
+  write(kGenerator, Generator());
+  write(kStops, StopStrings());
+  write(kHeldText, HeldText());
+  write(kUtf8, Utf8Partial());
+  write(kPending, kNoToken);
+}
+
+Status DecodeState::Configure(const SamplingOptions& options, std::byte* host) const {
+  REPRISE_RETURN_IF_ERROR(options.Check());
+  StopStrings stops;
+  stops.Set(options.stop);
+  Store(host, kOptions, SamplingNumbers::Of(options));
+  Store(host, kGenerator, Generator{options.seed, 0});
+  Store(host, kStops, stops);
+  Store(host, kHeldText, HeldText());
+  Store(host, kUtf8, Utf8Partial());
+  return Ok();
+}
+
+SamplingOptions DecodeState::Options(const std::byte* host) const {
+  SamplingOptions options;
+  Load<SamplingNumbers>(host, kOptions).CopyTo(options);
+  options.seed = Load<Generator>(host, kGenerator).seed;
+  const auto stops = Load<StopStrings>(host, kStops);
+  for (const std::string_view stop : StopMatcher(stops).stops()) options.stop.emplace_back(stop);
+  return options;
+}
+
+Status DecodeState::Check(const std::byte* host, int vocabulary) const {
+  if (const char* fault = Load<SamplingNumbers>(host, kOptions).Fault()) return Corrupt(std::string("the state decode.options is impossible: ") + fault);
+  const auto stops = Load<StopStrings>(host, kStops);
+  REPRISE_RETURN_IF_ERROR(CheckStops(stops));
+  REPRISE_RETURN_IF_ERROR(CheckHeld(Load<HeldText>(host, kHeldText), stops));
+  if (!Load<Utf8Partial>(host, kUtf8).IsBeginning()) return Corrupt("the state decode.utf8 holds bytes that begin no character");
+  if (const int32_t token = pending(host); token < kNoToken || token >= vocabulary) {
+    return Corrupt("the state decode.pending holds token " + std::to_string(token) + " of a vocabulary of " + std::to_string(vocabulary));
+  }
+  return Ok();
+}
+
+Result<int32_t> DecodeState::Sample(std::span<const float> logits, std::span<const int32_t> window, std::byte* host,
+                                    SampleWorkspace& workspace) const {
+  const auto numbers = Load<SamplingNumbers>(host, kOptions);
+  if (const char* fault = numbers.Fault()) return Corrupt(std::string("the state decode.options is impossible: ") + fault);
+  auto generator = Load<Generator>(host, kGenerator);
+  auto token = ChooseToken(numbers, logits, window, generator, workspace);
+  if (token.ok()) Store(host, kGenerator, generator);
+  return token;
+}
+
+int32_t DecodeState::PenaltyWindow(const std::byte* host) const { return Load<SamplingNumbers>(host, kOptions).Window(); }
+
+int32_t DecodeState::pending(const std::byte* host) const { return Load<int32_t>(host, kPending); }
+void DecodeState::set_pending(std::byte* host, int32_t token) const { Store(host, kPending, token); }
+
+bool DecodeState::Feed(std::string_view token_bytes, std::byte* host, std::string& text) const {
+  const auto stops = Load<StopStrings>(host, kStops);
+  const StopMatcher matcher(stops);
+  auto held = Load<HeldText>(host, kHeldText);
+  auto partial = Load<Utf8Partial>(host, kUtf8);
+  bool stopped = false;
+  for (const char byte : token_bytes) {
+    // The matcher sees whole characters, and stop strings are whole characters: what it shows is too.
+    stopped = PushAll(matcher, Utf8Push(partial, static_cast<uint8_t>(byte)).view(), held, text);
+    if (stopped) break;
+  }
+  Store(host, kHeldText, held);
+  Store(host, kUtf8, stopped ? Utf8Partial() : partial);
+  return stopped;
+}
+
+void DecodeState::Flush(std::byte* host, std::string& text) const {
+  const auto stops = Load<StopStrings>(host, kStops);
+  auto held = Load<HeldText>(host, kHeldText);
+  auto partial = Load<Utf8Partial>(host, kUtf8);
+  if (!PushAll(StopMatcher(stops), Utf8Flush(partial).view(), held, text)) text += held.view();
+  Store(host, kHeldText, HeldText());
+  Store(host, kUtf8, Utf8Partial());
+}
+
+}  // namespace reprise

@@ -1,0 +1,182 @@
+#include "decode/sampler.h"
+
+#include <algorithm>
+#include <bit>
+#include <limits>
+#include <string>
+
+#include "decode/portable_exp.h"
+
+namespace reprise {
+namespace {
+
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+
+// e^-50 of the most likely token's probability: a million such tokens together weigh less than the last bit of the draw.
+constexpr double kLeastLogWeight = -50;
+
+// The smallest id of the greatest logit, or -1 when none is above minus infinity. NaN compares false and so is passed over.
+int32_t ArgMax(std::span<const float> logits) {
+  float best = kNever;
+  int32_t id = -1;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (logits[i] > best) {
+      best = logits[i];
+      id = static_cast<int32_t>(i);
+    }
+  }
+  return id;
+}
+
+// Greater logits have smaller keys, and equal logits rank by id: a strict order, so that every selection has one outcome.
+uint64_t RankKey(float logit, size_t id) {
+  const auto bits = std::bit_cast<uint32_t>(logit + 0.0f);   // + 0 makes -0 and 0 one value
+  const uint32_t ascending = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+  return uint64_t{~ascending} << 32 | static_cast<uint32_t>(id);
+}
+
+size_t IdOf(uint64_t key) { return static_cast<uint32_t>(key); }
+
+// The fewest of ranked[0, n) that remain after top_p, given weights by id. Ranks lazily: most choices need a few dozen of many thousands.
+size_t KeepTopP(std::span<uint64_t> ranked, std::span<const double> weights, double wanted) {
+  const auto worse = std::greater<uint64_t>();   // the best key at the top of the heap
+  std::make_heap(ranked.begin(), ranked.end(), worse);
+  auto end = ranked.end();
+  double sum = 0;
+  while (end != ranked.begin()) {
+    std::pop_heap(ranked.begin(), end, worse);
+    --end;
+    sum += weights[IdOf(*end)];
+    if (sum >= wanted) break;
+  }
+  // The kept ones lie at the end now.
+  const auto kept = static_cast<size_t>(ranked.end() - end);
+  std::copy(end, ranked.end(), ranked.begin());
+  return kept;
+}
+
+}  // namespace
+
+SampleWorkspace::SampleWorkspace(int vocabulary)
+    : logits_(static_cast<size_t>(std::max(vocabulary, 0))), counts_(logits_.size()), ranked_(logits_.size()), weights_(logits_.size()) {}
+
+class Sampler {
+ public:
+  Sampler(const SamplingNumbers& numbers, std::span<const float> logits, SampleWorkspace& workspace)
+      : numbers_(numbers), logits_(logits), workspace_(workspace) {}
+
+  void Penalise(std::span<const int32_t> window) {
+    const int32_t last = numbers_.Window();
+    if (last == 0) return;
+    if (last > 0) window = window.last(std::min(window.size(), static_cast<size_t>(last)));
+    std::copy(logits_.begin(), logits_.end(), workspace_.logits_.begin());
+    for (const int32_t id : window) {
+      if (InRange(id)) ++workspace_.counts_[static_cast<size_t>(id)];
+    }
+    for (const int32_t id : window) {
+      if (!InRange(id)) continue;
+      int32_t& count = workspace_.counts_[static_cast<size_t>(id)];
+      if (count == 0) continue;   // done at an earlier occurrence
+      float& logit = workspace_.logits_[static_cast<size_t>(id)];
+      logit = logit > 0 ? logit / numbers_.repetition_penalty : logit * numbers_.repetition_penalty;
+      logit -= static_cast<float>(count) * numbers_.frequency_penalty;
+      logit -= numbers_.presence_penalty;
+      count = 0;
+    }
+    logits_ = workspace_.logits_;
+  }
+
+  int32_t Greedy() const { return ArgMax(logits_); }
+
+  int32_t Draw(double uniform) {
+    const int32_t best = ArgMax(logits_);
+    if (best < 0) return -1;
+    Gather();
+    KeepTopK();
+    double total = Weigh(logits_[static_cast<size_t>(best)]);
+    if (numbers_.top_p < 1) {
+      count_ = KeepTopP(ranked().first(count_), workspace_.weights_, static_cast<double>(numbers_.top_p) * total);
+      SortById();
+    }
+    total = 0;
+    for (const uint64_t key : ranked().first(count_)) total += Kept(key);
+    const double point = uniform * total;
+    double sum = 0;
+    int32_t chosen = best;
+    for (const uint64_t key : ranked().first(count_)) {
+      const double weight = Kept(key);
+      if (weight == 0) continue;
+      chosen = static_cast<int32_t>(IdOf(key));
+      sum += weight;
+      if (sum > point) break;
+    }
+    return chosen;
+  }
+
+ private:
+  bool InRange(int32_t id) const { return id >= 0 && static_cast<size_t>(id) < logits_.size(); }
+  std::span<uint64_t> ranked() { return workspace_.ranked_; }
+
+  // The candidates, in the order of their ids.
+  void Gather() {
+    count_ = 0;
+    for (size_t i = 0; i < logits_.size(); ++i) {
+      if (logits_[i] > kNever) workspace_.ranked_[count_++] = RankKey(logits_[i], i);
+    }
+  }
+
+  void KeepTopK() {
+    const auto k = static_cast<size_t>(numbers_.top_k);
+    if (k == 0 || k >= count_) return;
+    const auto all = ranked().first(count_);
+    std::nth_element(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(k), all.end());
+    count_ = k;
+    SortById();
+  }
+
+  // Sums run in the order of the ids whatever was kept, so that an option which removes nothing changes no bit.
+  void SortById() {
+    const auto kept = ranked().first(count_);
+    std::sort(kept.begin(), kept.end(), [](uint64_t a, uint64_t b) { return IdOf(a) < IdOf(b); });
+  }
+
+  // Gives every candidate its weight, the most likely one's being 1, and returns their sum.
+  double Weigh(float greatest) {
+    double total = 0;
+    for (const uint64_t key : ranked().first(count_)) {
+      const float logit = logits_[IdOf(key)];
+      double weight = 1;
+      if (logit != greatest) {   // also where both are infinite and their difference is not a number
+        const double log_weight = (static_cast<double>(logit) - greatest) / static_cast<double>(numbers_.temperature);
+        weight = log_weight >= kLeastLogWeight ? PortableExp(log_weight) : 0;
+      }
+      workspace_.weights_[IdOf(key)] = weight;
+      total += weight;
+    }
+    return total;
+  }
+
+  double Kept(uint64_t key) const {
+    const double weight = workspace_.weights_[IdOf(key)];
+    return weight >= static_cast<double>(numbers_.min_p) ? weight : 0;
+  }
+
+  const SamplingNumbers& numbers_;
+  std::span<const float> logits_;
+  SampleWorkspace& workspace_;
+  size_t count_ = 0;   // of the candidates left in ranked()
+};
+
+Result<int32_t> ChooseToken(const SamplingNumbers& numbers, std::span<const float> logits, std::span<const int32_t> window, Generator& generator,
+                            SampleWorkspace& workspace) {
+  if (logits.size() != static_cast<size_t>(workspace.vocabulary())) {
+    return InvalidArgument("the sampler was made for " + std::to_string(workspace.vocabulary()) + " logits, not " + std::to_string(logits.size()));
+  }
+  Sampler sampler(numbers, logits, workspace);
+  sampler.Penalise(window);
+  const int32_t token = numbers.temperature == 0 ? sampler.Greedy() : sampler.Draw(generator.Uniform());
+  if (token < 0) return Internal("no token can be chosen: every logit is NaN or minus infinity");
+  return token;
+}
+
+}  // namespace reprise

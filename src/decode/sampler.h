@@ -1,0 +1,54 @@
+// One choice: the next token from logits, options and the recent context (reprise/sampling.h says what each option does, and in which order).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "decode/generator.h"
+#include "reprise/sampling.h"
+#include "reprise/status.h"
+
+namespace reprise {
+
+// SamplingOptions without what is neither a number nor changed by the choice. A POD, so that it can be a state.
+struct SamplingNumbers {
+  float temperature = 0;
+  int32_t top_k = 0;
+  float top_p = 1;
+  float min_p = 0;
+  float repetition_penalty = 1;
+  float presence_penalty = 0;
+  float frequency_penalty = 0;
+  int32_t penalty_window = 64;
+
+  static SamplingNumbers Of(const SamplingOptions& options);
+  void CopyTo(SamplingOptions& options) const;
+  // Null, or what is wrong with them: a literal, so that a check on the hot path allocates nothing.
+  const char* Fault() const;
+  // How many of the context's last tokens matter: 0 when no penalty is on, -1 for all of them.
+  int32_t Window() const;
+  bool operator==(const SamplingNumbers&) const = default;
+};
+
+// Scratch memory for one choice at a time over one vocabulary, 20 bytes a token. Holds nothing between choices.
+class SampleWorkspace {
+ public:
+  explicit SampleWorkspace(int vocabulary);
+  int vocabulary() const { return static_cast<int>(logits_.size()); }
+
+ private:
+  friend class Sampler;
+  std::vector<float> logits_;      // after the penalties
+  std::vector<int32_t> counts_;    // of each token in the window; all zero between choices
+  std::vector<uint64_t> ranked_;   // candidates, as keys whose ascending order is their rank
+  std::vector<double> weights_;    // of the candidates by id: proportional to their probability
+};
+
+// The next token. `window` is the context's tokens, newest last; only its last penalty_window count, and ids out of range are passed over.
+// Takes exactly one number from the generator, or none when the choice is greedy. `numbers` must have no Fault(). Allocates nothing unless it
+// fails: kInvalidArgument when the logits are not of the workspace's vocabulary, kInternal when none is above minus infinity.
+Result<int32_t> ChooseToken(const SamplingNumbers& numbers, std::span<const float> logits, std::span<const int32_t> window, Generator& generator,
+                            SampleWorkspace& workspace);
+
+}  // namespace reprise
