@@ -16,7 +16,7 @@ StateSpace::StateSpace(StateLayout layout, const StateSpaceOptions& options, con
 Result<std::shared_ptr<StateSpace>> StateSpace::Create(StateLayout layout, const StateSpaceOptions& options, const Fingerprint& fingerprint,
                                                        std::shared_ptr<DeviceMemory> memory) {
   REPRISE_RETURN_IF_ERROR(layout.Check());
-  if (options.lanes < 1 || options.capsules < 0 || options.rows < 0 || options.max_position < 1) {
+  if (options.lanes < 1 || options.capsules < 0 || options.host_blocks < 0 || options.rows < 0 || options.max_position < 1) {
     return InvalidArgument("a state space needs at least one lane and one position, and no negative sizes");
   }
   if (memory == nullptr) return InvalidArgument("a state space needs the memory of its device");
@@ -27,12 +27,13 @@ Result<std::shared_ptr<StateSpace>> StateSpace::Create(StateLayout layout, const
 
 Status StateSpace::AllocatePools() {
   // A lane needs a block to read and one to write; one more is the origin that all lanes start from.
-  const int64_t block_count = int64_t{options_.lanes} * 2 + options_.capsules + 1;
+  const int64_t shared_count = int64_t{options_.lanes} * 2 + options_.capsules + 1;
+  const int64_t block_counts[kSpaces] = {shared_count, shared_count + options_.host_blocks};
   // Lanes do not share the extent that their last rows are in, so room for every lane is rounded up lane by lane.
   const int64_t extents = options_.rows > 0 ? static_cast<int64_t>(CeilDiv(static_cast<uint64_t>(options_.rows), kExtentRows))
                                             : options_.lanes * static_cast<int64_t>(CeilDiv(static_cast<uint64_t>(options_.max_position), kExtentRows));
   const int64_t extent_count = has_extents() ? extents : 0;
-  if (block_count > INT32_MAX || extent_count > INT32_MAX) return InvalidArgument("a pool of more than 2^31 slabs was asked for");
+  if (block_counts[1] > INT32_MAX || extent_count > INT32_MAX) return InvalidArgument("a pool of more than 2^31 slabs was asked for");
 
   std::byte* extent_memory[kSpaces];
   size_t extent_stride[kSpaces];
@@ -41,11 +42,11 @@ Status StateSpace::AllocatePools() {
     DeviceMemory& memory = space == Space::kDevice ? *memory_ : host_memory_;
     const size_t block_stride = layout_.block_bytes(space);
     extent_stride[s] = layout_.extent_bytes(space);
-    const auto block_total = CheckedMul(block_stride, static_cast<uint64_t>(block_count));
+    const auto block_total = CheckedMul(block_stride, static_cast<uint64_t>(block_counts[s]));
     const auto extent_total = CheckedMul(extent_stride[s], static_cast<uint64_t>(extent_count));
     if (!block_total || !extent_total) return InvalidArgument("the pools asked for do not fit any memory");
     REPRISE_ASSIGN_OR_RETURN(std::byte * block_memory, memory.Allocate(*block_total, "state blocks"));
-    blocks_[s].emplace(block_memory, block_stride, static_cast<int32_t>(block_count));
+    blocks_[s].emplace(block_memory, block_stride, static_cast<int32_t>(block_counts[s]));
     REPRISE_ASSIGN_OR_RETURN(extent_memory[s], memory.Allocate(*extent_total, "extents"));
   }
   extents_.emplace(extent_memory, extent_stride, static_cast<int32_t>(extent_count));

@@ -23,6 +23,7 @@ class Lane;
 struct StateSpaceOptions {
   int lanes = 1;               // live executions at once
   int capsules = 64;           // recurrent blocks beyond what the lanes themselves need
+  int host_blocks = 0;         // further blocks of the host space alone: states that a host step changes are small, and worth keeping often
   int64_t rows = 0;            // append-only rows in all (rounded up to extents); 0 for lanes * max_position
   int max_position = 1 << 20;  // of any lane
 };

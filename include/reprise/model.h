@@ -1,0 +1,85 @@
+// Model: a loaded model file, its memory, and the sessions that run on it.
+//
+// Load maps the file, packs its weights for the processor, captures the plans of every step shape, and sizes every pool; after that, running
+// allocates nothing. A Model is a handle: copies share one model, which is freed with the last copy, session and capsule.
+//
+// Thread-safety: a model and all its sessions are used by one thread at a time. Only info(), the tokenizer calls and dropping or copying
+// capsules are safe beside a running session.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "reprise/capsule.h"
+#include "reprise/status.h"
+
+namespace reprise {
+
+class Engine;
+class Session;
+
+struct ModelOptions {
+  int threads = 0;          // 0: one for each processor that this process may use
+  bool pin_threads = false;
+  int context = 0;          // most positions of a session; 0: what the model was made for, at most 32,768
+  int lanes = 8;            // sessions that can be live at once
+  int capsules = 64;        // recurrent blocks kept for capsules, beside the lanes' own; fewer if the budget asks for it
+  size_t state_budget = 0;  // bytes of state in all; 0: half of this machine's memory. Pages are used as they are first touched
+  int chunk = 256;          // most tokens of one step; results do not depend on it
+  bool kv_f32 = false;      // keep keys and values in float32 instead of float16; part of the fingerprint
+  std::string instruction_set;   // "" picks the best this processor has; see `reprise inspect --devices`
+  std::function<void(double fraction)> progress;   // called from the loading thread
+};
+
+struct ModelInfo {
+  std::string path;
+  std::string name;
+  std::string architecture;
+  uint64_t parameters = 0;
+  uint64_t file_bytes = 0;
+  int layers = 0;
+  int width = 0;
+  int vocabulary = 0;
+  int context = 0;          // of sessions here
+  int lanes = 0;
+  int capsules = 0;
+  bool has_draft = false;   // carries a block that foretells the token after next (MTP)
+  std::string backend;      // "cpu (avx512vnni, 2 threads)"
+  Fingerprint fingerprint;
+  uint64_t weight_bytes = 0;   // that a decode step reads
+};
+
+class Model {
+ public:
+  // `path` is a GGUF file. Errors say what is wrong with the file, or which memory could not be had.
+  static Result<Model> Load(const std::string& path, const ModelOptions& options = {});
+
+  const ModelInfo& info() const;
+  const StateLayout& layout() const;
+
+  // A session at position 0. kExhausted when `lanes` sessions are live.
+  Result<Session> NewSession() const;
+
+  // Text to tokens. Control tokens written in `text` become those tokens only with `parse_special`. kUnsupported when the file has no
+  // tokenizer, or one this build does not know.
+  Result<std::vector<int32_t>> Tokenize(std::string_view text, bool parse_special = false) const;
+  Result<std::string> Detokenize(std::span<const int32_t> tokens) const;
+  bool IsEndOfGeneration(int32_t token) const;
+
+  // A capsule of this model from bytes that Capsule::Serialize wrote, here or anywhere. Refused, with nothing changed, unless whole and taken
+  // on a model of the same fingerprint.
+  Result<Capsule> ImportCapsule(std::span<const std::byte> bytes) const;
+
+  Engine& engine() const { return *engine_; }   // for Reprise's own programs
+
+ private:
+  explicit Model(std::shared_ptr<Engine> engine) : engine_(std::move(engine)) {}
+  std::shared_ptr<Engine> engine_;
+};
+
+}  // namespace reprise

@@ -1,0 +1,105 @@
+// Session: one line of thought on a model. Prompt in, tokens out, and the verbs on everything it remembers.
+//
+// A session stands at a committed boundary between any two calls: after an error or a cancellation too, at the last boundary it reached. So
+// Snapshot works at any time, and what it takes is complete: keys and values, recurrent memories, the sampler's generator, options and stop
+// strings, the token chosen but not yet fed, half a character waiting for its other half.
+//
+//   Prefill(prompt)       make the context this prompt, computing only what this session's checkpoints do not already hold
+//   Next() / Generate()   choose tokens, one boundary each
+//   Snapshot()            everything, by reference: microseconds, nothing copied
+//   Restore(capsule)      the same, bit for bit; the same tokens follow
+//   Fork(capsule, n)      n sessions that go their own ways from there
+//   Rollback(n)           as if the last n tokens had not been
+//
+// Thread-safety: see model.h. Move-only. A session keeps its model alive.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "reprise/capsule.h"
+#include "reprise/model.h"
+#include "reprise/sampling.h"
+#include "reprise/status.h"
+
+namespace reprise {
+
+enum class Finish { kNone, kEndOfText, kStopString, kLength, kCancelled };
+std::string_view FinishName(Finish finish);
+
+struct Token {
+  int32_t id = -1;
+  std::string_view text;          // what may be shown now, whole characters; valid until the session's next call
+  Finish finish = Finish::kNone;
+};
+
+struct PrefillReport {
+  int reused = 0;     // tokens of the prompt that were already computed
+  int computed = 0;
+  double seconds = 0;
+};
+
+struct PrefillOptions {
+  std::function<void(int done, int total)> progress;   // after each step, with tokens of the part to be computed
+  const std::atomic<bool>* cancel = nullptr;           // looked at between steps; what was computed stays committed
+};
+
+class Session {
+ public:
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+  ~Session();
+
+  int position() const;                     // tokens in the context, all of them committed
+  std::vector<int32_t> tokens() const;      // a copy of them
+  int32_t pending_token() const;            // chosen but not yet fed to the model, or -1
+
+  // Makes the context exactly `prompt`. The deepest boundary on its path that this session still holds (its own position, or a checkpoint) is
+  // restored, and the rest is computed. Sampling options stay. kCancelled when cancelled: the boundary reached is kept.
+  Result<PrefillReport> Prefill(std::span<const int32_t> prompt, const PrefillOptions& options = {});
+  Result<PrefillReport> Prefill(std::string_view prompt, const PrefillOptions& options = {});
+  // Adds to the context. A token chosen but not yet fed is fed first.
+  Status Append(std::span<const int32_t> tokens, const PrefillOptions& options = {});
+
+  // How tokens are chosen from here on. Seeds the generator and clears what the stop matcher held.
+  Status SetSampling(const SamplingOptions& options);
+  SamplingOptions sampling() const;
+
+  // Chooses the next token. The first call after Prefill chooses from logits that are already there; each later one feeds the token before.
+  Result<Token> Next();
+  // Up to `max_tokens` tokens through `emit`, which stops generation by returning false. Returns why it ended.
+  Result<Finish> Generate(int max_tokens, const std::function<bool(const Token&)>& emit);
+  // Next() for several sessions of one model, decoded as one batch: weights are read once for all of them. tokens[i] is of sessions[i].
+  static Status NextBatch(std::span<Session* const> sessions, std::span<Token> tokens);
+  // The text still held back (it might have begun a stop string, or half a character), once nothing more will follow.
+  Result<std::string_view> FlushText();
+
+  Capsule Snapshot();
+  // kMismatch, and nothing changed, for a capsule of another model.
+  Status Restore(const Capsule& capsule);
+  Result<std::vector<Session>> Fork(const Capsule& capsule, int count) const;
+  // To the boundary `count` tokens back, and exactly so: sampler, stop matcher and all. kInvalidArgument when that boundary is out of reach
+  // (it names what is in reach): an impossible rollback is refused, never approximated.
+  Status Rollback(int count);
+
+  // The capsule as bytes, with the model's name and a digest of its tokens as metadata. Model::ImportCapsule reads them.
+  Result<std::vector<std::byte>> Export(const Capsule& capsule) const;
+
+  // Logits of the boundary: vocabulary values, valid until the model's next call.
+  Result<std::span<const float>> Logits();
+  const Model& model() const;
+
+ private:
+  friend class Model;
+  struct State;
+  explicit Session(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace reprise

@@ -1,0 +1,16 @@
+// What makes two loaded models the same model: see reprise/fingerprint.h.
+#pragma once
+
+#include <string_view>
+
+#include "formats/gguf.h"
+#include "reprise/fingerprint.h"
+#include "reprise/layout.h"
+
+namespace reprise {
+
+// Over every tensor (name, type, shape, data), every number of the architecture's metadata, the layout of the state and `numerics`
+// (Backend::numerics()). Reads all weights once. The tokenizer and the chat template are not part of it.
+Fingerprint ModelFingerprint(const GgufFile& file, std::string_view architecture, const StateLayout& layout, std::string_view numerics);
+
+}  // namespace reprise
