@@ -5,6 +5,8 @@
 #include <cassert>
 #include <string>
 
+#include <fmt/format.h>
+
 #include "base/checked.h"
 
 namespace reprise {
@@ -64,7 +66,7 @@ const TensorTypeTraits& TraitsOf(TensorType type) {
 
 Result<TensorType> TensorTypeFromId(uint32_t id) {
   const TensorTypeTraits* traits = FindType(id);
-  if (traits == nullptr) return Unsupported("tensor type id " + std::to_string(id) + " is unknown to this build");
+  if (traits == nullptr) return Unsupported(fmt::format("tensor type id {} is unknown to this build", id));
   return traits->type;
 }
 
@@ -72,20 +74,18 @@ Result<TensorType> TensorTypeFromName(std::string_view name) {
   for (const TensorTypeTraits& t : kTypes) {
     if (std::ranges::equal(t.name, name, {}, Lower, Lower)) return t.type;
   }
-  return InvalidArgument("tensor type '" + std::string(name) + "' is unknown");
+  return InvalidArgument(fmt::format("tensor type '{}' is unknown", name));
 }
 
 Result<uint64_t> TensorBytes(TensorType type, uint64_t row_elements, uint64_t rows) {
   const TensorTypeTraits& t = TraitsOf(type);
   if (row_elements % t.block_elements != 0) {
-    return Corrupt("rows of " + std::to_string(row_elements) + " elements are no whole number of " + std::string(t.name) + " blocks of " +
-                   std::to_string(t.block_elements));
+    return Corrupt(fmt::format("rows of {} elements are no whole number of {} blocks of {}", row_elements, t.name, t.block_elements));
   }
   const auto row_bytes = CheckedMul(row_elements / t.block_elements, t.block_bytes);
   const auto bytes = row_bytes ? CheckedMul(*row_bytes, rows) : std::nullopt;
   if (!bytes) {
-    return Corrupt(std::to_string(rows) + " rows of " + std::to_string(row_elements) + " elements of " + std::string(t.name) +
-                   " are more bytes than 64 bits can count");
+    return Corrupt(fmt::format("{} rows of {} elements of {} are more bytes than 64 bits can count", rows, row_elements, t.name));
   }
   return *bytes;
 }
