@@ -36,7 +36,7 @@ bool Continues(uint8_t lead, int index, uint8_t byte) {
 
 }  // namespace
 
-bool Utf8Partial::IsBeginning() const {
+bool PartialCharacter::IsBeginning() const {
   if (count > 3) return false;
   for (int i = count; i < 3; ++i) {
     if (bytes[i] != 0) return false;
@@ -49,7 +49,7 @@ bool Utf8Partial::IsBeginning() const {
   return true;
 }
 
-Utf8Output Utf8Push(Utf8Partial& partial, uint8_t byte) {
+Utf8Output Utf8Push(PartialCharacter& partial, uint8_t byte) {
   Utf8Output out;
   if (!partial.IsBeginning()) partial = {};
   if (partial.count > 0) {
@@ -74,14 +74,14 @@ Utf8Output Utf8Push(Utf8Partial& partial, uint8_t byte) {
   return out;
 }
 
-Utf8Output Utf8Flush(Utf8Partial& partial) {
+Utf8Output Utf8Finish(PartialCharacter& partial) {
   Utf8Output out;
   if (partial.count > 0 && partial.IsBeginning()) Put(out, kReplacement);
   partial = {};
   return out;
 }
 
-void Utf8Append(Utf8Partial& partial, std::string_view bytes, std::string& text) {
+void Utf8Append(PartialCharacter& partial, std::string_view bytes, std::string& text) {
   for (const char byte : bytes) text += Utf8Push(partial, static_cast<uint8_t>(byte)).view();
 }
 

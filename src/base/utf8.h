@@ -10,12 +10,12 @@ namespace reprise {
 
 // The first bytes of a character whose last ones are still to come. A POD, so that it can be a state; any bytes are safe to decode with:
 // what is not the beginning of a character counts as nothing.
-struct Utf8Partial {
+struct PartialCharacter {
   uint8_t count = 0;
   uint8_t bytes[3] = {0, 0, 0};
 
   bool IsBeginning() const;   // whether it is empty or begins a character; then bytes past `count` are zero
-  bool operator==(const Utf8Partial&) const = default;
+  bool operator==(const PartialCharacter&) const = default;
 };
 
 // What one byte completed: nothing, a character, U+FFFD, or U+FFFD and then one of these.
@@ -26,11 +26,11 @@ struct Utf8Output {
   std::string_view view() const { return {bytes, size}; }
 };
 
-Utf8Output Utf8Push(Utf8Partial& partial, uint8_t byte);
-Utf8Output Utf8Flush(Utf8Partial& partial);   // the end of the text: U+FFFD when a character is incomplete
+Utf8Output Utf8Push(PartialCharacter& partial, uint8_t byte);
+Utf8Output Utf8Finish(PartialCharacter& partial);   // the end of the text: U+FFFD when a character is incomplete
 
 // Appends the characters that `bytes` completes.
-void Utf8Append(Utf8Partial& partial, std::string_view bytes, std::string& text);
+void Utf8Append(PartialCharacter& partial, std::string_view bytes, std::string& text);
 
 bool IsUtf8(std::string_view text);
 

@@ -16,7 +16,7 @@ static_assert(sizeof(SamplingNumbers) == 8 * 4);
 static_assert(sizeof(Generator) == 2 * 8);
 static_assert(sizeof(StopStrings) == 4 + 2 * SamplingOptions::kMaxStops + SamplingOptions::kMaxStopBytes);
 static_assert(sizeof(HeldText) == 4 + SamplingOptions::kMaxStopBytes);
-static_assert(sizeof(Utf8Partial) == 4);
+static_assert(sizeof(PartialCharacter) == 4);
 
 constexpr int32_t kNoToken = -1;
 
@@ -82,7 +82,7 @@ DecodeState DecodeState::Declare(StateLayout& layout) {
   declare(kGenerator, "decode.generator", ElementType::kI64, sizeof(Generator) / 8);
   declare(kStops, "decode.stops", ElementType::kBytes, sizeof(StopStrings));
   declare(kHeldText, "decode.held_text", ElementType::kBytes, sizeof(HeldText));
-  declare(kUtf8, "decode.utf8", ElementType::kBytes, sizeof(Utf8Partial));
+  declare(kUtf8, "decode.utf8", ElementType::kBytes, sizeof(PartialCharacter));
   declare(kPending, "decode.pending", ElementType::kI32, 1);
   return state;
 }
@@ -96,7 +96,7 @@ void DecodeState::InitialiseOrigin(StateSpace& space) const {
   write(kGenerator, Generator());
   write(kStops, StopStrings());
   write(kHeldText, HeldText());
-  write(kUtf8, Utf8Partial());
+  write(kUtf8, PartialCharacter());
   write(kPending, kNoToken);
 }
 
@@ -108,7 +108,7 @@ Status DecodeState::Configure(const SamplingOptions& options, std::byte* host) c
   Store(host, kGenerator, Generator{options.seed, 0});
   Store(host, kStops, stops);
   Store(host, kHeldText, HeldText());
-  Store(host, kUtf8, Utf8Partial());
+  Store(host, kUtf8, PartialCharacter());
   return Ok();
 }
 
@@ -126,7 +126,7 @@ Status DecodeState::Check(const std::byte* host, int vocabulary) const {
   const auto stops = Load<StopStrings>(host, kStops);
   REPRISE_RETURN_IF_ERROR(CheckStops(stops));
   REPRISE_RETURN_IF_ERROR(CheckHeld(Load<HeldText>(host, kHeldText), stops));
-  if (!Load<Utf8Partial>(host, kUtf8).IsBeginning()) return Corrupt("the state decode.utf8 holds bytes that begin no character");
+  if (!Load<PartialCharacter>(host, kUtf8).IsBeginning()) return Corrupt("the state decode.utf8 holds bytes that begin no character");
   if (const int32_t token = pending(host); token < kNoToken || token >= vocabulary) {
     return Corrupt("the state decode.pending holds token " + std::to_string(token) + " of a vocabulary of " + std::to_string(vocabulary));
   }
@@ -152,7 +152,7 @@ bool DecodeState::Feed(std::string_view token_bytes, std::byte* host, std::strin
   const auto stops = Load<StopStrings>(host, kStops);
   const StopMatcher matcher(stops);
   auto held = Load<HeldText>(host, kHeldText);
-  auto partial = Load<Utf8Partial>(host, kUtf8);
+  auto partial = Load<PartialCharacter>(host, kUtf8);
   bool stopped = false;
   for (const char byte : token_bytes) {
     // The matcher sees whole characters, and stop strings are whole characters: what it shows is too.
@@ -160,17 +160,17 @@ bool DecodeState::Feed(std::string_view token_bytes, std::byte* host, std::strin
     if (stopped) break;
   }
   Store(host, kHeldText, held);
-  Store(host, kUtf8, stopped ? Utf8Partial() : partial);
+  Store(host, kUtf8, stopped ? PartialCharacter() : partial);
   return stopped;
 }
 
 void DecodeState::Flush(std::byte* host, std::string& text) const {
   const auto stops = Load<StopStrings>(host, kStops);
   auto held = Load<HeldText>(host, kHeldText);
-  auto partial = Load<Utf8Partial>(host, kUtf8);
-  if (!PushAll(StopMatcher(stops), Utf8Flush(partial).view(), held, text)) text += held.view();
+  auto partial = Load<PartialCharacter>(host, kUtf8);
+  if (!PushAll(StopMatcher(stops), Utf8Finish(partial).view(), held, text)) text += held.view();
   Store(host, kHeldText, HeldText());
-  Store(host, kUtf8, Utf8Partial());
+  Store(host, kUtf8, PartialCharacter());
 }
 
 }  // namespace reprise
