@@ -28,7 +28,7 @@ struct SamplingOptions {
   float frequency_penalty = 0;    // taken from it as often as the token occurs in the window
   int penalty_window = 64;        // the last tokens of the context, prompt included, that penalties look at; -1: all of them
   uint64_t seed = 0;              // the same seed draws the same tokens
-  std::vector<std::string> stop;  // text that ends the generation and is not shown; UTF-8, not empty
+  std::vector<std::string> stop = {};  // text that ends the generation and is not shown; UTF-8, not empty
 
   static constexpr size_t kMaxStops = 16;
   static constexpr size_t kMaxStopBytes = 1024;   // of all stop strings together
