@@ -1,0 +1,115 @@
+// Engine: one loaded model and the machinery that steps its lanes. What sessions, `eval`, `verify` and the benchmarks are made of.
+//
+// The state of a lane is one layout: the network's, the token history, and the decoder's. A step feeds tokens to any number of lanes at once
+// and commits all of them or none. Logits are computed from the hidden row in each lane's committed state, so the logits of a boundary can be
+// had at any time, after a restore or a fork too, with the same bits.
+//
+// Used by one thread at a time. After Load nothing allocates, but for error messages.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "backend/backend.h"
+#include "decode/decode_state.h"
+#include "exec/lane.h"
+#include "exec/state_space.h"
+#include "formats/gguf.h"
+#include "models/network.h"
+#include "reprise/model.h"
+#include "session/checkpoints.h"
+#include "text/tokenizer.h"
+
+namespace reprise {
+
+class Engine : public std::enable_shared_from_this<Engine> {
+ public:
+  static Result<std::shared_ptr<Engine>> Load(const std::string& path, const ModelOptions& options);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Most rows of one Advance; most rows whose logits RowLogits computes at once.
+  int max_rows() const { return table_->max_rows(); }
+  int max_lanes() const { return table_->max_lanes(); }
+  static constexpr int kMaxLogitRows = 32;
+
+  // The tokens that each lane is to see next. A lane stands in at most one Feed of an Advance.
+  struct Feed {
+    Lane* lane;
+    std::span<const int32_t> tokens;
+  };
+  // Computes every row and commits every lane, or changes nothing: a token outside the vocabulary, a full context or pool, too many rows.
+  Status Advance(std::span<const Feed> feeds);
+
+  // The logits at each lane's boundary: entry i is lane i's. Valid until the next call. kInvalidArgument for a lane at position 0.
+  Status ComputeLogits(std::span<Lane* const> lanes);
+  std::span<const float> logits(int i) const { return {logits_.data + static_cast<size_t>(i) * logits_.stride, static_cast<size_t>(logits_.width)}; }
+  int32_t greedy(int i) const { return greedy_[static_cast<size_t>(i)]; }   // the most likely token of the same entry
+
+  // The logits after each row of the Advance just made, which had at most kMaxLogitRows rows, in the same entries.
+  Status ComputeRowLogits();
+  // What the MTP block, which sees one hidden row less, foretells at each of those rows. Only with info().has_draft.
+  Status ComputeDraftLogits();
+
+  // Copies of committed tokens [first, first + out.size()) of a lane's history.
+  void CopyTokens(const HeldState& held, int first, std::span<int32_t> out) const;
+
+  const ModelInfo& info() const { return info_; }
+  const NetworkInfo& network() const { return network_->info(); }
+  const DecodeState& decode() const { return decode_; }
+  StateSpace& space() const { return *space_; }
+  std::shared_ptr<StateSpace> shared_space() const { return space_; }
+  SampleWorkspace& workspace() { return *workspace_; }
+  // A buffer for context tokens: as long as the longest context.
+  std::span<int32_t> token_scratch() { return token_scratch_; }
+  const GgufFile& file() const { return *file_; }
+  Backend& backend() const { return *backend_; }
+
+  // The file's tokenizer, or why there is none.
+  Result<const Tokenizer*> tokenizer() const;
+
+  // Checkpoints of live sessions are dropped, oldest first, when a pool is empty.
+  void Register(Checkpoints* checkpoints);
+  void Unregister(Checkpoints* checkpoints);
+
+ private:
+  Engine() = default;
+  Status LoadNetwork(const ModelOptions& options);
+  Status MakeSpace(const ModelOptions& options);
+  Status CapturePlans();
+  void LoadTokenizer();
+  Status CheckFeeds(std::span<const Feed> feeds) const;
+  bool DropCheckpoint();
+
+  ModelInfo info_;
+  std::optional<GgufFile> file_;
+  std::shared_ptr<Backend> backend_;
+  StateLayout layout_;   // while it is declared; then moved into the space
+  std::unique_ptr<Network> network_;
+  DecodeState decode_;
+  int history_ = -1;     // the append-only state of token ids
+  std::shared_ptr<StateSpace> space_;
+  std::optional<Tokenizer> tokenizer_;
+  Status tokenizer_status_;
+
+  std::optional<StepTable> table_;
+  std::unique_ptr<Plan> body_;
+  std::unique_ptr<Plan> lane_head_;
+  std::unique_ptr<Plan> row_head_;
+  std::unique_ptr<Plan> draft_head_;
+  Rows lane_hidden_;
+  Rows logits_;
+  int32_t* greedy_ = nullptr;
+  int rows_advanced_ = 0;   // whose hidden rows are still there
+
+  std::optional<SampleWorkspace> workspace_;
+  std::vector<int32_t> token_scratch_;
+  std::vector<Checkpoints*> checkpoints_;
+};
+
+}  // namespace reprise

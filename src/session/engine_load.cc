@@ -1,0 +1,180 @@
+// How an Engine comes to be: file, weights, state, plans, in this order.
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "backend/cpu/cpu_backend.h"
+#include "models/model_fingerprint.h"
+#include "session/engine.h"
+
+namespace reprise {
+namespace {
+
+constexpr int kMostContext = 1 << 20;
+constexpr int kDefaultContext = 32768;
+
+// A backend as the memory of state.
+class BackendMemory : public DeviceMemory {
+ public:
+  explicit BackendMemory(std::shared_ptr<Backend> backend) : backend_(std::move(backend)) {}
+  Result<std::byte*> Allocate(size_t bytes, std::string_view what) override { return backend_->Allocate(bytes, what); }
+  void Copy(std::byte* to, const std::byte* from, size_t bytes) override { (void)backend_->stream().Copy(to, from, bytes); }
+  void Synchronize() override { (void)backend_->stream().Synchronize(); }
+
+ private:
+  std::shared_ptr<Backend> backend_;
+};
+
+size_t HalfOfMemory() {
+  const long pages = ::sysconf(_SC_PHYS_PAGES);
+  const long page = ::sysconf(_SC_PAGESIZE);
+  return pages > 0 && page > 0 ? static_cast<size_t>(pages) / 2 * static_cast<size_t>(page) : size_t{1} << 30;
+}
+
+Status CheckOptions(const ModelOptions& options) {
+  if (options.context < 0 || options.context > kMostContext) {
+    return InvalidArgument("a context of " + std::to_string(options.context) + " positions is out of range; 1 to " + std::to_string(kMostContext));
+  }
+  if (options.lanes < 1 || options.lanes > 256) return InvalidArgument(std::to_string(options.lanes) + " lanes are out of range; 1 to 256");
+  if (options.capsules < 0 || options.capsules > 1 << 20) return InvalidArgument("the number of capsules is out of range; 0 to 1048576");
+  if (options.chunk < 1 || options.chunk > 4096) return InvalidArgument("a chunk of " + std::to_string(options.chunk) + " tokens is out of range; 1 to 4096");
+  if (options.threads < 0 || options.threads > 1024) return InvalidArgument(std::to_string(options.threads) + " threads are out of range; 1 to 1024");
+  return Ok();
+}
+
+}  // namespace
+
+Result<std::shared_ptr<Engine>> Engine::Load(const std::string& path, const ModelOptions& options) {
+  REPRISE_RETURN_IF_ERROR(CheckOptions(options));
+  std::shared_ptr<Engine> engine(new Engine);
+  auto file = GgufFile::Open(path);
+  if (!file.ok()) return file.status().Within("'" + path + "'");
+  engine->file_ = *std::move(file);
+  engine->info_.path = path;
+  engine->info_.file_bytes = engine->file_->bytes().size();
+  CpuOptions cpu;
+  cpu.threads = options.threads;
+  cpu.pin = options.pin_threads;
+  cpu.isa = options.instruction_set;
+  REPRISE_ASSIGN_OR_RETURN(engine->backend_, MakeCpuBackend(cpu));
+  if (Status status = engine->LoadNetwork(options); !status.ok()) return status.Within("'" + path + "'");
+  REPRISE_RETURN_IF_ERROR(engine->MakeSpace(options));
+  REPRISE_RETURN_IF_ERROR(engine->CapturePlans());
+  engine->LoadTokenizer();
+  return engine;
+}
+
+Status Engine::LoadNetwork(const ModelOptions& options) {
+  NetworkOptions network;
+  network.max_lanes = options.lanes;
+  network.max_rows = std::max(options.chunk, options.lanes);
+  network.kv_type = options.kv_f32 ? ElementType::kF32 : ElementType::kF16;
+  if (options.progress) {
+    const auto total = static_cast<double>(std::max<size_t>(file_->bytes().size(), 1));
+    network.progress = [&options, total](uint64_t bytes) { options.progress(static_cast<double>(bytes) / total); };
+  }
+  REPRISE_ASSIGN_OR_RETURN(network_, Network::Load(*file_, *backend_, layout_, network));
+  table_.emplace(network.max_rows, network.max_lanes);
+  return Ok();
+}
+
+Status Engine::MakeSpace(const ModelOptions& options) {
+  history_ = layout_.Append("history.tokens", ElementType::kI32, {1}, Space::kHost);
+  decode_ = DecodeState::Declare(layout_);
+  REPRISE_RETURN_IF_ERROR(layout_.Check());
+
+  const NetworkInfo& network = network_->info();
+  StateSpaceOptions space;
+  space.lanes = options.lanes;
+  space.capsules = options.capsules;
+  space.host_blocks = options.lanes * Checkpoints::kMarks;
+  space.max_position = options.context > 0 ? options.context : std::min(network.context, kDefaultContext);
+  // Two whole contexts, and room for every lane to go its own way for a while.
+  space.rows = 2 * int64_t{space.max_position} + int64_t{options.lanes} * 2048;
+  const size_t budget = options.state_budget > 0 ? options.state_budget : HalfOfMemory();
+  const auto block_bytes = layout_.block_bytes(Space::kDevice) + layout_.block_bytes(Space::kHost);
+  const auto bytes = [&] {
+    return static_cast<size_t>(2 * space.lanes + space.capsules + 1) * block_bytes +
+           static_cast<size_t>(space.host_blocks) * layout_.block_bytes(Space::kHost) + static_cast<size_t>(space.rows) * layout_.row_bytes();
+  };
+  while (bytes() > budget && space.capsules > 4) space.capsules /= 2;
+  if (bytes() > budget) space.rows = space.max_position + int64_t{options.lanes} * kExtentRows;
+  if (bytes() > budget) {
+    return Exhausted("a context of " + std::to_string(space.max_position) + " positions and " + std::to_string(space.lanes) + " lanes needs " +
+                     std::to_string(bytes() >> 20) + " MiB of state, and the budget is " + std::to_string(budget >> 20) +
+                     " MiB; ask for a shorter context or fewer lanes, or give a larger budget");
+  }
+
+  info_.fingerprint = ModelFingerprint(*file_, network.architecture, layout_, backend_->numerics());
+  REPRISE_ASSIGN_OR_RETURN(space_, StateSpace::Create(std::move(layout_), space, info_.fingerprint, std::make_shared<BackendMemory>(backend_)));
+  decode_.InitialiseOrigin(*space_);
+  space_->SetEvictor([this] { return DropCheckpoint(); });
+
+  info_.name = network.name;
+  info_.architecture = network.architecture;
+  info_.parameters = network.parameters;
+  info_.layers = network.layers;
+  info_.width = network.width;
+  info_.vocabulary = network.vocabulary;
+  info_.has_draft = network.has_draft;
+  info_.context = space.max_position;
+  info_.lanes = space.lanes;
+  info_.capsules = space.capsules;
+  info_.backend = backend_->description();
+  for (const GgufTensor& tensor : file_->tensors()) info_.weight_bytes += tensor.data.size();
+  workspace_.emplace(network.vocabulary);
+  token_scratch_.resize(static_cast<size_t>(space.max_position));
+  return Ok();
+}
+
+Status Engine::CapturePlans() {
+  const auto vocabulary = static_cast<size_t>(info_.vocabulary);
+  const auto rows = static_cast<size_t>(std::max(kMaxLogitRows, max_lanes()));
+  REPRISE_ASSIGN_OR_RETURN(std::byte * logits, backend_->Allocate(rows * vocabulary * sizeof(float), "logits"));
+  REPRISE_ASSIGN_OR_RETURN(std::byte * greedy, backend_->Allocate(rows * sizeof(int32_t), "greedy choices"));
+  REPRISE_ASSIGN_OR_RETURN(std::byte * hidden, backend_->Allocate(rows * static_cast<size_t>(info_.width) * sizeof(float), "hidden rows"));
+  logits_ = {reinterpret_cast<float*>(logits), info_.vocabulary, info_.vocabulary, Domain::kRows};
+  greedy_ = reinterpret_cast<int32_t*>(greedy);
+  lane_hidden_ = {reinterpret_cast<float*>(hidden), info_.width, info_.width, Domain::kLanes};
+
+  REPRISE_ASSIGN_OR_RETURN(body_, backend_->Capture(*table_, [&](Ops& ops) { network_->RecordBody(ops); }));
+  REPRISE_ASSIGN_OR_RETURN(lane_head_, backend_->Capture(*table_, [&](Ops& ops) {
+    Rows logits_of_lanes = logits_;
+    logits_of_lanes.domain = Domain::kLanes;
+    ops.LoadLast(lane_hidden_, network_->last_hidden());
+    network_->RecordHead(ops, logits_of_lanes, lane_hidden_);
+    ops.ArgMax(greedy_, logits_of_lanes);
+  }));
+  REPRISE_ASSIGN_OR_RETURN(row_head_, backend_->Capture(*table_, [&](Ops& ops) {
+    network_->RecordHead(ops, logits_, network_->hidden());
+    ops.ArgMax(greedy_, logits_);
+  }));
+  if (info_.has_draft) {
+    REPRISE_ASSIGN_OR_RETURN(draft_head_, backend_->Capture(*table_, [&](Ops& ops) {
+      network_->RecordDraftHead(ops, logits_, network_->draft_hidden());
+      ops.ArgMax(greedy_, logits_);
+    }));
+  }
+  return Ok();
+}
+
+// A model without a tokenizer that this build knows still runs on token ids.
+void Engine::LoadTokenizer() {
+  const auto load = [&]() -> Result<Tokenizer> {
+    REPRISE_ASSIGN_OR_RETURN(Vocabulary vocabulary, ReadVocabulary(*file_));
+    REPRISE_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::Create(std::move(vocabulary)));
+    if (tokenizer.vocab_size() > info_.vocabulary) {
+      return Corrupt("the tokenizer knows " + std::to_string(tokenizer.vocab_size()) + " tokens, the embedding only " + std::to_string(info_.vocabulary));
+    }
+    return tokenizer;
+  };
+  auto tokenizer = load();
+  if (tokenizer.ok()) {
+    tokenizer_ = *std::move(tokenizer);
+  } else {
+    tokenizer_status_ = Unsupported("text cannot be read with this model, only token ids: " + tokenizer.status().message());
+  }
+}
+
+}  // namespace reprise

@@ -1,0 +1,377 @@
+#include "reprise/session.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "session/engine.h"
+
+namespace reprise {
+namespace {
+
+// A checkpoint on the way through a long prefill, and through a long generation: going back costs at most this many tokens of replay.
+constexpr int kPrefillStride = 1024;
+constexpr int kDecodeStride = 64;
+
+constexpr int kHost = static_cast<int>(Space::kHost);
+constexpr int kDevice = static_cast<int>(Space::kDevice);
+
+// Longer than any token; a longer one costs an allocation.
+constexpr size_t kTextReserve = 4096;
+
+}  // namespace
+
+std::string_view FinishName(Finish finish) {
+  switch (finish) {
+    case Finish::kNone: return "none";
+    case Finish::kEndOfText: return "end of text";
+    case Finish::kStopString: return "stop string";
+    case Finish::kLength: return "length";
+    case Finish::kCancelled: return "cancelled";
+  }
+  return "unknown";
+}
+
+struct Session::State {
+  explicit State(Model handle, std::unique_ptr<Lane> live) : model(std::move(handle)), lane(std::move(live)) {
+    text.reserve(kTextReserve);
+    engine().Register(&checkpoints);
+    MarkHere();
+  }
+  ~State() { engine().Unregister(&checkpoints); }
+
+  Engine& engine() const { return model.engine(); }
+  const DecodeState& decode() const { return engine().decode(); }
+  const std::byte* host() const { return lane->read(Space::kHost); }
+  int32_t pending() const { return decode().pending(host()); }
+
+  // A boundary is marked as it is before a token is chosen there, which is what going back to it means.
+  void MarkHere() {
+    if (pending() < 0) checkpoints.Mark(lane->position(), lane->position(), lane->Hold().block[kHost]);
+  }
+  void KeepHere() { checkpoints.Keep(lane->Hold()); }
+
+  bool OnPath(const HeldState& held, std::span<const int32_t> tokens) const {
+    if (held.position > static_cast<int>(tokens.size())) return false;
+    const auto scratch = engine().token_scratch().first(static_cast<size_t>(held.position));
+    engine().CopyTokens(held, 0, scratch);
+    return std::equal(scratch.begin(), scratch.end(), tokens.begin());
+  }
+  HeldState DeepestOnPath(std::span<const int32_t> tokens) const;
+  // A host step that only changes what `change` does.
+  template <class F>
+  Status ChangeHost(F change) {
+    REPRISE_RETURN_IF_ERROR(lane->BeginHost());
+    Status status = change(lane->write(Space::kHost));
+    if (status.ok()) {
+      lane->Commit();
+    } else {
+      lane->Abort();
+    }
+    return status;
+  }
+  Status FeedTokens(std::span<const int32_t> tokens, const PrefillOptions& options);
+  Status FeedPending();
+
+  Model model;   // first: everything below lives in its memory
+  std::unique_ptr<Lane> lane;
+  Checkpoints checkpoints;
+  std::string text;
+};
+
+// The deepest of the checkpoints, the present boundary and the origin that lies on the path of `tokens`.
+HeldState Session::State::DeepestOnPath(std::span<const int32_t> tokens) const {
+  HeldState best = engine().space().Origin();
+  if (const HeldState here = lane->Hold(); here.position > best.position && OnPath(here, tokens)) best = here;
+  const auto kept = checkpoints.kept();
+  for (auto it = kept.rbegin(); it != kept.rend() && it->position > best.position; ++it) {
+    if (OnPath(*it, tokens)) best = *it;
+  }
+  return best;
+}
+
+Status Session::State::FeedTokens(std::span<const int32_t> tokens, const PrefillOptions& options) {
+  const int total = static_cast<int>(tokens.size());
+  if (total > engine().info().context - lane->position()) {
+    return Exhausted("a context of " + std::to_string(engine().info().context) + " positions cannot take " + std::to_string(total) + " more tokens after " +
+                     std::to_string(lane->position()) + "; load the model with a longer context");
+  }
+  int last_kept = lane->position();
+  for (int done = 0; done < total;) {
+    if (options.cancel != nullptr && options.cancel->load(std::memory_order_relaxed)) {
+      KeepHere();
+      return Cancelled("stopped on request after " + std::to_string(done) + " of " + std::to_string(total) + " tokens");
+    }
+    const int count = std::min(engine().max_rows(), total - done);
+    const int before = lane->position();
+    const Engine::Feed feed{lane.get(), tokens.subspan(static_cast<size_t>(done), static_cast<size_t>(count))};
+    REPRISE_RETURN_IF_ERROR(engine().Advance(std::span(&feed, 1)));
+    checkpoints.Mark(before + 1, lane->position(), lane->Hold().block[kHost]);
+    done += count;
+    if (done == total || lane->position() - last_kept >= kPrefillStride) {
+      KeepHere();
+      last_kept = lane->position();
+    }
+    if (options.progress) options.progress(done, total);
+  }
+  return Ok();
+}
+
+Status Session::State::FeedPending() {
+  const int32_t token = pending();
+  if (token < 0) return Ok();
+  const Engine::Feed feed{lane.get(), std::span(&token, 1)};
+  REPRISE_RETURN_IF_ERROR(engine().Advance(std::span(&feed, 1)));
+  MarkHere();
+  return Ok();
+}
+
+Session::Session(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
+Session::~Session() = default;
+
+Result<Session> Model::NewSession() const {
+  REPRISE_ASSIGN_OR_RETURN(auto lane, engine_->space().NewLane());
+  return Session(std::make_unique<Session::State>(*this, std::move(lane)));
+}
+
+int Session::position() const { return state_->lane->position(); }
+int32_t Session::pending_token() const { return state_->pending(); }
+const Model& Session::model() const { return state_->model; }
+SamplingOptions Session::sampling() const { return state_->decode().Options(state_->host()); }
+
+std::vector<int32_t> Session::tokens() const {
+  std::vector<int32_t> tokens(static_cast<size_t>(position()));
+  state_->engine().CopyTokens(state_->lane->Hold(), 0, tokens);
+  return tokens;
+}
+
+Result<PrefillReport> Session::Prefill(std::span<const int32_t> prompt, const PrefillOptions& options) {
+  const auto start = std::chrono::steady_clock::now();
+  State& s = *state_;
+  if (prompt.empty()) return InvalidArgument("an empty prompt leaves nothing to continue");
+  for (const int32_t token : prompt) {
+    if (token < 0 || token >= s.engine().info().vocabulary) {
+      return InvalidArgument("token " + std::to_string(token) + " is outside the vocabulary of " + std::to_string(s.engine().info().vocabulary));
+    }
+  }
+  if (static_cast<int64_t>(prompt.size()) > s.engine().info().context) {
+    return Exhausted("a prompt of " + std::to_string(prompt.size()) + " tokens does not fit the context of " + std::to_string(s.engine().info().context) +
+                     " positions; load the model with a longer context");
+  }
+  HeldState base = s.DeepestOnPath(prompt);
+  const int reused = base.position;
+  base.block[kHost] = s.lane->Hold().block[kHost];   // the sampler's options and generator are not the prompt's business
+  const bool same_line = base.position == s.lane->position();
+  s.lane->Adopt(std::move(base));
+  if (!same_line) s.checkpoints.NewLine();
+  REPRISE_RETURN_IF_ERROR(s.ChangeHost([&](std::byte* host) {
+    s.decode().set_pending(host, -1);
+    s.text.clear();
+    s.decode().Flush(host, s.text);   // what an earlier generation held back belongs to no one now
+    return Ok();
+  }));
+  s.MarkHere();
+  PrefillReport report;
+  report.reused = reused;
+  report.computed = static_cast<int>(prompt.size()) - reused;
+  REPRISE_RETURN_IF_ERROR(s.FeedTokens(prompt.subspan(static_cast<size_t>(reused)), options));
+  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return report;
+}
+
+Result<PrefillReport> Session::Prefill(std::string_view prompt, const PrefillOptions& options) {
+  REPRISE_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, model().Tokenize(prompt));
+  return Prefill(tokens, options);
+}
+
+Status Session::Append(std::span<const int32_t> tokens, const PrefillOptions& options) {
+  REPRISE_RETURN_IF_ERROR(state_->FeedPending());
+  return state_->FeedTokens(tokens, options);
+}
+
+Status Session::SetSampling(const SamplingOptions& options) {
+  State& s = *state_;
+  REPRISE_RETURN_IF_ERROR(s.ChangeHost([&](std::byte* host) { return s.decode().Configure(options, host); }));
+  s.MarkHere();
+  return Ok();
+}
+
+Result<Token> Session::Next() {
+  Session* self = this;
+  Token token;
+  REPRISE_RETURN_IF_ERROR(NextBatch(std::span(&self, 1), std::span(&token, 1)));
+  return token;
+}
+
+Status Session::NextBatch(std::span<Session* const> sessions, std::span<Token> tokens) {
+  if (sessions.empty()) return Ok();
+  if (tokens.size() != sessions.size()) return InvalidArgument("NextBatch needs a place for each session's token");
+  Engine& engine = sessions[0]->state_->engine();
+  constexpr size_t kMost = 256;   // lanes that Load allows
+  Engine::Feed feeds[kMost];
+  int32_t pending[kMost];
+  Lane* lanes[kMost];
+  if (sessions.size() > static_cast<size_t>(engine.max_lanes())) return InvalidArgument("more sessions than the model has lanes");
+  size_t feed_count = 0;
+  for (size_t i = 0; i < sessions.size(); ++i) {
+    State& s = *sessions[i]->state_;
+    if (&s.engine() != &engine) return Mismatch("sessions of different models cannot be decoded as one batch");
+    lanes[i] = s.lane.get();
+    pending[i] = s.pending();
+    if (pending[i] >= 0) feeds[feed_count++] = {lanes[i], std::span(&pending[i], 1)};
+  }
+  if (feed_count > 0) {
+    REPRISE_RETURN_IF_ERROR(engine.Advance(std::span(feeds, feed_count)));
+    for (size_t i = 0; i < sessions.size(); ++i) {
+      if (pending[i] < 0) continue;
+      State& s = *sessions[i]->state_;
+      s.MarkHere();
+      if (s.lane->position() % kDecodeStride == 0) s.KeepHere();
+    }
+  }
+  REPRISE_RETURN_IF_ERROR(engine.ComputeLogits(std::span(lanes, sessions.size())));
+  const auto tokenizer = engine.tokenizer();
+  for (size_t i = 0; i < sessions.size(); ++i) {
+    State& s = *sessions[i]->state_;
+    Token& token = tokens[i];
+    token = Token();
+    s.text.clear();
+    REPRISE_RETURN_IF_ERROR(s.ChangeHost([&](std::byte* host) -> Status {
+      const int32_t window = s.decode().PenaltyWindow(host);
+      const int position = s.lane->position();
+      const int count = window < 0 ? position : std::min<int>(window, position);
+      const auto context = engine.token_scratch().first(static_cast<size_t>(count));
+      engine.CopyTokens(s.lane->Hold(), position - count, context);
+      REPRISE_ASSIGN_OR_RETURN(token.id, s.decode().Sample(engine.logits(static_cast<int>(i)), context, host, engine.workspace()));
+      s.decode().set_pending(host, token.id);
+      if (!tokenizer.ok()) return Ok();
+      if ((*tokenizer)->IsEndOfGeneration(token.id)) {
+        token.finish = Finish::kEndOfText;
+      } else if (!(*tokenizer)->IsControl(token.id) && s.decode().Feed((*tokenizer)->TokenBytes(token.id), host, s.text)) {
+        token.finish = Finish::kStopString;
+      }
+      return Ok();
+    }));
+    token.text = s.text;
+  }
+  return Ok();
+}
+
+Result<std::string_view> Session::FlushText() {
+  State& s = *state_;
+  s.text.clear();
+  REPRISE_RETURN_IF_ERROR(s.ChangeHost([&](std::byte* host) {
+    s.decode().Flush(host, s.text);
+    return Ok();
+  }));
+  return std::string_view(s.text);
+}
+
+Result<Finish> Session::Generate(int max_tokens, const std::function<bool(const Token&)>& emit) {
+  Finish finish = Finish::kLength;
+  for (int i = 0; i < max_tokens; ++i) {
+    REPRISE_ASSIGN_OR_RETURN(const Token token, Next());
+    const bool go_on = emit(token);
+    if (token.finish != Finish::kNone) {
+      finish = token.finish;
+      break;
+    }
+    if (!go_on) return Finish::kCancelled;   // what is held back stays held: generation may go on from here
+  }
+  if (finish != Finish::kStopString) {
+    REPRISE_ASSIGN_OR_RETURN(const std::string_view rest, FlushText());
+    if (!rest.empty()) emit(Token{-1, rest, finish});
+  }
+  return finish;
+}
+
+Capsule Session::Snapshot() { return Capsule::Take(*state_->lane); }
+
+Status Session::Restore(const Capsule& capsule) {
+  State& s = *state_;
+  REPRISE_RETURN_IF_ERROR(capsule.RestoreTo(*s.lane));
+  s.checkpoints.NewLine();
+  s.MarkHere();
+  s.KeepHere();
+  return Ok();
+}
+
+Result<std::vector<Session>> Session::Fork(const Capsule& capsule, int count) const {
+  if (count < 1 || count > state_->engine().info().lanes) {
+    return InvalidArgument("cannot fork " + std::to_string(count) + " ways; this model has " + std::to_string(state_->engine().info().lanes) + " lanes");
+  }
+  std::vector<Session> sessions;
+  sessions.reserve(static_cast<size_t>(count));
+  for (int i = 0; i < count; ++i) {
+    REPRISE_ASSIGN_OR_RETURN(Session session, model().NewSession());
+    REPRISE_RETURN_IF_ERROR(session.Restore(capsule));
+    sessions.push_back(std::move(session));
+  }
+  return sessions;
+}
+
+Status Session::Rollback(int count) {
+  State& s = *state_;
+  if (count < 0) return InvalidArgument("cannot roll back " + std::to_string(count) + " tokens");
+  if (count == 0) return Ok();
+  // The token chosen last counts as one: it has been seen, though not yet fed.
+  const int end = position() + (s.pending() >= 0 ? 1 : 0);
+  const int target = end - count;
+  if (target < 0) return InvalidArgument("cannot roll back " + std::to_string(count) + " tokens: there are only " + std::to_string(end));
+
+  const std::vector<int32_t> path = tokens();
+  const auto to_target = std::span(path).first(static_cast<size_t>(target));
+  HeldState base = s.DeepestOnPath(to_target);
+  Ref<StateBlock> host = s.checkpoints.HostAt(target);
+  if (!host && base.position == target && s.decode().pending(base.block[kHost]->data) < 0) host = base.block[kHost];
+  if (!host) {
+    return InvalidArgument("the boundary at position " + std::to_string(target) + " is out of reach: its sampler state is no longer kept; the nearest kept one below is at " +
+                           std::to_string(base.position) + ", and a capsule taken there can be restored");
+  }
+  const HeldState before = s.lane->Hold();
+  base.block[kHost] = host;
+  const int from = base.position;
+  s.lane->Adopt(std::move(base));
+  for (int at = from; at < target;) {
+    const int rows = std::min(s.engine().max_rows(), target - at);
+    const Engine::Feed feed{s.lane.get(), to_target.subspan(static_cast<size_t>(at), static_cast<size_t>(rows))};
+    if (Status status = s.engine().Advance(std::span(&feed, 1)); !status.ok()) {
+      s.lane->Adopt(before);
+      return status;
+    }
+    at += rows;
+  }
+  HeldState there = s.lane->Hold();
+  there.block[kHost] = host;
+  s.lane->Adopt(std::move(there));
+  s.checkpoints.Truncate(target);
+  s.KeepHere();
+  return Ok();
+}
+
+Result<std::span<const float>> Session::Logits() {
+  Lane* lane = state_->lane.get();
+  REPRISE_RETURN_IF_ERROR(state_->engine().ComputeLogits(std::span(&lane, 1)));
+  return state_->engine().logits(0);
+}
+
+Result<std::vector<std::byte>> Session::Export(const Capsule& capsule) const {
+  if (!capsule.valid()) return InvalidArgument("an empty capsule was given to export");
+  std::vector<int32_t> path(static_cast<size_t>(capsule.position()));
+  state_->engine().CopyTokens(capsule.Hold(), 0, path);
+  FingerprintBuilder digest;
+  digest.Add("tokens", std::as_bytes(std::span(path)));
+  const nlohmann::json metadata = {{"model", model().info().name},
+                                   {"architecture", model().info().architecture},
+                                   {"tokens", path.size()},
+                                   {"token_digest", digest.Finish().Hex()}};
+  // A file's name may hold bytes that are no UTF-8.
+  return capsule.Serialize(metadata.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
+}
+
+}  // namespace reprise
