@@ -23,7 +23,12 @@ class ByteWriter {
     static_assert(std::is_arithmetic_v<T> || std::is_enum_v<T>);
     Bytes(std::as_bytes(std::span(&value, 1)));
   }
-  void Bytes(std::span<const std::byte> bytes) { out_.insert(out_.end(), bytes.begin(), bytes.end()); }
+  void Bytes(std::span<const std::byte> bytes) {
+    if (bytes.empty()) return;
+    // Not insert(): GCC 12 warns, wrongly, wherever it sees the first one into an empty vector.
+    out_.resize(out_.size() + bytes.size());
+    std::memcpy(out_.data() + out_.size() - bytes.size(), bytes.data(), bytes.size());
+  }
   void Text(std::string_view text) { Bytes(std::as_bytes(std::span(text))); }
   void PadTo(size_t alignment) { out_.resize((out_.size() + alignment - 1) / alignment * alignment); }
   template <class T>
