@@ -129,7 +129,13 @@ class Sampler {
     const auto k = static_cast<size_t>(numbers_.top_k);
     if (k == 0 || k >= count_) return;
     const auto all = ranked().first(count_);
-    std::nth_element(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(k), all.end());
+    const auto end_of_kept = all.begin() + static_cast<std::ptrdiff_t>(k);
+    // Few of many: one pass over a heap of k beats partitioning. Both leave the same k.
+    if (k * 16 <= count_) {
+      std::partial_sort(all.begin(), end_of_kept, all.end());
+    } else {
+      std::nth_element(all.begin(), end_of_kept, all.end());
+    }
     count_ = k;
     SortById();
   }
