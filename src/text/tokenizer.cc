@@ -1,0 +1,339 @@
+#include "text/tokenizer.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <utility>
+
+#include "formats/printable.h"
+#include "text/byte_level.h"
+
+namespace reprise {
+namespace {
+
+// Far above what is in use (256,000 tokens of at most some 300 bytes), far below what would overflow a 32-bit offset unnoticed.
+constexpr size_t kMaxTokens = size_t{1} << 24;
+constexpr size_t kMaxTokenBytes = 4096;
+constexpr size_t kMaxArenaBytes = size_t{1} << 31;
+
+// Symbols of a piece are linked by 32-bit positions; this bounds their memory too (12 bytes a byte of text, and 8 a possible merge).
+constexpr size_t kMaxPieceBytes = size_t{64} << 20;
+
+// Pieces longer than this hardly ever repeat.
+constexpr size_t kMaxRememberedBytes = 128;
+
+// Names that mean structure in every family that uses them. A file that gives one of them another type would let the text of a message
+// end that message.
+constexpr std::string_view kStructure[] = {
+    "<|im_start|>",   "<|im_end|>",  "<|endoftext|>",  "<|begin_of_text|>", "<|end_of_text|>",     "<|start_header_id|>",
+    "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>",
+};
+
+// Tokens after which nothing of the answer follows; the last three open another document, which no answer goes on with.
+constexpr std::string_view kEnds[] = {
+    "<|im_end|>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>",
+};
+
+bool IsOneOf(std::string_view name, std::span<const std::string_view> names) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+// A name from the file, short and harmless in a message.
+std::string Quoted(std::string_view name) {
+  std::string quoted = "'";
+  quoted += Printable(name, 48);
+  quoted += '\'';
+  return quoted;
+}
+
+std::string TokenLabel(size_t token) { return "token " + std::to_string(token); }
+
+bool IsPlain(TokenType type) { return type == TokenType::kNormal || type == TokenType::kByte; }
+
+}  // namespace
+
+// What one Encode call remembers: where in this very text a piece was met before and which tokens it became. Direct-mapped and
+// private to the call, so it needs no lock and cannot change a result.
+struct Tokenizer::PieceMemory {
+  struct Entry {
+    uint32_t text = 0, length = 0;  // length 0: empty
+    uint32_t out = 0, tokens = 0;
+  };
+
+  explicit PieceMemory(std::string_view text) : base(text.data()) {
+    constexpr size_t kSmallest = 512;
+    if (text.size() < kSmallest || text.size() > 0xffffffff) return;
+    entries.resize(std::clamp(std::bit_ceil(text.size() / 16), size_t{64}, size_t{8192}));
+  }
+
+  const char* base;
+  std::vector<Entry> entries;
+  std::vector<int32_t> symbols;
+  BpeScratch scratch;
+};
+
+Result<Tokenizer> Tokenizer::Create(Vocabulary vocabulary) {
+  Tokenizer t;
+  REPRISE_ASSIGN_OR_RETURN(t.pre_, PreTokenizerByName(vocabulary.pre));
+  REPRISE_RETURN_IF_ERROR(t.AddTokens(vocabulary));
+  const auto count = static_cast<int64_t>(vocabulary.tokens.size());
+  for (const auto& [name, id] : {std::pair("bos", vocabulary.bos), std::pair("eos", vocabulary.eos), std::pair("eot", vocabulary.eot)}) {
+    if (id < -1 || id >= count) {
+      return Corrupt(std::string(name) + " token " + std::to_string(id) + " is not one of the vocabulary's " + std::to_string(count));
+    }
+    if (id >= 0 && std::string_view(name) != "bos") t.end_of_generation_[id] = true;
+  }
+  t.bos_ = vocabulary.bos;
+  t.eos_ = vocabulary.eos;
+  t.eot_ = vocabulary.eot;
+  t.add_bos_ = vocabulary.add_bos;
+  if (t.add_bos_ && t.bos_ < 0) return Corrupt("prompts are to start with a bos token, but the vocabulary names none");
+  REPRISE_RETURN_IF_ERROR(t.CheckBytes());
+  REPRISE_RETURN_IF_ERROR(t.AddMerges(vocabulary.merges));
+  return t;
+}
+
+Status Tokenizer::AddTokens(const Vocabulary& vocabulary) {
+  const auto& tokens = vocabulary.tokens;
+  if (tokens.empty()) return Corrupt("the vocabulary has no tokens");
+  if (tokens.size() > kMaxTokens) {
+    return Corrupt("the vocabulary has " + std::to_string(tokens.size()) + " tokens, more than " + std::to_string(kMaxTokens));
+  }
+  if (!vocabulary.types.empty() && vocabulary.types.size() != tokens.size()) {
+    return Corrupt("the vocabulary has " + std::to_string(tokens.size()) + " tokens but " + std::to_string(vocabulary.types.size()) +
+                   " token types");
+  }
+  size_t arena = 0;
+  for (size_t i = 0; i < tokens.size(); i++) {
+    if (tokens[i].empty()) return Corrupt(TokenLabel(i) + " is empty");
+    if (tokens[i].size() > kMaxTokenBytes) {
+      return Corrupt(TokenLabel(i) + " is " + std::to_string(tokens[i].size()) + " bytes long, more than " + std::to_string(kMaxTokenBytes));
+    }
+    arena += tokens[i].size();
+    if (vocabulary.types.empty()) continue;
+    const int32_t type = vocabulary.types[i];
+    if (type < static_cast<int32_t>(TokenType::kNormal) || type > static_cast<int32_t>(TokenType::kByte)) {
+      return Corrupt(TokenLabel(i) + " (" + Quoted(tokens[i]) + ") has type " + std::to_string(type) + ", which does not exist");
+    }
+  }
+  if (arena > kMaxArenaBytes) return Corrupt("the tokens hold " + std::to_string(arena) + " bytes, more than 2 GiB");
+
+  arena_.reserve(arena);
+  ends_.reserve(tokens.size());
+  types_.reserve(tokens.size());
+  end_of_generation_.assign(tokens.size(), false);
+  byte_level_.assign(std::bit_ceil(tokens.size() * 2 + 1), -1);
+  trie_.emplace_back();
+  std::string bytes;
+  for (size_t i = 0; i < tokens.size(); i++) {
+    const std::string& name = tokens[i];
+    const auto id = static_cast<int32_t>(i);
+    TokenType type = vocabulary.types.empty() ? TokenType::kNormal : static_cast<TokenType>(vocabulary.types[i]);
+    if (IsOneOf(name, kStructure)) type = TokenType::kControl;
+    if (IsOneOf(name, kEnds)) end_of_generation_[i] = true;
+    types_.push_back(type);
+
+    bytes.clear();
+    const bool spelled = AppendBytesOfSpelling(name, bytes);
+    // A normal token with characters that stand for no byte can be decoded but not encoded: its text is taken as it is.
+    const bool byte_level = spelled && (IsPlain(type) || (type == TokenType::kUserDefined && bytes == name));
+    const std::string& raw = spelled && IsPlain(type) ? bytes : name;
+    arena_ += raw;
+    ends_.push_back(static_cast<uint32_t>(arena_.size()));
+    if (byte_level) {
+      const size_t slot = ByteLevelSlot(bytes);
+      if (byte_level_[slot] >= 0) {
+        return Corrupt(TokenLabel(i) + " (" + Quoted(name) + ") is the same as token " + std::to_string(byte_level_[slot]));
+      }
+      byte_level_[slot] = id;
+    }
+    if (!byte_level || type == TokenType::kUserDefined) {
+      const auto [other, added] = named_.emplace(name, id);
+      if (!added) return Corrupt(TokenLabel(i) + " (" + Quoted(name) + ") is the same as token " + std::to_string(other->second));
+    }
+    if (type == TokenType::kControl || type == TokenType::kUnknown || type == TokenType::kUserDefined) {
+      AddToTrie(id, type == TokenType::kUserDefined);
+    }
+  }
+  for (const auto& [name, id] : named_) {
+    bytes.clear();
+    if (!AppendBytesOfSpelling(name, bytes)) continue;
+    const int32_t other = FindByteLevel(bytes);
+    if (other >= 0 && other != id) {
+      return Corrupt(TokenLabel(id) + " (" + Quoted(name) + ") is the same as token " + std::to_string(other));
+    }
+  }
+  for (int byte = 0; byte < 256; byte++) {
+    const char c = static_cast<char>(byte);
+    byte_tokens_[byte] = FindByteLevel({&c, 1});
+  }
+  return Ok();
+}
+
+// Bytes outside UTF-8 and rare controls are missing from vocabularies in use, and text can do without them; not so without these.
+Status Tokenizer::CheckBytes() const {
+  for (int byte = 0; byte < 0x7f; byte++) {
+    if ((byte >= 0x20 || byte == '\n') && byte_tokens_[byte] < 0) {
+      const char c = static_cast<char>(byte);
+      return Corrupt("the vocabulary has no token for the byte " + Quoted({&c, 1}) + " alone, which plain text needs");
+    }
+  }
+  return Ok();
+}
+
+Status Tokenizer::AddMerges(const std::vector<std::string>& merges) {
+  merges_ = Merges(merges.size());
+  std::string bytes;
+  for (size_t rank = 0; rank < merges.size(); rank++) {
+    const std::string_view merge = merges[rank];
+    const auto fault = [&](const std::string& what) { return Corrupt("merge " + std::to_string(rank) + " (" + Quoted(merge) + ") " + what); };
+    const size_t space = merge.find(' ');
+    if (space == 0 || space == std::string_view::npos || space + 1 == merge.size() || merge.find(' ', space + 1) != std::string_view::npos) {
+      return fault("is not two tokens with a space between them");
+    }
+    int32_t part[2];
+    bytes.clear();
+    for (int i = 0; i < 2; i++) {
+      const std::string_view name = i == 0 ? merge.substr(0, space) : merge.substr(space + 1);
+      const size_t before = bytes.size();
+      part[i] = AppendBytesOfSpelling(name, bytes) ? FindByteLevel(std::string_view(bytes).substr(before)) : -1;
+      if (part[i] < 0) return fault("names " + Quoted(name) + ", which is not a token that plain text can become");
+    }
+    const int32_t merged = FindByteLevel(bytes);
+    if (merged < 0) return fault("makes what is not a token that plain text can become");
+    if (!merges_.Add(part[0], part[1], static_cast<uint32_t>(rank), merged)) return fault("is there twice");
+  }
+  return Ok();
+}
+
+void Tokenizer::AddToTrie(int32_t token, bool always) {
+  const std::string_view text = TokenBytes(token);
+  uint32_t node = 0;
+  for (char c : text) {
+    const uint64_t edge = uint64_t{node} << 8 | static_cast<uint8_t>(c);
+    const auto [next, added] = trie_edges_.emplace(edge, static_cast<uint32_t>(trie_.size()));
+    if (added) trie_.emplace_back();
+    node = next->second;
+  }
+  trie_[node] = {token, always};
+  (always ? starts_user_defined_ : starts_control_)[static_cast<uint8_t>(text[0])] = true;
+}
+
+size_t Tokenizer::ByteLevelSlot(std::string_view bytes) const {
+  const size_t mask = byte_level_.size() - 1;
+  size_t slot = XXH3_64bits(bytes.data(), bytes.size()) & mask;
+  while (byte_level_[slot] >= 0 && TokenBytes(byte_level_[slot]) != bytes) slot = (slot + 1) & mask;
+  return slot;
+}
+
+int32_t Tokenizer::FindByteLevel(std::string_view bytes) const { return byte_level_[ByteLevelSlot(bytes)]; }
+
+std::string_view Tokenizer::TokenBytes(int32_t token) const {
+  if (token < 0 || static_cast<size_t>(token) >= ends_.size()) return {};
+  const uint32_t begin = token == 0 ? 0 : ends_[token - 1];
+  return std::string_view(arena_).substr(begin, ends_[token] - begin);
+}
+
+bool Tokenizer::IsControl(int32_t token) const {
+  if (token < 0 || token >= vocab_size()) return false;
+  return types_[token] == TokenType::kControl || types_[token] == TokenType::kUnknown;
+}
+
+bool Tokenizer::IsEndOfGeneration(int32_t token) const { return token >= 0 && token < vocab_size() && end_of_generation_[token]; }
+
+std::optional<int32_t> Tokenizer::Find(std::string_view token) const {
+  if (const auto named = named_.find(std::string(token)); named != named_.end()) return named->second;
+  std::string bytes;
+  if (token.empty() || !AppendBytesOfSpelling(token, bytes)) return std::nullopt;
+  const int32_t found = FindByteLevel(bytes);
+  if (found < 0) return std::nullopt;
+  return found;
+}
+
+std::string Tokenizer::Decode(std::span<const int32_t> tokens, bool with_control) const {
+  std::string text;
+  for (int32_t token : tokens) {
+    if (with_control || !IsControl(token)) text += TokenBytes(token);
+  }
+  return text;
+}
+
+Tokenizer::Match Tokenizer::FindSpecial(std::string_view text, size_t from, bool parse_special) const {
+  for (size_t begin = from; begin < text.size(); begin++) {
+    const auto first = static_cast<uint8_t>(text[begin]);
+    if (!starts_user_defined_[first] && !(parse_special && starts_control_[first])) continue;
+    Match match;
+    uint32_t node = 0;
+    for (size_t at = begin; at < text.size(); at++) {
+      const auto edge = trie_edges_.find(uint64_t{node} << 8 | static_cast<uint8_t>(text[at]));
+      if (edge == trie_edges_.end()) break;
+      node = edge->second;
+      if (trie_[node].token >= 0 && (trie_[node].always || parse_special)) match = {begin, at + 1 - begin, trie_[node].token};
+    }
+    if (match.token >= 0) return match;
+  }
+  return {};
+}
+
+void Tokenizer::EncodePiece(std::string_view piece, PieceMemory& memory, std::vector<int32_t>& out) const {
+  if (TakesWholeTokens(pre_) && piece.size() <= kMaxTokenBytes) {
+    if (const int32_t whole = FindByteLevel(piece); whole >= 0) {
+      out.push_back(whole);
+      return;
+    }
+  }
+  while (!piece.empty()) {
+    const std::string_view part = piece.substr(0, kMaxPieceBytes);
+    piece.remove_prefix(part.size());
+    memory.symbols.clear();
+    for (char c : part) {
+      const int32_t token = byte_tokens_[static_cast<uint8_t>(c)];
+      if (token >= 0) memory.symbols.push_back(token);
+    }
+    MergePiece(merges_, memory.symbols, memory.scratch, out);
+  }
+}
+
+void Tokenizer::EncodePlain(std::string_view text, PieceMemory& memory, std::vector<int32_t>& out) const {
+  PieceScanner scanner(pre_, text);
+  for (std::string_view piece = scanner.Next(); !piece.empty(); piece = scanner.Next()) {
+    if (piece.size() == 1) {
+      if (const int32_t token = byte_tokens_[static_cast<uint8_t>(piece[0])]; token >= 0) out.push_back(token);
+      continue;
+    }
+    if (memory.entries.empty() || piece.size() > kMaxRememberedBytes || out.size() > 0xffffffff) {
+      EncodePiece(piece, memory, out);
+      continue;
+    }
+    auto& entry = memory.entries[XXH3_64bits(piece.data(), piece.size()) & (memory.entries.size() - 1)];
+    if (entry.length == piece.size() && std::memcmp(memory.base + entry.text, piece.data(), piece.size()) == 0) {
+      for (uint32_t i = 0; i < entry.tokens; i++) out.push_back(out[entry.out + i]);
+      continue;
+    }
+    const size_t before = out.size();
+    EncodePiece(piece, memory, out);
+    entry = {static_cast<uint32_t>(piece.data() - memory.base), static_cast<uint32_t>(piece.size()), static_cast<uint32_t>(before),
+             static_cast<uint32_t>(out.size() - before)};
+  }
+}
+
+std::vector<int32_t> Tokenizer::Encode(std::string_view text, EncodeOptions options) const {
+  std::vector<int32_t> out;
+  out.reserve(text.size() / 4 + 2);
+  if (options.add_bos && bos_ >= 0) out.push_back(bos_);
+  PieceMemory memory(text);
+  size_t plain = 0;
+  while (plain < text.size()) {
+    const Match match = FindSpecial(text, plain, options.parse_special);
+    const size_t end = match.token < 0 ? text.size() : match.begin;
+    EncodePlain(text.substr(plain, end - plain), memory, out);
+    if (match.token < 0) break;
+    out.push_back(match.token);
+    plain = match.begin + match.length;
+  }
+  return out;
+}
+
+}  // namespace reprise

@@ -1,0 +1,53 @@
+#include "text/vocabulary.h"
+
+#include <limits>
+#include <string_view>
+
+#include "formats/printable.h"
+
+namespace reprise {
+namespace {
+
+Result<std::vector<std::string>> Strings(const GgufFile& file, std::string_view key) {
+  REPRISE_ASSIGN_OR_RETURN(const auto views, file.GetStrings(key));
+  return std::vector<std::string>(views.begin(), views.end());
+}
+
+// -1 when the file does not name the token. Files write "no such token" as 2^32 - 1 too.
+Result<int32_t> TokenId(const GgufFile& file, std::string_view key) {
+  constexpr uint64_t kNoToken = std::numeric_limits<uint32_t>::max();
+  if (!file.Has(key)) return -1;
+  REPRISE_ASSIGN_OR_RETURN(const int64_t id, file.GetInt(key));
+  if (id == -1 || id == static_cast<int64_t>(kNoToken)) return -1;
+  if (id < 0 || id > std::numeric_limits<int32_t>::max()) return Corrupt(std::string(key) + " is " + std::to_string(id) + ", which is no token id");
+  return static_cast<int32_t>(id);
+}
+
+}  // namespace
+
+Result<Vocabulary> ReadVocabulary(const GgufFile& file) {
+  REPRISE_ASSIGN_OR_RETURN(const std::string_view model, file.GetString("tokenizer.ggml.model"));
+  if (model != "gpt2") {
+    return Unsupported("tokenizer model '" + Printable(model, 32) + "' is not supported; known is gpt2 (byte-level BPE)");
+  }
+  Vocabulary v;
+  REPRISE_ASSIGN_OR_RETURN(const std::string_view pre, file.GetString("tokenizer.ggml.pre"));
+  v.pre = pre;
+  REPRISE_ASSIGN_OR_RETURN(v.tokens, Strings(file, "tokenizer.ggml.tokens"));
+  REPRISE_ASSIGN_OR_RETURN(v.merges, Strings(file, "tokenizer.ggml.merges"));
+  if (file.Has("tokenizer.ggml.token_type")) {
+    REPRISE_ASSIGN_OR_RETURN(const auto types, file.GetInts("tokenizer.ggml.token_type"));
+    v.types.reserve(types.size());
+    // What does not fit becomes 0, a type that does not exist either.
+    for (const int64_t type : types) v.types.push_back(type > 0 && type <= std::numeric_limits<int32_t>::max() ? static_cast<int32_t>(type) : 0);
+  }
+  REPRISE_ASSIGN_OR_RETURN(v.bos, TokenId(file, "tokenizer.ggml.bos_token_id"));
+  REPRISE_ASSIGN_OR_RETURN(v.eos, TokenId(file, "tokenizer.ggml.eos_token_id"));
+  REPRISE_ASSIGN_OR_RETURN(v.eot, TokenId(file, "tokenizer.ggml.eot_token_id"));
+  REPRISE_ASSIGN_OR_RETURN(v.add_bos, file.GetBoolOr("tokenizer.ggml.add_bos_token", false));
+  REPRISE_ASSIGN_OR_RETURN(const std::string_view chat_template, file.GetStringOr("tokenizer.chat_template", ""));
+  v.chat_template = chat_template;
+  return v;
+}
+
+}  // namespace reprise

@@ -1,0 +1,37 @@
+// What a model file says about its tokens, before anybody believes it: plain data, checked by Tokenizer::Create.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "formats/gguf.h"
+#include "reprise/status.h"
+
+namespace reprise {
+
+// The values of tokenizer.ggml.token_type.
+enum class TokenType : int32_t {
+  kNormal = 1,
+  kUnknown = 2,      // stands for what cannot be written; treated as a control token
+  kControl = 3,      // structure: never produced by plain text
+  kUserDefined = 4,  // matched whole in any text, before pre-tokenization
+  kUnused = 5,
+  kByte = 6,         // in byte-level vocabularies the same as normal
+};
+
+struct Vocabulary {
+  std::vector<std::string> tokens;  // normal ones in the byte-level spelling, the others as they read
+  std::vector<int32_t> types;       // one a token (TokenType); empty means all normal
+  std::vector<std::string> merges;  // "left right" in that spelling, by falling priority
+  std::string pre;                  // the name of the pre-tokenizer
+  int32_t bos = -1, eos = -1, eot = -1;
+  bool add_bos = false;
+  std::string chat_template;        // as the file has it; recognised by chat.h, never run
+};
+
+// From the tokenizer.* keys of a GGUF. kNotFound without them, kUnsupported for a tokenizer that is not byte-level BPE ("gpt2"), kCorrupt
+// for values of a wrong type or ids that are no ids; what the tokens say is left to Tokenizer::Create.
+Result<Vocabulary> ReadVocabulary(const GgufFile& file);
+
+}  // namespace reprise

@@ -1,0 +1,247 @@
+#!/usr/bin/env python3
+"""Makes tests/data/text/: small vocabularies, and what Hugging Face `tokenizers` encodes with them.
+
+    pip install tokenizers==0.23.3 gguf
+    tools/text_goldens.py --train PROSE.txt... [--smollm2 SmolLM2-135M-Instruct.gguf] [--out tests/data/text]
+
+PROSE is any large text; the committed vocabularies were trained on Jane Austen's novels (Debian's r-cran-janeaustenr) and fragments.json.
+Without --smollm2 the committed smollm2.json is used again. The corpus is not stored: it is generated from fragments.json by a rule that
+Corpus below and src/text/text_goldens_test.cc both follow. Training is deterministic, so a second run gives the same files.
+"""
+
+import argparse
+import hashlib
+import json
+import pathlib
+import struct
+
+from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers, trainers
+
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
+QWEN2 = CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|" + SPACES
+LLAMA = QWEN2.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
+QWEN35 = CONTRACTIONS + r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|" + SPACES
+PRE_TOKENIZERS = ["gpt-2", "llama-bpe", "smollm", "qwen2", "qwen35"]
+
+CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+USER_DEFINED = ["<think>", "</think>", "<sep>", "<sep><sep>"]
+
+
+def pre_tokenizer(name):
+    if name == "smollm":
+        return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    regex = {"gpt-2": GPT2, "llama-bpe": LLAMA, "qwen2": QWEN2, "qwen35": QWEN35}[name]
+    split = pre_tokenizers.Split(Regex(regex), "isolated")
+    return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def build(vocabulary):
+    """The Hugging Face tokenizer of a vocabulary file."""
+    merges = [tuple(m.split(" ")) for m in vocabulary["merges"]]
+    tokens = all_tokens(vocabulary)
+    model = models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=merges, ignore_merges=vocabulary["pre"] == "llama-bpe")
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizer(vocabulary["pre"])
+    tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in vocabulary["control"]])
+    tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in vocabulary["user_defined"]])
+    return tokenizer
+
+
+def all_tokens(vocabulary):
+    """Control tokens, single bytes, what the merges make (in their order, each once), user-defined tokens."""
+    tokens = list(vocabulary["control"]) + list(vocabulary["bytes"])
+    seen = set(tokens)
+    for merge in vocabulary["merges"]:
+        token = merge.replace(" ", "")
+        if token not in seen:
+            seen.add(token)
+            tokens.append(token)
+    return tokens + list(vocabulary["user_defined"])
+
+
+def train(name, texts, size):
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizer(name)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False))
+    merges = json.loads(tokenizer.to_str())["model"]["merges"]
+    return {"pre": name, "control": CONTROL, "user_defined": USER_DEFINED, "bytes": alphabet, "merges": [" ".join(m) for m in merges]}
+
+
+def read_smollm2(path):
+    from gguf import GGUFReader
+
+    fields = GGUFReader(path).fields
+    tokens = fields["tokenizer.ggml.tokens"].contents()
+    types = fields["tokenizer.ggml.token_type"].contents()
+    merges = fields["tokenizer.ggml.merges"].contents()
+    control = [t for t, kind in zip(tokens, types) if kind == 3]
+    singles = [t for t, kind in zip(tokens, types) if kind == 1 and len(t) == 1 and t in set(pre_tokenizers.ByteLevel.alphabet())]
+    vocabulary = {"pre": "smollm", "control": control, "user_defined": [], "bytes": singles, "merges": merges,
+                  "chat_template": fields["tokenizer.chat_template"].contents()}
+    assert all_tokens(vocabulary) == tokens, "the vocabulary is not in the order that this file format implies"
+    return vocabulary
+
+
+class Random:
+    """SplitMix64."""
+
+    def __init__(self, seed):
+        self.state = seed
+
+    def next(self):
+        mask = 2**64 - 1
+        self.state = (self.state + 0x9E3779B97F4A7C15) & mask
+        z = self.state
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+        return z ^ (z >> 31)
+
+    def below(self, n):
+        return self.next() % n
+
+
+class Corpus:
+    """DOCUMENTS texts of about 16 KB each and three of 1 MB without a space. Written twice: see the docstring of the file."""
+
+    DOCUMENTS = 240
+    SIZE = 16384
+    HUGE = 1 << 20
+    RUNS = [" ", "\n", "\t", "\r\n", "0", "9", "a", "Z", ".", "-", "=", "\u00e9", "\u4e2d", "\U0001f600", "\u0301", "\u00a0", "\u3000", "' ", "\x00"]
+    # Digits of Unicode 17, which the parts of the reference disagree about.
+    SKIPPED = [(0x11DE0, 0x11DE9), (0x16FF4, 0x16FF6)]
+
+    def __init__(self, fragments):
+        self.fragments = fragments
+        self.kinds = [k for k in fragments if k != "separators"]
+
+    def fragment(self, rng, kinds):
+        return self.pick(rng, self.fragments[kinds[rng.below(len(kinds))]])
+
+    @staticmethod
+    def pick(rng, items):
+        return items[rng.below(len(items))]
+
+    def scalar(self, rng, base, span):
+        while True:
+            code = base + rng.below(span)
+            if code <= 0x10FFFF and not 0xD800 <= code <= 0xDFFF and not any(a <= code <= b for a, b in self.SKIPPED):
+                return chr(code)
+
+    def part(self, index, rng):
+        kind = index % 8
+        separators = self.fragments["separators"]
+        if kind <= 1:
+            return self.fragment(rng, self.kinds) + self.pick(rng, separators)
+        if kind == 2:
+            return self.fragment(rng, ["prose", "english"]) + self.pick(rng, separators)
+        if kind == 3:
+            return self.fragment(rng, ["code"]) + self.pick(rng, separators)
+        if kind == 4:  # a few characters of one block, anywhere in Unicode or in its first three planes
+            planes = 0x10FF00 if rng.below(4) == 0 else 0x32000
+            base = rng.below(planes)
+            if 0xD700 <= base <= 0xDFFF:
+                base = 0x20
+            return "".join(self.scalar(rng, base, 64) for _ in range(1 + rng.below(20))) + self.pick(rng, separators)
+        if kind == 5:
+            return "".join(chr(rng.below(128)) for _ in range(64))
+        if kind == 6:
+            return self.pick(rng, self.RUNS) * (1 + rng.below(1 << rng.below(10)))
+        text = list(self.fragment(rng, ["english", "emoji", "cjk", "scripts", "controls", "special"]))
+        at = rng.below(len(text))
+        change = rng.below(3)
+        if change == 0:
+            del text[at]
+        elif change == 1:
+            text.insert(at, text[rng.below(len(text))])
+        else:
+            text[at] = self.scalar(rng, 0x20, 0x3000)
+        return "".join(text) + self.pick(rng, separators)
+
+    def document(self, index):
+        rng = Random(index)
+        parts, size = [], 0
+        while size < self.SIZE:
+            parts.append(self.part(index, rng))
+            size += len(parts[-1].encode())
+        return "".join(parts)
+
+    def huge(self, which):
+        if which == 0:  # one letter
+            return "a" * self.HUGE
+        rng = Random(1000 + which)
+        if which == 1:  # any letters
+            return "".join(chr(ord("a") + rng.below(26)) for _ in range(self.HUGE))
+        parts, size = [], 0  # the letters of prose
+        while size < self.HUGE:
+            parts.append("".join(c for c in self.pick(rng, self.fragments["prose"]) if c.isascii() and c.isalpha()))
+            size += len(parts[-1])
+        return "".join(parts)
+
+    def all(self):
+        return [self.document(i) for i in range(self.DOCUMENTS)] + [self.huge(i) for i in range(3)]
+
+
+def encode(tokenizer, text, parse_special):
+    tokenizer.encode_special_tokens = not parse_special
+    return tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def digest(ids):
+    return hashlib.sha256(struct.pack(f"<{len(ids)}i", *ids)).hexdigest()[:16]
+
+
+def small_cases(fragments):
+    """Every fragment alone, and a few that need another's company."""
+    cases = [t for kind in fragments if kind not in ("separators", "prose", "code") for t in fragments[kind]]
+    cases += fragments["code"] + fragments["prose"][:4]
+    cases += ["", " ", "  ", "a", " a", "  a", "a ", "a  ", "a b", "a  b", "12345", " 12345", "1 2", "a1b22c333d4444", "\n", "\n\n", " \n", "\n ", "a\n b",
+              "a \n b", "a\n\n  b", "!\n", "!\r\n\r\nx", " !?\n\nx", "x\u00a0y", "x\u00a0\u00a0y", "\u00a0x", "\u3000x", "\tx", "\t\tx", "\t1", "(x)", "((x))",
+              " (x)", "'", "''s", "' s", "x's y", "x'S y", "1's", "!'s", "\u0301x", "!\u0301", "1\u0301", " \u0301", "\u0301 ", "a\u0301!\u0301", "\r", "\r\n"]
+    return list(dict.fromkeys(cases))
+
+
+def lines(value):
+    return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", nargs="*", type=pathlib.Path, default=[], help="prose; without it the committed vocabularies are used again")
+    parser.add_argument("--smollm2", type=pathlib.Path)
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("tests/data/text"))
+    args = parser.parse_args()
+
+    fragments = json.loads((args.out / "fragments.json").read_text())
+    corpus = Corpus(fragments)
+    documents = corpus.all()
+    cases = small_cases(fragments)
+
+    if args.train:
+        texts = [p.read_text() for p in args.train] + [t for kind in fragments for t in fragments[kind]] * 20
+        for name in PRE_TOKENIZERS:
+            (args.out / f"{name}.json").write_text(json.dumps(train(name, texts, 2000), ensure_ascii=False, indent=0))
+    if args.smollm2:
+        (args.out / "smollm2.json").write_text(json.dumps(read_smollm2(args.smollm2), ensure_ascii=False, indent=0))
+
+    corpus_digest = hashlib.sha256("\0".join(documents).encode()).hexdigest()
+    out = ['{"corpus":%s,"cases":[' % lines(corpus_digest), ",\n".join(lines(c) for c in cases), '],\n"vocabularies":{']
+    blocks = []
+    for name in PRE_TOKENIZERS + ["smollm2"]:
+        tokenizer = build(json.loads((args.out / f"{name}.json").read_text()))
+        small = ",\n".join(lines([encode(tokenizer, c, False), encode(tokenizer, c, True)]) if encode(tokenizer, c, False) != encode(tokenizer, c, True)
+                           else lines([encode(tokenizer, c, False)]) for c in cases)
+        large = []
+        for i, text in enumerate(documents):
+            ids = encode(tokenizer, text, i % 2 == 1)
+            large.append(lines([len(ids), digest(ids)]))
+        blocks.append('%s:{"cases":[\n%s],\n"documents":[\n%s]}' % (lines(name), small, ",\n".join(large)))
+        print(name, tokenizer.get_vocab_size(), "tokens;", sum(json.loads(x)[0] for x in large), "ids in", len(documents), "documents")
+    out.append(",\n".join(blocks) + "}}\n")
+    (args.out / "expected.json").write_text("\n".join(out))
+
+
+if __name__ == "__main__":
+    main()
