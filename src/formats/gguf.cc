@@ -136,8 +136,10 @@ std::string GgufEntry::ShortValue(size_t max_chars) const {
       text += LoadUnaligned<uint8_t>(at) != 0 ? "true" : "false";
     } else if (const auto integer = LoadInteger(element_type, at)) {
       text += integer->Text();
-    } else if (const auto number = LoadFloat(element_type, at)) {
-      text += fmt::format("{:.9g}", *number);
+    } else if (element_type == GgufType::kFloat32) {
+      text += fmt::format("{}", LoadUnaligned<float>(at));
+    } else {
+      text += fmt::format("{}", LoadUnaligned<double>(at));
     }
     at += GgufTypeBytes(element_type);
   }
