@@ -14,7 +14,7 @@ from .network import Matrix, Network
 from .shape import SHAPE
 
 SEED = 1811
-STEPS = 1500
+STEPS = 1200
 WARMUP = 40
 COOLDOWN = 700  # steps of linear decay at the end; before it the rate is constant, so STEPS may grow during a run
 TOKENS_A_STEP = 4096
