@@ -67,6 +67,7 @@ class Capsule {
   Status RestoreTo(Lane& lane) const;            // refused with kMismatch, and nothing changed, if the lane is of another state space
   static Capsule FromHeld(std::shared_ptr<StateSpace> space, HeldState held, uint64_t parent);
   HeldState Hold() const;                        // the same state by reference
+  const std::shared_ptr<StateSpace>& space() const { return space_; }
 
  private:
   size_t StateBytes(const StateDecl& state) const;
