@@ -75,7 +75,8 @@ class Session {
   Result<Token> Next();
   // Up to `max_tokens` tokens through `emit`, which stops generation by returning false. Returns why it ended.
   Result<Finish> Generate(int max_tokens, const std::function<bool(const Token&)>& emit);
-  // Next() for several sessions of one model, decoded as one batch: weights are read once for all of them. tokens[i] is of sessions[i].
+  // Next() for several sessions of one model, decoded as one batch: weights are read once for all of them. tokens[i] is of sessions[i],
+  // which stand there once each. All of them choose or, on an error, none.
   static Status NextBatch(std::span<Session* const> sessions, std::span<Token> tokens);
   // The text still held back (it might have begun a stop string, or half a character), once nothing more will follow.
   Result<std::string_view> FlushText();
@@ -94,6 +95,8 @@ class Session {
   // Logits of the boundary: vocabulary values, valid until the model's next call.
   Result<std::span<const float>> Logits();
   const Model& model() const;
+
+  Lane& lane() const;   // for Reprise's own programs; a step made past the session is unknown to its checkpoints
 
  private:
   friend class Model;

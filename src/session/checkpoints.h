@@ -26,23 +26,30 @@ class Checkpoints {
 
   Checkpoints();
 
+  struct Kept {
+    HeldState held;
+    uint32_t line = 0;   // the line it was kept on; 0 once that line has been left below it
+  };
+
   // `held` is at a boundary of the present line. Nothing allocates.
   void Keep(const HeldState& held);
+  // A boundary's host state was changed in place (new sampling options): what is kept of it on this line follows.
+  void Refresh(const HeldState& held);
   // The host state of positions [first, last].
   void Mark(int32_t first, int32_t last, const Ref<StateBlock>& host);
 
-  // The deepest kept state at or below `position`, or null. It may be of an earlier line: the caller compares tokens.
-  const HeldState* AtOrBelow(int32_t position) const;
-  std::span<const HeldState> kept() const { return kept_; }   // by ascending position
+  // By ascending position. They may be of earlier lines: their device state and rows serve wherever the tokens are the same, which the caller
+  // compares. Their host state does not follow from the tokens, so it serves on the line it was kept on alone.
+  std::span<const Kept> kept() const { return kept_; }
+  bool OnThisLine(const Kept& kept) const { return kept.line == line_; }
   // The host state of `position` in the present line, or an empty reference.
   Ref<StateBlock> HostAt(int32_t position) const;
 
-  // The session went elsewhere (a restore): marks no longer tell of its line. Kept states do, once their tokens are compared.
+  // The session went elsewhere (a restore, another prompt): what was marked no longer tells of its line.
   void NewLine() { ++line_; }
-  // The session went back to `position` on its own line: marks above are void.
+  // The session went back to `position` on its own line: what this line held above is void.
   void Truncate(int32_t position);
 
-  void Forget(const HeldState* kept);
   bool DropOldest();   // false when nothing is kept
   void Clear();
 
@@ -54,7 +61,7 @@ class Checkpoints {
     Ref<StateBlock> host;
   };
 
-  std::vector<HeldState> kept_;      // capacity fixed at construction
+  std::vector<Kept> kept_;      // capacity fixed at construction
   std::vector<MarkEntry> marks_;     // a ring
   size_t next_mark_ = 0;
   uint32_t line_ = 1;

@@ -72,6 +72,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
 
   // The file's tokenizer, or why there is none.
   Result<const Tokenizer*> tokenizer() const;
+  const Tokenizer* tokenizer_or_null() const { return tokenizer_ ? &*tokenizer_ : nullptr; }   // allocates nothing
 
   // Checkpoints of live sessions are dropped, oldest first, when a pool is empty.
   void Register(Checkpoints* checkpoints);

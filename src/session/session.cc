@@ -50,7 +50,9 @@ struct Session::State {
 
   // A boundary is marked as it is before a token is chosen there, which is what going back to it means.
   void MarkHere() {
-    if (pending() < 0) checkpoints.Mark(lane->position(), lane->position(), lane->Hold().block[kHost]);
+    if (pending() >= 0) return;
+    checkpoints.Mark(lane->position(), lane->position(), lane->Hold().block[kHost]);
+    checkpoints.Refresh(lane->Hold());
   }
   void KeepHere() { checkpoints.Keep(lane->Hold()); }
 
@@ -75,6 +77,7 @@ struct Session::State {
   }
   Status FeedTokens(std::span<const int32_t> tokens, const PrefillOptions& options);
   Status FeedPending();
+  Status Choose(std::span<const float> logits, Token& token);   // within a host step
 
   Model model;   // first: everything below lives in its memory
   std::unique_ptr<Lane> lane;
@@ -87,8 +90,8 @@ HeldState Session::State::DeepestOnPath(std::span<const int32_t> tokens) const {
   HeldState best = engine().space().Origin();
   if (const HeldState here = lane->Hold(); here.position > best.position && OnPath(here, tokens)) best = here;
   const auto kept = checkpoints.kept();
-  for (auto it = kept.rbegin(); it != kept.rend() && it->position > best.position; ++it) {
-    if (OnPath(*it, tokens)) best = *it;
+  for (auto it = kept.rbegin(); it != kept.rend() && it->held.position > best.position; ++it) {
+    if (OnPath(it->held, tokens)) best = it->held;
   }
   return best;
 }
@@ -129,6 +132,29 @@ Status Session::State::FeedPending() {
   return Ok();
 }
 
+// The next token into the open host step, and what of its text may be shown.
+Status Session::State::Choose(std::span<const float> logits, Token& token) {
+  std::byte* to = lane->write(Space::kHost);
+  const int position = lane->position();
+  const int32_t window = decode().PenaltyWindow(to);
+  const int count = window < 0 ? position : std::min<int>(window, position);
+  const auto context = engine().token_scratch().first(static_cast<size_t>(count));
+  engine().CopyTokens(lane->Hold(), position - count, context);
+  token = Token();
+  text.clear();
+  REPRISE_ASSIGN_OR_RETURN(token.id, decode().Sample(logits, context, to, engine().workspace()));
+  decode().set_pending(to, token.id);
+  if (const Tokenizer* tokenizer = engine().tokenizer_or_null()) {
+    if (tokenizer->IsEndOfGeneration(token.id)) {
+      token.finish = Finish::kEndOfText;
+    } else if (!tokenizer->IsControl(token.id) && decode().Feed(tokenizer->TokenBytes(token.id), to, text)) {
+      token.finish = Finish::kStopString;
+    }
+  }
+  token.text = text;
+  return Ok();
+}
+
 Session::Session(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;
@@ -142,6 +168,7 @@ Result<Session> Model::NewSession() const {
 int Session::position() const { return state_->lane->position(); }
 int32_t Session::pending_token() const { return state_->pending(); }
 const Model& Session::model() const { return state_->model; }
+Lane& Session::lane() const { return *state_->lane; }
 SamplingOptions Session::sampling() const { return state_->decode().Options(state_->host()); }
 
 std::vector<int32_t> Session::tokens() const {
@@ -166,16 +193,16 @@ Result<PrefillReport> Session::Prefill(std::span<const int32_t> prompt, const Pr
   HeldState base = s.DeepestOnPath(prompt);
   const int reused = base.position;
   base.block[kHost] = s.lane->Hold().block[kHost];   // the sampler's options and generator are not the prompt's business
-  const bool same_line = base.position == s.lane->position();
   s.lane->Adopt(std::move(base));
-  if (!same_line) s.checkpoints.NewLine();
   REPRISE_RETURN_IF_ERROR(s.ChangeHost([&](std::byte* host) {
     s.decode().set_pending(host, -1);
     s.text.clear();
     s.decode().Flush(host, s.text);   // what an earlier generation held back belongs to no one now
     return Ok();
   }));
-  s.MarkHere();
+  // Every boundary of a prompt has the host state that the prompt was given with, however many of its tokens were computed before.
+  s.checkpoints.NewLine();
+  s.checkpoints.Mark(0, reused, s.lane->Hold().block[kHost]);
   PrefillReport report;
   report.reused = reused;
   report.computed = static_cast<int>(prompt.size()) - reused;
@@ -221,9 +248,13 @@ Status Session::NextBatch(std::span<Session* const> sessions, std::span<Token> t
   for (size_t i = 0; i < sessions.size(); ++i) {
     State& s = *sessions[i]->state_;
     if (&s.engine() != &engine) return Mismatch("sessions of different models cannot be decoded as one batch");
+    if (std::find(lanes, lanes + i, s.lane.get()) != lanes + i) return InvalidArgument("a session was given twice to one batch");
     lanes[i] = s.lane.get();
     pending[i] = s.pending();
     if (pending[i] >= 0) feeds[feed_count++] = {lanes[i], std::span(&pending[i], 1)};
+    if (pending[i] < 0 && lanes[i]->position() == 0) {
+      return InvalidArgument("there is nothing to continue yet: give a prompt of at least one token first");
+    }
   }
   if (feed_count > 0) {
     REPRISE_RETURN_IF_ERROR(engine.Advance(std::span(feeds, feed_count)));
@@ -235,30 +266,22 @@ Status Session::NextBatch(std::span<Session* const> sessions, std::span<Token> t
     }
   }
   REPRISE_RETURN_IF_ERROR(engine.ComputeLogits(std::span(lanes, sessions.size())));
-  const auto tokenizer = engine.tokenizer();
+  // All choose, or none has: a choice that one caller never hears of would leave a gap in its text.
+  const auto abort_first = [&](size_t count) {
+    for (size_t i = 0; i < count; ++i) lanes[i]->Abort();
+  };
   for (size_t i = 0; i < sessions.size(); ++i) {
-    State& s = *sessions[i]->state_;
-    Token& token = tokens[i];
-    token = Token();
-    s.text.clear();
-    REPRISE_RETURN_IF_ERROR(s.ChangeHost([&](std::byte* host) -> Status {
-      const int32_t window = s.decode().PenaltyWindow(host);
-      const int position = s.lane->position();
-      const int count = window < 0 ? position : std::min<int>(window, position);
-      const auto context = engine.token_scratch().first(static_cast<size_t>(count));
-      engine.CopyTokens(s.lane->Hold(), position - count, context);
-      REPRISE_ASSIGN_OR_RETURN(token.id, s.decode().Sample(engine.logits(static_cast<int>(i)), context, host, engine.workspace()));
-      s.decode().set_pending(host, token.id);
-      if (!tokenizer.ok()) return Ok();
-      if ((*tokenizer)->IsEndOfGeneration(token.id)) {
-        token.finish = Finish::kEndOfText;
-      } else if (!(*tokenizer)->IsControl(token.id) && s.decode().Feed((*tokenizer)->TokenBytes(token.id), host, s.text)) {
-        token.finish = Finish::kStopString;
-      }
-      return Ok();
-    }));
-    token.text = s.text;
+    Status status = lanes[i]->BeginHost();
+    if (status.ok()) {
+      status = sessions[i]->state_->Choose(engine.logits(static_cast<int>(i)), tokens[i]);
+      if (!status.ok()) lanes[i]->Abort();
+    }
+    if (!status.ok()) {
+      abort_first(i);
+      return status;
+    }
   }
+  for (size_t i = 0; i < sessions.size(); ++i) lanes[i]->Commit();
   return Ok();
 }
 
@@ -269,6 +292,7 @@ Result<std::string_view> Session::FlushText() {
     s.decode().Flush(host, s.text);
     return Ok();
   }));
+  s.MarkHere();
   return std::string_view(s.text);
 }
 
@@ -328,7 +352,10 @@ Status Session::Rollback(int count) {
   const auto to_target = std::span(path).first(static_cast<size_t>(target));
   HeldState base = s.DeepestOnPath(to_target);
   Ref<StateBlock> host = s.checkpoints.HostAt(target);
-  if (!host && base.position == target && s.decode().pending(base.block[kHost]->data) < 0) host = base.block[kHost];
+  for (const auto& kept : s.checkpoints.kept()) {
+    const bool there = !host && kept.held.position == target && s.checkpoints.OnThisLine(kept);
+    if (there && s.decode().pending(kept.held.block[kHost]->data) < 0) host = kept.held.block[kHost];
+  }
   if (!host) {
     return InvalidArgument("the boundary at position " + std::to_string(target) + " is out of reach: its sampler state is no longer kept; the nearest kept one below is at " +
                            std::to_string(base.position) + ", and a capsule taken there can be restored");
@@ -362,6 +389,7 @@ Result<std::span<const float>> Session::Logits() {
 
 Result<std::vector<std::byte>> Session::Export(const Capsule& capsule) const {
   if (!capsule.valid()) return InvalidArgument("an empty capsule was given to export");
+  if (&capsule.layout() != &model().layout()) return Mismatch("the capsule belongs to another loaded model, which is the one to export it");
   std::vector<int32_t> path(static_cast<size_t>(capsule.position()));
   state_->engine().CopyTokens(capsule.Hold(), 0, path);
   FingerprintBuilder digest;
