@@ -1,0 +1,34 @@
+#!/bin/sh
+# install_test.sh SOURCE_DIR BUILD_DIR CMAKE C_COMPILER CXX_COMPILER
+set -eu
+source=$1 build=$2 cmake=$3 cc=$4 cxx=$5
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+"$cmake" --install "$build" --prefix "$work/first" >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+# A package is built in one place and used in another: nothing in it may remember where it was.
+mv "$work/first" "$work/prefix"
+if grep -rl "$source\|$build\|$work/first" "$work/prefix/lib" "$work/prefix/include" --include='*.cmake' --include='*.pc' --include='*.h'; then
+  echo 'these installed files name the folder that they were built in' >&2
+  exit 1
+fi
+
+echo '-- consumer with CMake'
+"$cmake" -G Ninja -S "$source/tests/install/consumer" -B "$work/consumer" -DCMAKE_PREFIX_PATH="$work/prefix" -DCMAKE_CXX_COMPILER="$cxx" \
+  -DCMAKE_C_COMPILER="$cc" -DCMAKE_BUILD_TYPE=Debug >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+"$cmake" --build "$work/consumer" >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+"$work/consumer/consumer"
+
+if [ -e "$source/include/reprise/reprise.h" ]; then
+  echo '-- C example with pkg-config'
+  pc=$(find "$work/prefix" -name reprise.pc)
+  flags=$(PKG_CONFIG_PATH=$(dirname "$pc") pkg-config --cflags --libs reprise)
+  "$cc" -std=c11 -Wall -Wextra -Werror "$source/examples/capsule.c" $flags -o "$work/capsule"
+  model=$(find "$source/models" -maxdepth 1 -name '*.gguf' | sort | head -n 1)
+  [ -z "$model" ] || "$work/capsule" "$model"
+fi
+
+if [ -e "$build/reprise" ]; then
+  echo '-- the installed program'
+  "$work/prefix/bin/reprise" --help >/dev/null
+fi
