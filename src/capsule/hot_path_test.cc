@@ -2,9 +2,11 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstdlib>
 
 #include "capsule/capsule_test_support.h"
+#include "reprise/execution.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define REPRISE_COUNTS_ALLOCATIONS 0   // the sanitizers bring their own allocator
@@ -93,6 +95,37 @@ TEST(HotPathTest, NothingAllocates) {
   const int64_t count = allocations - before;
   EXPECT_TRUE(ok);
   EXPECT_GT(other->copied_rows(), 0u);
+  EXPECT_EQ(count, 0);
+}
+
+TEST(HotPathTest, NothingAllocatesBehindTheFacade) {
+  StateLayout layout;
+  layout.Recurrent("h", ElementType::kF32, {64});
+  layout.Recurrent("world", ElementType::kBytes, {100}, Space::kHost);
+  layout.Append("actions", ElementType::kF32, {7});
+  auto execution = *Execution::Create(layout, {.lanes = 2, .capsules = 8, .max_position = 4096}, "hot 1");
+  const float command[] = {0.5f};
+  ASSERT_TRUE(execution.AddInput({.name = "command", .type = ElementType::kF32, .shape = {1}}).ok());
+  const auto h = *execution.FindRecurrent<float>("h");
+  const auto world = *execution.FindRecurrent<uint8_t>("world");
+  const auto actions = *execution.FindRows<float>("actions");
+  const auto input = *execution.FindInput<float>("command");
+  auto lane = *execution.NewLane();
+  Capsule kept[4];
+  const int64_t before = allocations;
+  bool ok = true;
+  for (int round = 0; round < 300; ++round) {
+    ok = ok && execution.Write(input, std::as_bytes(std::span(command))).ok();
+    ok = ok && lane.Step(3, [&](StepView& step) {
+                     step.Write(h)[0] = step.Read(h)[0] + step.Read(input)[0];
+                     step.Row(actions, 1)[6] = step.History(actions, step.position())[0];
+                   }).ok();
+    ok = ok && lane.Step(0, [&](StepView& step) { ++step.Update(world)[3]; }).ok();
+    kept[round % 4] = lane.Snapshot();
+    if (round % 5 == 4) ok = ok && lane.Restore(kept[(round + 2) % 4]).ok();
+  }
+  const int64_t count = allocations - before;
+  EXPECT_TRUE(ok);
   EXPECT_EQ(count, 0);
 }
 
