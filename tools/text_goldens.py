@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes tests/data/text/: small vocabularies, and what Hugging Face `tokenizers` encodes with them.
 
-    pip install tokenizers==0.23.3 gguf
+    pip install tokenizers==0.23.3 jinja2 gguf
     tools/text_goldens.py --train PROSE.txt... [--smollm2 SmolLM2-135M-Instruct.gguf] [--out tests/data/text]
 
 PROSE is any large text; the committed vocabularies were trained on Jane Austen's novels (Debian's r-cran-janeaustenr) and fragments.json.
@@ -203,6 +203,27 @@ def small_cases(fragments):
     return list(dict.fromkeys(cases))
 
 
+CHATS = [
+    [("user", "Hello")],
+    [("system", "Be brief."), ("user", "What is 12 x 34?")],
+    [("user", "a"), ("assistant", "b"), ("user", " c\n")],
+    [("user", "\n\nTwo lines\nof text"), ("assistant", ""), ("user", "\u4f60\u597d \U0001f600")],
+]
+
+
+def chats(folder):
+    """SmolLM2's own template, run, and the ids of what it writes."""
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    vocabulary = json.loads((folder / "smollm2.json").read_text())
+    template = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(vocabulary["chat_template"])
+    tokenizer = build(vocabulary)
+    for chat in CHATS:
+        for prompt in (False, True):
+            text = template.render(messages=[{"role": r, "content": c} for r, c in chat], add_generation_prompt=prompt)
+            yield lines({"messages": chat, "add_generation_prompt": prompt, "text": text, "ids": encode(tokenizer, text, True)})
+
+
 def lines(value):
     return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
 
@@ -239,7 +260,7 @@ def main():
             large.append(lines([len(ids), digest(ids)]))
         blocks.append('%s:{"cases":[\n%s],\n"documents":[\n%s]}' % (lines(name), small, ",\n".join(large)))
         print(name, tokenizer.get_vocab_size(), "tokens;", sum(json.loads(x)[0] for x in large), "ids in", len(documents), "documents")
-    out.append(",\n".join(blocks) + "}}\n")
+    out.append(",\n".join(blocks) + '},\n"chats":[\n' + ",\n".join(chats(args.out)) + "]}\n")
     (args.out / "expected.json").write_text("\n".join(out))
 
 

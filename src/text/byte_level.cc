@@ -10,13 +10,11 @@ namespace {
 constexpr uint32_t kShiftedBase = 0x100;
 constexpr uint32_t kShiftedCount = 68;
 
-constexpr bool StandsForItself(uint32_t byte) {
-  return (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
-}
+constexpr bool StandsForItself(uint32_t byte) { return (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae; }
 
 struct Tables {
-  std::array<uint16_t, 256> code{};               // of each byte
-  std::array<uint8_t, kShiftedCount> shifted{};   // the byte that U+0100 + i stands for
+  std::array<uint16_t, 256> code{};              // of each byte
+  std::array<uint8_t, kShiftedCount> shifted{};  // the byte that U+0100 + i stands for
 };
 
 constexpr Tables MakeTables() {

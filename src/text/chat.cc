@@ -81,7 +81,8 @@ Answer SplitThoughts(std::string_view content) {
 size_t LastQuestion(const ChatFormat& format, std::span<const ChatMessage> messages) {
   for (size_t i = messages.size(); i-- > 0;) {
     if (messages[i].role != "user") continue;
-    const std::string_view content = format.style == ChatStyle::kQwen35 ? StripSpace(messages[i].content) : std::string_view(messages[i].content);
+    const std::string_view content =
+        format.style == ChatStyle::kQwen35 ? StripSpace(messages[i].content) : std::string_view(messages[i].content);
     if (!content.starts_with("<tool_response>") || !content.ends_with("</tool_response>")) return i;
   }
   return messages.size() - 1;
@@ -102,14 +103,17 @@ void RenderAnswer(const ChatFormat& format, std::string_view content, bool after
   out.Text(answer.content);
 }
 
-Status CheckMessages(std::span<const ChatMessage> messages) {
+Status CheckMessages(const ChatFormat& format, std::span<const ChatMessage> messages) {
   if (messages.empty()) return InvalidArgument("a chat needs at least one message");
   for (size_t i = 0; i < messages.size(); i++) {
     const std::string& role = messages[i].role;
     if (role != "system" && role != "user" && role != "assistant") {
-      return InvalidArgument("message " + std::to_string(i) + " has the role '" + Printable(role, 32) + "'; known are system, user and assistant");
+      return InvalidArgument("message " + std::to_string(i) + " has the role '" + Printable(role, 32) +
+                             "'; known are system, user and assistant");
     }
-    if (role == "system" && i != 0) return InvalidArgument("message " + std::to_string(i) + " is a system message, which only the first may be");
+    if (role == "system" && i != 0 && format.style == ChatStyle::kQwen35) {
+      return InvalidArgument("message " + std::to_string(i) + " is a system message, which in this model's format only the first may be");
+    }
   }
   return Ok();
 }
@@ -146,7 +150,7 @@ Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_v
 }
 
 Result<std::vector<ChatSegment>> RenderChat(const ChatFormat& format, std::span<const ChatMessage> messages, ChatOptions options) {
-  REPRISE_RETURN_IF_ERROR(CheckMessages(messages));
+  REPRISE_RETURN_IF_ERROR(CheckMessages(format, messages));
   Renderer out;
   if (messages[0].role != "system" && !format.default_system.empty()) {
     out.Open("system");

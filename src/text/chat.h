@@ -29,8 +29,8 @@ enum class ChatStyle : uint8_t {
 
 struct ChatFormat {
   ChatStyle style = ChatStyle::kChatMl;
-  std::string default_system;  // said when a chat does not begin with a system message; empty: nothing is
-  bool thinks = false;         // whether answers start with thoughts when the caller does not say
+  std::string default_system = {};  // said when a chat does not begin with a system message; empty: nothing is
+  bool thinks = false;              // whether answers start with thoughts when the caller does not say
 };
 
 // From the file's template (may be empty) and the tokens present. kUnsupported, with the known formats, when it is none of them.
@@ -49,7 +49,8 @@ struct ChatSegment {
   bool operator==(const ChatSegment&) const = default;
 };
 
-// kInvalidArgument for an empty chat, an unknown role, or a system message that is not the first. Neighbouring texts are one segment.
+// kInvalidArgument for an empty chat, an unknown role, or a later system message where the format has none. Neighbouring texts are one
+// segment.
 Result<std::vector<ChatSegment>> RenderChat(const ChatFormat& format, std::span<const ChatMessage> messages, ChatOptions options = {});
 
 // The same as token ids. Does not add a bos token.

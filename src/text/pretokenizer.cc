@@ -28,8 +28,8 @@ struct Named {
 
 // llama3 and llama-v3 are older spellings of llama-bpe in files that are still around.
 constexpr Named kNames[] = {
-    {"gpt-2", PreTokenizer::kGpt2}, {"llama-bpe", PreTokenizer::kLlamaBpe}, {"smollm", PreTokenizer::kSmolLm},
-    {"qwen2", PreTokenizer::kQwen2}, {"qwen35", PreTokenizer::kQwen35},     {"llama3", PreTokenizer::kLlamaBpe},
+    {"gpt-2", PreTokenizer::kGpt2},        {"llama-bpe", PreTokenizer::kLlamaBpe}, {"smollm", PreTokenizer::kSmolLm},
+    {"qwen2", PreTokenizer::kQwen2},       {"qwen35", PreTokenizer::kQwen35},      {"llama3", PreTokenizer::kLlamaBpe},
     {"llama-v3", PreTokenizer::kLlamaBpe},
 };
 

@@ -24,8 +24,7 @@ constexpr char kGpt2[] = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" SPAC
 #define LLAMA(NUMBERS) CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" NUMBERS "| ?[^" SPACE "\\p{L}\\p{N}]+[\\r\\n]*|" SPACES
 constexpr char kLlama[] = LLAMA("\\p{N}{1,3}");
 constexpr char kQwen2[] = LLAMA("\\p{N}");
-constexpr char kQwen35[] =
-    CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^" SPACE "\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" SPACES;
+constexpr char kQwen35[] = CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^" SPACE "\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" SPACES;
 
 class Regex {
  public:
@@ -103,12 +102,46 @@ std::vector<std::string> Pieces(PreTokenizer pre, std::string_view text) {
   return pieces;
 }
 
-constexpr PreTokenizer kAll[] = {PreTokenizer::kGpt2, PreTokenizer::kLlamaBpe, PreTokenizer::kSmolLm, PreTokenizer::kQwen2, PreTokenizer::kQwen35};
+constexpr PreTokenizer kAll[] = {PreTokenizer::kGpt2, PreTokenizer::kLlamaBpe, PreTokenizer::kSmolLm, PreTokenizer::kQwen2,
+                                 PreTokenizer::kQwen35};
 
 // One of each kind of character that an expression tells apart, twice where case or position matters.
-const char* const kAlphabet[] = {" ", " ", "\t", "\n", "\r", "\xc2\xa0", "\xe3\x80\x80", "'", "'", "s", "S", "t", "r", "e", "v", "m", "l", "L", "d",
-                                 "x", "\xc5\xbf", "\xc3\xa9", "\xe4\xbd\xa0", "1", "2", "\xd9\xa3", "\xc2\xbd", "!", ".", "\xe2\x80\x94", "\xf0\x9f\x98\x80",
-                                 "\xcc\x81", "\xe0\xa4\xbe", "\xe2\x83\x9d", "\x01", "\xe1\xa0\x8e"};
+const char* const kAlphabet[] = {" ",
+                                 " ",
+                                 "\t",
+                                 "\n",
+                                 "\r",
+                                 "\xc2\xa0",
+                                 "\xe3\x80\x80",
+                                 "'",
+                                 "'",
+                                 "s",
+                                 "S",
+                                 "t",
+                                 "r",
+                                 "e",
+                                 "v",
+                                 "m",
+                                 "l",
+                                 "L",
+                                 "d",
+                                 "x",
+                                 "\xc5\xbf",
+                                 "\xc3\xa9",
+                                 "\xe4\xbd\xa0",
+                                 "1",
+                                 "2",
+                                 "\xd9\xa3",
+                                 "\xc2\xbd",
+                                 "!",
+                                 ".",
+                                 "\xe2\x80\x94",
+                                 "\xf0\x9f\x98\x80",
+                                 "\xcc\x81",
+                                 "\xe0\xa4\xbe",
+                                 "\xe2\x83\x9d",
+                                 "\x01",
+                                 "\xe1\xa0\x8e"};
 
 // Every text of up to three of these characters, for every expression: all the ways in which two pieces can meet.
 TEST(PreTokenizer, EqualsTheExpressionsOnAllShortTexts) {
@@ -122,7 +155,8 @@ TEST(PreTokenizer, EqualsTheExpressionsOnAllShortTexts) {
   }
   for (PreTokenizer pre : kAll) {
     for (const std::string& text : texts) {
-      ASSERT_EQ(Pieces(pre, text), Expected(pre, text)) << "pre-tokenizer " << static_cast<int>(pre) << " text " << testing::PrintToString(text);
+      ASSERT_EQ(Pieces(pre, text), Expected(pre, text))
+          << "pre-tokenizer " << static_cast<int>(pre) << " text " << testing::PrintToString(text);
     }
   }
 }
@@ -136,7 +170,8 @@ TEST(PreTokenizer, EqualsTheExpressionsOnRandomTexts) {
     const size_t first = rng() % std::size(kAlphabet);
     for (size_t n = rng() % 24; n > 0; n--) text += kAlphabet[(first + rng() % kinds * 7) % std::size(kAlphabet)];
     const PreTokenizer pre = kAll[round % 5];
-    ASSERT_EQ(Pieces(pre, text), Expected(pre, text)) << "pre-tokenizer " << static_cast<int>(pre) << " text " << testing::PrintToString(text);
+    ASSERT_EQ(Pieces(pre, text), Expected(pre, text))
+        << "pre-tokenizer " << static_cast<int>(pre) << " text " << testing::PrintToString(text);
   }
 }
 

@@ -1,5 +1,5 @@
-// Token by token against Hugging Face `tokenizers`, on the corpus of tools/text_goldens.py: read that for what the files hold. The corpus is
-// generated here by the same rule; its digest is compared first.
+// Token by token against Hugging Face `tokenizers`, on the corpus of tools/text_goldens.py: read that for what the files hold. The corpus
+// is generated here by the same rule; its digest is compared first.
 #include <gtest/gtest.h>
 #include <sodium.h>
 
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/utf8.h"
+#include "text/chat.h"
 #include "text/tokenizer.h"
 #include "text/unicode.h"
 
@@ -165,8 +166,25 @@ class Corpus {
         return text;
       }
       case 6: {
-        static const std::vector<std::string> kRuns = {" ", "\n", "\t", "\r\n", "0", "9", "a", "Z", ".", "-", "=", "\u00e9", "\u4e2d", "\U0001f600",
-                                                       "\u0301", "\u00a0", "\u3000", "' ", std::string(1, '\0')};
+        static const std::vector<std::string> kRuns = {" ",
+                                                       "\n",
+                                                       "\t",
+                                                       "\r\n",
+                                                       "0",
+                                                       "9",
+                                                       "a",
+                                                       "Z",
+                                                       ".",
+                                                       "-",
+                                                       "=",
+                                                       "\u00e9",
+                                                       "\u4e2d",
+                                                       "\U0001f600",
+                                                       "\u0301",
+                                                       "\u00a0",
+                                                       "\u3000",
+                                                       "' ",
+                                                       std::string(1, '\0')};
         const std::string& run = Pick(rng, kRuns);
         std::string text;
         for (uint64_t n = 1 + rng.Below(uint64_t{1} << rng.Below(10)); n > 0; n--) text += run;
@@ -285,6 +303,21 @@ TEST_P(TextGoldensOf, TextOfTokensFedOneByOneIsTheText) {
     if (IsUtf8(expected)) {
       EXPECT_EQ(shown, expected);
     }
+  }
+}
+
+TEST(TextGoldens, ChatsOfSmolLm2AreItsTemplates) {
+  const Tokenizer tokenizer = Load("smollm2");
+  const auto format = RecogniseChatFormat(tokenizer, ReadJson("smollm2.json")["chat_template"].get<std::string>());
+  ASSERT_TRUE(format.ok()) << format.status().message();
+  for (const json& chat : Expected()["chats"]) {
+    std::vector<ChatMessage> messages;
+    for (const json& message : chat["messages"]) messages.push_back({message[0], message[1]});
+    const ChatOptions options = {.add_generation_prompt = chat["add_generation_prompt"]};
+    const auto ids = EncodeChat(tokenizer, *format, messages, options);
+    ASSERT_TRUE(ids.ok()) << ids.status().message();
+    EXPECT_EQ(*ids, chat["ids"].get<std::vector<int32_t>>()) << chat["text"];
+    EXPECT_EQ(tokenizer.Decode(*ids), chat["text"].get<std::string>());
   }
 }
 

@@ -27,8 +27,8 @@ constexpr size_t kMaxRememberedBytes = 128;
 // Names that mean structure in every family that uses them. A file that gives one of them another type would let the text of a message
 // end that message.
 constexpr std::string_view kStructure[] = {
-    "<|im_start|>",   "<|im_end|>",  "<|endoftext|>",  "<|begin_of_text|>", "<|end_of_text|>",     "<|start_header_id|>",
-    "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>",
+    "<|im_start|>",        "<|im_end|>",        "<|endoftext|>", "<|begin_of_text|>", "<|end_of_text|>",
+    "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",    "<|eom_id|>",
 };
 
 // Tokens after which nothing of the answer follows; the last three open another document, which no answer goes on with.
@@ -109,7 +109,8 @@ Status Tokenizer::AddTokens(const Vocabulary& vocabulary) {
   for (size_t i = 0; i < tokens.size(); i++) {
     if (tokens[i].empty()) return Corrupt(TokenLabel(i) + " is empty");
     if (tokens[i].size() > kMaxTokenBytes) {
-      return Corrupt(TokenLabel(i) + " is " + std::to_string(tokens[i].size()) + " bytes long, more than " + std::to_string(kMaxTokenBytes));
+      return Corrupt(TokenLabel(i) + " is " + std::to_string(tokens[i].size()) + " bytes long, more than " +
+                     std::to_string(kMaxTokenBytes));
     }
     arena += tokens[i].size();
     if (vocabulary.types.empty()) continue;
@@ -188,9 +189,12 @@ Status Tokenizer::AddMerges(const std::vector<std::string>& merges) {
   std::string bytes;
   for (size_t rank = 0; rank < merges.size(); rank++) {
     const std::string_view merge = merges[rank];
-    const auto fault = [&](const std::string& what) { return Corrupt("merge " + std::to_string(rank) + " (" + Quoted(merge) + ") " + what); };
+    const auto fault = [&](const std::string& what) {
+      return Corrupt("merge " + std::to_string(rank) + " (" + Quoted(merge) + ") " + what);
+    };
     const size_t space = merge.find(' ');
-    if (space == 0 || space == std::string_view::npos || space + 1 == merge.size() || merge.find(' ', space + 1) != std::string_view::npos) {
+    if (space == 0 || space == std::string_view::npos || space + 1 == merge.size() ||
+        merge.find(' ', space + 1) != std::string_view::npos) {
       return fault("is not two tokens with a space between them");
     }
     int32_t part[2];

@@ -3,7 +3,8 @@
 // Encode cuts user-defined tokens (and control tokens, when asked) out of the text, leftmost first and longest first at one place, pre-
 // tokenizes what lies between (pretokenizer.h) and merges each piece by rank (bpe.h). That is what Hugging Face tokenizers does for these
 // vocabularies, and the ids are held equal to it. Two things are done differently, on purpose:
-//  - Text is not normalised (Qwen's own tokenizer applies NFC first; llama.cpp, like this one, does not), so that bytes come back as they went in.
+//  - Text is not normalised (Qwen's own tokenizer applies NFC first; llama.cpp, like this one, does not), so that bytes come back as they
+//  went in.
 //  - Bytes that are not UTF-8 are encoded as themselves and not replaced.
 // So Decode(Encode(x)) == x for every x, valid or not, if the vocabulary has a token for each byte. Some lack bytes that never occur in
 // UTF-8 or hardly ever (SmolLM2 lacks 21); such a byte is dropped, as elsewhere, and EncodesByte tells.
@@ -35,8 +36,8 @@ struct EncodeOptions {
 
 class Tokenizer {
  public:
-  // kCorrupt for a vocabulary that contradicts itself, kUnsupported for an unknown pre-tokenizer, always naming the token or merge at fault.
-  // Tokens known as structure by their names (<|im_start|> and the like) count as control tokens whatever type the file gives them.
+  // kCorrupt for a vocabulary that contradicts itself, kUnsupported for an unknown pre-tokenizer, always naming the token or merge at
+  // fault. Tokens known as structure by their names (<|im_start|> and the like) count as control tokens whatever type the file gives them.
   static Result<Tokenizer> Create(Vocabulary vocabulary);
 
   // Cannot fail. Time is near-linear in the text for any text; pieces past 64 MiB are cut there.
@@ -90,8 +91,8 @@ class Tokenizer {
   int32_t bos_ = -1, eos_ = -1, eot_ = -1;
   bool add_bos_ = false;
 
-  std::string arena_;                // the bytes of all tokens, one after another
-  std::vector<uint32_t> ends_;       // where each token's bytes end in the arena
+  std::string arena_;           // the bytes of all tokens, one after another
+  std::vector<uint32_t> ends_;  // where each token's bytes end in the arena
   std::vector<TokenType> types_;
   std::vector<bool> end_of_generation_;
 

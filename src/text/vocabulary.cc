@@ -19,7 +19,8 @@ Result<int32_t> TokenId(const GgufFile& file, std::string_view key) {
   if (!file.Has(key)) return -1;
   REPRISE_ASSIGN_OR_RETURN(const int64_t id, file.GetInt(key));
   if (id == -1 || id == static_cast<int64_t>(kNoToken)) return -1;
-  if (id < 0 || id > std::numeric_limits<int32_t>::max()) return Corrupt(std::string(key) + " is " + std::to_string(id) + ", which is no token id");
+  if (id < 0 || id > std::numeric_limits<int32_t>::max())
+    return Corrupt(std::string(key) + " is " + std::to_string(id) + ", which is no token id");
   return static_cast<int32_t>(id);
 }
 
@@ -39,7 +40,8 @@ Result<Vocabulary> ReadVocabulary(const GgufFile& file) {
     REPRISE_ASSIGN_OR_RETURN(const auto types, file.GetInts("tokenizer.ggml.token_type"));
     v.types.reserve(types.size());
     // What does not fit becomes 0, a type that does not exist either.
-    for (const int64_t type : types) v.types.push_back(type > 0 && type <= std::numeric_limits<int32_t>::max() ? static_cast<int32_t>(type) : 0);
+    for (const int64_t type : types)
+      v.types.push_back(type > 0 && type <= std::numeric_limits<int32_t>::max() ? static_cast<int32_t>(type) : 0);
   }
   REPRISE_ASSIGN_OR_RETURN(v.bos, TokenId(file, "tokenizer.ggml.bos_token_id"));
   REPRISE_ASSIGN_OR_RETURN(v.eos, TokenId(file, "tokenizer.ggml.eos_token_id"));

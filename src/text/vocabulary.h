@@ -17,7 +17,7 @@ enum class TokenType : int32_t {
   kControl = 3,      // structure: never produced by plain text
   kUserDefined = 4,  // matched whole in any text, before pre-tokenization
   kUnused = 5,
-  kByte = 6,         // in byte-level vocabularies the same as normal
+  kByte = 6,  // in byte-level vocabularies the same as normal
 };
 
 struct Vocabulary {
@@ -27,7 +27,7 @@ struct Vocabulary {
   std::string pre;                  // the name of the pre-tokenizer
   int32_t bos = -1, eos = -1, eot = -1;
   bool add_bos = false;
-  std::string chat_template;        // as the file has it; recognised by chat.h, never run
+  std::string chat_template;  // as the file has it; recognised by chat.h, never run
 };
 
 // From the tokenizer.* keys of a GGUF. kNotFound without them, kUnsupported for a tokenizer that is not byte-level BPE ("gpt2"), kCorrupt

@@ -1,0 +1,140 @@
+// libFuzzer: vocabularies that lie, and texts for those that pass.
+//
+// The input chooses a way to break (or not) a sound vocabulary of all bytes, adds tokens and merges of its own, and gives a text. A
+// vocabulary that Create accepts must bring any text back byte for byte, never give a control token for plain text, and render chats that
+// content cannot forge. Run: -DREPRISE_FUZZERS=ON with clang, better with -DREPRISE_SANITIZE=address,undefined; then tokenizer_fuzz
+// CORPUS_FOLDER.
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+
+#include "base/utf8.h"
+#include "text/byte_level.h"
+#include "text/chat.h"
+#include "text/tokenizer.h"
+
+namespace reprise {
+namespace {
+
+void Require(bool condition) {
+  if (!condition) std::abort();
+}
+
+class Input {
+ public:
+  Input(const uint8_t* data, size_t size) : bytes_(reinterpret_cast<const char*>(data), size) {}
+
+  uint8_t Byte() {
+    if (bytes_.empty()) return 0;
+    const auto byte = static_cast<uint8_t>(bytes_[0]);
+    bytes_.remove_prefix(1);
+    return byte;
+  }
+  int32_t Int() {
+    uint32_t value = 0;
+    for (int i = 0; i < 4; i++) value = value << 8 | Byte();
+    return static_cast<int32_t>(value);
+  }
+  std::string_view Bytes(size_t n) {
+    const std::string_view taken = bytes_.substr(0, n);
+    bytes_.remove_prefix(taken.size());
+    return taken;
+  }
+  std::string_view Rest() const { return bytes_; }
+
+ private:
+  std::string_view bytes_;
+};
+
+Vocabulary ReadVocabulary(Input& in) {
+  constexpr std::string_view kNames[] = {"gpt-2", "llama-bpe", "smollm", "qwen2", "qwen35", "none"};
+  const uint8_t shape = in.Byte();
+  Vocabulary v;
+  v.pre = kNames[shape % 6];
+  const bool sound = (shape & 0x80) == 0;
+  if (sound || (shape & 0x40) != 0) {
+    for (int b = 0; b < 256; b++) {
+      const char c = static_cast<char>(b);
+      v.tokens.emplace_back();
+      AppendSpellingOfBytes({&c, 1}, v.tokens.back());
+    }
+    v.types.assign(256, 1);
+  }
+  for (const char* name : {"<|im_start|>", "<|im_end|>", "<think>"}) {
+    v.tokens.emplace_back(name);
+    v.types.push_back(3);
+  }
+  for (int n = in.Byte() % 32; n > 0; n--) {
+    const uint8_t kind = in.Byte();
+    std::string left, right;
+    // Tokens of few letters, so that merges meet; or anything at all.
+    const auto part = [&] {
+      const std::string_view raw = in.Bytes(1 + kind % 4);
+      std::string text;
+      if (sound) {
+        for (char c : raw) AppendSpellingOfBytes(std::string(1, "abc "[c & 3]), text);
+      } else {
+        text = raw;
+      }
+      return text;
+    };
+    left = part();
+    right = part();
+    if (kind < 0xc0) v.merges.push_back(left + " " + right);
+    v.tokens.push_back(left + right);
+    v.types.push_back(sound ? (kind < 0xc0 ? 1 : 4) : in.Byte() % 8);
+  }
+  if (!sound) {
+    v.bos = in.Int();
+    v.eos = in.Int() % 300;
+    v.add_bos = (shape & 0x20) != 0;
+    if ((shape & 0x10) != 0) v.types.clear();
+  }
+  return v;
+}
+
+void Run(Input in) {
+  auto created = Tokenizer::Create(ReadVocabulary(in));
+  if (!created.ok()) {
+    Require(!created.status().message().empty());
+    return;
+  }
+  const Tokenizer& t = *created;
+  const std::string_view text = in.Rest();
+  const std::vector<int32_t> ids = t.Encode(text);
+  bool all = true;
+  for (char c : text) all = all && t.EncodesByte(static_cast<uint8_t>(c));
+  if (all) Require(t.Decode(ids) == text);
+  if (all) Require(t.Decode(t.Encode(text, {.add_bos = false, .parse_special = true})) == text);
+  PartialCharacter partial;
+  std::string shown;
+  for (const int32_t id : ids) {
+    Require(id >= 0 && id < t.vocab_size() && !t.IsControl(id));
+    Utf8Append(partial, t.TokenBytes(id), shown);
+  }
+  shown += Utf8Finish(partial).view();
+  Require(IsUtf8(shown));
+
+  const size_t half = text.size() / 2;
+  const std::vector<ChatMessage> messages = {{"user", std::string(text.substr(0, half))}, {"assistant", std::string(text.substr(half))}};
+  const auto start = t.Find("<|im_start|>");
+  for (const ChatStyle style : {ChatStyle::kChatMl, ChatStyle::kQwen3, ChatStyle::kQwen35}) {
+    ChatFormat format;
+    format.style = style;
+    const auto chat = EncodeChat(t, format, messages);
+    Require(chat.ok());
+    int turns = 0;
+    for (const int32_t id : *chat) turns += start && id == *start;
+    Require(!start || turns == 3);
+  }
+  (void)RecogniseChatFormat(t, text);
+}
+
+}  // namespace
+}  // namespace reprise
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  reprise::Run(reprise::Input(data, size));
+  return 0;
+}
