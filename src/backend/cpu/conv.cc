@@ -1,0 +1,70 @@
+// Depthwise causal convolution. A unit is a run of channels of one lane.
+#include "backend/cpu/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/conv.cc"
+#include "hwy/foreach_target.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "backend/cpu/dispatch.h"
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/math-inl.h"
+#include "backend/cpu/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace reprise {
+namespace HWY_NAMESPACE {
+
+constexpr int kChannels = 64;   // of a unit: four vectors
+
+Split SplitConv(const ConvArgs& args, int threads) {
+  const int64_t pieces = (args.in.width + kChannels - 1) / kChannels;
+  const int lanes = args.table->lanes;
+  if (lanes == 0) return {};
+  return EvenSplit(pieces * lanes, (double{1} * args.table->rows / lanes + 2) * kChannels * 0.3, threads);
+}
+
+void Conv(const ConvArgs& args, int64_t first, int64_t last, int) {
+  const int width = args.in.width, history = args.kernel - 1;
+  const int64_t pieces = (width + kChannels - 1) / kChannels;
+  for (int64_t item = first; item < last; ++item) {
+    const LaneBinding& lane = args.table->lane[static_cast<size_t>(item / pieces)];
+    const int from = static_cast<int>(item % pieces) * kChannels, to = std::min(from + kChannels, width);
+    const float* tail = reinterpret_cast<const float*>(lane.read + args.tail.offset);
+    float* next_tail = reinterpret_cast<float*>(lane.write + args.tail.offset);
+    // Input `t` of the lane's rows; before them, the tail.
+    const auto input = [&](int t) {
+      return t < 0 ? tail + static_cast<int64_t>(t + history) * width : RowAt(args.in, lane.first_row + t);
+    };
+    for (int t = 0; t < lane.rows; ++t) {
+      float* out = RowAt(args.out, lane.first_row + t);
+      for (int c = from; c < to; c += 16) {
+        const int count = to - c;
+        Floats sum = Zeros();
+        for (int k = 0; k < args.kernel; ++k) {
+          sum = MulAdd(LoadFirst(input(t - history + k) + c, count), LoadFirst(args.taps + static_cast<int64_t>(k) * width + c, count), sum);
+        }
+        StoreFirst(args.silu ? Silu(sum) : sum, out + c, count);
+      }
+    }
+    for (int k = 0; k < history; ++k) {
+      std::memcpy(next_tail + static_cast<int64_t>(k) * width + from, input(lane.rows - history + k) + from,
+                  static_cast<size_t>(to - from) * sizeof(float));
+    }
+  }
+}
+
+void AddConv(KernelTable& table) { table.conv = {RunUntyped<ConvArgs, Conv>, SplitUntyped<ConvArgs, SplitConv>}; }
+
+}  // namespace HWY_NAMESPACE
+}  // namespace reprise
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace reprise {
+void AddConv(int64_t target, KernelTable& table) { REPRISE_DISPATCH(target, AddConv(table)) }
+}  // namespace reprise
+#endif

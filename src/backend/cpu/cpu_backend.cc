@@ -1,0 +1,199 @@
+#include "backend/cpu/cpu_backend.h"
+
+#include <cstring>
+#include <deque>
+#include <utility>
+#include <vector>
+
+#include "backend/cpu/cpu_plan.h"
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/memory.h"
+#include "backend/cpu/packed_matrix.h"
+#include "backend/cpu/targets.h"
+#include "backend/cpu/team.h"
+#include "base/half.h"
+#include "hwy/targets.h"
+
+namespace reprise {
+namespace {
+
+// Names the order and rounding of every operation; change it whenever a kernel's results change.
+constexpr char kNumericsFused[] = "cpu1-fma";
+constexpr char kNumericsUnfused[] = "cpu1-nofma";
+
+struct Isa {
+  const char* name;
+  int64_t target;
+  bool fused;
+};
+
+// What this machine can run, best first.
+std::vector<Isa> AvailableIsas() {
+  std::vector<Isa> isas;
+  [[maybe_unused]] const int64_t supported = hwy::SupportedTargets();
+#if HWY_ARCH_X86
+  if ((HWY_TARGETS & supported & HWY_AVX3) && __builtin_cpu_supports("avx512vnni")) isas.push_back({"avx512vnni", HWY_AVX3, true});
+  if (HWY_TARGETS & supported & HWY_AVX2) isas.push_back({"avx2", HWY_AVX2, true});
+  if (HWY_TARGETS & supported & HWY_SSE4) isas.push_back({"portable", HWY_SSE4, false});
+#elif HWY_ARCH_ARM_A64
+  isas.push_back({"neon", HWY_NEON, true});
+#endif
+  return isas;
+}
+
+struct PackArgs {
+  const PackedMatrix* matrix;
+  const std::byte* source;
+};
+Split SplitPack(const PackArgs& args, int threads) {
+  return EvenSplit(args.matrix->tiles(), static_cast<double>(args.matrix->source_row_bytes) * kTileColumns, threads);
+}
+void Pack(const PackArgs& args, int64_t first, int64_t last, int) {
+  for (int64_t tile = first; tile < last; ++tile) args.matrix->PackTile(args.source, static_cast<int>(tile));
+}
+
+// Everything runs before the call returns, so that events are always past.
+class CpuStream : public Stream {
+ public:
+  CpuStream(const void* owner, Team& team) : owner_(owner), team_(team) {}
+
+  Status Replay(const Plan& plan) override {
+    const auto* cpu_plan = dynamic_cast<const CpuPlan*>(&plan);
+    if (!cpu_plan || cpu_plan->owner() != owner_) return InvalidArgument("replay: the plan belongs to another backend");
+    const StepTable& table = cpu_plan->table();
+    if (table.rows < 0 || table.rows > table.max_rows() || table.lanes < 0 || table.lanes > table.max_lanes()) {
+      return InvalidArgument("replay: a step of " + std::to_string(table.rows) + " rows and " + std::to_string(table.lanes) +
+                             " lanes, where the plan serves " + std::to_string(table.max_rows()) + " and " +
+                             std::to_string(table.max_lanes()));
+    }
+    team_.Run(cpu_plan->array);
+    ++sequence_;
+    return Ok();
+  }
+  Status Copy(std::byte* to, const std::byte* from, size_t bytes) override {
+    if (bytes) std::memcpy(to, from, bytes);
+    ++sequence_;
+    return Ok();
+  }
+  Event Record() override { return {this, sequence_}; }
+  Status Wait(const Event&) override { return Ok(); }
+  Status Synchronize() override { return Ok(); }
+
+ private:
+  const void* owner_;
+  Team& team_;
+  uint64_t sequence_ = 0;
+};
+
+class CpuBackend : public Backend {
+ public:
+  CpuBackend(const Isa& isa, int threads, bool pin)
+      : isa_(isa), team_(threads, pin), workspace_(arena_), stream_(this, team_) {
+    AddMatMul(isa.target, kernels_);
+    AddNorms(isa.target, kernels_);
+    AddRope(isa.target, kernels_);
+    AddAttention(isa.target, kernels_);
+    AddConv(isa.target, kernels_);
+    AddDeltaNet(isa.target, kernels_);
+  }
+
+  std::string_view name() const override { return "cpu"; }
+  std::string description() const override {
+    return std::string("CPU, ") + isa_.name + ", " + std::to_string(team_.threads()) + (team_.threads() == 1 ? " thread" : " threads");
+  }
+  std::string numerics() const override { return isa_.fused ? kNumericsFused : kNumericsUnfused; }
+  int threads() const override { return team_.threads(); }
+
+  Result<std::byte*> Allocate(size_t bytes, std::string_view what) override { return arena_.Allocate(bytes, what); }
+
+  Result<const Matrix*> LoadMatrix(const WeightSource& source) override {
+    REPRISE_ASSIGN_OR_RETURN(PackedMatrix planned, PackedMatrix::Plan(source));
+    REPRISE_ASSIGN_OR_RETURN(planned.data, arena_.Allocate(planned.total_bytes(), "weight " + std::string(source.name)));
+    matrices_.push_back(std::move(planned));
+    const PackedMatrix& matrix = matrices_.back();
+    const Launch pack = MakeLaunch(RunUntyped<PackArgs, Pack>, SplitUntyped<PackArgs, SplitPack>, PackArgs{&matrix, source.data.data()});
+    team_.Run({&pack, 1});
+    return &matrix;
+  }
+
+  Result<Vector> LoadVector(const WeightSource& source) override {
+    const std::string name = "vector " + std::string(source.name);
+    if (source.inputs < 1 || source.outputs < 1) return InvalidArgument(name + ": is empty");
+    const auto bytes = TensorBytes(source.type, static_cast<uint64_t>(source.inputs), static_cast<uint64_t>(source.outputs));
+    if (!bytes.ok()) return bytes.status().Within(name);
+    if (*bytes != source.data.size()) {
+      return Corrupt(name + ": needs " + std::to_string(*bytes) + " bytes, has " + std::to_string(source.data.size()));
+    }
+    size_t element = 0;
+    switch (source.type) {
+      case TensorType::kF32: element = 4; break;
+      case TensorType::kF16:
+      case TensorType::kBF16: element = 2; break;
+      case TensorType::kF64: element = 8; break;
+      default: return Unsupported(name + ": must be of a float type, is " + std::string(TensorTypeName(source.type)));
+    }
+    const size_t count = source.data.size() / element;
+    REPRISE_ASSIGN_OR_RETURN(std::byte* const memory, arena_.Allocate(count * sizeof(float), name));
+    auto* const out = reinterpret_cast<float*>(memory);
+    for (size_t i = 0; i < count; ++i) {
+      const std::byte* from = source.data.data() + i * element;
+      if (source.type == TensorType::kF32) {
+        std::memcpy(out + i, from, 4);
+      } else if (source.type == TensorType::kF64) {
+        double x;
+        std::memcpy(&x, from, 8);
+        out[i] = static_cast<float>(x);
+      } else {
+        uint16_t bits;
+        std::memcpy(&bits, from, 2);
+        out[i] = source.type == TensorType::kF16 ? HalfToFloat(bits) : BFloat16ToFloat(bits);
+      }
+    }
+    return Vector{out, static_cast<int64_t>(count)};
+  }
+
+  Result<std::unique_ptr<Plan>> Capture(const StepTable& table, const std::function<void(Ops&)>& record) override {
+    auto plan = std::make_unique<CpuPlan>(this, table);
+    CpuOps ops(*plan, kernels_, workspace_, team_.threads());
+    record(ops);
+    if (!ops.error().ok()) return ops.error();
+    plan->array.shrink_to_fit();
+    return std::unique_ptr<Plan>(std::move(plan));
+  }
+
+  Stream& stream() override { return stream_; }
+
+ private:
+  const Isa isa_;
+  KernelTable kernels_;
+  Arena arena_;
+  Team team_;
+  Workspace workspace_;
+  std::deque<PackedMatrix> matrices_;
+  CpuStream stream_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Backend>> MakeCpuBackend(const CpuOptions& options) {
+  constexpr int kMostThreads = 1024;
+  if (options.threads < 0 || options.threads > kMostThreads) {
+    return InvalidArgument("threads must be between 1 and " + std::to_string(kMostThreads) + " (0: all), is " + std::to_string(options.threads));
+  }
+  const std::vector<Isa> isas = AvailableIsas();
+  if (isas.empty()) return Unsupported("the CPU backend needs SSE 4.2 or 64-bit ARM");
+  const Isa* isa = &isas.front();
+  if (!options.isa.empty()) {
+    isa = nullptr;
+    std::string known;
+    for (const Isa& candidate : isas) {
+      if (options.isa == candidate.name) isa = &candidate;
+      known += (known.empty() ? "" : ", ") + std::string(candidate.name);
+    }
+    if (!isa) return Unsupported("instruction set \"" + options.isa + "\" is unknown or not on this machine, which has: " + known);
+  }
+  const int threads = options.threads ? options.threads : AvailableProcessors();
+  return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(*isa, threads, options.pin));
+}
+
+}  // namespace reprise

@@ -1,0 +1,184 @@
+// The gated delta rule, token by token. A unit is a slice of the value columns of one head of one lane: columns never meet.
+//
+// Two passes over the slice a token: S^T k, then the update together with S^T q. The slice stays in a buffer that fits the L1 cache through all of
+// a lane's rows; the first token reads the block before the step, the last one writes the block after it.
+#include "backend/cpu/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/delta_net.cc"
+#include "hwy/foreach_target.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "backend/cpu/dispatch.h"
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/math-inl.h"
+#include "backend/cpu/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace reprise {
+namespace HWY_NAMESPACE {
+
+constexpr int kSlice = 32;   // columns of a unit: 128 x 32 floats are 16 KB
+
+// Per row: q and k normalised by head, and the two gates of each value head.
+Split SplitDeltaInputs(const DeltaNetArgs& args, int threads) {
+  const Ops::DeltaNetShape& s = args.shape;
+  return EvenSplit(args.table->rows, 2.0 * s.key_heads * s.key_dim * 0.1 + s.value_heads * 3, threads);
+}
+void DeltaInputs(const DeltaNetArgs& args, int64_t first, int64_t last, int) {
+  const Ops::DeltaNetShape& s = args.shape;
+  const int keys = s.key_heads * s.key_dim;
+  const float q_scale = 1.0f / std::sqrt(static_cast<float>(s.key_dim));
+  for (int row = static_cast<int>(first); row < last; ++row) {
+    const float* in = RowAt(args.qkv, row);
+    float* out = args.unit_qk + static_cast<int64_t>(row) * 2 * keys;
+    for (int head = 0; head < 2 * s.key_heads; ++head, in += s.key_dim, out += s.key_dim) {
+      Floats squares = Zeros();
+      for (int i = 0; i < s.key_dim; i += 16) {
+        const Floats x = LoadFirst(in + i, s.key_dim - i);
+        squares = MulAdd(x, x, squares);
+      }
+      float factor = 1.0f / std::sqrt(Sum(squares) + 1e-6f);
+      if (head < s.key_heads) factor *= q_scale;
+      for (int i = 0; i < s.key_dim; i += 16) {
+        StoreFirst(Mul(LoadFirst(in + i, s.key_dim - i), Set(factor)), out + i, s.key_dim - i);
+      }
+    }
+    const float* alpha = RowAt(args.alpha, row);
+    const float* beta = RowAt(args.beta, row);
+    float* gates = args.gates + static_cast<int64_t>(row) * 2 * s.value_heads;
+    for (int i = 0; i < s.value_heads; i += 16) {
+      const int count = s.value_heads - i;
+      const Floats step = Softplus(Add(LoadFirst(alpha + i, count), LoadFirst(args.dt + i, count)));
+      StoreFirst(Exp(Mul(LoadFirst(args.a + i, count), step)), gates + i, count);
+      StoreFirst(Sigmoid(LoadFirst(beta + i, count)), gates + s.value_heads + i, count);
+    }
+  }
+}
+
+// One token on C vectors of columns. `from` and `to` may be the same place. Four partial sums a column (inputs i mod 4) keep the adders busy:
+// one chain alone would wait four cycles for each of key_dim additions.
+template <int C>
+void DeltaToken(const float* from, int64_t from_stride, float* to, int64_t to_stride, int key_dim, const float* q, const float* k,
+                const float* v, float gate, float write, float* out) {
+  Floats part[4][C];
+  _Pragma("GCC unroll 4") for (int j = 0; j < 4; ++j) {
+    _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) part[j][c] = Zeros();
+  }
+  const int whole = key_dim & ~3;
+  for (int i = 0; i < whole; i += 4) {
+    _Pragma("GCC unroll 4") for (int j = 0; j < 4; ++j) {
+      const Floats key = Set(k[i + j]);
+      _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) part[j][c] = MulAdd(key, Load(from + (i + j) * from_stride + c * 16), part[j][c]);
+    }
+  }
+  for (int i = whole; i < key_dim; ++i) {
+    const Floats key = Set(k[i]);
+    _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) part[0][c] = MulAdd(key, Load(from + i * from_stride + c * 16), part[0][c]);
+  }
+  Floats delta[C];
+  const Floats decay = Set(gate);
+  _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {
+    const Floats seen = Add(Add(part[0][c], part[1][c]), Add(part[2][c], part[3][c]));
+    delta[c] = Mul(Set(write), Sub(Load(v + c * 16), Mul(decay, seen)));
+  }
+  _Pragma("GCC unroll 4") for (int j = 0; j < 4; ++j) {
+    _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) part[j][c] = Zeros();
+  }
+  for (int i = 0; i < whole; i += 4) {
+    _Pragma("GCC unroll 4") for (int j = 0; j < 4; ++j) {
+      const Floats key = Set(k[i + j]), query = Set(q[i + j]);
+      _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {
+        const Floats s = MulAdd(key, delta[c], Mul(decay, Load(from + (i + j) * from_stride + c * 16)));
+        Store(s, to + (i + j) * to_stride + c * 16);
+        part[j][c] = MulAdd(query, s, part[j][c]);
+      }
+    }
+  }
+  for (int i = whole; i < key_dim; ++i) {
+    const Floats key = Set(k[i]), query = Set(q[i]);
+    _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {
+      const Floats s = MulAdd(key, delta[c], Mul(decay, Load(from + i * from_stride + c * 16)));
+      Store(s, to + i * to_stride + c * 16);
+      part[0][c] = MulAdd(query, s, part[0][c]);
+    }
+  }
+  _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {
+    Store(Add(Add(part[0][c], part[1][c]), Add(part[2][c], part[3][c])), out + c * 16);
+  }
+}
+
+Split SplitDeltaNet(const DeltaNetArgs& args, int threads) {
+  const Ops::DeltaNetShape& s = args.shape;
+  const int lanes = args.table->lanes;
+  if (lanes == 0) return {};
+  const int64_t slices = (s.value_dim + kSlice - 1) / kSlice;
+  const double token = s.key_dim * kSlice * 0.07;
+  return EvenSplit(lanes * slices * s.value_heads, token * args.table->rows / lanes + 200, threads);
+}
+
+void DeltaNet(const DeltaNetArgs& args, int64_t first_item, int64_t last_item, int thread) {
+  const Ops::DeltaNetShape& s = args.shape;
+  const int64_t slices = (s.value_dim + kSlice - 1) / kSlice;
+  const int keys = s.key_heads * s.key_dim;
+  float* local = args.scratch + thread * args.scratch_floats;
+  for (int64_t item = first_item; item < last_item; ++item) {
+    const int64_t unit = item / slices;
+    const int first = static_cast<int>(item % slices) * kSlice, count = std::min(kSlice, s.value_dim - first);
+    const int head = static_cast<int>(unit % s.value_heads);
+    const LaneBinding& lane = args.table->lane[static_cast<size_t>(unit / s.value_heads)];
+    const int64_t at = static_cast<int64_t>(head) * s.key_dim * s.value_dim + first;
+    const float* read = reinterpret_cast<const float*>(lane.read + args.state.offset) + at;
+    float* write = reinterpret_cast<float*>(lane.write + args.state.offset) + at;
+    if (lane.rows == 0 || count < kSlice) {
+      // A narrow last slice runs in a padded buffer; a lane without rows only carries its state over.
+      std::memset(local, 0, sizeof(float) * kSlice * s.key_dim);
+      for (int i = 0; i < s.key_dim; ++i) {
+        std::memcpy(local + i * kSlice, read + static_cast<int64_t>(i) * s.value_dim, sizeof(float) * count);
+      }
+    }
+    for (int t = 0; t < lane.rows; ++t) {
+      const int row = lane.first_row + t;
+      const float* q = args.unit_qk + static_cast<int64_t>(row) * 2 * keys + head % s.key_heads * s.key_dim;
+      const float* k = q + keys;
+      const float* v = RowAt(args.qkv, row) + 2 * keys + static_cast<int64_t>(head) * s.value_dim + first;
+      const float* gates = args.gates + static_cast<int64_t>(row) * 2 * s.value_heads;
+      float* out = RowAt(args.out, row) + static_cast<int64_t>(head) * s.value_dim + first;
+      const float gate = gates[head], b = gates[s.value_heads + head];
+      if (count == kSlice) {
+        const bool begins = t == 0, ends = t + 1 == lane.rows;
+        DeltaToken<2>(begins ? read : local, begins ? s.value_dim : kSlice, ends ? write : local, ends ? s.value_dim : kSlice, s.key_dim, q, k,
+                      v, gate, b, out);
+      } else {
+        HWY_ALIGN float values[kSlice] = {}, results[kSlice];
+        std::memcpy(values, v, sizeof(float) * count);
+        DeltaToken<2>(local, kSlice, local, kSlice, s.key_dim, q, k, values, gate, b, results);
+        std::memcpy(out, results, sizeof(float) * count);
+      }
+    }
+    if (lane.rows == 0 || count < kSlice) {
+      for (int i = 0; i < s.key_dim; ++i) {
+        std::memcpy(write + static_cast<int64_t>(i) * s.value_dim, local + i * kSlice, sizeof(float) * count);
+      }
+    }
+  }
+}
+
+void AddDeltaNet(KernelTable& table) {
+  table.delta_inputs = {RunUntyped<DeltaNetArgs, DeltaInputs>, SplitUntyped<DeltaNetArgs, SplitDeltaInputs>};
+  table.delta_net = {RunUntyped<DeltaNetArgs, DeltaNet>, SplitUntyped<DeltaNetArgs, SplitDeltaNet>};
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace reprise
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace reprise {
+int64_t DeltaNetScratchFloats(const DeltaNetArgs& args) { return int64_t{args.shape.key_dim} * 32; }
+void AddDeltaNet(int64_t target, KernelTable& table) { REPRISE_DISPATCH(target, AddDeltaNet(table)) }
+}  // namespace reprise
+#endif

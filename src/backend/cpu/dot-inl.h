@@ -1,0 +1,118 @@
+// The inner loops that products share: sums over inputs for 16 columns at once, in floats and in bytes.
+#if defined(REPRISE_BACKEND_CPU_DOT_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef REPRISE_BACKEND_CPU_DOT_INL_H_
+#undef REPRISE_BACKEND_CPU_DOT_INL_H_
+#else
+#define REPRISE_BACKEND_CPU_DOT_INL_H_
+#endif
+
+#include "backend/cpu/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace reprise {
+namespace HWY_NAMESPACE {
+
+// Rows whose sums stay in registers together. AVX-512: 12 integer and 12 float sums, and what is left of 32 registers for weights and scales;
+// 12 chains also cover the dot product's latency of 4 at one or two a cycle. AVX2 has 16 registers of half the width, NEON 32 of a quarter.
+#if HWY_MAX_BYTES == 64
+inline constexpr int kRowGroup = 12;
+#elif HWY_MAX_BYTES == 32
+inline constexpr int kRowGroup = 4;
+#elif HWY_TARGET == HWY_NEON
+inline constexpr int kRowGroup = 4;
+#else
+inline constexpr int kRowGroup = 2;
+#endif
+
+// out[r] = sum over k of w[k][16] * a[k][R], k ascending.
+template <int R, class Loader>
+HWY_INLINE void DotTile(const typename Loader::Element* w, const float* a, int64_t inputs, Floats* out) {
+  Floats total[R];
+  _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) total[r] = Zeros();
+  for (int64_t k = 0; k < inputs; ++k) {
+    const Floats weight = Loader::At(w + k * 16);
+    _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) total[r] = MulAdd(weight, Set(a[k * R + r]), total[r]);
+  }
+  _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) out[r] = total[r];
+}
+
+// 64 bytes: of 16 columns, four unsigned bytes each. DotBytes adds to each column's sum the products with four signed bytes at `acts`.
+#if HWY_TARGET == HWY_AVX3
+struct PackedWords {
+  hn::Vec<TagI> v;
+};
+HWY_INLINE PackedWords LoadWords(const uint8_t* p) { return {hn::LoadU(kTagI, reinterpret_cast<const int32_t*>(p))}; }
+HWY_INLINE PackedWords LowNibbles(PackedWords w) { return {hn::And(w.v, hn::Set(kTagI, 0x0f0f0f0f))}; }
+HWY_INLINE PackedWords HighNibbles(PackedWords w) { return {hn::And(hn::ShiftRight<4>(w.v), hn::Set(kTagI, 0x0f0f0f0f))}; }
+HWY_INLINE Ints DotBytes(Ints sum, PackedWords w, const int8_t* acts) {
+  // As assembly, so that the four activations are always broadcast by the instruction itself instead of being kept in (and spilled from)
+  // registers, and so that no compiler flag beyond AVX-512 is needed.
+  asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum.v[0].raw) : "v"(w.v.raw), "m"(*reinterpret_cast<const int32_t*>(acts)));
+  return sum;
+}
+#else
+// Without a dot product of bytes: split into even and odd bytes as 16-bit numbers, and multiply those in pairs. No intermediate can
+// overflow: |255 * 127 * 2| < 2^31.
+struct PackedWords {
+  hn::Vec<TagI> even[kParts], odd[kParts];
+};
+HWY_INLINE PackedWords Widen(const hn::Vec<TagI>* bytes) {
+  PackedWords r;
+  const hn::Repartition<uint16_t, TagI> d16;
+  REPRISE_PARTS {
+    r.even[p] = hn::And(bytes[p], hn::Set(kTagI, 0x00ff00ff));
+    r.odd[p] = hn::BitCast(kTagI, hn::ShiftRight<8>(hn::BitCast(d16, bytes[p])));
+  }
+  return r;
+}
+HWY_INLINE PackedWords LoadWords(const uint8_t* from) {
+  hn::Vec<TagI> bytes[kParts];
+  REPRISE_PARTS bytes[p] = hn::LoadU(kTagI, reinterpret_cast<const int32_t*>(from) + p * kPartLanes);
+  return Widen(bytes);
+}
+HWY_INLINE PackedWords LowNibbles(PackedWords w) {
+  const auto mask = hn::Set(kTagI, 0x000f000f);
+  REPRISE_PARTS {
+    w.even[p] = hn::And(w.even[p], mask);
+    w.odd[p] = hn::And(w.odd[p], mask);
+  }
+  return w;
+}
+HWY_INLINE PackedWords HighNibbles(PackedWords w) {
+  REPRISE_PARTS {
+    w.even[p] = hn::ShiftRight<4>(w.even[p]);
+    w.odd[p] = hn::ShiftRight<4>(w.odd[p]);
+  }
+  return LowNibbles(w);
+}
+// In each 32-bit lane: the sum of the products of its two pairs of 16-bit numbers.
+HWY_INLINE hn::Vec<TagI> DotPairs(hn::Vec<TagI> a, hn::Vec<TagI> b) {
+#if HWY_TARGET == HWY_AVX2
+  return {_mm256_madd_epi16(a.raw, b.raw)};
+#elif HWY_TARGET == HWY_SSE4
+  return {_mm_madd_epi16(a.raw, b.raw)};
+#elif HWY_TARGET == HWY_NEON
+  const int16x8_t x = vreinterpretq_s16_s32(a.raw), y = vreinterpretq_s16_s32(b.raw);
+  return hn::Vec<TagI>(vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y)));
+#else
+  const auto low = [](auto v) HWY_ATTR { return hn::ShiftRight<16>(hn::ShiftLeft<16>(v)); };
+  return hn::Add(hn::Mul(low(a), low(b)), hn::Mul(hn::ShiftRight<16>(a), hn::ShiftRight<16>(b)));
+#endif
+}
+HWY_INLINE Ints DotBytes(Ints sum, const PackedWords& w, const int8_t* acts) {
+  int32_t four;
+  std::memcpy(&four, acts, sizeof(four));
+  const hn::Repartition<int16_t, TagI> d16;
+  const auto both = hn::BitCast(d16, hn::Set(kTagI, four));
+  const auto even = hn::BitCast(kTagI, hn::ShiftRight<8>(hn::ShiftLeft<8>(both)));
+  const auto odd = hn::BitCast(kTagI, hn::ShiftRight<8>(both));
+  REPRISE_PARTS sum.v[p] = hn::Add(sum.v[p], hn::Add(DotPairs(w.even[p], even), DotPairs(w.odd[p], odd)));
+  return sum;
+}
+#endif
+
+}  // namespace HWY_NAMESPACE
+}  // namespace reprise
+HWY_AFTER_NAMESPACE();
+
+#endif

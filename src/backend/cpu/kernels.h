@@ -1,0 +1,204 @@
+// Kernels: the launch functions of one instruction set, and their arguments.
+//
+// Every argument struct is plain data that lives inside a Launch. Kernels read how many rows and lanes there are from the StepTable when they
+// run. `Split` functions say how the work of a launch may be cut; results never depend on it.
+#pragma once
+
+#include <cstdint>
+
+#include "backend/cpu/launch.h"
+#include "backend/cpu/packed_matrix.h"
+#include "backend/ops.h"
+#include "exec/step_table.h"
+
+namespace reprise {
+
+inline int RowCount(const StepTable& table, const Rows& rows) { return rows.domain == Domain::kRows ? table.rows : table.lanes; }
+inline float* RowAt(const Rows& rows, int row) { return rows.data + static_cast<int64_t>(row) * rows.stride; }
+
+// Address of the row of append-only `state` at `position`.
+inline std::byte* StateRow(const LaneBinding& lane, const StateRef& state, int position) {
+  return lane.extents[position / kExtentRows] + state.offset + static_cast<size_t>(position % kExtentRows) * state.bytes;
+}
+
+// Rows of a step are worked on in groups of at most `limit` rows whose activations lie interleaved, so that a kernel reaches all of them
+// through one pointer. Groups are as equal as can be: 13 rows are 7 and 6, not 12 and 1.
+struct RowGroups {
+  int rows, count;
+  RowGroups(int rows_in, int limit) : rows(rows_in), count((rows_in + limit - 1) / limit) {}
+  int First(int group) const { return static_cast<int>(static_cast<int64_t>(rows) * group / count); }
+  int Size(int group) const { return First(group + 1) - First(group); }
+  int Of(int row) const { return static_cast<int>(((static_cast<int64_t>(row) + 1) * count - 1) / rows); }
+};
+
+// The input rows of matrix products, laid out for the kernels. A group of R rows starts at its first row's place in each array.
+//   floats  [inputs][R]
+//   quants  [blocks][8 groups of 4 inputs][R][4] int8
+//   scales  [blocks][R]
+//   shifts  [blocks][2 halves][R]: -zero * sum of the quants, for each zero that the products need; halves only where a scale covers 16
+//   sums    [blocks][R]: scale * sum of the quants, for the types with a minimum
+struct Activations {
+  static constexpr int kMostZeros = 4;
+  float* floats = nullptr;
+  int8_t* quants = nullptr;
+  float* scales = nullptr;
+  float* sums = nullptr;
+  int32_t* shifts[kMostZeros] = {};
+  int zeros[kMostZeros] = {};
+  bool halves[kMostZeros] = {};
+};
+
+struct ArrangeArgs {
+  const StepTable* table;
+  Rows in;
+  Activations to;
+};
+
+struct ProductArgs {
+  const PackedMatrix* weight;
+  Rows out;
+  const int32_t* shifts;   // of this weight's zero; null for 0
+  int first_tile;          // among all products of the launch
+  bool accumulate;
+};
+struct MatMulArgs {
+  const StepTable* table;
+  const ProductArgs* products;   // owned by the plan
+  int count;
+  int tiles;        // of all products
+  int inputs;
+  Domain domain;
+  double tile_bytes;   // of the mean tile: what a unit costs
+  Activations in;
+};
+
+struct RmsNormArgs {
+  const StepTable* table;
+  Rows out, in;
+  const float* weight;
+  float eps;
+};
+struct GatedRmsNormArgs {
+  const StepTable* table;
+  Rows out, in, gate;
+  const float* weight;
+  int width;
+  float eps;
+};
+struct SwiGluArgs {
+  const StepTable* table;
+  Rows out, gate, up;
+};
+
+struct RopeTableArgs {
+  const StepTable* table;
+  float* angles;               // a row: dims / 2 cosines, dims / 2 sines
+  const uint64_t* turns;       // dims / 2: turns a position, as a fraction of 2^64
+  int dims;
+};
+struct NormRopeArgs {
+  const StepTable* table;
+  Heads heads;
+  const float* weight;         // null: no norm
+  const float* angles;
+  float eps;
+  int dims;
+  bool interleaved;
+};
+
+struct AppendArgs {
+  const StepTable* table;
+  Rows in;
+  StateRef state;
+};
+
+struct AttentionArgs {
+  const StepTable* table;
+  Rows out;
+  Heads q, gate;
+  StateRef k, v;
+  float scale;
+  int kv_heads;
+  int first_position;
+  float* scratch;          // one piece a thread
+  int64_t scratch_floats;
+  float* partials;         // of the split form: [row][head][block] of most, total, sums[q.width]
+  int64_t partial_slots;
+  int threads;
+};
+
+struct ConvArgs {
+  const StepTable* table;
+  Rows out, in;
+  StateRef tail;
+  const float* taps;   // [kernel][channels]
+  int kernel;
+  bool silu;
+};
+
+struct DeltaNetArgs {
+  const StepTable* table;
+  Rows out, qkv, alpha, beta;
+  const float* a;
+  const float* dt;
+  StateRef state;
+  Ops::DeltaNetShape shape;
+  float* unit_qk;     // [rows][2][key_heads][key_dim]: normalised q and k
+  float* gates;       // [rows][2][value_heads]: exp(g) and b
+  float* scratch;     // one piece a thread
+  int64_t scratch_floats;
+};
+
+struct EmbedArgs {
+  const StepTable* table;
+  Rows out;
+  const PackedMatrix* weight;
+};
+struct LastArgs {
+  const StepTable* table;
+  Rows out, in;
+  StateRef last;
+};
+struct ArgMaxArgs {
+  const StepTable* table;
+  Rows in;
+  int32_t* index;
+};
+
+struct Kernel {
+  UntypedRun run = nullptr;
+  UntypedSplit split = nullptr;
+};
+
+struct KernelTable {
+  int row_group = 0;    // the most rows of a group of Activations
+  Kernel arrange, matmul;
+  Kernel rms_norm, gated_rms_norm, swiglu;
+  Kernel norm_rope;
+  Kernel attention, combine_attention;
+  Kernel conv;
+  Kernel delta_inputs, delta_net;
+  Kernel argmax;
+};
+
+// The kernels that are the same code on every machine (kernels_portable.cc).
+Kernel RopeTableKernel();
+Kernel AppendKernel();
+Kernel EmbedKernel();
+Kernel PreviousKernel();
+Kernel SaveLastKernel();
+Kernel LoadLastKernel();
+
+// Floats of scratch that a thread needs for attention of this shape, and for the delta rule.
+int64_t AttentionScratchFloats(const AttentionArgs& args);
+int64_t DeltaNetScratchFloats(const DeltaNetArgs& args);
+
+// Each file of kernels adds its own to the table of `target` (a Highway target bit).
+void AddMatMul(int64_t target, KernelTable& table);
+void AddNorms(int64_t target, KernelTable& table);
+void AddRope(int64_t target, KernelTable& table);
+void AddAttention(int64_t target, KernelTable& table);
+void AddConv(int64_t target, KernelTable& table);
+void AddDeltaNet(int64_t target, KernelTable& table);
+
+}  // namespace reprise

@@ -1,0 +1,101 @@
+// Kernels that move or convert data, the same code on every machine: rope angles, appends, embeddings, and the last row of a lane.
+#include <cmath>
+#include <cstring>
+#include <numbers>
+
+#include "backend/cpu/kernels.h"
+#include "base/half.h"
+
+namespace reprise {
+namespace {
+
+size_t RowBytes(const Rows& rows) { return static_cast<size_t>(rows.width) * sizeof(float); }
+float* LastOf(std::byte* block, const StateRef& last) { return reinterpret_cast<float*>(block + last.offset); }
+const float* LastOf(const std::byte* block, const StateRef& last) { return reinterpret_cast<const float*>(block + last.offset); }
+
+// Cosine and sine of `turn` / 2^64 of a full turn. The position times the frequency is formed modulo a turn in integers, so that an angle is as
+// exact at position 1,000,000 as at 1; what is left of it lies within an eighth of a turn of zero, where short series do.
+void CosSin(uint64_t turn, float* cosine, float* sine) {
+  const uint64_t quarter = (turn + (uint64_t{1} << 61)) >> 62;
+  const auto rest = static_cast<int64_t>(turn - (quarter << 62));
+  const double x = static_cast<double>(rest) * (2.0 * std::numbers::pi / 18446744073709551616.0);
+  const double z = x * x;
+  const double s = x * (1 + z * (-1.0 / 6 + z * (1.0 / 120 + z * (-1.0 / 5040 + z * (1.0 / 362880 + z * (-1.0 / 39916800))))));
+  const double c = 1 + z * (-1.0 / 2 + z * (1.0 / 24 + z * (-1.0 / 720 + z * (1.0 / 40320 + z * (-1.0 / 3628800 + z * (1.0 / 479001600))))));
+  const double cosines[4] = {c, -s, -c, s}, sines[4] = {s, c, -s, -c};
+  *cosine = static_cast<float>(cosines[quarter & 3]);
+  *sine = static_cast<float>(sines[quarter & 3]);
+}
+
+Split SplitRopeTable(const RopeTableArgs& args, int threads) { return EvenSplit(args.table->rows, args.dims * 5.0, threads); }
+void RopeTable(const RopeTableArgs& args, int64_t first, int64_t last, int) {
+  const int half = args.dims / 2;
+  for (int64_t row = first; row < last; ++row) {
+    const auto position = static_cast<uint64_t>(args.table->row_position[static_cast<size_t>(row)]);
+    float* cosine = args.angles + row * args.dims;
+    for (int i = 0; i < half; ++i) CosSin(position * args.turns[i], cosine + i, cosine + half + i);
+  }
+}
+
+Split SplitAppend(const AppendArgs& args, int threads) { return EvenSplit(args.table->rows, args.in.width * 0.5, threads); }
+void Append(const AppendArgs& args, int64_t first, int64_t last, int) {
+  for (int64_t item = first; item < last; ++item) {
+    const auto row = static_cast<size_t>(item);
+    const LaneBinding& lane = args.table->lane[static_cast<size_t>(args.table->row_lane[row])];
+    std::byte* to = StateRow(lane, args.state, args.table->row_position[row]);
+    const float* in = RowAt(args.in, static_cast<int>(item));
+    if (args.state.type == ElementType::kF32) {
+      std::memcpy(to, in, RowBytes(args.in));
+    } else {
+      auto* halves = reinterpret_cast<uint16_t*>(to);
+      for (int i = 0; i < args.in.width; ++i) halves[i] = FloatToHalf(in[i]);
+    }
+  }
+}
+
+Split SplitEmbed(const EmbedArgs& args, int threads) { return EvenSplit(args.table->rows, args.out.width * 1.5, threads); }
+void Embed(const EmbedArgs& args, int64_t first, int64_t last, int) {
+  for (int64_t row = first; row < last; ++row) {
+    args.weight->UnpackRow(args.table->token[static_cast<size_t>(row)], RowAt(args.out, static_cast<int>(row)));
+  }
+}
+
+Split SplitPrevious(const LastArgs& args, int threads) { return EvenSplit(args.table->rows, args.out.width * 0.1, threads); }
+void Previous(const LastArgs& args, int64_t first, int64_t last, int) {
+  for (int64_t item = first; item < last; ++item) {
+    const int row = static_cast<int>(item);
+    const LaneBinding& lane = args.table->lane[static_cast<size_t>(args.table->row_lane[static_cast<size_t>(row)])];
+    std::memcpy(RowAt(args.out, row), row == lane.first_row ? LastOf(lane.read, args.last) : RowAt(args.in, row - 1), RowBytes(args.out));
+  }
+}
+
+Split SplitLanes(const LastArgs& args, int threads) { return EvenSplit(args.table->lanes, 200, threads); }
+void SaveLast(const LastArgs& args, int64_t first, int64_t last, int) {
+  for (int64_t item = first; item < last; ++item) {
+    const LaneBinding& lane = args.table->lane[static_cast<size_t>(item)];
+    const int row = args.in.domain == Domain::kLanes ? static_cast<int>(item) : lane.first_row + lane.rows - 1;
+    const float* from = lane.rows ? RowAt(args.in, row) : LastOf(lane.read, args.last);
+    std::memcpy(LastOf(lane.write, args.last), from, RowBytes(args.in));
+  }
+}
+void LoadLast(const LastArgs& args, int64_t first, int64_t last, int) {
+  for (int64_t item = first; item < last; ++item) {
+    std::memcpy(RowAt(args.out, static_cast<int>(item)), LastOf(args.table->lane[static_cast<size_t>(item)].read, args.last), RowBytes(args.out));
+  }
+}
+
+template <class Args, RunFunction<Args> kRun, Split (*kSplit)(const Args&, int)>
+Kernel Make() {
+  return {RunUntyped<Args, kRun>, SplitUntyped<Args, kSplit>};
+}
+
+}  // namespace
+
+Kernel RopeTableKernel() { return Make<RopeTableArgs, RopeTable, SplitRopeTable>(); }
+Kernel AppendKernel() { return Make<AppendArgs, Append, SplitAppend>(); }
+Kernel EmbedKernel() { return Make<EmbedArgs, Embed, SplitEmbed>(); }
+Kernel PreviousKernel() { return Make<LastArgs, Previous, SplitPrevious>(); }
+Kernel SaveLastKernel() { return Make<LastArgs, SaveLast, SplitLanes>(); }
+Kernel LoadLastKernel() { return Make<LastArgs, LoadLast, SplitLanes>(); }
+
+}  // namespace reprise

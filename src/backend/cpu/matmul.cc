@@ -1,0 +1,275 @@
+// Matrix products: arranging the input rows (quantising them where a weight is quantised), and the product itself.
+//
+// A unit takes a run of weight tiles through every group of rows. Within a tile of 16 columns and a group of R rows, R vectors of sums stay in
+// registers over all inputs, so each output is one sum over its inputs in ascending order, whatever R is.
+#include "backend/cpu/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/matmul.cc"
+#include "hwy/foreach_target.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "backend/cpu/dispatch.h"
+#include "backend/cpu/dot-inl.h"
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/simd-inl.h"
+#include "hwy/cache_control.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace reprise {
+namespace HWY_NAMESPACE {
+
+// Blocks are quantised to scale * [-127, 127]. A block that holds a NaN or an infinity gets the scale NaN: what was broken stays visible, and
+// no conversion is undefined.
+void QuantizeInput(const Activations& to, const float* in, int inputs, int first, int size, int member) {
+  const int blocks = inputs / kQuantBlock;
+  int8_t* quants = to.quants + static_cast<int64_t>(first) * inputs + member * 4;
+  const int64_t at = static_cast<int64_t>(first) * blocks + member;
+  const Ints magnitude = SetInts(0x7fffffff);
+  for (int b = 0; b < blocks; ++b) {
+    const Floats x0 = Load(in + b * kQuantBlock), x1 = Load(in + b * kQuantBlock + 16);
+    // Ordered as integers, magnitudes keep their order, and infinities and NaNs come out on top.
+    Ints most;
+    REPRISE_PARTS {
+      const auto a = hn::And(hn::BitCast(kTagI, x0.v[p]), magnitude.v[p]);
+      const auto c = hn::And(hn::BitCast(kTagI, x1.v[p]), magnitude.v[p]);
+      most.v[p] = hn::Max(a, c);
+    }
+    const int32_t top_bits = MaxLane(most);
+    float top;
+    std::memcpy(&top, &top_bits, sizeof(top));
+    float scale = top / 127.0f, inverse = 127.0f / top;
+    if (top_bits >= 0x7f800000) {
+      scale = std::numeric_limits<float>::quiet_NaN();
+      inverse = 0.0f;
+    } else if (top < 1e-30f) {
+      scale = inverse = 0.0f;
+    }
+    Ints q0 = SetInts(0), q1 = q0;
+    if (inverse != 0.0f) {
+      q0 = Nearest(Mul(x0, Set(inverse)));
+      q1 = Nearest(Mul(x1, Set(inverse)));
+    }
+    HWY_ALIGN int8_t bytes[kQuantBlock];
+    const hn::Rebind<int8_t, TagI> d8;
+    REPRISE_PARTS {
+      hn::StoreU(hn::DemoteTo(d8, q0.v[p]), d8, bytes + p * kPartLanes);
+      hn::StoreU(hn::DemoteTo(d8, q1.v[p]), d8, bytes + 16 + p * kPartLanes);
+    }
+    for (int g = 0; g < 8; ++g) std::memcpy(quants + static_cast<int64_t>(b * 8 + g) * size * 4, bytes + g * 4, 4);
+    const int32_t sum0 = Sum(q0), sum1 = Sum(q1);
+    to.scales[at + static_cast<int64_t>(b) * size] = scale;
+    if (to.sums) to.sums[at + static_cast<int64_t>(b) * size] = scale * static_cast<float>(sum0 + sum1);
+    for (int z = 0; z < Activations::kMostZeros && to.shifts[z]; ++z) {
+      if (to.halves[z]) {
+        int32_t* shift = to.shifts[z] + static_cast<int64_t>(first) * blocks * 2 + member + static_cast<int64_t>(b) * 2 * size;
+        shift[0] = -to.zeros[z] * sum0;
+        shift[size] = -to.zeros[z] * sum1;
+      } else {
+        to.shifts[z][at + static_cast<int64_t>(b) * size] = -to.zeros[z] * (sum0 + sum1);
+      }
+    }
+  }
+}
+
+Split SplitArrange(const ArrangeArgs& args, int threads) {
+  return EvenSplit(RowCount(*args.table, args.in), args.in.width * (args.to.quants ? 0.2 : 0.4), threads);
+}
+
+void Arrange(const ArrangeArgs& args, int64_t first_row, int64_t last_row, int) {
+  const RowGroups groups(RowCount(*args.table, args.in), kRowGroup);
+  for (int row = static_cast<int>(first_row); row < last_row; ++row) {
+    const int group = groups.Of(row);
+    const int first = groups.First(group), size = groups.Size(group), member = row - first;
+    const float* in = RowAt(args.in, row);
+    if (args.to.quants) QuantizeInput(args.to, in, args.in.width, first, size, member);
+    if (args.to.floats) {
+      float* floats = args.to.floats + static_cast<int64_t>(first) * args.in.width + member;
+      for (int k = 0; k < args.in.width; ++k) floats[static_cast<int64_t>(k) * size] = in[k];
+    }
+  }
+}
+
+// What a kernel reads of one group of rows.
+struct Group {
+  const float* floats;
+  const int8_t* quants;
+  const float* scales;
+  const float* sums;
+  const int32_t* shifts;
+};
+
+struct LoadF32 {
+  using Element = float;
+  static HWY_INLINE Floats At(const float* p) { return Load(p); }
+};
+struct LoadF16 {
+  using Element = uint16_t;
+  static HWY_INLINE Floats At(const uint16_t* p) { return LoadHalf(p); }
+};
+struct LoadBF16 {
+  using Element = uint16_t;
+  static HWY_INLINE Floats At(const uint16_t* p) { return LoadBrain(p); }
+};
+
+template <int R, class Loader>
+void FloatTile(const PackedMatrix& m, const std::byte* tile, const Group& group, Floats* out) {
+  DotTile<R, Loader>(reinterpret_cast<const typename Loader::Element*>(tile), group.floats, m.inputs, out);
+}
+
+// 16 inputs of weights ahead of the dot products by about this much: one DRAM latency (100 ns) at 15 GB/s is 1.5 KB.
+constexpr int kPrefetchBytes = 2048;
+
+template <int R, PackedForm kForm>
+void QuantTile(const PackedMatrix& m, const std::byte* tile, const Group& group, Floats* out) {
+  constexpr FormTraits kTraits = TraitsOf(kForm);
+  constexpr int kHalves = kQuantBlock / kTraits.scale_inputs;
+  constexpr int kBlockBytes = kTileColumns * (kTraits.nibbles ? 16 : 32);
+  const std::byte* scales = tile;
+  const std::byte* mins = tile + m.mins_offset;
+  const uint8_t* quants = reinterpret_cast<const uint8_t*>(tile + m.quants_offset);
+  const int8_t* acts = group.quants;
+  const float* act_scales = group.scales;
+  const float* sums = group.sums;
+  const int32_t* shifts = group.shifts;
+  const auto load_scale = [](const std::byte* p) HWY_ATTR {
+    return kTraits.half_scales ? LoadHalf(reinterpret_cast<const uint16_t*>(p)) : Load(reinterpret_cast<const float*>(p));
+  };
+  constexpr int kScaleBytes = kTileColumns * (kTraits.half_scales ? 2 : 4);
+
+  Floats total[R];
+  _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) total[r] = Zeros();
+  for (int b = 0; b < m.blocks; ++b) {
+    if (R <= 2) {
+      for (int line = 0; line < kBlockBytes; line += 64) {
+        hwy::Prefetch(quants + kPrefetchBytes + line);
+      }
+    }
+    _Pragma("GCC unroll 2") for (int h = 0; h < kHalves; ++h) {
+      Ints dots[R];
+      _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) {
+        dots[r] = kTraits.has_min ? SetInts(0) : SetInts(shifts[h * R + r]);
+      }
+      constexpr int kGroups = 8 / kHalves;
+      if constexpr (kTraits.nibbles) {
+        _Pragma("GCC unroll 4") for (int g = 0; g < 4; ++g) {
+          const PackedWords words = LoadWords(quants + g * 64);
+          const PackedWords low = LowNibbles(words), high = HighNibbles(words);
+          _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) dots[r] = DotBytes(dots[r], low, acts + (g * R + r) * 4);
+          _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) dots[r] = DotBytes(dots[r], high, acts + ((g + 4) * R + r) * 4);
+        }
+      } else {
+        _Pragma("GCC unroll 8") for (int g = 0; g < kGroups; ++g) {
+          const PackedWords words = LoadWords(quants + (h * kGroups + g) * 64);
+          _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) {
+            dots[r] = DotBytes(dots[r], words, acts + ((h * kGroups + g) * R + r) * 4);
+          }
+        }
+      }
+      const Floats scale = load_scale(scales + h * kScaleBytes);
+      _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) {
+        total[r] = MulAdd(ToFloats(dots[r]), Mul(scale, Set(act_scales[r])), total[r]);
+      }
+    }
+    if constexpr (kTraits.has_min) {
+      const Floats min = load_scale(mins);
+      _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) total[r] = MulAdd(min, Set(sums[r]), total[r]);
+      mins += kScaleBytes;
+      sums += R;
+    }
+    quants += kBlockBytes;
+    scales += kHalves * kScaleBytes;
+    acts += kQuantBlock * R;
+    act_scales += R;
+    shifts += kHalves * R;
+  }
+  _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) out[r] = total[r];
+}
+
+using TileKernel = void (*)(const PackedMatrix&, const std::byte*, const Group&, Floats*);
+
+template <int R>
+TileKernel KernelOf(PackedForm form) {
+  switch (form) {
+    case PackedForm::kF32: return FloatTile<R, LoadF32>;
+    case PackedForm::kF16: return FloatTile<R, LoadF16>;
+    case PackedForm::kBF16: return FloatTile<R, LoadBF16>;
+    case PackedForm::kByte: return QuantTile<R, PackedForm::kByte>;
+    case PackedForm::kByteMin: return QuantTile<R, PackedForm::kByteMin>;
+    case PackedForm::kNibble: return QuantTile<R, PackedForm::kNibble>;
+    case PackedForm::kNibbleMin: return QuantTile<R, PackedForm::kNibbleMin>;
+    case PackedForm::kByteMinF32: return QuantTile<R, PackedForm::kByteMinF32>;
+    case PackedForm::kNibbleMinF32: return QuantTile<R, PackedForm::kNibbleMinF32>;
+    case PackedForm::kByte16F32: return QuantTile<R, PackedForm::kByte16F32>;
+  }
+  return nullptr;
+}
+
+template <int R = 1>
+TileKernel KernelFor(PackedForm form, int rows) {
+  if constexpr (R < kRowGroup) {
+    return rows == R ? KernelOf<R>(form) : KernelFor<R + 1>(form, rows);
+  } else {
+    return KernelOf<R>(form);
+  }
+}
+
+// A unit costs what is slower: streaming its weights (15 GB/s a core) or the dot products (150 G a second and core).
+Split SplitMatMul(const MatMulArgs& args, int threads) {
+  const int rows = args.domain == Domain::kRows ? args.table->rows : args.table->lanes;
+  if (rows == 0) return {};
+  const double macs = static_cast<double>(rows) * kTileColumns * args.inputs;
+  return EvenSplit(args.tiles, std::max(args.tile_bytes / 15.0, macs / 150.0), threads);
+}
+
+void MatMul(const MatMulArgs& args, int64_t first_tile, int64_t last_tile, int) {
+  const int rows = args.domain == Domain::kRows ? args.table->rows : args.table->lanes;
+  const RowGroups groups(rows, kRowGroup);
+  const ProductArgs* product = args.products;
+  for (int64_t t = first_tile; t < last_tile; ++t) {
+    while (product + 1 < args.products + args.count && t >= product[1].first_tile) ++product;
+    const PackedMatrix& m = *product->weight;
+    const int tile = static_cast<int>(t) - product->first_tile;
+    const int column = tile * kTileColumns;
+    const int columns = std::min(kTileColumns, m.outputs - column);
+    const bool halves = m.form == PackedForm::kByte16F32;
+    for (int g = 0; g < groups.count; ++g) {
+      const int first = groups.First(g), size = groups.Size(g);
+      const int64_t at = static_cast<int64_t>(first) * m.blocks;
+      Group group{};
+      if (args.in.floats) group.floats = args.in.floats + static_cast<int64_t>(first) * args.inputs;
+      if (m.blocks) {
+        group.quants = args.in.quants + static_cast<int64_t>(first) * args.inputs;
+        group.scales = args.in.scales + at;
+        if (args.in.sums) group.sums = args.in.sums + at;
+        if (product->shifts) group.shifts = product->shifts + (halves ? 2 * at : at);
+      }
+      Floats out[kRowGroup];
+      KernelFor(m.form, size)(m, m.tile(tile), group, out);
+      for (int r = 0; r < size; ++r) {
+        float* to = RowAt(product->out, first + r) + column;
+        if (product->accumulate) out[r] = Add(LoadFirst(to, columns), out[r]);
+        StoreFirst(out[r], to, columns);
+      }
+    }
+  }
+}
+
+void AddMatMul(KernelTable& table) {
+  table.row_group = kRowGroup;
+  table.arrange = {RunUntyped<ArrangeArgs, Arrange>, SplitUntyped<ArrangeArgs, SplitArrange>};
+  table.matmul = {RunUntyped<MatMulArgs, MatMul>, SplitUntyped<MatMulArgs, SplitMatMul>};
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace reprise
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace reprise {
+void AddMatMul(int64_t target, KernelTable& table) { REPRISE_DISPATCH(target, AddMatMul(table)) }
+}  // namespace reprise
+#endif

@@ -1,0 +1,242 @@
+// Matrix products and embeddings of every weight type.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "backend/cpu/cpu_rig.h"
+#include "backend/cpu/packed_matrix.h"
+#include "base/checked.h"
+#include "base/half.h"
+#include "formats/quantize.h"
+
+namespace reprise {
+namespace {
+
+// Bytes of a random matrix of `type`: random blocks, with scales that are sensible halves.
+std::vector<std::byte> RandomWeight(TensorType type, int inputs, int outputs, uint32_t seed) {
+  const TensorTypeTraits& traits = TraitsOf(type);
+  const size_t bytes = *TensorBytes(type, static_cast<uint64_t>(inputs), static_cast<uint64_t>(outputs));
+  std::vector<std::byte> data(bytes);
+  std::mt19937 random(seed);
+  std::uniform_real_distribution<float> uniform(-1.0f, 1.0f);
+  const auto half_at = [&](size_t at, float x) {
+    const uint16_t bits = FloatToHalf(x);
+    std::memcpy(data.data() + at, &bits, 2);
+  };
+  if (type == TensorType::kF32) {
+    for (size_t i = 0; i < bytes; i += 4) {
+      const float x = uniform(random);
+      std::memcpy(data.data() + i, &x, 4);
+    }
+    return data;
+  }
+  if (type == TensorType::kF16 || type == TensorType::kBF16) {
+    for (size_t i = 0; i < bytes; i += 2) {
+      const uint16_t bits = type == TensorType::kF16 ? FloatToHalf(uniform(random)) : FloatToBFloat16(uniform(random));
+      std::memcpy(data.data() + i, &bits, 2);
+    }
+    return data;
+  }
+  for (std::byte& b : data) b = static_cast<std::byte>(random());
+  for (size_t block = 0; block < bytes; block += traits.block_bytes) {
+    if (type == TensorType::kQ6_K) {
+      half_at(block + 208, uniform(random) * 0.01f);
+    } else {
+      half_at(block, uniform(random) * 0.1f);
+      if (type == TensorType::kQ4_1 || type == TensorType::kQ5_1 || type == TensorType::kQ4_K || type == TensorType::kQ5_K) {
+        half_at(block + 2, uniform(random) * 0.1f);
+      }
+    }
+  }
+  return data;
+}
+
+constexpr TensorType kAllTypes[] = {TensorType::kF32,  TensorType::kF16,  TensorType::kBF16, TensorType::kQ8_0, TensorType::kQ4_0, TensorType::kQ4_1,
+                                    TensorType::kQ5_0, TensorType::kQ5_1, TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K};
+
+class EveryType : public testing::TestWithParam<TensorType> {};
+INSTANTIATE_TEST_SUITE_P(Weights, EveryType, testing::ValuesIn(kAllTypes),
+                         [](const auto& info) { return std::string(TensorTypeName(info.param)); });
+
+TEST_P(EveryType, EmbedIsTheReferenceDequantisation) {
+  constexpr int kInputs = 512, kOutputs = 37;
+  const auto bytes = RandomWeight(GetParam(), kInputs, kOutputs, 5);
+  Floats1d wanted(kInputs * kOutputs);
+  ASSERT_TRUE(DequantizeRow(GetParam(), bytes, wanted).ok());
+  Job job;
+  job.out = kInputs;
+  job.lane_rows = {kOutputs};
+  for (int i = 0; i < kOutputs; ++i) job.tokens.push_back((i * 11) % kOutputs);
+  job.record = [&](Backend& backend, Ops& ops, Rows, Rows out) {
+    const auto matrix = backend.LoadMatrix({"embed", GetParam(), kInputs, kOutputs, bytes});
+    ASSERT_TRUE(matrix.ok()) << matrix.status().message();
+    ops.Embed(out, **matrix);
+  };
+  for (const Outcome& outcome : RunEveryWay(job, Floats1d(kOutputs), 5)) {
+    for (int i = 0; i < kOutputs; ++i) {
+      ASSERT_EQ(std::memcmp(&outcome.out[0][static_cast<size_t>(i) * kInputs], &wanted[static_cast<size_t>((i * 11) % kOutputs) * kInputs],
+                            kInputs * sizeof(float)),
+                0)
+          << "token of row " << i;
+    }
+  }
+}
+
+// What the activations become: exact for float weights, otherwise quantised by blocks of 32.
+std::vector<double> Activation(const float* x, int inputs, bool quantised) {
+  std::vector<double> y(x, x + inputs);
+  for (int b = 0; quantised && b < inputs; b += 32) {
+    float top = 0;
+    for (int i = 0; i < 32; ++i) top = std::max(top, std::abs(x[b + i]));
+    const float scale = top / 127.0f;
+    for (int i = 0; i < 32; ++i) y[static_cast<size_t>(b + i)] = scale > 0 ? std::nearbyint(x[b + i] * (127.0f / top)) * static_cast<double>(scale) : 0.0;
+  }
+  return y;
+}
+
+void CheckMatMul(TensorType type, int inputs, int outputs, const std::vector<int>& lane_rows, uint32_t seed, bool accumulate, int most_chunk) {
+  SCOPED_TRACE(testing::Message() << TensorTypeName(type) << " " << outputs << " x " << inputs);
+  const auto bytes = RandomWeight(type, inputs, outputs, seed);
+  Floats1d weight(static_cast<size_t>(inputs) * outputs);
+  ASSERT_TRUE(DequantizeRow(type, bytes, weight).ok());
+  int rows = 0;
+  for (int n : lane_rows) rows += n;
+  Floats1d in = RandomFloats(static_cast<size_t>(rows) * inputs, seed);
+  for (int i = 0; i < inputs; ++i) in[static_cast<size_t>(rows / 2) * inputs + static_cast<size_t>(i)] = 0.0f;   // a row of zeros
+  const int width = inputs + (accumulate ? outputs : 0);
+  Job job;
+  job.in = width;
+  job.out = outputs;
+  job.lane_rows = lane_rows;
+  Floats1d both;
+  const Floats1d residual = RandomFloats(static_cast<size_t>(rows) * outputs, seed + 7);
+  for (int r = 0; r < rows; ++r) {
+    both.insert(both.end(), in.begin() + static_cast<long>(r) * inputs, in.begin() + static_cast<long>(r + 1) * inputs);
+    if (accumulate) both.insert(both.end(), residual.begin() + static_cast<long>(r) * outputs, residual.begin() + static_cast<long>(r + 1) * outputs);
+  }
+  job.record = [&](Backend& backend, Ops& ops, Rows x, Rows out) {
+    const auto matrix = backend.LoadMatrix({"weight", type, inputs, outputs, bytes});
+    ASSERT_TRUE(matrix.ok()) << matrix.status().message();
+    if (accumulate) {
+      ops.SwiGlu(out, x.Columns(inputs, outputs), x.Columns(inputs, outputs));   // something to add to
+    }
+    const Product product{*matrix, out, accumulate};
+    ops.MatMul(x.Columns(0, inputs), {&product, 1});
+  };
+  const bool quantised = TraitsOf(type).block_elements > 1;
+  for (const Outcome& outcome : RunEveryWay(job, both, seed, most_chunk)) {
+    int row = 0;
+    for (size_t lane = 0; lane < lane_rows.size(); ++lane) {
+      std::vector<double> wanted;
+      double magnitude = 0;
+      for (int r = 0; r < lane_rows[lane]; ++r, ++row) {
+        const auto x = Activation(&in[static_cast<size_t>(row) * inputs], inputs, quantised);
+        for (int o = 0; o < outputs; ++o) {
+          double y = 0;
+          for (int i = 0; i < inputs; ++i) y += x[static_cast<size_t>(i)] * weight[static_cast<size_t>(o) * inputs + static_cast<size_t>(i)];
+          if (accumulate) {
+            const double e = residual[static_cast<size_t>(row) * outputs + static_cast<size_t>(o)];
+            y += e / (1 + std::exp(-e)) * e;
+          }
+          wanted.push_back(y);
+          magnitude = std::max(magnitude, std::abs(y));
+        }
+      }
+      ExpectNear(outcome.out[lane], wanted, 1e-5 * (1 + magnitude / 10));
+    }
+  }
+}
+
+TEST_P(EveryType, ProductOfManyShapes) {
+  const int step = static_cast<int>(TraitsOf(GetParam()).block_elements);
+  const auto inputs = [&](int n) { return step == 1 ? n : AlignUp(static_cast<uint64_t>(n), static_cast<uint64_t>(step)); };
+  CheckMatMul(GetParam(), static_cast<int>(inputs(33)), 17, {1}, 1, false, 1);
+  CheckMatMul(GetParam(), static_cast<int>(inputs(96)), 40, {13, 2}, 2, false, 5);
+  CheckMatMul(GetParam(), static_cast<int>(inputs(7)), 16, {30}, 3, false, 13);
+  CheckMatMul(GetParam(), static_cast<int>(inputs(160)), 100, {11, 12, 13}, 4, true, 12);
+}
+
+TEST(MatMul, EveryRowCountAroundTheGroups) {
+  for (int rows = 1; rows <= 26; ++rows) CheckMatMul(TensorType::kQ8_0, 64, 24, {rows}, static_cast<uint32_t>(rows), false, rows);
+}
+
+TEST(MatMul, ProductsOfSeveralTypesShareAnInput) {
+  constexpr int kInputs = 256;
+  const std::vector<int> outputs = {20, 48, 5, 16, 33};
+  const TensorType types[] = {TensorType::kQ8_0, TensorType::kF16, TensorType::kQ4_1, TensorType::kQ6_K, TensorType::kQ4_0};
+  std::vector<std::vector<std::byte>> bytes;
+  Job job;
+  job.in = kInputs;
+  job.out = 20 + 48 + 5 + 16 + 33;
+  job.lane_rows = {3, 17};
+  for (size_t i = 0; i < 5; ++i) bytes.push_back(RandomWeight(types[i], kInputs, outputs[i], static_cast<uint32_t>(i)));
+  const Floats1d in = RandomFloats(20 * kInputs, 9);
+  const auto load = [&](Backend& backend, size_t i) { return *backend.LoadMatrix({"w", types[i], kInputs, outputs[i], bytes[i]}); };
+  job.record = [&](Backend& backend, Ops& ops, Rows x, Rows out) {
+    std::vector<Product> products;
+    int at = 0;
+    for (size_t i = 0; i < 5; ++i) {
+      products.push_back({load(backend, i), out.Columns(at, outputs[i])});
+      at += outputs[i];
+    }
+    ops.MatMul(x, products);
+  };
+  const auto together = RunEveryWay(job, in, 9);
+  job.record = [&](Backend& backend, Ops& ops, Rows x, Rows out) {
+    int at = 0;
+    for (size_t i = 0; i < 5; ++i) {
+      const Product product{load(backend, i), out.Columns(at, outputs[i])};
+      ops.MatMul(x, {&product, 1});
+      at += outputs[i];
+    }
+  };
+  const auto apart = RunEveryWay(job, in, 9);
+  for (size_t i = 0; i < together.size(); ++i) EXPECT_TRUE(SameBits(together[i], apart[i]));
+}
+
+TEST(MatMul, BrokenInputsStayVisibleAndInTheirRow) {
+  constexpr int kInputs = 64, kOutputs = 16;
+  const auto bytes = RandomWeight(TensorType::kQ8_0, kInputs, kOutputs, 1);
+  Job job;
+  job.in = kInputs;
+  job.out = kOutputs;
+  job.lane_rows = {5};
+  job.record = [&](Backend& backend, Ops& ops, Rows x, Rows out) {
+    const Product product{*backend.LoadMatrix({"w", TensorType::kQ8_0, kInputs, kOutputs, bytes}), out};
+    ops.MatMul(x, {&product, 1});
+  };
+  Floats1d in = RandomFloats(5 * kInputs, 1);
+  in[kInputs + 3] = std::nanf("");
+  in[2 * kInputs + 40] = INFINITY;
+  for (int i = 0; i < kInputs; ++i) in[static_cast<size_t>(3 * kInputs + i)] *= 1e37f;
+  for (const std::string& isa : Isas()) {
+    const Outcome outcome = RunJob(job, in, OneStep(job.lane_rows), {.threads = 2, .isa = isa});
+    for (int o = 0; o < kOutputs; ++o) {
+      const auto at = [&](int row) { return outcome.out[0][static_cast<size_t>(row * kOutputs + o)]; };
+      EXPECT_TRUE(std::isfinite(at(0)));
+      EXPECT_TRUE(std::isnan(at(1)));
+      EXPECT_TRUE(std::isnan(at(2)));
+      EXPECT_FALSE(std::isnan(at(3)));
+      EXPECT_TRUE(std::isfinite(at(4)));
+    }
+  }
+}
+
+TEST(LoadMatrix, RefusesWhatItCannotPack) {
+  auto backend = *MakeCpuBackend({.threads = 1});
+  const std::vector<std::byte> bytes(1024);
+  const auto unknown = backend->LoadMatrix({"blk.0.w", TensorType::kQ2_K, 256, 1, std::span(bytes).first(84)});
+  EXPECT_EQ(unknown.status().code(), StatusCode::kUnsupported);
+  EXPECT_NE(unknown.status().message().find("blk.0.w"), std::string::npos);
+  EXPECT_NE(unknown.status().message().find("Q2_K"), std::string::npos);
+  EXPECT_EQ(backend->LoadMatrix({"w", TensorType::kF32, 16, 17, bytes}).status().code(), StatusCode::kCorrupt);
+  EXPECT_EQ(backend->LoadMatrix({"w", TensorType::kF32, 0, 16, {}}).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(backend->LoadMatrix({"w", TensorType::kF32, int64_t{1} << 40, int64_t{1} << 40, bytes}).status().code(),
+            StatusCode::kInvalidArgument);
+  EXPECT_FALSE(backend->LoadMatrix({"w", TensorType::kQ8_0, 33, 16, bytes}).ok());
+  EXPECT_FALSE(backend->LoadVector({"v", TensorType::kQ8_0, 32, 1, std::span(bytes).first(34)}).ok());
+  EXPECT_FALSE(backend->LoadVector({"v", TensorType::kF32, 32, 1, bytes}).ok());
+}
+
+}  // namespace
+}  // namespace reprise

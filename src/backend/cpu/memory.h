@@ -1,0 +1,31 @@
+// Arena: the backend's memory, given back all at once when the backend goes.
+#pragma once
+
+#include <cstddef>
+#include <string_view>
+#include <vector>
+
+#include "reprise/status.h"
+
+namespace reprise {
+
+class Arena {
+ public:
+  Arena() = default;
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  // Zeroed and 64-byte aligned. Large pieces are pages of their own, in huge pages where the system has them, attached at first touch.
+  Result<std::byte*> Allocate(size_t bytes, std::string_view what);
+
+ private:
+  struct Piece {
+    std::byte* data;
+    size_t bytes;
+    bool mapped;
+  };
+  std::vector<Piece> pieces_;
+};
+
+}  // namespace reprise

@@ -1,0 +1,120 @@
+// Row-wise kernels over floats: RMS norms, SwiGLU, and the position of the greatest value.
+#include "backend/cpu/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "backend/cpu/norms.cc"
+#include "hwy/foreach_target.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "backend/cpu/dispatch.h"
+#include "backend/cpu/kernels.h"
+#include "backend/cpu/math-inl.h"
+#include "backend/cpu/simd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace reprise {
+namespace HWY_NAMESPACE {
+
+void NormRow(float* out, const float* in, const float* weight, int width, float eps) {
+  Floats squares = Zeros();
+  for (int i = 0; i < width; i += 16) {
+    const Floats x = LoadFirst(in + i, width - i);
+    squares = MulAdd(x, x, squares);
+  }
+  const Floats factor = Set(1.0f / std::sqrt(Sum(squares) / static_cast<float>(width) + eps));
+  for (int i = 0; i < width; i += 16) {
+    const Floats y = Mul(Mul(LoadFirst(in + i, width - i), factor), LoadFirst(weight + i, width - i));
+    StoreFirst(y, out + i, width - i);
+  }
+}
+
+Split SplitRmsNorm(const RmsNormArgs& args, int threads) {
+  return EvenSplit(RowCount(*args.table, args.in), args.in.width * 0.1, threads);
+}
+void RmsNorm(const RmsNormArgs& args, int64_t first, int64_t last, int) {
+  for (int row = static_cast<int>(first); row < last; ++row) {
+    NormRow(RowAt(args.out, row), RowAt(args.in, row), args.weight, args.in.width, args.eps);
+  }
+}
+
+Split SplitGated(const GatedRmsNormArgs& args, int threads) {
+  return EvenSplit(RowCount(*args.table, args.in) * int64_t{args.in.width / args.width}, args.width * 0.3, threads);
+}
+void GatedRmsNorm(const GatedRmsNormArgs& args, int64_t first, int64_t last, int) {
+  const int heads = args.in.width / args.width;
+  for (int64_t item = first; item < last; ++item) {
+    const int row = static_cast<int>(item / heads);
+    const int64_t at = item % heads * args.width;
+    float* out = RowAt(args.out, row) + at;
+    const float* gate = RowAt(args.gate, row) + at;
+    NormRow(out, RowAt(args.in, row) + at, args.weight, args.width, args.eps);
+    for (int i = 0; i < args.width; i += 16) {
+      const int count = args.width - i;
+      StoreFirst(Mul(LoadFirst(out + i, count), Silu(LoadFirst(gate + i, count))), out + i, count);
+    }
+  }
+}
+
+constexpr int kColumns = 512;   // of a row that a unit of SwiGLU takes at least
+
+Split SplitSwiGlu(const SwiGluArgs& args, int threads) {
+  const int64_t pieces = (args.out.width + kColumns - 1) / kColumns;
+  return EvenSplit(RowCount(*args.table, args.out) * pieces, kColumns * 0.3, threads);
+}
+void SwiGlu(const SwiGluArgs& args, int64_t first, int64_t last, int) {
+  const int64_t pieces = (args.out.width + kColumns - 1) / kColumns;
+  for (int64_t item = first; item < last; ++item) {
+    const int row = static_cast<int>(item / pieces), from = static_cast<int>(item % pieces) * kColumns;
+    const int to = std::min(from + kColumns, args.out.width);
+    float* out = RowAt(args.out, row);
+    const float* gate = RowAt(args.gate, row);
+    const float* up = RowAt(args.up, row);
+    for (int i = from; i < to; i += 16) {
+      const int count = to - i;
+      StoreFirst(Mul(Silu(LoadFirst(gate + i, count)), LoadFirst(up + i, count)), out + i, count);
+    }
+  }
+}
+
+Split SplitArgMax(const ArgMaxArgs& args, int threads) {
+  return EvenSplit(RowCount(*args.table, args.in), args.in.width * 0.05, threads);
+}
+void ArgMax(const ArgMaxArgs& args, int64_t first, int64_t last, int) {
+  const Floats lowest = Set(-std::numeric_limits<float>::infinity());
+  for (int row = static_cast<int>(first); row < last; ++row) {
+    const float* in = RowAt(args.in, row);
+    const int width = args.in.width;
+    const auto numbers = [&](Floats x) HWY_ATTR {   // NaN becomes -infinity
+      REPRISE_PARTS x.v[p] = hn::IfThenElse(hn::Eq(x.v[p], x.v[p]), x.v[p], lowest.v[p]);
+      return x;
+    };
+    Floats top = lowest;
+    int i = 0;
+    for (; i + 16 <= width; i += 16) top = Max(top, numbers(Load(in + i)));
+    float greatest = MaxLane(top);
+    for (; i < width; ++i) greatest = in[i] > greatest ? in[i] : greatest;
+    int index = 0;
+    while (index < width && !(in[index] == greatest)) ++index;
+    args.index[row] = index < width ? index : 0;
+  }
+}
+
+void AddNorms(KernelTable& table) {
+  table.rms_norm = {RunUntyped<RmsNormArgs, RmsNorm>, SplitUntyped<RmsNormArgs, SplitRmsNorm>};
+  table.gated_rms_norm = {RunUntyped<GatedRmsNormArgs, GatedRmsNorm>, SplitUntyped<GatedRmsNormArgs, SplitGated>};
+  table.swiglu = {RunUntyped<SwiGluArgs, SwiGlu>, SplitUntyped<SwiGluArgs, SplitSwiGlu>};
+  table.argmax = {RunUntyped<ArgMaxArgs, ArgMax>, SplitUntyped<ArgMaxArgs, SplitArgMax>};
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace reprise
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace reprise {
+void AddNorms(int64_t target, KernelTable& table) { REPRISE_DISPATCH(target, AddNorms(table)) }
+}  // namespace reprise
+#endif

@@ -1,0 +1,273 @@
+#include "backend/cpu/packed_matrix.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <string>
+
+#include "base/checked.h"
+#include "base/half.h"
+
+namespace reprise {
+namespace {
+
+struct TypeForm {
+  PackedForm form;
+  int zero;
+};
+std::optional<TypeForm> FormOf(TensorType type) {
+  switch (type) {
+    case TensorType::kF32: return TypeForm{PackedForm::kF32, 0};
+    case TensorType::kF16: return TypeForm{PackedForm::kF16, 0};
+    case TensorType::kBF16: return TypeForm{PackedForm::kBF16, 0};
+    case TensorType::kQ8_0: return TypeForm{PackedForm::kByte, 128};
+    case TensorType::kQ5_0: return TypeForm{PackedForm::kByte, 16};
+    case TensorType::kQ5_1: return TypeForm{PackedForm::kByteMin, 0};
+    case TensorType::kQ4_0: return TypeForm{PackedForm::kNibble, 8};
+    case TensorType::kQ4_1: return TypeForm{PackedForm::kNibbleMin, 0};
+    case TensorType::kQ4_K: return TypeForm{PackedForm::kNibbleMinF32, 0};
+    case TensorType::kQ5_K: return TypeForm{PackedForm::kByteMinF32, 0};
+    case TensorType::kQ6_K: return TypeForm{PackedForm::kByte16F32, 32};
+    default: return std::nullopt;
+  }
+}
+
+uint16_t ReadU16(const std::byte* p) {
+  uint16_t v;
+  std::memcpy(&v, p, sizeof(v));
+  return v;
+}
+uint8_t U8(std::byte b) { return static_cast<uint8_t>(b); }
+
+// One block of 32 inputs of one output, in the common form.
+struct Block {
+  uint8_t quants[kQuantBlock];
+  float scale[2];        // the second only where a scale covers 16 inputs
+  float min;
+  uint16_t half_scale;   // the same, where the file has a half
+  uint16_t half_min;
+};
+
+// The 6-bit scale and minimum of sub-block `j` of a Q4_K or Q5_K super-block: eight of each in 12 bytes.
+void ScaleAndMin(const std::byte* packed, int j, int* scale, int* min) {
+  if (j < 4) {
+    *scale = U8(packed[j]) & 63;
+    *min = U8(packed[j + 4]) & 63;
+  } else {
+    *scale = (U8(packed[j + 4]) & 0x0f) | ((U8(packed[j - 4]) >> 6) << 4);
+    *min = (U8(packed[j + 4]) >> 4) | ((U8(packed[j]) >> 6) << 4);
+  }
+}
+
+// Reads block `b` (of 32 inputs) of a row at `row`.
+void ReadBlock(TensorType type, const std::byte* row, int b, Block* out) {
+  const auto nibbles = [out](const std::byte* q) {
+    for (int i = 0; i < 16; ++i) {
+      out->quants[i] = U8(q[i]) & 0x0f;
+      out->quants[i + 16] = U8(q[i]) >> 4;
+    }
+  };
+  const auto fifth_bits = [out](const std::byte* q) {
+    uint32_t bits;
+    std::memcpy(&bits, q, sizeof(bits));
+    for (int i = 0; i < 32; ++i) out->quants[i] |= static_cast<uint8_t>(((bits >> i) & 1) << 4);
+  };
+  switch (type) {
+    case TensorType::kQ8_0: {
+      const std::byte* p = row + b * 34;
+      out->half_scale = ReadU16(p);
+      for (int i = 0; i < 32; ++i) out->quants[i] = U8(p[2 + i]) ^ 0x80;
+      return;
+    }
+    case TensorType::kQ4_0: {
+      const std::byte* p = row + b * 18;
+      out->half_scale = ReadU16(p);
+      nibbles(p + 2);
+      return;
+    }
+    case TensorType::kQ4_1: {
+      const std::byte* p = row + b * 20;
+      out->half_scale = ReadU16(p);
+      out->half_min = ReadU16(p + 2);
+      nibbles(p + 4);
+      return;
+    }
+    case TensorType::kQ5_0: {
+      const std::byte* p = row + b * 22;
+      out->half_scale = ReadU16(p);
+      nibbles(p + 6);
+      fifth_bits(p + 2);
+      return;
+    }
+    case TensorType::kQ5_1: {
+      const std::byte* p = row + b * 24;
+      out->half_scale = ReadU16(p);
+      out->half_min = ReadU16(p + 2);
+      nibbles(p + 8);
+      fifth_bits(p + 4);
+      return;
+    }
+    case TensorType::kQ4_K:
+    case TensorType::kQ5_K: {
+      // A super-block of 256: d, dmin, 12 bytes of scales, (Q5_K: 32 bytes of fifth bits,) 128 bytes of nibbles. Sub-blocks 2j and 2j + 1 are
+      // the low and the high halves of the same 32 bytes.
+      const bool five = type == TensorType::kQ5_K;
+      const std::byte* p = row + (b / 8) * (five ? 176 : 144);
+      const int j = b % 8;
+      int scale, min;
+      ScaleAndMin(p + 4, j, &scale, &min);
+      out->scale[0] = HalfToFloat(ReadU16(p)) * static_cast<float>(scale);
+      out->min = -(HalfToFloat(ReadU16(p + 2)) * static_cast<float>(min));
+      const std::byte* q = p + (five ? 48 : 16) + (j / 2) * 32;
+      for (int i = 0; i < 32; ++i) out->quants[i] = (j & 1) ? U8(q[i]) >> 4 : U8(q[i]) & 0x0f;
+      if (five) {
+        for (int i = 0; i < 32; ++i) out->quants[i] |= static_cast<uint8_t>(((U8(p[16 + i]) >> j) & 1) << 4);
+      }
+      return;
+    }
+    case TensorType::kQ6_K: {
+      // 128 bytes of low nibbles, 64 of high bit pairs, 16 signed scales, d. Half h of 128 elements; within it, element 32 j + i.
+      const std::byte* p = row + (b / 8) * 210;
+      const int h = (b % 8) / 4, j = b % 4;
+      const std::byte* low = p + h * 64 + (j & 1) * 32;
+      const std::byte* high = p + 128 + h * 32;
+      for (int i = 0; i < 32; ++i) {
+        const int lo = j < 2 ? U8(low[i]) & 0x0f : U8(low[i]) >> 4;
+        out->quants[i] = static_cast<uint8_t>(lo | (((U8(high[i]) >> (2 * j)) & 3) << 4));
+      }
+      const float d = HalfToFloat(ReadU16(p + 208));
+      for (int s = 0; s < 2; ++s) out->scale[s] = d * static_cast<float>(static_cast<int8_t>(U8(p[192 + h * 8 + j * 2 + s])));
+      return;
+    }
+    default: return;
+  }
+}
+
+}  // namespace
+
+Result<PackedMatrix> PackedMatrix::Plan(const WeightSource& source) {
+  const std::string name = "weight " + std::string(source.name);
+  const auto form = FormOf(source.type);
+  if (!form) return Unsupported(name + ": the CPU backend has no matrix product for type " + std::string(TensorTypeName(source.type)));
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max() / 2;
+  if (source.inputs < 1 || source.outputs < 1 || source.inputs > kMost || source.outputs > kMost) {
+    return InvalidArgument(name + ": cannot be a matrix of " + std::to_string(source.outputs) + " x " + std::to_string(source.inputs));
+  }
+  const auto bytes = TensorBytes(source.type, static_cast<uint64_t>(source.inputs), static_cast<uint64_t>(source.outputs));
+  if (!bytes.ok()) return bytes.status().Within(name);
+  if (*bytes != source.data.size()) {
+    return Corrupt(name + ": needs " + std::to_string(*bytes) + " bytes, has " + std::to_string(source.data.size()));
+  }
+
+  PackedMatrix m;
+  m.outputs = static_cast<int>(source.outputs);
+  m.inputs = static_cast<int>(source.inputs);
+  m.type = source.type;
+  m.form = form->form;
+  m.zero = form->zero;
+  m.source_row_bytes = static_cast<size_t>(*bytes) / static_cast<size_t>(source.outputs);
+  const FormTraits traits = TraitsOf(m.form);
+  if (!traits.quantised) {
+    m.tile_bytes = AlignUp(static_cast<uint64_t>(m.inputs) * kTileColumns * (m.form == PackedForm::kF32 ? 4 : 2), 64);
+    return m;
+  }
+  m.blocks = m.inputs / kQuantBlock;
+  const uint64_t scale_bytes = static_cast<uint64_t>(m.blocks) * kTileColumns * (traits.half_scales ? 2 : 4);
+  m.mins_offset = AlignUp(scale_bytes * static_cast<uint64_t>(kQuantBlock / traits.scale_inputs), 64);
+  m.quants_offset = m.mins_offset + (traits.has_min ? AlignUp(scale_bytes, 64) : 0);
+  m.tile_bytes = m.quants_offset + static_cast<uint64_t>(m.blocks) * kTileColumns * (traits.nibbles ? kQuantBlock / 2 : kQuantBlock);
+  return m;
+}
+
+void PackedMatrix::PackTile(const std::byte* source, int index) const {
+  std::byte* const to = data + tile_bytes * static_cast<size_t>(index);
+  const int first = index * kTileColumns;
+  const int columns = std::min(kTileColumns, outputs - first);
+  const FormTraits traits = TraitsOf(form);
+  if (columns < kTileColumns) std::memset(to, 0, tile_bytes);
+
+  if (!traits.quantised) {
+    const auto transpose = [&]<class T>(T* out) {
+      for (int c = 0; c < columns; ++c) {
+        const std::byte* row = source + static_cast<size_t>(first + c) * source_row_bytes;
+        for (int k = 0; k < inputs; ++k) {
+          std::memcpy(out + static_cast<size_t>(k) * kTileColumns + c, row + static_cast<size_t>(k) * sizeof(T), sizeof(T));
+        }
+      }
+    };
+    form == PackedForm::kF32 ? transpose(reinterpret_cast<uint32_t*>(to)) : transpose(reinterpret_cast<uint16_t*>(to));
+    return;
+  }
+
+  const size_t scale_size = traits.half_scales ? 2 : 4;
+  const int scales = kQuantBlock / traits.scale_inputs;
+  for (int b = 0; b < blocks; ++b) {
+    std::byte* const scale_row = to + static_cast<size_t>(b * scales) * kTileColumns * scale_size;
+    std::byte* const min_row = to + mins_offset + static_cast<size_t>(b) * kTileColumns * scale_size;
+    auto* const quants = reinterpret_cast<uint8_t*>(to + quants_offset) +
+                         static_cast<size_t>(b) * kTileColumns * (traits.nibbles ? kQuantBlock / 2 : kQuantBlock);
+    for (int c = 0; c < columns; ++c) {
+      Block block;
+      ReadBlock(type, source + static_cast<size_t>(first + c) * source_row_bytes, b, &block);
+      if (traits.half_scales) {
+        std::memcpy(scale_row + c * 2, &block.half_scale, 2);
+        if (traits.has_min) std::memcpy(min_row + c * 2, &block.half_min, 2);
+      } else {
+        for (int s = 0; s < scales; ++s) std::memcpy(scale_row + (s * kTileColumns + c) * 4, &block.scale[s], 4);
+        if (traits.has_min) std::memcpy(min_row + c * 4, &block.min, 4);
+      }
+      for (int g = 0; g < (traits.nibbles ? 4 : 8); ++g) {
+        uint8_t* const word = quants + (g * kTileColumns + c) * 4;
+        for (int i = 0; i < 4; ++i) {
+          word[i] = traits.nibbles ? static_cast<uint8_t>(block.quants[g * 4 + i] | (block.quants[16 + g * 4 + i] << 4))
+                                   : block.quants[g * 4 + i];
+        }
+      }
+    }
+  }
+}
+
+void PackedMatrix::UnpackRow(int row, float* out) const {
+  const std::byte* const from = tile(row / kTileColumns);
+  const int c = row % kTileColumns;
+  const FormTraits traits = TraitsOf(form);
+  if (!traits.quantised) {
+    for (int k = 0; k < inputs; ++k) {
+      const size_t at = static_cast<size_t>(k) * kTileColumns + static_cast<size_t>(c);
+      if (form == PackedForm::kF32) {
+        std::memcpy(out + k, from + at * 4, 4);
+      } else {
+        const uint16_t bits = ReadU16(from + at * 2);
+        out[k] = form == PackedForm::kF16 ? HalfToFloat(bits) : BFloat16ToFloat(bits);
+      }
+    }
+    return;
+  }
+  const auto number = [&](size_t plane, int line) {
+    const size_t at = static_cast<size_t>(line) * kTileColumns + static_cast<size_t>(c);
+    if (traits.half_scales) return HalfToFloat(ReadU16(from + plane + at * 2));
+    float x;
+    std::memcpy(&x, from + plane + at * 4, 4);
+    return x;
+  };
+  const int scales = kQuantBlock / traits.scale_inputs;
+  for (int b = 0; b < blocks; ++b) {
+    const std::byte* const quants =
+        from + quants_offset + static_cast<size_t>(b) * kTileColumns * (traits.nibbles ? kQuantBlock / 2 : kQuantBlock);
+    const float min = traits.has_min ? number(mins_offset, b) : 0.0f;
+    for (int i = 0; i < kQuantBlock; ++i) {
+      int q;
+      if (traits.nibbles) {
+        const int byte = U8(quants[((i % 16) / 4 * kTileColumns + c) * 4 + i % 4]);
+        q = i < 16 ? byte & 0x0f : byte >> 4;
+      } else {
+        q = U8(quants[(i / 4 * kTileColumns + c) * 4 + i % 4]);
+      }
+      const float product = number(0, b * scales + i / traits.scale_inputs) * static_cast<float>(q - zero);
+      out[b * kQuantBlock + i] = traits.has_min ? product + min : product;
+    }
+  }
+}
+
+}  // namespace reprise

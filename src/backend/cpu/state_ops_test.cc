@@ -1,0 +1,274 @@
+// Ops that read or write the state of a lane, against plain references in double precision, and bit-equal however the work is cut.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "backend/cpu/cpu_rig.h"
+#include "base/checked.h"
+#include "base/half.h"
+
+namespace reprise {
+namespace {
+
+using Doubles = std::vector<double>;
+
+Vector LoadFloats(Backend& backend, const Floats1d& x, int64_t outputs = 1) {
+  const auto bytes = BytesOf(x);
+  auto vector = backend.LoadVector({"test", TensorType::kF32, static_cast<int64_t>(x.size()) / outputs, outputs, bytes});
+  EXPECT_TRUE(vector.ok()) << vector.status().message();
+  return *vector;
+}
+
+struct AttentionCase {
+  int heads, kv_heads, width;
+  ElementType type;
+  int first_position;
+  bool gated;
+  std::vector<int> lane_rows;
+};
+
+// Row: [q | k | v | gate]. Keys and values are appended, then attended to.
+void CheckAttention(const AttentionCase& c, uint32_t seed, int most_chunk) {
+  const int q_width = c.heads * c.width, kv_width = c.kv_heads * c.width;
+  const size_t element = ElementSize(c.type);
+  Job job;
+  job.in = q_width + 2 * kv_width + q_width;
+  job.out = q_width;
+  job.lane_rows = c.lane_rows;
+  const StateRef k{0, element * kv_width, c.type};
+  const StateRef v{AlignUp(k.bytes * kExtentRows, 64), element * kv_width, c.type};
+  job.extent_bytes = v.offset + v.bytes * kExtentRows;
+  const float scale = 1.0f / std::sqrt(static_cast<float>(c.width));
+  job.record = [=](Backend&, Ops& ops, Rows in, Rows out) {
+    ops.Append(k, in.Columns(q_width, kv_width));
+    ops.Append(v, in.Columns(q_width + kv_width, kv_width));
+    const Heads q{in.Columns(0, q_width), c.heads, c.width, c.width};
+    Heads gate{in.Columns(q_width + 2 * kv_width, q_width), c.heads, c.width, c.width};
+    if (!c.gated) gate.count = 0;
+    ops.Attention(out, q, k, v, c.kv_heads, scale, gate, c.first_position);
+  };
+  int all = 0;
+  for (int n : c.lane_rows) all += n;
+  const Floats1d in = RandomFloats(static_cast<size_t>(all) * job.in, seed);
+
+  const auto stored = [&](float x) -> double { return c.type == ElementType::kF16 ? HalfToFloat(FloatToHalf(x)) : x; };
+  for (const Outcome& outcome : RunEveryWay(job, in, seed, most_chunk)) {
+    int first = 0;
+    for (size_t lane = 0; lane < c.lane_rows.size(); ++lane) {
+      Doubles wanted;
+      for (int row = 0; row < c.lane_rows[lane]; ++row) {
+        const float* x = &in[static_cast<size_t>(first + row) * job.in];
+        for (int head = 0; head < c.heads; ++head) {
+          const int kv_head = head / (c.heads / c.kv_heads);
+          Doubles scores, sums(c.width);
+          double most = -1e300, total = 0;
+          for (int p = c.first_position; p <= row; ++p) {
+            const float* key = &in[static_cast<size_t>(first + p) * job.in] + q_width + kv_head * c.width;
+            double dot = 0;
+            for (int i = 0; i < c.width; ++i) dot += static_cast<double>(x[head * c.width + i]) * stored(key[i]);
+            scores.push_back(dot * scale);
+            most = std::max(most, scores.back());
+          }
+          for (int p = c.first_position; p <= row; ++p) {
+            const float* value = &in[static_cast<size_t>(first + p) * job.in] + q_width + kv_width + kv_head * c.width;
+            const double weight = std::exp(scores[static_cast<size_t>(p - c.first_position)] - most);
+            total += weight;
+            for (int i = 0; i < c.width; ++i) sums[static_cast<size_t>(i)] += weight * stored(value[i]);
+          }
+          for (int i = 0; i < c.width; ++i) {
+            double y = total > 0 ? sums[static_cast<size_t>(i)] / total : 0.0;
+            if (c.gated) y /= 1 + std::exp(-static_cast<double>(x[q_width + 2 * kv_width + head * c.width + i]));
+            wanted.push_back(y);
+          }
+        }
+      }
+      ExpectNear(outcome.out[lane], wanted, 2e-5);
+      first += c.lane_rows[lane];
+    }
+  }
+}
+
+TEST(Attention, GroupedHeadsOfTwoLanes) { CheckAttention({8, 2, 64, ElementType::kF16, 0, true, {70, 5}}, 1, 9); }
+TEST(Attention, OneHeadAcrossBlocks) { CheckAttention({1, 1, 16, ElementType::kF32, 0, false, {600}}, 2, 150); }
+TEST(Attention, ManyHeadsAcrossBlocks) { CheckAttention({6, 2, 32, ElementType::kF16, 0, false, {300, 257, 256}}, 3, 100); }
+TEST(Attention, OddWidths) { CheckAttention({3, 1, 20, ElementType::kF16, 0, true, {40, 1}}, 4, 5); }
+TEST(Attention, NarrowHeads) { CheckAttention({4, 4, 6, ElementType::kF32, 0, false, {33}}, 5, 5); }
+TEST(Attention, FirstPosition) { CheckAttention({2, 1, 16, ElementType::kF32, 3, true, {40}}, 6, 7); }
+TEST(Attention, FirstPositionInALaterBlock) { CheckAttention({2, 1, 16, ElementType::kF16, 270, false, {400, 280}}, 7, 60); }
+TEST(Attention, WideHeadsOfOneGroup) { CheckAttention({4, 1, 256, ElementType::kF16, 0, true, {130}}, 8, 40); }
+
+struct ConvCase {
+  int channels, kernel;
+  bool silu;
+  std::vector<int> lane_rows;
+};
+void CheckConv(const ConvCase& c, uint32_t seed) {
+  Job job;
+  job.in = job.out = c.channels;
+  job.lane_rows = c.lane_rows;
+  const StateRef tail{64, sizeof(float) * (c.kernel - 1) * c.channels, ElementType::kF32};
+  job.block_bytes = 64 + tail.bytes;
+  std::vector<Floats1d> tails;
+  for (size_t lane = 0; lane < c.lane_rows.size(); ++lane) {
+    tails.push_back(RandomFloats(static_cast<size_t>(c.kernel - 1) * c.channels, seed + 100 + static_cast<uint32_t>(lane)));
+    job.first_block.emplace_back(job.block_bytes);
+    if (tail.bytes) std::memcpy(job.first_block.back().data() + 64, tails.back().data(), tail.bytes);
+    // What no op owns is poisoned in the write block, so keep it out of the comparison.
+    std::memset(job.first_block.back().data(), 0xff, 64);
+  }
+  const Floats1d weight = RandomFloats(static_cast<size_t>(c.channels) * c.kernel, seed + 1);
+  job.record = [=](Backend& backend, Ops& ops, Rows in, Rows out) {
+    ops.CausalConv(out, in, tail, LoadFloats(backend, weight, c.channels), c.kernel, c.silu);
+  };
+  int all = 0;
+  for (int n : c.lane_rows) all += n;
+  const Floats1d in = RandomFloats(static_cast<size_t>(all) * c.channels, seed);
+  for (const Outcome& outcome : RunEveryWay(job, in, seed)) {
+    int first = 0;
+    for (size_t lane = 0; lane < c.lane_rows.size(); ++lane) {
+      const auto input = [&](int t, int channel) -> double {
+        if (t < 0) return tails[lane][static_cast<size_t>((t + c.kernel - 1) * c.channels + channel)];
+        return in[static_cast<size_t>((first + t) * c.channels + channel)];
+      };
+      Doubles wanted;
+      for (int t = 0; t < c.lane_rows[lane]; ++t) {
+        for (int channel = 0; channel < c.channels; ++channel) {
+          double y = 0;
+          for (int k = 0; k < c.kernel; ++k) y += input(t - c.kernel + 1 + k, channel) * weight[static_cast<size_t>(channel * c.kernel + k)];
+          wanted.push_back(c.silu ? y / (1 + std::exp(-y)) : y);
+        }
+      }
+      ExpectNear(outcome.out[lane], wanted, 1e-5);
+      const auto* kept = reinterpret_cast<const float*>(outcome.block[lane].data() + 64);
+      for (int k = 0; k < c.kernel - 1; ++k) {
+        for (int channel = 0; channel < c.channels; ++channel) {
+          EXPECT_EQ(kept[k * c.channels + channel], static_cast<float>(input(c.lane_rows[lane] - c.kernel + 1 + k, channel)));
+        }
+      }
+      first += c.lane_rows[lane];
+    }
+  }
+}
+TEST(CausalConv, FourTapsWithSilu) { CheckConv({192, 4, true, {9, 2, 30}}, 11); }
+TEST(CausalConv, ThreeTapsOddChannels) { CheckConv({37, 3, false, {1, 5}}, 12); }
+TEST(CausalConv, OneTapHasNoTail) { CheckConv({16, 1, false, {4}}, 13); }
+
+struct DeltaCase {
+  Ops::DeltaNetShape shape;
+  std::vector<int> lane_rows;
+};
+void CheckDeltaNet(const DeltaCase& c, uint32_t seed) {
+  const Ops::DeltaNetShape s = c.shape;
+  const int keys = s.key_heads * s.key_dim, values = s.value_heads * s.value_dim, qkv = 2 * keys + values;
+  Job job;
+  job.in = qkv + 2 * s.value_heads;
+  job.out = values;
+  job.lane_rows = c.lane_rows;
+  const size_t states = static_cast<size_t>(s.value_heads) * s.key_dim * s.value_dim;
+  const StateRef state{0, sizeof(float) * states, ElementType::kF32};
+  job.block_bytes = state.bytes;
+  std::vector<Floats1d> begin;
+  for (size_t lane = 0; lane < c.lane_rows.size(); ++lane) {
+    begin.push_back(RandomFloats(states, seed + 100 + static_cast<uint32_t>(lane), 0.3f));
+    job.first_block.push_back(BytesOf(begin.back()));
+  }
+  Floats1d a = RandomFloats(static_cast<size_t>(s.value_heads), seed + 1);
+  for (float& x : a) x = -std::exp(x);
+  const Floats1d dt = RandomFloats(static_cast<size_t>(s.value_heads), seed + 2);
+  job.record = [=](Backend& backend, Ops& ops, Rows in, Rows out) {
+    ops.DeltaNet(out, in.Columns(0, qkv), in.Columns(qkv, s.value_heads), in.Columns(qkv + s.value_heads, s.value_heads),
+                 LoadFloats(backend, a), LoadFloats(backend, dt), state, s);
+  };
+  int all = 0;
+  for (int n : c.lane_rows) all += n;
+  const Floats1d in = RandomFloats(static_cast<size_t>(all) * job.in, seed);
+  for (const Outcome& outcome : RunEveryWay(job, in, seed)) {
+    int first = 0;
+    for (size_t lane = 0; lane < c.lane_rows.size(); ++lane) {
+      Doubles S(begin[lane].begin(), begin[lane].end()), wanted;
+      for (int t = 0; t < c.lane_rows[lane]; ++t) {
+        const float* x = &in[static_cast<size_t>(first + t) * job.in];
+        for (int h = 0; h < s.value_heads; ++h) {
+          const auto unit = [&](const float* p) {
+            double squares = 1e-6;
+            for (int i = 0; i < s.key_dim; ++i) squares += static_cast<double>(p[i]) * p[i];
+            Doubles u;
+            for (int i = 0; i < s.key_dim; ++i) u.push_back(p[i] / std::sqrt(squares));
+            return u;
+          };
+          Doubles q = unit(x + h % s.key_heads * s.key_dim);
+          const Doubles k = unit(x + keys + h % s.key_heads * s.key_dim);
+          for (double& e : q) e /= std::sqrt(static_cast<double>(s.key_dim));
+          const double b = 1 / (1 + std::exp(-static_cast<double>(x[qkv + s.value_heads + h])));
+          const double z = static_cast<double>(x[qkv + h]) + dt[static_cast<size_t>(h)];
+          const double g = std::exp(a[static_cast<size_t>(h)] * std::log1p(std::exp(z)));
+          double* const head = &S[static_cast<size_t>(h) * s.key_dim * s.value_dim];
+          for (int j = 0; j < s.value_dim; ++j) {
+            double seen = 0, y = 0;
+            for (int i = 0; i < s.key_dim; ++i) seen += (head[i * s.value_dim + j] *= g) * k[static_cast<size_t>(i)];
+            const double d = b * (x[2 * keys + h * s.value_dim + j] - seen);
+            for (int i = 0; i < s.key_dim; ++i) y += (head[i * s.value_dim + j] += k[static_cast<size_t>(i)] * d) * q[static_cast<size_t>(i)];
+            wanted.push_back(y);
+          }
+        }
+      }
+      ExpectNear(outcome.out[lane], wanted, 2e-5);
+      Floats1d kept(states);
+      std::memcpy(kept.data(), outcome.block[lane].data(), state.bytes);
+      ExpectNear(kept, S, 2e-5);
+      first += c.lane_rows[lane];
+    }
+  }
+}
+TEST(DeltaNet, EqualHeads) { CheckDeltaNet({{4, 32, 4, 64}, {20, 3}}, 21); }
+TEST(DeltaNet, GroupedHeadsOfFullWidth) { CheckDeltaNet({{2, 128, 4, 128}, {7, 1, 2}}, 22); }
+TEST(DeltaNet, OddWidths) { CheckDeltaNet({{1, 10, 3, 20}, {9}}, 23); }
+TEST(DeltaNet, SliceAndARemainder) { CheckDeltaNet({{2, 16, 2, 40}, {5, 5}}, 24); }
+
+TEST(LastRow, PreviousAndSaveLast) {
+  constexpr int kWidth = 24;
+  Job job;
+  job.in = job.out = kWidth;
+  job.lane_rows = {5, 1, 8};
+  const StateRef last{0, sizeof(float) * kWidth, ElementType::kF32};
+  job.block_bytes = last.bytes;
+  std::vector<Floats1d> begin;
+  for (uint32_t lane = 0; lane < 3; ++lane) {
+    begin.push_back(RandomFloats(kWidth, lane));
+    job.first_block.push_back(BytesOf(begin.back()));
+  }
+  job.record = [=](Backend&, Ops& ops, Rows in, Rows out) {
+    ops.Previous(out, in, last);
+    ops.SaveLast(last, in);
+  };
+  const Floats1d in = RandomFloats(14 * kWidth, 31);
+  for (const Outcome& outcome : RunEveryWay(job, in, 31)) {
+    size_t first = 0;
+    for (size_t lane = 0; lane < 3; ++lane) {
+      const auto rows = static_cast<size_t>(job.lane_rows[lane]);
+      Floats1d wanted = begin[lane];
+      wanted.insert(wanted.end(), in.begin() + static_cast<long>(first * kWidth), in.begin() + static_cast<long>((first + rows - 1) * kWidth));
+      EXPECT_EQ(outcome.out[lane], wanted);
+      EXPECT_EQ(outcome.block[lane],
+                BytesOf(Floats1d(in.begin() + static_cast<long>((first + rows - 1) * kWidth), in.begin() + static_cast<long>((first + rows) * kWidth))));
+      first += rows;
+    }
+  }
+}
+
+TEST(LastRow, LoadLastIsOneRowALane) {
+  auto backend = *MakeCpuBackend({.threads = 2});
+  StepTable table(4, 2);
+  auto* out = reinterpret_cast<float*>(*backend->Allocate(2 * 8 * sizeof(float), "out"));
+  auto plan = backend->Capture(table, [&](Ops& ops) { ops.LoadLast({out, 8, 8, Domain::kLanes}, {64, 32, ElementType::kF32}); });
+  ASSERT_TRUE(plan.ok()) << plan.status().message();
+  const Floats1d blocks[2] = {RandomFloats(24, 1), RandomFloats(24, 2)};
+  table.lanes = 2;
+  for (size_t i = 0; i < 2; ++i) table.lane[i].read = reinterpret_cast<const std::byte*>(blocks[i].data());
+  ASSERT_TRUE(backend->stream().Replay(**plan).ok());
+  for (size_t i = 0; i < 2; ++i) EXPECT_EQ(std::memcmp(out + i * 8, blocks[i].data() + 16, 32), 0);
+}
+
+}  // namespace
+}  // namespace reprise
