@@ -1,0 +1,183 @@
+"""Hugging Face checkpoints (qwen3_5_text, llama) as GGUF files: what tensors are called there, and how they are laid out.
+
+The facts, each of them checked by the agreement of transformers, llama.cpp and Reprise on the files made here:
+ - Qwen3.5's RMS norms store weight - 1 in Hugging Face, the weight in GGUF; `linear_attn.norm` (ssm_norm) is plain in both.
+ - With more value heads than key heads, Hugging Face groups them (value head h belongs to key head h div r), GGUF tiles them (h mod nk).
+ - `ssm_a` holds -exp(A_log).
+ - Llama's q and k rows are permuted from half-split to adjacent-pair rotation.
+ - The MTP block is the last block of the file, counted by block_count.
+"""
+
+import gguf
+import numpy as np
+
+EVERY_BLOCK = {
+    "attn_norm.weight": "input_layernorm.weight",
+    "ffn_gate.weight": "mlp.gate_proj.weight",
+    "ffn_up.weight": "mlp.up_proj.weight",
+    "ffn_down.weight": "mlp.down_proj.weight",
+}
+ATTENTION = {
+    "attn_q.weight": "self_attn.q_proj.weight",
+    "attn_k.weight": "self_attn.k_proj.weight",
+    "attn_v.weight": "self_attn.v_proj.weight",
+    "attn_output.weight": "self_attn.o_proj.weight",
+}
+HEAD_NORMS = {"attn_q_norm.weight": "self_attn.q_norm.weight", "attn_k_norm.weight": "self_attn.k_norm.weight"}
+
+
+def numpy_state(module):
+    return {name: tensor.detach().float().numpy() for name, tensor in module.state_dict().items()}
+
+
+def tile_value_heads(array, key_heads, value_heads, axis=0):
+    """Value heads from grouped (0 0 1 1 by key head) to tiled (0 1 0 1) order; `axis` holds the heads, each as a run of equal length."""
+    moved = np.moveaxis(array, axis, 0)
+    heads = moved.reshape(key_heads, value_heads // key_heads, -1, *moved.shape[1:])
+    return np.ascontiguousarray(np.moveaxis(heads.swapaxes(0, 1).reshape(moved.shape), 0, axis))
+
+
+def interleave_rotation(weight, heads):
+    """Rows of q or k from half-split pairs (i, i + dim / 2) to adjacent pairs (2i, 2i + 1)."""
+    return np.ascontiguousarray(weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape))
+
+
+def qwen35_attention_block(state, source):
+    out = {ours: state[source + theirs] for ours, theirs in (EVERY_BLOCK | ATTENTION).items()}
+    out["attn_norm.weight"] = out["attn_norm.weight"] + 1
+    out["post_attention_norm.weight"] = state[source + "post_attention_layernorm.weight"] + 1
+    return out | {ours: state[source + theirs] + 1 for ours, theirs in HEAD_NORMS.items()}
+
+
+def qwen35_delta_net_block(state, source, config):
+    nk, nv = config.linear_num_key_heads, config.linear_num_value_heads
+    key_rows = 2 * nk * config.linear_key_head_dim  # of q and k together; v follows
+    get = lambda name: state[source + "linear_attn." + name]
+    tiled = lambda array, axis=0: tile_value_heads(array, nk, nv, axis)
+    tiled_tail = lambda array: np.concatenate([array[:key_rows], tiled(array[key_rows:])])
+    out = {ours: state[source + theirs] for ours, theirs in EVERY_BLOCK.items()}
+    out["attn_norm.weight"] = out["attn_norm.weight"] + 1
+    return out | {
+        "post_attention_norm.weight": state[source + "post_attention_layernorm.weight"] + 1,
+        "attn_qkv.weight": tiled_tail(get("in_proj_qkv.weight")),
+        "attn_gate.weight": tiled(get("in_proj_z.weight")),
+        "ssm_beta.weight": tiled(get("in_proj_b.weight")),
+        "ssm_alpha.weight": tiled(get("in_proj_a.weight")),
+        "ssm_a": tiled(-np.exp(get("A_log"))),
+        "ssm_dt.bias": tiled(get("dt_bias")),
+        "ssm_conv1d.weight": tiled_tail(get("conv1d.weight")[:, 0]),
+        "ssm_norm.weight": get("norm.weight"),
+        "ssm_out.weight": tiled(get("out_proj.weight"), axis=1),
+    }
+
+
+def qwen35_tensors(model, mtp=None):
+    config, state = model.config, numpy_state(model)
+    out = {"token_embd.weight": state["model.embed_tokens.weight"], "output_norm.weight": state["model.norm.weight"] + 1}
+    if not config.tie_word_embeddings:
+        out["output.weight"] = state["lm_head.weight"]
+    for i, kind in enumerate(config.layer_types):
+        source = f"model.layers.{i}."
+        block = qwen35_attention_block(state, source) if kind == "full_attention" else qwen35_delta_net_block(state, source, config)
+        out |= {f"blk.{i}.{name}": array for name, array in block.items()}
+    if mtp is not None:
+        extra = numpy_state(mtp)
+        block = qwen35_attention_block(extra, "layer.")
+        block |= {
+            "nextn.eh_proj.weight": extra["fc.weight"],
+            "nextn.enorm.weight": extra["pre_fc_norm_embedding.weight"] + 1,
+            "nextn.hnorm.weight": extra["pre_fc_norm_hidden.weight"] + 1,
+            "nextn.shared_head_norm.weight": extra["norm.weight"] + 1,
+        }
+        out |= {f"blk.{config.num_hidden_layers}.{name}": array for name, array in block.items()}
+    return out
+
+
+def llama_tensors(model):
+    config, state = model.config, numpy_state(model)
+    out = {"token_embd.weight": state["model.embed_tokens.weight"], "output_norm.weight": state["model.norm.weight"]}
+    if not config.tie_word_embeddings:
+        out["output.weight"] = state["lm_head.weight"]
+    for i in range(config.num_hidden_layers):
+        source = f"model.layers.{i}."
+        block = {ours: state[source + theirs] for ours, theirs in (EVERY_BLOCK | ATTENTION).items()}
+        block["ffn_norm.weight"] = state[source + "post_attention_layernorm.weight"]
+        block["attn_q.weight"] = interleave_rotation(block["attn_q.weight"], config.num_attention_heads)
+        block["attn_k.weight"] = interleave_rotation(block["attn_k.weight"], config.num_key_value_heads)
+        out |= {f"blk.{i}.{name}": array for name, array in block.items()}
+    return out
+
+
+def add_common_metadata(writer, config, blocks):
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_block_count(blocks)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+
+
+def add_qwen35_metadata(writer, config, attention_every, mtp):
+    add_common_metadata(writer, config, config.num_hidden_layers + (mtp is not None))
+    if mtp is not None:
+        writer.add_uint32("qwen35.nextn_predict_layers", 1)
+    rope_dims = int(config.head_dim * config.rope_parameters["partial_rotary_factor"])
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_rope_dimension_count(rope_dims)
+    writer.add_rope_dimension_sections(config.rope_parameters["mrope_section"] + [0])
+    writer.add_ssm_conv_kernel(config.linear_conv_kernel_dim)
+    writer.add_ssm_state_size(config.linear_key_head_dim)
+    writer.add_ssm_group_count(config.linear_num_key_heads)
+    writer.add_ssm_time_step_rank(config.linear_num_value_heads)
+    writer.add_ssm_inner_size(config.linear_num_value_heads * config.linear_value_head_dim)
+    writer.add_uint32("qwen35.full_attention_interval", attention_every)
+
+
+def add_llama_metadata(writer, config):
+    add_common_metadata(writer, config, config.num_hidden_layers)
+    writer.add_rope_dimension_count(config.head_dim)
+
+
+def byte_letters():
+    """The 256 characters that stand for bytes in a byte-level BPE vocabulary (GPT-2's table)."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters, extra = {b: chr(b) for b in printable}, 256
+    for b in range(256):
+        if b not in letters:
+            letters[b], extra = chr(extra), extra + 1
+    return [letters[b] for b in range(256)]
+
+
+def add_tokenizer(writer, vocabulary, pre):
+    """A byte-level BPE of 256 bytes, merges of two bytes to fill the vocabulary, and the three control tokens of ChatML at the end."""
+    control = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    letters = byte_letters()
+    pairs = [(a, b) for a in "etaoinshr" for b in "etaoinshrdlu"]
+    merges = pairs[: vocabulary - 256 - len(control)]
+    assert len(merges) == vocabulary - 256 - len(control)
+    tokens = letters + [a + b for a, b in merges] + control
+    kinds = [gguf.TokenType.NORMAL] * (vocabulary - len(control)) + [gguf.TokenType.CONTROL] * len(control)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(pre)
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    writer.add_token_merges([f"{a} {b}" for a, b in merges])
+    writer.add_eos_token_id(vocabulary - 1)
+    writer.add_pad_token_id(vocabulary - 3)
+    writer.add_add_bos_token(False)
+
+
+def write(path, architecture, tensors, add_metadata, vocabulary, pre):
+    writer = gguf.GGUFWriter(path, architecture)
+    add_metadata(writer)
+    add_tokenizer(writer, vocabulary, pre)
+    for name, array in tensors.items():
+        writer.add_tensor(name, np.ascontiguousarray(array.astype(np.float32)))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
