@@ -63,15 +63,26 @@ Status Lane::BeginHost() {
   return Ok();
 }
 
-void Lane::Commit() {
-  assert(step_ != StepKind::kNone);
+void Lane::Commit(int rows) {
+  assert(step_ != StepKind::kNone && rows <= rows_ && (rows > 0 || rows_ == 0));
   for (int s = 0; s < kSpaces; ++s) {
     if (write_[s]) held_.block[s] = std::exchange(write_[s], Ref<StateBlock>());
   }
   if (step_ == StepKind::kFull) held_.tip = std::exchange(write_tip_, Ref<Extent>());
   claimed_ = 0;
-  held_.position += rows_;
+  const int32_t begun = held_.position + rows_;
+  held_.position += rows;
   step_ = StepKind::kNone;
+  if (held_.position < begun) TrimTip(begun);
+}
+
+// Gives back the rows from the position up to `begun`, which this lane's step had made its own and which nobody else has seen.
+void Lane::TrimTip(int32_t begun) {
+  while (held_.tip && held_.tip->index * kExtentRows >= held_.position) held_.tip = Ref<Extent>::To(held_.tip->previous);
+  if (!held_.tip) return;
+  const int32_t first = held_.tip->index * kExtentRows;
+  int32_t expected = std::min<int32_t>(kExtentRows, begun - first);
+  held_.tip->frontier.compare_exchange_strong(expected, held_.position - first, std::memory_order_acq_rel);
 }
 
 void Lane::Abort() {

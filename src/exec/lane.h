@@ -33,7 +33,9 @@ class Lane {
   Status Begin(int rows);
   // Opens a step that changes host state alone: the device state stays shared and the position stands.
   Status BeginHost();
-  void Commit();
+  void Commit() { Commit(rows_); }
+  // Commits the first `rows` >= 1 of the rows begun; the step's write blocks must be as after those rows alone. The others are given back.
+  void Commit(int rows);
   void Abort();
   bool in_step() const { return step_ != StepKind::kNone; }
 
@@ -69,6 +71,7 @@ class Lane {
   bool ClaimRows(int32_t used, int32_t wanted);
   Status OwnTipFrom(int32_t used, int32_t wanted);
   void GiveRowsBack();
+  void TrimTip(int32_t begun);
   void Enter(Extent* extent);
 
   StateSpace& space_;

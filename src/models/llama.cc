@@ -61,7 +61,7 @@ class Llama : public Network {
     ffn_ = {loader.NewRows(width_), loader.NewRows(inner), loader.NewRows(inner), loader.NewRows(inner)};
   }
 
-  void RecordBody(Ops& ops) const override {
+  void RecordBody(Ops& ops, bool /*logged*/) const override {
     ops.Embed(residual_, *embedding_);
     for (const LlamaBlock& block : blocks_) {
       RecordAttention(ops, block);
@@ -70,6 +70,8 @@ class Llama : public Network {
     ops.RmsNorm(hidden_, residual_, output_norm_, eps_);
     ops.SaveLast(last_hidden_, hidden_);
   }
+
+  void RecordReplay(Ops& ops) const override { ops.SaveLast(last_hidden_, hidden_); }
 
   void RecordHead(Ops& ops, Rows logits, Rows hidden) const override { ops.MatMul(hidden, std::array{Product{output_, logits}}); }
 

@@ -63,9 +63,9 @@ Vector Loader::LoadVector(const std::string& name, int64_t inner, int64_t outer)
   return vector.ok() ? *vector : Vector{};
 }
 
-Rows Loader::NewRows(int width) {
+Rows Loader::NewRows(int width, int rows) {
   if (!status_.ok()) return {};
-  const auto memory = backend_.Allocate(static_cast<size_t>(options_.max_rows) * static_cast<size_t>(width) * sizeof(float), "activations");
+  const auto memory = backend_.Allocate(static_cast<size_t>(rows) * static_cast<size_t>(width) * sizeof(float), "activations");
   if (!memory.ok()) {
     Fail(memory.status());
     return {};

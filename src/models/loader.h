@@ -40,8 +40,9 @@ class Loader {
 
   uint64_t parameters() const { return parameters_; }   // of the weights loaded so far
 
-  // A static buffer with a row of `width` floats for each row of the largest step.
-  Rows NewRows(int width);
+  // A static buffer with a row of `width` floats for each row of the largest step, or for `rows` of them.
+  Rows NewRows(int width) { return NewRows(width, options_.max_rows); }
+  Rows NewRows(int width, int rows);
 
   StateRef Recurrent(std::string name, std::vector<int64_t> shape);        // float32, device
   StateRef KeyValueRows(std::string name, std::vector<int64_t> row_shape);   // of options().kv_type, device

@@ -54,7 +54,15 @@ class Network {
   StateRef last_hidden() const { return last_hidden_; }
 
   // Everything up to the hidden rows, state included. Rows `hidden()` and, with has_draft, `draft_hidden()` hold the results.
-  virtual void RecordBody(Ops& ops) const = 0;
+  // A `logged` body takes steps of at most kReplayRows rows and leaves the recurrences' small inputs behind for RecordReplay.
+  virtual void RecordBody(Ops& ops, bool logged) const = 0;
+  static constexpr int kReplayRows = 16;
+  // After a logged body: the recurrent states again, from the blocks that the step read, for the rows that the StepTable then gives each lane
+  // (the first of those it had). The recurrences alone, in their native order: the same bits as a step of only those rows, without a product.
+  virtual void RecordReplay(Ops& ops) const = 0;
+  // One guess of the MTP block: from the token in a lane's only row and the hidden row before it, which is the lane's `last.hidden`, or, when
+  // `chained`, the guess before this one. Writes `draft_hidden()` and the block's keys and values at the row. Only with has_draft.
+  virtual void RecordDraftStep(Ops&, bool /*chained*/) const {}
   // logits = output matrix * hidden, for rows of either domain.
   virtual void RecordHead(Ops& ops, Rows logits, Rows hidden) const = 0;
   // What the MTP block predicts for the token after each row, from the hidden row before it: the draft's logits. Only with has_draft.

@@ -22,6 +22,13 @@ struct GatedAttention {
   StateRef values;                 // a row: kv_heads x head_dim
 };
 
+// What the recurrence of one block takes from a row, and all it takes: enough to run it again without a matrix product.
+struct DeltaInputs {
+  Rows qkv;     // before the convolution
+  Rows alpha;   // value_heads
+  Rows beta;    // value_heads
+};
+
 struct DeltaNet {
   Vector norm;                    // [width]
   const Matrix* qkv = nullptr;    // [key_heads x key_dim | key_heads x key_dim | value_heads x value_dim, width]
@@ -35,6 +42,7 @@ struct DeltaNet {
   const Matrix* output = nullptr; // [width, value_heads x value_dim]
   StateRef tail;                  // [kernel - 1][channels of qkv]
   StateRef memory;                // [value_heads][key_dim][value_dim]
+  DeltaInputs log;                // of a logged step
 };
 
 struct Block {
@@ -72,20 +80,29 @@ class Qwen35 : public Network {
     NewActivations(loader);
   }
 
-  void RecordBody(Ops& ops) const override {
+  void RecordBody(Ops& ops, bool logged) const override {
     ops.Embed(residual_, *embedding_);
     for (const Block& block : blocks_) {
       if (block.recurrent) {
-        RecordDeltaNet(ops, block.delta);
+        RecordDeltaNet(ops, block.delta, logged ? block.delta.log : inputs_);
       } else {
         RecordAttention(ops, block.attention, residual_, /*first_position=*/0);
       }
       RecordFeedForward(ops, block.feed_forward, ffn_, residual_, eps_);
     }
     ops.RmsNorm(hidden_, residual_, output_norm_, eps_);
-    if (info_.has_draft) RecordDraft(ops);   // reads last.hidden of the step before, so it comes before SaveLast in meaning and in order
+    if (info_.has_draft) RecordDraft(ops, Rows{});   // reads last.hidden of the step before, so it comes before SaveLast in meaning and in order
     ops.SaveLast(last_hidden_, hidden_);
   }
+
+  void RecordReplay(Ops& ops) const override {
+    for (const Block& block : blocks_) {
+      if (block.recurrent) RecordRecurrence(ops, block.delta, block.delta.log);
+    }
+    ops.SaveLast(last_hidden_, hidden_);
+  }
+
+  void RecordDraftStep(Ops& ops, bool chained) const override { RecordDraft(ops, chained ? draft_hidden_ : Rows{}); }
 
   void RecordHead(Ops& ops, Rows logits, Rows hidden) const override { ops.MatMul(hidden, std::array{Product{output_, logits}}); }
   void RecordDraftHead(Ops& ops, Rows logits, Rows hidden) const override { ops.MatMul(hidden, std::array{Product{draft_.output, logits}}); }
@@ -165,6 +182,8 @@ class Qwen35 : public Network {
     delta.head_norm = loader.LoadVector(name + "ssm_norm.weight", shape_.value_dim);
     delta.output = loader.LoadMatrix(name + "ssm_out.weight", values, width_);
     delta.tail = loader.Recurrent(name + "conv.tail", {kernel_ - 1, channels()});
+    delta.log = {loader.NewRows(channels(), kReplayRows), loader.NewRows(shape_.value_heads, kReplayRows),
+                 loader.NewRows(shape_.value_heads, kReplayRows)};
     delta.memory = loader.Recurrent(name + "delta.memory", {shape_.value_heads, shape_.key_dim, shape_.value_dim});
     return delta;
   }
@@ -191,11 +210,9 @@ class Qwen35 : public Network {
     key_ = loader.NewRows(kv_heads_ * head_dim_);
     value_ = loader.NewRows(kv_heads_ * head_dim_);
     attended_ = loader.NewRows(heads_ * head_dim_);
-    qkv_ = loader.NewRows(channels());
+    inputs_ = {loader.NewRows(channels()), loader.NewRows(shape_.value_heads), loader.NewRows(shape_.value_heads)};
     convolved_ = loader.NewRows(channels());
     z_ = loader.NewRows(values);
-    alpha_ = loader.NewRows(shape_.value_heads);
-    beta_ = loader.NewRows(shape_.value_heads);
     remembered_ = loader.NewRows(values);
     ffn_ = {loader.NewRows(width_), loader.NewRows(inner_), loader.NewRows(inner_), loader.NewRows(inner_)};
     if (info_.has_draft) {
@@ -221,23 +238,33 @@ class Qwen35 : public Network {
   }
 
   // residual += out_proj(norm(delta rule over silu(conv(qkv))) * silu(z))
-  void RecordDeltaNet(Ops& ops, const DeltaNet& block) const {
+  void RecordDeltaNet(Ops& ops, const DeltaNet& block, const DeltaInputs& inputs) const {
     ops.RmsNorm(ffn_.normed, residual_, block.norm, eps_);
-    ops.MatMul(ffn_.normed, std::array{Product{block.qkv, qkv_}, Product{block.gate, z_}, Product{block.alpha, alpha_}, Product{block.beta, beta_}});
-    ops.CausalConv(convolved_, qkv_, block.tail, block.convolution, kernel_, /*silu=*/true);
-    ops.DeltaNet(remembered_, convolved_, alpha_, beta_, block.a, block.dt, block.memory, shape_);
+    ops.MatMul(ffn_.normed, std::array{Product{block.qkv, inputs.qkv}, Product{block.gate, z_}, Product{block.alpha, inputs.alpha},
+                                       Product{block.beta, inputs.beta}});
+    RecordRecurrence(ops, block, inputs);
     ops.GatedRmsNorm(remembered_, remembered_, z_, block.head_norm, eps_);
     ops.MatMul(remembered_, std::array{Product{block.output, residual_, /*accumulate=*/true}});
   }
 
-  // Row i sees the hidden row of position i - 1 and the token at i. Position 0 has no hidden row before it, so nothing attends to its row.
-  void RecordDraft(Ops& ops) const {
+  // Both states of the block, and `remembered_`.
+  void RecordRecurrence(Ops& ops, const DeltaNet& block, const DeltaInputs& inputs) const {
+    ops.CausalConv(convolved_, inputs.qkv, block.tail, block.convolution, kernel_, /*silu=*/true);
+    ops.DeltaNet(remembered_, convolved_, inputs.alpha, inputs.beta, block.a, block.dt, block.memory, shape_);
+  }
+
+  // Row i sees the hidden row of position i - 1 (or the rows `before`, where they are given) and the token at i. Position 0 has no hidden row before it, so nothing attends to its row.
+  void RecordDraft(Ops& ops, Rows before) const {
     const Rows embedded = draft_merged_.Columns(0, width_);
     const Rows previous = draft_merged_.Columns(width_, width_);
     ops.Embed(embedded, *draft_.embedding);
     ops.RmsNorm(embedded, embedded, draft_.embedding_norm, eps_);
-    ops.Previous(previous, hidden_, last_hidden_);
-    ops.RmsNorm(previous, previous, draft_.hidden_norm, eps_);
+    if (before.data == nullptr) {
+      ops.Previous(previous, hidden_, last_hidden_);
+      ops.RmsNorm(previous, previous, draft_.hidden_norm, eps_);
+    } else {
+      ops.RmsNorm(previous, before, draft_.hidden_norm, eps_);
+    }
     ops.MatMul(draft_merged_, std::array{Product{draft_.merge, draft_residual_}});
     RecordAttention(ops, draft_.attention, draft_residual_, /*first_position=*/1);
     RecordFeedForward(ops, draft_.feed_forward, ffn_, draft_residual_, eps_);
@@ -254,7 +281,8 @@ class Qwen35 : public Network {
   std::vector<Block> blocks_;
   DraftBlock draft_;
   Rows residual_, query_, key_, value_, attended_;
-  Rows qkv_, convolved_, z_, alpha_, beta_, remembered_;
+  DeltaInputs inputs_;
+  Rows convolved_, z_, remembered_;
   FeedForwardRows ffn_;
   Rows draft_residual_, draft_merged_;
 };

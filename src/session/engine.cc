@@ -42,8 +42,25 @@ Status Engine::Advance(std::span<const Feed> feeds) {
     for (size_t j = 0; j < i; ++j) feeds[j].lane->Abort();
     return status;
   }
+  Bind(feeds);
+  for (const Feed& feed : feeds) decode_.set_pending(feed.lane->write(Space::kHost), -1);
+  Status status = backend_->stream().Replay(*body_);
+  for (const Feed& feed : feeds) {
+    if (status.ok()) {
+      feed.lane->Commit();
+    } else {
+      feed.lane->Abort();
+    }
+  }
+  rows_advanced_ = status.ok() ? table_->rows : 0;
+  return status;
+}
+
+// Points the table at lanes whose step has begun, and writes their tokens into it and into their history.
+void Engine::Bind(std::span<const Feed> feeds) {
   const StateDecl& history = space_->layout()[history_];
   StepTable& table = *table_;
+  rows_advanced_ = 0;
   table.rows = 0;
   table.lanes = static_cast<int32_t>(feeds.size());
   for (size_t i = 0; i < feeds.size(); ++i) {
@@ -59,18 +76,52 @@ Status Engine::Advance(std::span<const Feed> feeds) {
       table.token[row] = feeds[i].tokens[t];
       std::memcpy(lane.row(history, at), &feeds[i].tokens[t], sizeof(int32_t));
     }
-    decode_.set_pending(lane.write(Space::kHost), -1);
   }
-  Status status = backend_->stream().Replay(*body_);
-  for (const Feed& feed : feeds) {
-    if (status.ok()) {
-      feed.lane->Commit();
-    } else {
-      feed.lane->Abort();
-    }
+}
+
+Status Engine::BeginTentative(Lane& lane, int rows) {
+  if (rows < 1 || rows > std::min(kMaxTentativeRows, max_rows())) {
+    return InvalidArgument("a tentative step takes 1 to " + std::to_string(std::min(kMaxTentativeRows, max_rows())) + " rows, not " + std::to_string(rows));
   }
-  rows_advanced_ = status.ok() ? table.rows : 0;
-  return status;
+  return lane.Begin(rows);
+}
+
+Result<int32_t> Engine::GuessNext(Lane& lane, int row, int32_t token) {
+  if (!first_guess_) return Unsupported("this model has no block that drafts tokens");
+  table_->rows = table_->lanes = 1;
+  table_->lane[0] = {lane.read(Space::kDevice), lane.write(Space::kDevice), lane.extents(Space::kDevice), 0, 1, lane.position() + row};
+  table_->row_lane[0] = 0;
+  table_->row_position[0] = lane.position() + row;
+  table_->token[0] = token;
+  REPRISE_RETURN_IF_ERROR(backend_->stream().Replay(row == 0 ? *first_guess_ : *next_guess_));
+  return greedy_[0];
+}
+
+Status Engine::RunTentative(Lane& lane, std::span<const int32_t> tokens) {
+  const Feed feed{&lane, tokens};
+  REPRISE_RETURN_IF_ERROR(CheckFeeds(std::span(&feed, 1)));
+  Bind(std::span(&feed, 1));
+  REPRISE_RETURN_IF_ERROR(backend_->stream().Replay(*tentative_body_));
+  rows_advanced_ = table_->rows;
+  return Ok();
+}
+
+Status Engine::CommitTentative(Lane& lane, int rows) {
+  if (rows < 1 || rows > rows_advanced_) {
+    return InvalidArgument("cannot commit " + std::to_string(rows) + " of " + std::to_string(rows_advanced_) + " tentative rows");
+  }
+  if (rows < rows_advanced_) {
+    table_->lane[0].rows = rows;
+    REPRISE_RETURN_IF_ERROR(backend_->stream().Replay(*replay_));
+  }
+  rows_advanced_ = 0;
+  lane.Commit(rows);
+  return Ok();
+}
+
+void Engine::AbortTentative(Lane& lane) {
+  rows_advanced_ = 0;
+  lane.Abort();
 }
 
 Status Engine::ComputeLogits(std::span<Lane* const> lanes) {

@@ -46,6 +46,17 @@ class Engine : public std::enable_shared_from_this<Engine> {
   // Computes every row and commits every lane, or changes nothing: a token outside the vocabulary, a full context or pool, too many rows.
   Status Advance(std::span<const Feed> feeds);
 
+  // A tentative step of one lane: rows computed first and committed in part, as speculation needs. BeginTentative makes room for up to `rows`
+  // (at most kMaxTentativeRows); between it and CommitTentative or AbortTentative no other call but these and ComputeRowLogits is made.
+  static constexpr int kMaxTentativeRows = Network::kReplayRows;
+  Status BeginTentative(Lane& lane, int rows);
+  // What the MTP block takes for the token after `token`, which would stand at row `row` of the step. Rows are asked for from 0 upwards.
+  Result<int32_t> GuessNext(Lane& lane, int row, int32_t token);
+  Status RunTentative(Lane& lane, std::span<const int32_t> tokens);
+  // Commits the first `rows` >= 1 of the rows run: the recurrences alone are replayed for them, to the same bits as a step of only those rows.
+  Status CommitTentative(Lane& lane, int rows);
+  void AbortTentative(Lane& lane);
+
   // The logits at each lane's boundary: entry i is lane i's. Valid until the next call. kInvalidArgument for a lane at position 0.
   Status ComputeLogits(std::span<Lane* const> lanes);
   std::span<const float> logits(int i) const { return {logits_.data + static_cast<size_t>(i) * logits_.stride, static_cast<size_t>(logits_.width)}; }
@@ -85,6 +96,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Status CapturePlans();
   void LoadTokenizer();
   Status CheckFeeds(std::span<const Feed> feeds) const;
+  void Bind(std::span<const Feed> feeds);
   bool DropCheckpoint();
 
   ModelInfo info_;
@@ -100,6 +112,10 @@ class Engine : public std::enable_shared_from_this<Engine> {
 
   std::optional<StepTable> table_;
   std::unique_ptr<Plan> body_;
+  std::unique_ptr<Plan> tentative_body_;
+  std::unique_ptr<Plan> replay_;
+  std::unique_ptr<Plan> first_guess_;
+  std::unique_ptr<Plan> next_guess_;
   std::unique_ptr<Plan> lane_head_;
   std::unique_ptr<Plan> row_head_;
   std::unique_ptr<Plan> draft_head_;

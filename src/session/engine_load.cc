@@ -138,7 +138,9 @@ Status Engine::CapturePlans() {
   greedy_ = reinterpret_cast<int32_t*>(greedy);
   lane_hidden_ = {reinterpret_cast<float*>(hidden), info_.width, info_.width, Domain::kLanes};
 
-  REPRISE_ASSIGN_OR_RETURN(body_, backend_->Capture(*table_, [&](Ops& ops) { network_->RecordBody(ops); }));
+  REPRISE_ASSIGN_OR_RETURN(body_, backend_->Capture(*table_, [&](Ops& ops) { network_->RecordBody(ops, /*logged=*/false); }));
+  REPRISE_ASSIGN_OR_RETURN(tentative_body_, backend_->Capture(*table_, [&](Ops& ops) { network_->RecordBody(ops, /*logged=*/true); }));
+  REPRISE_ASSIGN_OR_RETURN(replay_, backend_->Capture(*table_, [&](Ops& ops) { network_->RecordReplay(ops); }));
   REPRISE_ASSIGN_OR_RETURN(lane_head_, backend_->Capture(*table_, [&](Ops& ops) {
     Rows logits_of_lanes = logits_;
     logits_of_lanes.domain = Domain::kLanes;
@@ -155,6 +157,15 @@ Status Engine::CapturePlans() {
       network_->RecordDraftHead(ops, logits_, network_->draft_hidden());
       ops.ArgMax(greedy_, logits_);
     }));
+    const auto capture_guess = [&](bool chained) {
+      return backend_->Capture(*table_, [&](Ops& ops) {
+        network_->RecordDraftStep(ops, chained);
+        network_->RecordDraftHead(ops, logits_, network_->draft_hidden());
+        ops.ArgMax(greedy_, logits_);
+      });
+    };
+    REPRISE_ASSIGN_OR_RETURN(first_guess_, capture_guess(false));
+    REPRISE_ASSIGN_OR_RETURN(next_guess_, capture_guess(true));
   }
   return Ok();
 }
