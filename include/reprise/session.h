@@ -50,6 +50,26 @@ struct PrefillOptions {
   const std::atomic<bool>* cancel = nullptr;           // looked at between steps; what was computed stays committed
 };
 
+// Guessing ahead: tokens that probably follow are drafted cheaply and checked in one step. What is chosen never depends on it: a guess counts only
+// where the model, with the same logits and the same draw, chooses that token too, and the rest is undone exactly. So outputs are identical
+// with and without, greedy or sampled; only the speed differs.
+struct Speculation {
+  enum class Source {
+    kAuto,     // lookup where the context repeats itself, otherwise the MTP block where there is one
+    kMtp,      // the model's own block that foretells the token after next
+    kLookup,   // what followed the last occurrence of the latest tokens in the context
+  };
+  static constexpr int kMostDraft = 15;
+  int draft = 0;   // most tokens guessed a step; 0 turns it off
+  Source source = Source::kAuto;
+};
+
+struct SpeculationStats {
+  int64_t steps = 0;      // that checked guesses
+  int64_t drafted = 0;    // tokens guessed
+  int64_t accepted = 0;   // guesses that came true
+};
+
 class Session {
  public:
   Session(Session&&) noexcept;
@@ -75,6 +95,9 @@ class Session {
   Result<Token> Next();
   // Up to `max_tokens` tokens through `emit`, which stops generation by returning false. Returns why it ended.
   Result<Finish> Generate(int max_tokens, const std::function<bool(const Token&)>& emit);
+  // For Generate from here on; Next and NextBatch never guess. Not part of the state, since it changes no result. Counts start anew.
+  Status SetSpeculation(const Speculation& speculation);
+  SpeculationStats speculation_stats() const;
   // Next() for several sessions of one model, decoded as one batch: weights are read once for all of them. tokens[i] is of sessions[i],
   // which stand there once each. All of them choose or, on an error, none.
   static Status NextBatch(std::span<Session* const> sessions, std::span<Token> tokens);

@@ -1,29 +1,11 @@
-#include "reprise/session.h"
-
 #include <algorithm>
 #include <chrono>
-#include <cmath>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "session/engine.h"
+#include "session/session_state.h"
 
 namespace reprise {
-namespace {
-
-// A checkpoint on the way through a long prefill, and through a long generation: going back costs at most this many tokens of replay.
-constexpr int kPrefillStride = 1024;
-constexpr int kDecodeStride = 64;
-
-constexpr int kHost = static_cast<int>(Space::kHost);
-constexpr int kDevice = static_cast<int>(Space::kDevice);
-
-// Longer than any token; a longer one costs an allocation.
-constexpr size_t kTextReserve = 4096;
-
-}  // namespace
-
 std::string_view FinishName(Finish finish) {
   switch (finish) {
     case Finish::kNone: return "none";
@@ -34,56 +16,6 @@ std::string_view FinishName(Finish finish) {
   }
   return "unknown";
 }
-
-struct Session::State {
-  explicit State(Model handle, std::unique_ptr<Lane> live) : model(std::move(handle)), lane(std::move(live)) {
-    text.reserve(kTextReserve);
-    engine().Register(&checkpoints);
-    MarkHere();
-  }
-  ~State() { engine().Unregister(&checkpoints); }
-
-  Engine& engine() const { return model.engine(); }
-  const DecodeState& decode() const { return engine().decode(); }
-  const std::byte* host() const { return lane->read(Space::kHost); }
-  int32_t pending() const { return decode().pending(host()); }
-
-  // A boundary is marked as it is before a token is chosen there, which is what going back to it means.
-  void MarkHere() {
-    if (pending() >= 0) return;
-    checkpoints.Mark(lane->position(), lane->position(), lane->Hold().block[kHost]);
-    checkpoints.Refresh(lane->Hold());
-  }
-  void KeepHere() { checkpoints.Keep(lane->Hold()); }
-
-  bool OnPath(const HeldState& held, std::span<const int32_t> tokens) const {
-    if (held.position > static_cast<int>(tokens.size())) return false;
-    const auto scratch = engine().token_scratch().first(static_cast<size_t>(held.position));
-    engine().CopyTokens(held, 0, scratch);
-    return std::equal(scratch.begin(), scratch.end(), tokens.begin());
-  }
-  HeldState DeepestOnPath(std::span<const int32_t> tokens) const;
-  // A host step that only changes what `change` does.
-  template <class F>
-  Status ChangeHost(F change) {
-    REPRISE_RETURN_IF_ERROR(lane->BeginHost());
-    Status status = change(lane->write(Space::kHost));
-    if (status.ok()) {
-      lane->Commit();
-    } else {
-      lane->Abort();
-    }
-    return status;
-  }
-  Status FeedTokens(std::span<const int32_t> tokens, const PrefillOptions& options);
-  Status FeedPending();
-  Status Choose(std::span<const float> logits, Token& token);   // within a host step
-
-  Model model;   // first: everything below lives in its memory
-  std::unique_ptr<Lane> lane;
-  Checkpoints checkpoints;
-  std::string text;
-};
 
 // The deepest of the checkpoints, the present boundary and the origin that lies on the path of `tokens`.
 HeldState Session::State::DeepestOnPath(std::span<const int32_t> tokens) const {
@@ -129,29 +61,6 @@ Status Session::State::FeedPending() {
   const Engine::Feed feed{lane.get(), std::span(&token, 1)};
   REPRISE_RETURN_IF_ERROR(engine().Advance(std::span(&feed, 1)));
   MarkHere();
-  return Ok();
-}
-
-// The next token into the open host step, and what of its text may be shown.
-Status Session::State::Choose(std::span<const float> logits, Token& token) {
-  std::byte* to = lane->write(Space::kHost);
-  const int position = lane->position();
-  const int32_t window = decode().PenaltyWindow(to);
-  const int count = window < 0 ? position : std::min<int>(window, position);
-  const auto context = engine().token_scratch().first(static_cast<size_t>(count));
-  engine().CopyTokens(lane->Hold(), position - count, context);
-  token = Token();
-  text.clear();
-  REPRISE_ASSIGN_OR_RETURN(token.id, decode().Sample(logits, context, to, engine().workspace()));
-  decode().set_pending(to, token.id);
-  if (const Tokenizer* tokenizer = engine().tokenizer_or_null()) {
-    if (tokenizer->IsEndOfGeneration(token.id)) {
-      token.finish = Finish::kEndOfText;
-    } else if (!tokenizer->IsControl(token.id) && decode().Feed(tokenizer->TokenBytes(token.id), to, text)) {
-      token.finish = Finish::kStopString;
-    }
-  }
-  token.text = text;
   return Ok();
 }
 
@@ -228,63 +137,6 @@ Status Session::SetSampling(const SamplingOptions& options) {
   return Ok();
 }
 
-Result<Token> Session::Next() {
-  Session* self = this;
-  Token token;
-  REPRISE_RETURN_IF_ERROR(NextBatch(std::span(&self, 1), std::span(&token, 1)));
-  return token;
-}
-
-Status Session::NextBatch(std::span<Session* const> sessions, std::span<Token> tokens) {
-  if (sessions.empty()) return Ok();
-  if (tokens.size() != sessions.size()) return InvalidArgument("NextBatch needs a place for each session's token");
-  Engine& engine = sessions[0]->state_->engine();
-  constexpr size_t kMost = 256;   // lanes that Load allows
-  Engine::Feed feeds[kMost];
-  int32_t pending[kMost];
-  Lane* lanes[kMost];
-  if (sessions.size() > static_cast<size_t>(engine.max_lanes())) return InvalidArgument("more sessions than the model has lanes");
-  size_t feed_count = 0;
-  for (size_t i = 0; i < sessions.size(); ++i) {
-    State& s = *sessions[i]->state_;
-    if (&s.engine() != &engine) return Mismatch("sessions of different models cannot be decoded as one batch");
-    if (std::find(lanes, lanes + i, s.lane.get()) != lanes + i) return InvalidArgument("a session was given twice to one batch");
-    lanes[i] = s.lane.get();
-    pending[i] = s.pending();
-    if (pending[i] >= 0) feeds[feed_count++] = {lanes[i], std::span(&pending[i], 1)};
-    if (pending[i] < 0 && lanes[i]->position() == 0) {
-      return InvalidArgument("there is nothing to continue yet: give a prompt of at least one token first");
-    }
-  }
-  if (feed_count > 0) {
-    REPRISE_RETURN_IF_ERROR(engine.Advance(std::span(feeds, feed_count)));
-    for (size_t i = 0; i < sessions.size(); ++i) {
-      if (pending[i] < 0) continue;
-      State& s = *sessions[i]->state_;
-      s.MarkHere();
-      if (s.lane->position() % kDecodeStride == 0) s.KeepHere();
-    }
-  }
-  REPRISE_RETURN_IF_ERROR(engine.ComputeLogits(std::span(lanes, sessions.size())));
-  // All choose, or none has: a choice that one caller never hears of would leave a gap in its text.
-  const auto abort_first = [&](size_t count) {
-    for (size_t i = 0; i < count; ++i) lanes[i]->Abort();
-  };
-  for (size_t i = 0; i < sessions.size(); ++i) {
-    Status status = lanes[i]->BeginHost();
-    if (status.ok()) {
-      status = sessions[i]->state_->Choose(engine.logits(static_cast<int>(i)), tokens[i]);
-      if (!status.ok()) lanes[i]->Abort();
-    }
-    if (!status.ok()) {
-      abort_first(i);
-      return status;
-    }
-  }
-  for (size_t i = 0; i < sessions.size(); ++i) lanes[i]->Commit();
-  return Ok();
-}
-
 Result<std::string_view> Session::FlushText() {
   State& s = *state_;
   s.text.clear();
@@ -294,24 +146,6 @@ Result<std::string_view> Session::FlushText() {
   }));
   s.MarkHere();
   return std::string_view(s.text);
-}
-
-Result<Finish> Session::Generate(int max_tokens, const std::function<bool(const Token&)>& emit) {
-  Finish finish = Finish::kLength;
-  for (int i = 0; i < max_tokens; ++i) {
-    REPRISE_ASSIGN_OR_RETURN(const Token token, Next());
-    const bool go_on = emit(token);
-    if (token.finish != Finish::kNone) {
-      finish = token.finish;
-      break;
-    }
-    if (!go_on) return Finish::kCancelled;   // what is held back stays held: generation may go on from here
-  }
-  if (finish != Finish::kStopString) {
-    REPRISE_ASSIGN_OR_RETURN(const std::string_view rest, FlushText());
-    if (!rest.empty()) emit(Token{-1, rest, finish});
-  }
-  return finish;
 }
 
 Capsule Session::Snapshot() { return Capsule::Take(*state_->lane); }

@@ -1,0 +1,90 @@
+// Session::State: what a session is made of. Shared by the files that implement its verbs (session.cc) and its choosing (generate.cc,
+// speculate.cc).
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "reprise/session.h"
+#include "session/engine.h"
+
+namespace reprise {
+
+// A checkpoint on the way through a long prefill, and through a long generation: going back costs at most this many tokens of replay.
+inline constexpr int kPrefillStride = 1024;
+inline constexpr int kDecodeStride = 64;
+
+inline constexpr int kHost = static_cast<int>(Space::kHost);
+inline constexpr int kDevice = static_cast<int>(Space::kDevice);
+
+// Longer than any burst of tokens; a longer one costs an allocation.
+inline constexpr size_t kTextReserve = 4096;
+
+struct Session::State {
+  explicit State(Model handle, std::unique_ptr<Lane> live) : model(std::move(handle)), lane(std::move(live)) {
+    text.reserve(kTextReserve);
+    engine().Register(&checkpoints);
+    MarkHere();
+  }
+  ~State() { engine().Unregister(&checkpoints); }
+
+  Engine& engine() const { return model.engine(); }
+  const DecodeState& decode() const { return engine().decode(); }
+  const std::byte* host() const { return lane->read(Space::kHost); }
+  int32_t pending() const { return decode().pending(host()); }
+
+  // A boundary is marked as it is before a token is chosen there, which is what going back to it means.
+  void MarkHere() {
+    if (pending() >= 0) return;
+    checkpoints.Mark(lane->position(), lane->position(), lane->Hold().block[kHost]);
+    checkpoints.Refresh(lane->Hold());
+  }
+  void KeepHere() { checkpoints.Keep(lane->Hold()); }
+
+  bool OnPath(const HeldState& held, std::span<const int32_t> tokens) const {
+    if (held.position > static_cast<int>(tokens.size())) return false;
+    const auto scratch = engine().token_scratch().first(static_cast<size_t>(held.position));
+    engine().CopyTokens(held, 0, scratch);
+    return std::equal(scratch.begin(), scratch.end(), tokens.begin());
+  }
+  HeldState DeepestOnPath(std::span<const int32_t> tokens) const;
+  // A host step that only changes what `change` does.
+  template <class F>
+  Status ChangeHost(F change) {
+    REPRISE_RETURN_IF_ERROR(lane->BeginHost());
+    Status status = change(lane->write(Space::kHost));
+    if (status.ok()) {
+      lane->Commit();
+    } else {
+      lane->Abort();
+    }
+    return status;
+  }
+  Status FeedTokens(std::span<const int32_t> tokens, const PrefillOptions& options);
+  Status FeedPending();
+  // The next token into the open step's host block, after the committed tokens and then `ahead`; what may be shown of it is added to `text`.
+  Status Choose(std::span<const float> logits, std::span<const int32_t> ahead, Token& token);
+  // A step on the pending token and on tokens guessed to follow it. See Speculation in reprise/session.h.
+  Status Speculate(int most);
+  Result<int> GuessAfter(std::span<int32_t> tokens, int most);
+
+  struct BurstToken {
+    int32_t id;
+    size_t text_begin, text_end;   // within `text`
+    Finish finish;
+  };
+
+  Model model;   // first: everything below lives in its memory
+  std::unique_ptr<Lane> lane;
+  Checkpoints checkpoints;
+  std::string text;
+  Speculation speculation;
+  SpeculationStats stats;
+  std::array<BurstToken, Engine::kMaxTentativeRows> burst;   // what the last Speculate chose, in order
+  int burst_size = 0;
+};
+
+}  // namespace reprise
