@@ -143,11 +143,7 @@ void QuantTile(const PackedMatrix& m, const std::byte* tile, const Group& group,
   Floats total[R];
   _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) total[r] = Zeros();
   for (int b = 0; b < m.blocks; ++b) {
-    if (R <= 2) {
-      for (int line = 0; line < kBlockBytes; line += 64) {
-        hwy::Prefetch(quants + kPrefetchBytes + line);
-      }
-    }
+    _Pragma("GCC unroll 8") for (int line = 0; line < kBlockBytes; line += 64) hwy::Prefetch(quants + kPrefetchBytes + line);
     _Pragma("GCC unroll 2") for (int h = 0; h < kHalves; ++h) {
       Ints dots[R];
       _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) {

@@ -1,0 +1,285 @@
+// Ops on rows alone, against plain references in double precision, and bit-equal however the work is cut.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "backend/cpu/cpu_rig.h"
+
+namespace reprise {
+namespace {
+
+using Doubles = std::vector<double>;
+
+Vector LoadFloats(Backend& backend, const Floats1d& x) {
+  auto vector = backend.LoadVector({"test", TensorType::kF32, static_cast<int64_t>(x.size()), 1, BytesOf(x)});
+  EXPECT_TRUE(vector.ok()) << vector.status().message();
+  return *vector;
+}
+
+Doubles Normed(const float* x, const Floats1d& weight, double eps) {
+  double squares = 0;
+  for (size_t i = 0; i < weight.size(); ++i) squares += static_cast<double>(x[i]) * x[i];
+  Doubles y;
+  for (size_t i = 0; i < weight.size(); ++i) y.push_back(x[i] / std::sqrt(squares / static_cast<double>(weight.size()) + eps) * weight[i]);
+  return y;
+}
+double Silu(double x) { return x / (1 + std::exp(-x)); }
+
+class Widths : public testing::TestWithParam<int> {};
+INSTANTIATE_TEST_SUITE_P(RowOps, Widths, testing::Values(1, 15, 16, 17, 64, 100, 1000));
+
+TEST_P(Widths, RmsNormAlsoInPlace) {
+  const int width = GetParam();
+  const Floats1d weight = RandomFloats(static_cast<size_t>(width), 1);
+  for (bool in_place : {false, true}) {
+    Job job;
+    job.in = job.out = width;
+    job.lane_rows = {9, 3};
+    job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
+      if (in_place) {
+        ops.RmsNorm(in, in, LoadFloats(backend, weight), 1e-5f);
+        ops.RmsNorm(out, in, LoadFloats(backend, Floats1d(static_cast<size_t>(width), 1.0f)), 0.0f);
+      } else {
+        ops.RmsNorm(out, in, LoadFloats(backend, weight), 1e-5f);
+      }
+    };
+    const Floats1d in = RandomFloats(12 * static_cast<size_t>(width), 2, 3.0f);
+    for (const Outcome& outcome : RunEveryWay(job, in, 3)) {
+      for (size_t lane = 0; lane < 2; ++lane) {
+        Doubles wanted;
+        for (int row = 0; row < job.lane_rows[lane]; ++row) {
+          Doubles y = Normed(&in[(lane * 9 + static_cast<size_t>(row)) * static_cast<size_t>(width)], weight, 1e-5);
+          if (in_place) y = Normed(Floats1d(y.begin(), y.end()).data(), Floats1d(static_cast<size_t>(width), 1.0f), 0.0);
+          wanted.insert(wanted.end(), y.begin(), y.end());
+        }
+        ExpectNear(outcome.out[lane], wanted, 1e-5);
+      }
+    }
+  }
+}
+
+TEST_P(Widths, SwiGlu) {
+  const int width = GetParam();
+  Job job;
+  job.in = 2 * width;
+  job.out = width;
+  job.lane_rows = {5};
+  job.record = [&](Backend&, Ops& ops, Rows in, Rows out) { ops.SwiGlu(out, in.Columns(0, width), in.Columns(width, width)); };
+  Floats1d in = RandomFloats(5 * 2 * static_cast<size_t>(width), 4, 20.0f);
+  for (const Outcome& outcome : RunEveryWay(job, in, 5)) {
+    Doubles wanted;
+    for (int row = 0; row < 5; ++row) {
+      for (int i = 0; i < width; ++i) {
+        const float* x = &in[static_cast<size_t>(row) * 2 * static_cast<size_t>(width)];
+        wanted.push_back(Silu(x[i]) * x[width + i]);
+      }
+    }
+    ExpectNear(outcome.out[0], wanted, 2e-6);
+  }
+}
+
+TEST(SwiGlu, ExtremeGates) {
+  const Floats1d gates = {-1e30f, -200.0f, -100.0f, -88.0f, -87.0f, 0.0f, -0.0f, 87.0f, 88.8f, 1e30f, 1e-40f, std::nanf("")};
+  Job job;
+  job.in = 24;
+  job.out = 12;
+  job.record = [&](Backend&, Ops& ops, Rows in, Rows out) { ops.SwiGlu(out, in.Columns(0, 12), in.Columns(12, 12)); };
+  Floats1d in = gates;
+  in.resize(24, 1.0f);
+  for (const Outcome& outcome : RunEveryWay(job, in, 6)) {
+    for (size_t i = 0; i < 11; ++i) {
+      const double wanted = gates[i] < -700 ? 0.0 : Silu(gates[i]);
+      EXPECT_NEAR(outcome.out[0][i], wanted, 1e-6 * (1 + std::abs(wanted))) << gates[i];
+    }
+    EXPECT_TRUE(std::isnan(outcome.out[0][11]));
+  }
+}
+
+TEST(GatedRmsNorm, HeadsInPlace) {
+  for (int width : {16, 20, 128}) {
+    const int heads = 3;
+    const Floats1d weight = RandomFloats(static_cast<size_t>(width), 1);
+    Job job;
+    job.in = 2 * heads * width;
+    job.out = heads * width;
+    job.lane_rows = {4, 7};
+    job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
+      ops.GatedRmsNorm(in.Columns(0, heads * width), in.Columns(0, heads * width), in.Columns(heads * width, heads * width),
+                       LoadFloats(backend, weight), 1e-6f);
+      ops.RmsNorm(out, in.Columns(0, heads * width), LoadFloats(backend, Floats1d(static_cast<size_t>(heads * width), 1.0f)), 1.0f);
+    };
+    const Floats1d in = RandomFloats(11 * static_cast<size_t>(job.in), 2);
+    for (const Outcome& outcome : RunEveryWay(job, in, 8)) {
+      Doubles wanted;
+      for (int row = 0; row < 4; ++row) {
+        const float* x = &in[static_cast<size_t>(row * job.in)];
+        Doubles y;
+        for (int h = 0; h < heads; ++h) {
+          Doubles head = Normed(x + h * width, weight, 1e-6);
+          for (int i = 0; i < width; ++i) head[static_cast<size_t>(i)] *= Silu(x[heads * width + h * width + i]);
+          y.insert(y.end(), head.begin(), head.end());
+        }
+        y = Normed(Floats1d(y.begin(), y.end()).data(), Floats1d(y.size(), 1.0f), 1.0);
+        wanted.insert(wanted.end(), y.begin(), y.end());
+      }
+      ExpectNear(outcome.out[0], wanted, 1e-5);
+    }
+  }
+}
+
+struct RopeCase {
+  int heads, width, dims, first_column, stride;
+  bool norm, interleaved, factors;
+};
+void CheckRope(const RopeCase& c) {
+  const Floats1d weight = RandomFloats(static_cast<size_t>(c.width), 1);
+  Floats1d factors = RandomFloats(static_cast<size_t>(c.dims / 2), 3);
+  for (float& f : factors) f = 1.0f + std::abs(f);
+  Job job;
+  job.in = job.out = c.first_column + c.heads * c.stride;
+  job.lane_rows = {30, 4};
+  job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
+    const RopeSpec rope{c.dims, 10000.0, c.interleaved, c.factors ? LoadFloats(backend, factors).data : nullptr};
+    const Rows heads = in.Columns(c.first_column, c.heads * c.stride);
+    ops.NormRope({heads, c.heads, c.width, c.stride}, c.norm ? LoadFloats(backend, weight) : Vector{}, 1e-6f, rope);
+    ops.RmsNorm(out, in, LoadFloats(backend, Floats1d(static_cast<size_t>(job.in), 1.0f)), 1.0f);
+  };
+  const Floats1d in = RandomFloats(34 * static_cast<size_t>(job.in), 2);
+  for (const Outcome& outcome : RunEveryWay(job, in, 8)) {
+    Doubles wanted;
+    for (int row = 0; row < 30; ++row) {
+      Floats1d x(&in[static_cast<size_t>(row * job.in)], &in[static_cast<size_t>(row * job.in)] + job.in);
+      for (int h = 0; h < c.heads; ++h) {
+        float* const head = &x[static_cast<size_t>(c.first_column + h * c.stride)];
+        Doubles y = c.norm ? Normed(head, weight, 1e-6) : Doubles(head, head + c.width);
+        for (int i = 0; i < c.dims / 2; ++i) {
+          const double angle = row * std::pow(10000.0, -2.0 * i / c.dims) / (c.factors ? factors[static_cast<size_t>(i)] : 1.0);
+          double& a = y[static_cast<size_t>(c.interleaved ? 2 * i : i)];
+          double& b = y[static_cast<size_t>(c.interleaved ? 2 * i + 1 : i + c.dims / 2)];
+          const double turned = a * std::cos(angle) - b * std::sin(angle);
+          b = b * std::cos(angle) + a * std::sin(angle);
+          a = turned;
+        }
+        for (int i = 0; i < c.width; ++i) head[i] = static_cast<float>(y[static_cast<size_t>(i)]);
+      }
+      const Doubles y = Normed(x.data(), Floats1d(x.size(), 1.0f), 1.0);
+      wanted.insert(wanted.end(), y.begin(), y.end());
+    }
+    ExpectNear(outcome.out[0], wanted, 1e-5);
+  }
+}
+TEST(NormRope, QuarterOfANormedHead) { CheckRope({4, 256, 64, 0, 512, true, false, false}); }
+TEST(NormRope, WholeInterleavedHead) { CheckRope({3, 64, 64, 8, 64, false, true, false}); }
+TEST(NormRope, FactorsAndOddWidths) { CheckRope({2, 20, 12, 3, 25, true, false, true}); }
+TEST(NormRope, NormAlone) { CheckRope({2, 32, 0, 0, 32, true, false, false}); }
+
+TEST(NormRope, AnglesStayExactAtFarPositions) {
+  auto backend = *MakeCpuBackend({.threads = 1});
+  StepTable table(1, 1);
+  auto* x = reinterpret_cast<float*>(*backend->Allocate(64 * sizeof(float), "x"));
+  auto plan = backend->Capture(table, [&](Ops& ops) { ops.NormRope({{x, 64, 64, Domain::kRows}, 1, 64, 64}, {}, 0.0f, {64, 1e7, false, nullptr}); });
+  ASSERT_TRUE(plan.ok()) << plan.status().message();
+  for (int position : {0, 1, 1000, 262143, 2000000000}) {
+    for (int i = 0; i < 64; ++i) x[i] = i < 32 ? 1.0f : 0.0f;
+    table.rows = table.lanes = 1;
+    table.row_position[0] = position;
+    ASSERT_TRUE(backend->stream().Replay(**plan).ok());
+    for (int i = 0; i < 32; ++i) {
+      const long double angle = position * std::pow(1e7L, -2.0L * i / 64);
+      EXPECT_NEAR(x[i], static_cast<double>(std::cos(angle)), 1e-6) << position << " " << i;
+      EXPECT_NEAR(x[32 + i], static_cast<double>(std::sin(angle)), 1e-6) << position << " " << i;
+    }
+  }
+}
+
+TEST(ArgMax, FirstOfTheGreatestAndNeverANaN) {
+  const float nan = std::nanf(""), inf = INFINITY;
+  for (const std::string& isa : Isas()) {
+    auto backend = *MakeCpuBackend({.threads = 2, .isa = isa});
+    for (int width : {1, 16, 17, 37}) {
+      StepTable table(8, 1);
+      auto* x = reinterpret_cast<float*>(*backend->Allocate(8 * 64 * sizeof(float), "x"));
+      int32_t index[8];
+      auto plan = backend->Capture(table, [&](Ops& ops) { ops.ArgMax(index, {x, 64, width, Domain::kRows}); });
+      ASSERT_TRUE(plan.ok());
+      const auto fill = [&](int row, float v) { std::fill_n(x + row * 64, width, v); };
+      fill(0, nan);
+      fill(1, -inf);
+      fill(2, -3.0f);
+      x[2 * 64 + width - 1] = -2.0f;
+      fill(3, nan);
+      x[3 * 64 + width - 1] = -inf;
+      fill(4, 7.0f);
+      fill(5, inf);
+      x[5 * 64] = nan;
+      fill(6, -5.0f);
+      x[6 * 64 + width / 2] = 0.0f;
+      x[6 * 64 + width - 1] = 0.0f;
+      fill(7, -0.0f);
+      x[7 * 64 + width - 1] = 0.0f;
+      table.rows = 8;
+      table.lanes = 1;
+      ASSERT_TRUE(backend->stream().Replay(**plan).ok());
+      const int last = width - 1;
+      const int wanted[8] = {0, 0, last, last, 0, width > 1 ? 1 : 0, width / 2, 0};
+      for (int row = 0; row < 8; ++row) EXPECT_EQ(index[row], wanted[row]) << isa << " width " << width << " row " << row;
+    }
+  }
+}
+
+TEST(Capture, NamesWhatIsWrong) {
+  auto backend = *MakeCpuBackend({.threads = 1});
+  StepTable table(4, 1);
+  float x[64];
+  const auto error = [&](const std::function<void(Ops&)>& record) {
+    auto plan = backend->Capture(table, record);
+    EXPECT_FALSE(plan.ok());
+    return plan.status().message();
+  };
+  const Rows rows{x, 16, 16, Domain::kRows};
+  EXPECT_NE(error([&](Ops& ops) { ops.SwiGlu(rows, rows.Columns(0, 8), rows); }).find("SwiGlu"), std::string::npos);
+  EXPECT_NE(error([&](Ops& ops) { ops.RmsNorm(rows, rows, {}, 1e-6f); }).find("weight"), std::string::npos);
+  EXPECT_NE(error([&](Ops& ops) { ops.Append({0, 12, ElementType::kF32}, rows); }).find("Append"), std::string::npos);
+  EXPECT_NE(error([&](Ops& ops) {
+              ops.Attention(rows, {rows, 3, 4, 4}, {0, 32, ElementType::kF16}, {0, 32, ElementType::kF16}, 2, 1.0f, {}, 0);
+            }).find("Attention"),
+            std::string::npos);
+}
+
+TEST(MakeCpuBackend, RefusesUnknownSettings) {
+  EXPECT_EQ(MakeCpuBackend({.threads = -1}).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(MakeCpuBackend({.isa = "mmx"}).status().code(), StatusCode::kUnsupported);
+  EXPECT_GE((*MakeCpuBackend())->threads(), 1);
+}
+
+TEST(Replay, RefusesStepsThatThePlanCannotServe) {
+  auto backend = *MakeCpuBackend({.threads = 1});
+  auto other = *MakeCpuBackend({.threads = 1});
+  StepTable table(4, 1);
+  float x[64];
+  auto plan = backend->Capture(table, [&](Ops& ops) { ops.SwiGlu({x, 4, 4}, {x + 16, 4, 4}, {x + 32, 4, 4}); });
+  ASSERT_TRUE(plan.ok());
+  table.rows = 5;
+  EXPECT_EQ(backend->stream().Replay(**plan).code(), StatusCode::kInvalidArgument);
+  table.rows = 1;
+  EXPECT_EQ(other->stream().Replay(**plan).code(), StatusCode::kInvalidArgument);
+  table.rows = 0;   // a step of nothing is nothing
+  EXPECT_TRUE(backend->stream().Replay(**plan).ok());
+}
+
+TEST(Allocate, IsZeroedAndAligned) {
+  auto backend = *MakeCpuBackend({.threads = 1});
+  for (size_t bytes : {size_t{0}, size_t{1}, size_t{1000}, size_t{300} << 10, size_t{5} << 20}) {
+    auto memory = backend->Allocate(bytes, "test");
+    ASSERT_TRUE(memory.ok());
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(*memory) % 64, 0u);
+    for (size_t i = 0; i < bytes; i += 997) EXPECT_EQ((*memory)[i], std::byte{0});
+  }
+  const auto refused = backend->Allocate(SIZE_MAX - 5, "the moon");
+  EXPECT_EQ(refused.status().code(), StatusCode::kExhausted);
+  EXPECT_NE(refused.status().message().find("the moon"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace reprise
