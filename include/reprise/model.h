@@ -23,6 +23,9 @@ namespace reprise {
 class Engine;
 class Session;
 
+// How keys and values are kept. kAuto: as float32 for a model whose own weights are float32, as float16 for every other.
+enum class KeyValueType { kAuto, kF16, kF32 };
+
 struct ModelOptions {
   int threads = 0;          // 0: one for each processor that this process may use
   bool pin_threads = false;
@@ -31,7 +34,7 @@ struct ModelOptions {
   int capsules = 64;        // recurrent blocks kept for capsules, beside the lanes' own; fewer if the budget asks for it
   size_t state_budget = 0;  // bytes of state in all; 0: half of this machine's memory. Pages are used as they are first touched
   int chunk = 256;          // most tokens of one step; results do not depend on it
-  bool kv_f32 = false;      // keep keys and values in float32 instead of float16; part of the fingerprint
+  KeyValueType kv = KeyValueType::kAuto;   // part of the fingerprint
   std::string instruction_set;   // "" picks the best this processor has; see `reprise inspect --devices`
   std::function<void(double fraction)> progress;   // called from the loading thread
 };

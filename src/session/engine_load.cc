@@ -32,6 +32,14 @@ size_t HalfOfMemory() {
   return pages > 0 && page > 0 ? static_cast<size_t>(pages) / 2 * static_cast<size_t>(page) : size_t{1} << 30;
 }
 
+// A file of float32 weights is there to be exact: rounding its keys and values to 11 bits would be the largest error by far. Elsewhere the
+// weights' own rounding is far larger.
+ElementType KeyValueElement(const GgufFile& file, KeyValueType wanted) {
+  if (wanted != KeyValueType::kAuto) return wanted == KeyValueType::kF32 ? ElementType::kF32 : ElementType::kF16;
+  const GgufTensor* embedding = file.Find("token_embd.weight");
+  return embedding != nullptr && embedding->type == TensorType::kF32 ? ElementType::kF32 : ElementType::kF16;
+}
+
 Status CheckOptions(const ModelOptions& options) {
   if (options.context < 0 || options.context > kMostContext) {
     return InvalidArgument("a context of " + std::to_string(options.context) + " positions is out of range; 1 to " + std::to_string(kMostContext));
@@ -69,7 +77,7 @@ Status Engine::LoadNetwork(const ModelOptions& options) {
   NetworkOptions network;
   network.max_lanes = options.lanes;
   network.max_rows = std::max(options.chunk, options.lanes);
-  network.kv_type = options.kv_f32 ? ElementType::kF32 : ElementType::kF16;
+  network.kv_type = KeyValueElement(*file_, options.kv);
   if (options.progress) {
     const auto total = static_cast<double>(std::max<size_t>(file_->bytes().size(), 1));
     network.progress = [&options, total](uint64_t bytes) { options.progress(static_cast<double>(bytes) / total); };
