@@ -15,7 +15,7 @@ ModelOptions ModelFlags::Options() const {
   options.lanes = lanes.value_or(options.lanes);
   options.capsules = capsules.value_or(options.capsules);
   options.chunk = chunk.value_or(options.chunk);
-  options.kv_f32 = kv == "f32";
+  options.kv = kv == "f32" ? KeyValueType::kF32 : kv == "f16" ? KeyValueType::kF16 : KeyValueType::kAuto;
   options.instruction_set = instruction_set;
   options.pin_threads = pin_threads;
   return options;
@@ -37,7 +37,10 @@ void AddModelFlags(CLI::App& command, ModelFlags& flags) {
   number("--lanes", flags.lanes, "N", "Lines of thought that can be live at once (8)", 1, 256);
   number("--capsules", flags.capsules, "N", "Recurrent states kept for capsules and checkpoints (64)", 0, 1 << 20);
   number("--chunk", flags.chunk, "N", "Most tokens of one step (256). Results do not depend on it", 1, 4096);
-  command.add_option("--kv", flags.kv, "How keys and values are kept (f16)")->type_name("TYPE")->check(CLI::IsMember({"f16", "f32"}))->group("Model");
+  command.add_option("--kv", flags.kv, "How keys and values are kept (auto: f32 for a model of f32 weights, f16 otherwise)")
+      ->type_name("TYPE")
+      ->check(CLI::IsMember({"auto", "f16", "f32"}))
+      ->group("Model");
   command.add_option("--isa", flags.instruction_set, "Forces an instruction set; 'reprise inspect --devices' lists those of this machine")
       ->type_name("NAME")
       ->group("Model");

@@ -13,7 +13,7 @@ namespace reprise {
 struct ModelFlags {
   std::string model;   // as given; empty for the embedded one
   std::optional<int> threads, context, lanes, capsules, chunk;
-  std::string kv = "f16";
+  std::string kv = "auto";
   std::string instruction_set;
   bool pin_threads = false;
 
