@@ -19,6 +19,8 @@
 #include <vector>
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size);
+// A target may bring a mutator of its own, which knows the format; it may call LLVMFuzzerMutate, as it may in libFuzzer.
+extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size, unsigned seed) __attribute__((weak));
 extern "C" void __sanitizer_set_death_callback(void (*callback)()) __attribute__((weak));
 
 namespace {
@@ -116,12 +118,34 @@ class Mutator {
   uint64_t state_ = 0x9E3779B97F4A7C15;
 };
 
+Mutator mutator;
+
+// An input by the target's own mutator, which may go on from the one it made before.
+Bytes CustomMutant(const Bytes& from) {
+  static Bytes buffer(kLargestMutant);
+  static Bytes last;
+  const Bytes& start = mutator.Below(2) == 0 ? from : last;
+  const size_t size = std::min(start.size(), buffer.size());
+  std::copy_n(start.begin(), size, buffer.begin());
+  const size_t mutated = LLVMFuzzerCustomMutator(buffer.data(), size, buffer.size(), static_cast<unsigned>(mutator.Below(1u << 31)));
+  last.assign(buffer.begin(), buffer.begin() + static_cast<std::ptrdiff_t>(mutated));
+  return last;
+}
+
 Bytes Read(const std::filesystem::path& path) {
   std::ifstream in(path, std::ios::binary);
   return Bytes(std::istreambuf_iterator<char>(in), {});
 }
 
 }  // namespace
+
+extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size) {
+  Bytes bytes(data, data + size);
+  mutator.Mutate(bytes, {bytes});
+  bytes.resize(std::min(bytes.size(), max_size));
+  std::copy(bytes.begin(), bytes.end(), data);
+  return bytes.size();
+}
 
 int main(int argc, char** argv) {
   int runs = kRuns;
@@ -150,11 +174,14 @@ int main(int argc, char** argv) {
     const size_t step = std::max<size_t>(1, seed.size() / kMostCuts);
     for (size_t size = 0; size < seed.size(); size += step, ++inputs) Run(Bytes(seed.begin(), seed.begin() + static_cast<std::ptrdiff_t>(size)));
   }
-  Mutator mutator;
   const auto start = Clock::now();
   for (int i = 0; i < runs && Clock::now() - start < kLongest; ++i, ++inputs) {
     Bytes input = seeds[mutator.Below(seeds.size())];
-    mutator.Mutate(input, seeds);
+    if (LLVMFuzzerCustomMutator != nullptr && i % 4 != 0) {
+      input = CustomMutant(input);
+    } else {
+      mutator.Mutate(input, seeds);
+    }
     Run(input);
   }
   std::printf("%lld inputs from %zu seeds\n", static_cast<long long>(inputs), seeds.size() - 1);
