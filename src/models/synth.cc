@@ -1,0 +1,345 @@
+#include "models/synth.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "formats/gguf_writer.h"
+#include "models/random_blocks.h"
+
+namespace reprise {
+namespace {
+
+// Published configurations (Qwen3.5, SmolLM2, Llama 3.2), and three of our own for tests.
+// clang-format off
+constexpr SynthShape kShapes[] = {
+    //  name             arch   layers width    ffn heads kv  dim  nk  nv  state    vocab   tied       rope   context
+    {"tiny",           "qwen35",  4,    64,    128,   4,  2,  32,  2,  4,   32,    512,   true,     1e4,    4096},
+    {"qwen3.5-0.1b",   "qwen35", 12,   768,   2048,   6,  2, 128,  6,  6,  128,  32768,   true,     1e7,   32768},
+    {"qwen3.5-0.8b",   "qwen35", 24,  1024,   3584,   8,  2, 256, 16, 16,  128, 248320,   true,     1e7,  262144},
+    {"qwen3.5-2b",     "qwen35", 24,  2048,   6144,   8,  2, 256, 16, 16,  128, 248320,   true,     1e7,  262144},
+    {"qwen3.5-4b",     "qwen35", 32,  2560,   9216,  16,  4, 256, 16, 32,  128, 248320,   true,     1e7,  262144},
+    {"qwen3.5-9b",     "qwen35", 32,  4096,  12288,  16,  4, 256, 16, 32,  128, 248320,  false,     1e7,  262144},
+    {"qwen3.5-27b",    "qwen35", 64,  5120,  17408,  24,  4, 256, 16, 48,  128, 248320,  false,     1e7,  262144},
+    {"tiny-llama",     "llama",   3,    64,    128,   4,  2,  16,  0,  0,    0,    512,   true,     1e4,    4096},
+    {"smollm2-135m",   "llama",  30,   576,   1536,   9,  3,  64,  0,  0,    0,  49152,   true,     1e5,    8192},
+    {"smollm2-1.7b",   "llama",  24,  2048,   8192,  32, 32,  64,  0,  0,    0,  49152,   true,   1.3e5,    8192},
+    {"llama-3.2-1b",   "llama",  16,  2048,   8192,  32,  8,  64,  0,  0,    0, 128256,   true,     5e5,  131072},
+    {"llama-3.1-8b",   "llama",  32,  4096,  14336,  32,  8, 128,  0,  0,    0, 128256,  false,     5e5,  131072},
+};
+// clang-format on
+
+constexpr int kAttentionEvery = 4;
+constexpr int kConvKernel = 4;
+constexpr float kNormEps = 1e-6f;
+
+enum class Fill {
+  kMatrix,      // uniform, of deviation gain / sqrt(inputs)
+  kNorm,        // around gain
+  kFilter,      // convolution taps
+  kDecayRate,   // ssm_a: negative, a step keeping between 10 % and 99 % of a state
+  kTimeBias,    // ssm_dt.bias
+};
+
+struct Weight {
+  std::string name;
+  std::vector<uint64_t> dims;
+  Fill fill = Fill::kMatrix;
+  float gain = 1.0f;
+};
+
+// All tensors of a model, in the order of the file.
+class WeightList {
+ public:
+  WeightList(const SynthShape& shape, bool mtp) : shape_(shape), residual_gain_(1.5f / std::sqrt(static_cast<float>(shape.layers))) {
+    const auto vocabulary = static_cast<uint64_t>(shape.vocabulary);
+    // Rows of norm 2: logits of deviation about 2 when tied, and a residual stream that the blocks, not the last token, fill.
+    Matrix("token_embd.weight", shape.width, vocabulary, 2.0f);
+    Norm("output_norm.weight", shape.width);
+    if (!shape.tied) Matrix("output.weight", shape.width, vocabulary, 2.0f);
+    for (int i = 0; i < shape.layers; ++i) {
+      prefix_ = fmt::format("blk.{}.", i);
+      if (shape.architecture == "llama") {
+        LlamaAttention();
+        FeedForward("ffn_norm.weight");
+      } else {
+        if ((i + 1) % kAttentionEvery == 0) {
+          GatedAttention();
+        } else {
+          DeltaNet();
+        }
+        FeedForward("post_attention_norm.weight");
+      }
+    }
+    if (mtp) MtpBlock();
+  }
+  std::span<const Weight> all() const { return weights_; }
+
+ private:
+  void Add(std::string_view name, std::vector<uint64_t> dims, Fill fill, float gain) {
+    weights_.push_back({prefix_ + std::string(name), std::move(dims), fill, gain});
+  }
+  void Matrix(std::string_view name, uint64_t inputs, uint64_t outputs, float gain = 1.0f) { Add(name, {inputs, outputs}, Fill::kMatrix, gain); }
+  void Norm(std::string_view name, uint64_t size, float around = 1.0f) { Add(name, {size}, Fill::kNorm, around); }
+
+  // Scores of deviation about 3: random keys are far apart, so only a peaked softmax lets single positions matter in a long context.
+  static constexpr float kSharpness = 1.75f;
+
+  void LlamaAttention() {
+    const uint64_t width = shape_.width, q = shape_.heads * shape_.head_dim, kv = shape_.kv_heads * shape_.head_dim;
+    Norm("attn_norm.weight", width);
+    Matrix("attn_q.weight", width, q, kSharpness);
+    Matrix("attn_k.weight", width, kv, kSharpness);
+    Matrix("attn_v.weight", width, kv);
+    Matrix("attn_output.weight", q, width, residual_gain_);
+  }
+
+  void GatedAttention() {
+    const uint64_t width = shape_.width, q = shape_.heads * shape_.head_dim, kv = shape_.kv_heads * shape_.head_dim;
+    Norm("attn_norm.weight", width);
+    Matrix("attn_q.weight", width, 2 * q);   // each head: its query, then its gate
+    Matrix("attn_k.weight", width, kv);
+    Matrix("attn_v.weight", width, kv);
+    Matrix("attn_output.weight", q, width, residual_gain_);
+    Norm("attn_q_norm.weight", shape_.head_dim, kSharpness);
+    Norm("attn_k_norm.weight", shape_.head_dim, kSharpness);
+  }
+
+  void DeltaNet() {
+    const uint64_t width = shape_.width, heads = shape_.value_heads, values = heads * shape_.state_dim;
+    const uint64_t channels = 2 * shape_.key_heads * shape_.state_dim + values;
+    Norm("attn_norm.weight", width);
+    Matrix("attn_qkv.weight", width, channels);
+    Matrix("attn_gate.weight", width, values);
+    Matrix("ssm_beta.weight", width, heads);
+    Matrix("ssm_alpha.weight", width, heads);
+    Add("ssm_a", {heads}, Fill::kDecayRate, 1.0f);
+    Add("ssm_dt.bias", {heads}, Fill::kTimeBias, 1.0f);
+    Add("ssm_conv1d.weight", {kConvKernel, channels}, Fill::kFilter, 1.0f);
+    Norm("ssm_norm.weight", shape_.state_dim);
+    Matrix("ssm_out.weight", values, width, residual_gain_);
+  }
+
+  void FeedForward(std::string_view norm) {
+    Norm(norm, shape_.width);
+    Matrix("ffn_gate.weight", shape_.width, shape_.ffn);
+    Matrix("ffn_up.weight", shape_.width, shape_.ffn);
+    Matrix("ffn_down.weight", shape_.ffn, shape_.width, residual_gain_);
+  }
+
+  void MtpBlock() {
+    prefix_ = fmt::format("blk.{}.", shape_.layers);
+    GatedAttention();
+    FeedForward("post_attention_norm.weight");
+    Matrix("nextn.eh_proj.weight", 2 * shape_.width, shape_.width);
+    Norm("nextn.enorm.weight", shape_.width);
+    Norm("nextn.hnorm.weight", shape_.width);
+    Norm("nextn.shared_head_norm.weight", shape_.width);
+  }
+
+  const SynthShape& shape_;
+  float residual_gain_;   // of what is added to the residual stream, so that its sum over the layers stays of order one
+  std::string prefix_;
+  std::vector<Weight> weights_;
+};
+
+// ---- Metadata. ----
+
+uint32_t FileType(TensorType type) {   // general.file_type, as ggml numbers it
+  switch (type) {
+    case TensorType::kF16: return 1;
+    case TensorType::kQ4_0: return 2;
+    case TensorType::kQ4_1: return 3;
+    case TensorType::kQ8_0: return 7;
+    case TensorType::kBF16: return 32;
+    default: return 0;
+  }
+}
+
+void AddShape(GgufWriter& out, const SynthShape& shape, bool mtp) {
+  const auto key = [&](std::string_view name) { return fmt::format("{}.{}", shape.architecture, name); };
+  out.Number<uint32_t>(key("context_length"), shape.context);
+  out.Number<uint32_t>(key("block_count"), shape.layers + (mtp ? 1 : 0));
+  if (mtp) out.Number<uint32_t>(key("nextn_predict_layers"), 1);
+  out.Number<uint32_t>(key("embedding_length"), shape.width);
+  out.Number<uint32_t>(key("feed_forward_length"), shape.ffn);
+  out.Number<uint32_t>(key("vocab_size"), shape.vocabulary);
+  out.Number<uint32_t>(key("attention.head_count"), shape.heads);
+  out.Number<uint32_t>(key("attention.head_count_kv"), shape.kv_heads);
+  out.Number<uint32_t>(key("attention.key_length"), shape.head_dim);
+  out.Number<uint32_t>(key("attention.value_length"), shape.head_dim);
+  out.Number<float>(key("attention.layer_norm_rms_epsilon"), kNormEps);
+  out.Number<float>(key("rope.freq_base"), static_cast<float>(shape.rope_base));
+  if (shape.architecture == "llama") {
+    out.Number<uint32_t>(key("rope.dimension_count"), shape.head_dim);
+    return;
+  }
+  const int rope_dims = shape.head_dim / 4, third = rope_dims / 6;
+  out.Number<uint32_t>(key("rope.dimension_count"), rope_dims);
+  out.Numbers<int32_t>(key("rope.dimension_sections"), std::vector<int32_t>{rope_dims / 2 - 2 * third, third, third, 0});
+  out.Number<uint32_t>(key("ssm.conv_kernel"), kConvKernel);
+  out.Number<uint32_t>(key("ssm.state_size"), shape.state_dim);
+  out.Number<uint32_t>(key("ssm.group_count"), shape.key_heads);
+  out.Number<uint32_t>(key("ssm.time_step_rank"), shape.value_heads);
+  out.Number<uint32_t>(key("ssm.inner_size"), shape.value_heads * shape.state_dim);
+  out.Number<uint32_t>(key("full_attention_interval"), kAttentionEvery);
+}
+
+void AppendUtf8(std::string& text, unsigned code_point) {   // below U+0800
+  if (code_point < 0x80) {
+    text += static_cast<char>(code_point);
+  } else {
+    text += static_cast<char>(0xc0 | code_point >> 6);
+    text += static_cast<char>(0x80 | (code_point & 0x3f));
+  }
+}
+
+// The letters that stand for the 256 bytes in a byte-level vocabulary: a printable Latin-1 character for itself, the others from U+0100 on.
+std::vector<std::string> ByteLetters() {
+  std::vector<std::string> letters(256);
+  unsigned extra = 0x100;
+  for (unsigned byte = 0; byte < 256; ++byte) {
+    const bool printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
+    AppendUtf8(letters[byte], printable ? byte : extra++);
+  }
+  return letters;
+}
+
+constexpr std::string_view kChatTemplate =
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+
+constexpr std::string_view kControlTokens[] = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"};
+constexpr int32_t kNormalToken = 1;
+constexpr int32_t kControlToken = 3;
+
+std::string_view PreTokenizer(const SynthShape& shape) {
+  if (shape.architecture == "qwen35") return "qwen35";
+  return shape.name.starts_with("llama") ? "llama-bpe" : "smollm";
+}
+
+void AddTokenizer(GgufWriter& out, const SynthShape& shape) {
+  const size_t words_end = shape.vocabulary - std::size(kControlTokens);
+  const std::vector<std::string> letters = ByteLetters();
+  const std::string space = letters[' '];
+  std::vector<std::string> tokens = letters, merges;
+  for (const char first : std::string_view("etaoinshrdlu")) {   // 144 pairs of frequent letters, which text merges into
+    for (const char second : std::string_view("etaoinshrdlu")) {
+      tokens.push_back({first, second});
+      merges.push_back({first, ' ', second});
+    }
+  }
+  // Words that no text becomes, because no merge makes them, but that a model may say: a space and five letters, counted through.
+  for (uint32_t number = 0; tokens.size() < words_end; ++number) {
+    std::string word = space;
+    uint32_t rest = number;
+    for (int i = 0; i < 5; ++i, rest /= 26) word += static_cast<char>('a' + rest % 26);
+    tokens.push_back(std::move(word));
+  }
+  std::vector<int32_t> kinds(tokens.size(), kNormalToken);
+  for (const std::string_view control : kControlTokens) {
+    tokens.emplace_back(control);
+    kinds.push_back(kControlToken);
+  }
+  out.String("tokenizer.ggml.model", "gpt2").String("tokenizer.ggml.pre", PreTokenizer(shape));
+  out.Strings("tokenizer.ggml.tokens", tokens).Numbers<int32_t>("tokenizer.ggml.token_type", kinds).Strings("tokenizer.ggml.merges", merges);
+  out.Number<uint32_t>("tokenizer.ggml.eos_token_id", static_cast<uint32_t>(words_end + 2));
+  out.Number<uint32_t>("tokenizer.ggml.padding_token_id", static_cast<uint32_t>(words_end));
+  out.Bool("tokenizer.ggml.add_bos_token", false).String("tokenizer.chat_template", kChatTemplate);
+}
+
+// ---- Values. ----
+
+float VectorValue(const Weight& weight, RandomBits& random) {
+  const float u = random.Unit();
+  switch (weight.fill) {
+    case Fill::kNorm: return weight.gain * (0.8f + 0.4f * u);
+    case Fill::kFilter: return 1.7f * u - 0.85f;
+    // Cubed, so that slow decays are as frequent as fast ones.
+    case Fill::kDecayRate: return -(0.02f + 1.98f * u * u * u);
+    case Fill::kTimeBias: return 3.0f * u - 2.0f;
+    case Fill::kMatrix: break;
+  }
+  return 0.0f;
+}
+
+struct Plan {
+  SynthShape shape;
+  WeightList weights;
+  GgufWriter writer;
+};
+
+Result<Plan> MakePlan(const SynthOptions& options) {
+  REPRISE_ASSIGN_OR_RETURN(const SynthShape shape, FindSynthShape(options.shape));
+  if (!CanFillRandomly(options.type)) {
+    return InvalidArgument(fmt::format("random weights are made in F32, F16, BF16, Q8_0, Q4_0 and Q4_1, not in {}", TensorTypeName(options.type)));
+  }
+  if (options.mtp && shape.architecture != "qwen35") {
+    return InvalidArgument(fmt::format("shape '{}' is a {} model, which has no multi-token-prediction block", shape.name, shape.architecture));
+  }
+  GgufWriter out;
+  out.String("general.architecture", shape.architecture);
+  out.String("general.name", fmt::format("{} with random weights", shape.name));
+  out.Number<uint32_t>("general.file_type", FileType(options.type)).Number<uint32_t>("general.quantization_version", 2);
+  AddShape(out, shape, options.mtp);
+  AddTokenizer(out, shape);
+  WeightList weights(shape, options.mtp);
+  for (const Weight& weight : weights.all()) {
+    out.Tensor(weight.name, weight.fill == Fill::kMatrix ? options.type : TensorType::kF32, weight.dims);
+  }
+  return Plan{shape, std::move(weights), std::move(out)};
+}
+
+}  // namespace
+
+std::span<const SynthShape> SynthShapes() { return kShapes; }
+
+Result<SynthShape> FindSynthShape(std::string_view name) {
+  const auto* it = std::ranges::find(kShapes, name, &SynthShape::name);
+  if (it != std::end(kShapes)) return *it;
+  std::vector<std::string_view> names;
+  for (const SynthShape& shape : kShapes) names.push_back(shape.name);
+  return InvalidArgument(fmt::format("there is no shape '{}'; there are {}", name, fmt::join(names, ", ")));
+}
+
+Result<uint64_t> SynthesizedBytes(const SynthOptions& options) {
+  REPRISE_ASSIGN_OR_RETURN(const Plan plan, MakePlan(options));
+  return plan.writer.FileSize();
+}
+
+Status Synthesize(const SynthOptions& options, const std::string& path, const SynthProgress& progress) {
+  REPRISE_ASSIGN_OR_RETURN(const Plan plan, MakePlan(options));
+  REPRISE_ASSIGN_OR_RETURN(GgufStream stream, plan.writer.WriteTo(path));
+  const uint64_t total = plan.writer.FileSize();
+  const std::span<const Weight> weights = plan.weights.all();
+  std::vector<std::byte> piece;
+  for (size_t i = 0; i < weights.size(); ++i) {
+    const Weight& weight = weights[i];
+    const GgufDeclaration& tensor = plan.writer.tensors()[i];
+    // A sequence for each tensor, so that one does not depend on what precedes it.
+    RandomBits seeds(options.seed + i * 0x632be59bd9b4e019);
+    RandomBits random(seeds.Next());
+    const float deviation = weight.gain / std::sqrt(static_cast<float>(weight.dims[0]));
+    const uint64_t block = TraitsOf(tensor.type).block_bytes;
+    const uint64_t piece_bytes = (1 << 20) / block * block;
+    for (uint64_t done = 0; done < tensor.bytes; done += piece.size()) {
+      piece.resize(std::min(piece_bytes, tensor.bytes - done));
+      if (weight.fill == Fill::kMatrix) {
+        FillRandomly(tensor.type, deviation, random, piece);
+      } else {
+        for (size_t at = 0; at < piece.size(); at += sizeof(float)) {
+          const float value = VectorValue(weight, random);
+          std::memcpy(&piece[at], &value, sizeof(value));
+        }
+      }
+      REPRISE_RETURN_IF_ERROR(stream.Append(piece));
+      if (progress && !progress(stream.bytes_written(), total)) return Cancelled("writing the model was stopped");
+    }
+  }
+  return stream.Finish();
+}
+
+}  // namespace reprise
