@@ -14,7 +14,7 @@ namespace {
 using namespace testing_support;
 
 struct Op {
-  enum Kind { kStep, kHostStep, kAbort, kSnapshot, kRestore, kRollback, kFork, kMove, kDropCapsule, kDropLane, kReset, kKinds };
+  enum Kind { kStep, kTentative, kHostStep, kAbort, kSnapshot, kRestore, kRollback, kFork, kMove, kDropCapsule, kDropLane, kReset, kKinds };
   Kind kind;
   unsigned a;
   unsigned b;
@@ -22,13 +22,13 @@ struct Op {
 };
 
 void showValue(const Op& op, std::ostream& os) {
-  static constexpr const char* kNames[] = {"step", "host step", "abort", "snapshot", "restore", "rollback", "fork", "move", "drop capsule", "drop lane", "reset"};
+  static constexpr const char* kNames[] = {"step", "tentative step", "host step", "abort", "snapshot", "restore", "rollback", "fork", "move", "drop capsule", "drop lane", "reset"};
   os << kNames[op.kind] << '(' << op.a << ", " << op.b << ", " << op.seed << ')';
 }
 
 rc::Gen<Op> GenOp() {
   // Steps and snapshots are what programs are made of; the rest is spread evenly.
-  const auto kind = rc::gen::weightedElement<Op::Kind>({{8, Op::kStep}, {2, Op::kHostStep}, {2, Op::kAbort}, {5, Op::kSnapshot}, {3, Op::kRestore},
+  const auto kind = rc::gen::weightedElement<Op::Kind>({{6, Op::kStep}, {3, Op::kTentative}, {2, Op::kHostStep}, {2, Op::kAbort}, {5, Op::kSnapshot}, {3, Op::kRestore},
                                                         {2, Op::kRollback}, {3, Op::kFork}, {2, Op::kMove}, {2, Op::kDropCapsule}, {1, Op::kDropLane},
                                                         {1, Op::kReset}});
   const auto number = rc::gen::inRange<unsigned>(0, 1000);
@@ -80,6 +80,14 @@ struct World {
         const int rows = Rows(op.b);
         if (const Status status = StepLane(*lane->lane, rows, op.seed); !status.ok()) return Refused(status, usage);
         StepModel(layout, lane->model, rows, op.seed);
+        return;
+      }
+      case Op::kTentative: {
+        if (lane == nullptr) return;
+        const int rows = Rows(op.b);
+        const int kept = 1 + static_cast<int>(op.seed) % rows;
+        if (const Status status = TentativeStepLane(*lane->lane, rows, kept, op.seed); !status.ok()) return Refused(status, usage);
+        StepModel(layout, lane->model, kept, op.seed);
         return;
       }
       case Op::kHostStep: {

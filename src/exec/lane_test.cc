@@ -98,6 +98,41 @@ TEST(LaneTest, AbortLeavesEverythingAsItWas) {
   EXPECT_EQ(lane->copied_rows(), 0u);
 }
 
+// Speculation: rows are begun for a whole draft, and committed as far as it was accepted.
+TEST(LaneTest, ACommitOfTheFirstRowsGivesTheOthersBack) {
+  for (const int start : {0, 1, 60, 63, 64, 100}) {
+    for (const int rows : {1, 4, 5, 70, 130}) {
+      for (const int kept : {1, 2, 4, 64, 65}) {
+        if (kept > rows) continue;
+        auto space = NewSpace(MixedLayout(), {.lanes = 2, .capsules = 4, .max_position = 400});
+        auto lane = LaneOf(*space);
+        Model model = OriginModel(*space);
+        if (start > 0) {
+          ASSERT_TRUE(StepLane(*lane, start, 1).ok());
+          StepModel(space->layout(), model, start, 1);
+        }
+        HeldState shared = lane->Hold();
+        const Model before = model;
+        ASSERT_TRUE(TentativeStepLane(*lane, rows, kept, 2).ok());
+        StepModel(space->layout(), model, kept, 2);
+        ASSERT_EQ(lane->position(), start + kept);
+        ASSERT_EQ(ReadLane(*lane), model) << start << " " << rows << " " << kept;
+        ASSERT_EQ(space->usage().extents, (start + kept + 63) / 64);
+        ASSERT_EQ(lane->Hold().tip->frontier.load(), (start + kept - 1) % 64 + 1);
+
+        const HeldState here = lane->Hold();   // goes on in place, also when the tip is shared
+        ASSERT_TRUE(StepLane(*lane, 70, 3).ok());
+        StepModel(space->layout(), model, 70, 3);
+        ASSERT_EQ(ReadLane(*lane), model);
+        ASSERT_EQ(lane->copied_rows(), 0u);
+        auto other = LaneOf(*space);
+        other->Adopt(shared);
+        ASSERT_EQ(ReadLane(*other), before);
+      }
+    }
+  }
+}
+
 TEST(LaneTest, ALaneDestroyedWithinAStepGivesEverythingBack) {
   auto space = NewSpace(MixedLayout(), {.lanes = 1, .capsules = 2, .max_position = 400});
   {

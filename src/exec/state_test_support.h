@@ -150,6 +150,15 @@ inline void ComputeStep(Lane& lane, int rows, uint64_t seed) {
   }
 }
 
+// A tentative step: `rows` are begun and written, of which only the first `kept` are right and are committed.
+inline Status TentativeStepLane(Lane& lane, int rows, int kept, uint64_t seed) {
+  REPRISE_RETURN_IF_ERROR(lane.Begin(rows));
+  Poison(lane, rows);
+  ComputeStep(lane, kept, seed);
+  lane.Commit(kept);
+  return Ok();
+}
+
 inline Status StepLane(Lane& lane, int rows, uint64_t seed) {
   REPRISE_RETURN_IF_ERROR(lane.Begin(rows));
   ComputeStep(lane, rows, seed);
