@@ -46,7 +46,7 @@ function(reprise_layer NAME)
 endfunction()
 
 function(reprise_compile_options TARGET)
-  target_compile_options(${TARGET} PRIVATE -Wall -Wextra -Wno-sign-compare
+  target_compile_options(${TARGET} PRIVATE -Wall -Wextra -Wno-sign-compare -Wno-missing-field-initializers
     # A result must not depend on which multiply and add the compiler chose to fuse (promise 3).
     -ffp-contract=off)
   if(REPRISE_FUZZERS)
