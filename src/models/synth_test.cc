@@ -1,0 +1,119 @@
+#include "models/synth.h"
+
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <numeric>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "formats/gguf.h"
+#include "formats/quantize.h"
+#include "models/random_blocks.h"
+
+namespace reprise {
+namespace {
+
+constexpr TensorType kTypes[] = {TensorType::kF32,  TensorType::kF16,  TensorType::kBF16,
+                                 TensorType::kQ8_0, TensorType::kQ4_0, TensorType::kQ4_1};
+
+class SynthTest : public testing::Test {
+ protected:
+  void TearDown() override { std::filesystem::remove(path_); }
+  std::string path_ = testing::TempDir() + "reprise_synth_test.gguf";
+};
+
+uint64_t Fnv1a(std::span<const std::byte> bytes) {
+  uint64_t hash = 0xcbf29ce484222325;
+  for (const std::byte byte : bytes) hash = (hash ^ static_cast<uint64_t>(byte)) * 0x100000001b3;
+  return hash;
+}
+
+TEST_F(SynthTest, TinyModelsOfEveryTypeAreSoundFiles) {
+  for (const std::string shape : {"tiny", "tiny-llama"}) {
+    for (const TensorType type : kTypes) {
+      const SynthOptions options{shape, type, /*mtp=*/shape == "tiny"};
+      ASSERT_TRUE(Synthesize(options, path_).ok());
+      const auto file = GgufFile::Open(path_);
+      ASSERT_TRUE(file.ok()) << file.status().message();
+      EXPECT_EQ(file->bytes().size(), *SynthesizedBytes(options));
+      EXPECT_EQ(file->Find("token_embd.weight")->type, type);
+      EXPECT_EQ(file->Find("output_norm.weight")->type, TensorType::kF32);
+      EXPECT_EQ(file->Find("output.weight"), nullptr);
+      EXPECT_EQ(file->GetStrings("tokenizer.ggml.tokens")->size(), 512u);
+      EXPECT_EQ(file->Find("blk.4.nextn.eh_proj.weight") != nullptr, options.mtp);
+      for (const GgufTensor& tensor : file->tensors()) {
+        std::vector<float> values(tensor.elements());
+        ASSERT_TRUE(DequantizeRow(tensor.type, tensor.data, values).ok());
+        for (const float value : values) ASSERT_TRUE(std::isfinite(value)) << tensor.name;
+        if (tensor.name.ends_with("ssm_a")) {
+          for (const float value : values) EXPECT_LT(value, 0) << tensor.name;
+        }
+      }
+    }
+  }
+}
+
+// The same bytes on every machine, so that timings and failures can be spoken of by shape and seed.
+TEST_F(SynthTest, TheSameSeedGivesTheSameBytes) {
+  const auto digest = [&](std::string shape, TensorType type, uint64_t seed) {
+    EXPECT_TRUE(Synthesize({std::move(shape), type, false, seed}, path_).ok());
+    return Fnv1a(GgufFile::Open(path_)->bytes());
+  };
+  EXPECT_EQ(digest("tiny", TensorType::kQ8_0, 1), 11653414839250867907u);
+  EXPECT_EQ(digest("tiny-llama", TensorType::kF32, 1), 930892878842242901u);
+  EXPECT_NE(digest("tiny", TensorType::kQ8_0, 2), digest("tiny", TensorType::kQ8_0, 1));
+}
+
+TEST_F(SynthTest, FullShapesHaveTheirPublishedSizes) {
+  const auto megabytes = [](std::string shape, TensorType type, bool mtp = false) {
+    const auto bytes = SynthesizedBytes({std::move(shape), type, mtp});
+    EXPECT_TRUE(bytes.ok()) << bytes.status().message();
+    return static_cast<double>(*bytes) * 1e-6;
+  };
+  EXPECT_NEAR(megabytes("qwen3.5-0.8b", TensorType::kQ8_0), 806, 4);
+  EXPECT_NEAR(megabytes("smollm2-135m", TensorType::kQ4_1), 85, 1);
+  EXPECT_NEAR(megabytes("smollm2-135m", TensorType::kBF16), 269 + 1.5, 2);
+  EXPECT_NEAR(megabytes("llama-3.2-1b", TensorType::kBF16), 2472, 10);
+  EXPECT_NEAR(megabytes("llama-3.1-8b", TensorType::kBF16), 16060, 20);
+  EXPECT_NEAR(megabytes("qwen3.5-0.1b", TensorType::kF32), 4 * 115, 20);
+  EXPECT_GT(megabytes("qwen3.5-0.8b", TensorType::kQ8_0, true), 820);
+  for (const SynthShape& shape : SynthShapes()) EXPECT_GT(megabytes(std::string(shape.name), TensorType::kQ4_0), 0) << shape.name;
+}
+
+TEST_F(SynthTest, MistakesAndCancellationLeaveNoFile) {
+  EXPECT_NE(Synthesize({"qwen"}, path_).message().find("there is no shape 'qwen'; there are tiny, qwen3.5-0.1b, "), std::string::npos);
+  EXPECT_EQ(Synthesize({"tiny", TensorType::kQ6_K}, path_).code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(Synthesize({"tiny-llama", TensorType::kF32, true}, path_).message().find("no multi-token-prediction block"), std::string::npos);
+  uint64_t last = 0, expected = *SynthesizedBytes({"tiny"});
+  const Status status = Synthesize({"tiny"}, path_, [&](uint64_t written, uint64_t total) {
+    EXPECT_GT(written, last);
+    EXPECT_EQ(total, expected);
+    last = written;
+    return written < total / 2;
+  });
+  EXPECT_EQ(status.code(), StatusCode::kCancelled);
+  EXPECT_FALSE(std::filesystem::exists(path_));
+}
+
+TEST(RandomBlocks, HaveTheDeviationAskedFor) {
+  for (const TensorType type : kTypes) {
+    std::vector<float> values(1 << 18);
+    std::vector<std::byte> blocks(*TensorBytes(type, values.size(), 1));
+    RandomBits random(3);
+    FillRandomly(type, 0.05f, random, blocks);
+    ASSERT_TRUE(DequantizeRow(type, blocks, values).ok());
+    const double mean = std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+    double square = 0;
+    for (const float value : values) square += static_cast<double>(value) * value;
+    EXPECT_NEAR(mean, 0, 0.001) << TensorTypeName(type);
+    EXPECT_NEAR(std::sqrt(square / static_cast<double>(values.size())), 0.05, 0.002) << TensorTypeName(type);
+    if (type == TensorType::kQ8_0) {
+      for (size_t at = 0; at < blocks.size(); ++at) EXPECT_TRUE(at % 34 < 2 || blocks[at] != std::byte{0x80});
+    }
+  }
+}
+
+}  // namespace
+}  // namespace reprise
