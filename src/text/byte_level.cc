@@ -37,18 +37,23 @@ static_assert(kTables.code[' '] == 0x120 && kTables.code['\n'] == 0x10a && kTabl
 }  // namespace
 
 bool AppendBytesOfSpelling(std::string_view spelling, std::string& bytes) {
+  // Every character of the alphabet lies below U+0800, so it is one byte or two; a general decoder would cost half of loading a vocabulary.
   const size_t before = bytes.size();
-  while (!spelling.empty()) {
-    const DecodedChar c = DecodeUtf8(spelling);
-    if (c.valid && c.code < 0x100 && StandsForItself(c.code)) {
-      bytes += static_cast<char>(c.code);
-    } else if (c.valid && c.code >= kShiftedBase && c.code < kShiftedBase + kShiftedCount) {
-      bytes += static_cast<char>(kTables.shifted[c.code - kShiftedBase]);
+  for (size_t i = 0; i < spelling.size(); i++) {
+    uint32_t code = static_cast<uint8_t>(spelling[i]);
+    if (code >= 0x80) {
+      const uint32_t next = i + 1 < spelling.size() ? static_cast<uint8_t>(spelling[++i]) : 0;
+      const bool two_bytes = code >= 0xc2 && code < 0xe0 && (next & 0xc0) == 0x80;
+      code = two_bytes ? (code & 0x1f) << 6 | (next & 0x3f) : 0xffff;
+    }
+    if (code < 0x100 && StandsForItself(code)) {
+      bytes += static_cast<char>(code);
+    } else if (code >= kShiftedBase && code < kShiftedBase + kShiftedCount) {
+      bytes += static_cast<char>(kTables.shifted[code - kShiftedBase]);
     } else {
       bytes.resize(before);
       return false;
     }
-    spelling.remove_prefix(c.length);
   }
   return true;
 }

@@ -125,7 +125,7 @@ Status Tokenizer::AddTokens(const Vocabulary& vocabulary) {
   ends_.reserve(tokens.size());
   types_.reserve(tokens.size());
   end_of_generation_.assign(tokens.size(), false);
-  byte_level_.assign(std::bit_ceil(tokens.size() * 2 + 1), -1);
+  byte_level_.resize(std::bit_ceil(tokens.size() * 2 + 1));
   trie_.emplace_back();
   std::string bytes;
   for (size_t i = 0; i < tokens.size(); i++) {
@@ -134,21 +134,23 @@ Status Tokenizer::AddTokens(const Vocabulary& vocabulary) {
     TokenType type = vocabulary.types.empty() ? TokenType::kNormal : static_cast<TokenType>(vocabulary.types[i]);
     if (IsOneOf(name, kStructure)) type = TokenType::kControl;
     if (IsOneOf(name, kEnds)) end_of_generation_[i] = true;
-    types_.push_back(type);
 
     bytes.clear();
     const bool spelled = AppendBytesOfSpelling(name, bytes);
     // A normal token with characters that stand for no byte can be decoded but not encoded: its text is taken as it is.
-    const bool byte_level = spelled && (IsPlain(type) || (type == TokenType::kUserDefined && bytes == name));
-    const std::string& raw = spelled && IsPlain(type) ? bytes : name;
+    if (!spelled && IsPlain(type)) type = TokenType::kUnused;
+    types_.push_back(type);
+    const bool byte_level = IsPlain(type) || (spelled && type == TokenType::kUserDefined && bytes == name);
+    const std::string& raw = IsPlain(type) ? bytes : name;
     arena_ += raw;
     ends_.push_back(static_cast<uint32_t>(arena_.size()));
     if (byte_level) {
-      const size_t slot = ByteLevelSlot(bytes);
-      if (byte_level_[slot] >= 0) {
-        return Corrupt(TokenLabel(i) + " (" + Quoted(name) + ") is the same as token " + std::to_string(byte_level_[slot]));
+      const uint64_t hash = XXH3_64bits(bytes.data(), bytes.size());
+      ByteLevelEntry& entry = byte_level_[ByteLevelPlace(bytes, hash)];
+      if (entry.token >= 0) {
+        return Corrupt(TokenLabel(i) + " (" + Quoted(name) + ") is the same as token " + std::to_string(entry.token));
       }
-      byte_level_[slot] = id;
+      entry = {id, static_cast<uint32_t>(hash >> 32)};
     }
     if (!byte_level || type == TokenType::kUserDefined) {
       const auto [other, added] = named_.emplace(name, id);
@@ -187,6 +189,7 @@ Status Tokenizer::CheckBytes() const {
 Status Tokenizer::AddMerges(const std::vector<std::string>& merges) {
   merges_ = Merges(merges.size());
   std::string bytes;
+  int32_t merged = -1;
   for (size_t rank = 0; rank < merges.size(); rank++) {
     const std::string_view merge = merges[rank];
     const auto fault = [&](const std::string& what) {
@@ -205,7 +208,9 @@ Status Tokenizer::AddMerges(const std::vector<std::string>& merges) {
       part[i] = AppendBytesOfSpelling(name, bytes) ? FindByteLevel(std::string_view(bytes).substr(before)) : -1;
       if (part[i] < 0) return fault("names " + Quoted(name) + ", which is not a token that plain text can become");
     }
-    const int32_t merged = FindByteLevel(bytes);
+    // Most files list merges in the order of the tokens they make: then the token after the last one is at hand without a look-up.
+    const int32_t next = merged + 1;
+    merged = next < vocab_size() && IsPlain(types_[next]) && TokenBytes(next) == bytes ? next : FindByteLevel(bytes);
     if (merged < 0) return fault("makes what is not a token that plain text can become");
     if (!merges_.Add(part[0], part[1], static_cast<uint32_t>(rank), merged)) return fault("is there twice");
   }
@@ -225,14 +230,20 @@ void Tokenizer::AddToTrie(int32_t token, bool always) {
   (always ? starts_user_defined_ : starts_control_)[static_cast<uint8_t>(text[0])] = true;
 }
 
-size_t Tokenizer::ByteLevelSlot(std::string_view bytes) const {
+// Where the token of these bytes is, or would go.
+size_t Tokenizer::ByteLevelPlace(std::string_view bytes, uint64_t hash) const {
   const size_t mask = byte_level_.size() - 1;
-  size_t slot = XXH3_64bits(bytes.data(), bytes.size()) & mask;
-  while (byte_level_[slot] >= 0 && TokenBytes(byte_level_[slot]) != bytes) slot = (slot + 1) & mask;
-  return slot;
+  const auto tag = static_cast<uint32_t>(hash >> 32);
+  size_t place = hash & mask;
+  while (byte_level_[place].token >= 0 && (byte_level_[place].tag != tag || TokenBytes(byte_level_[place].token) != bytes)) {
+    place = (place + 1) & mask;
+  }
+  return place;
 }
 
-int32_t Tokenizer::FindByteLevel(std::string_view bytes) const { return byte_level_[ByteLevelSlot(bytes)]; }
+int32_t Tokenizer::FindByteLevel(std::string_view bytes) const {
+  return byte_level_[ByteLevelPlace(bytes, XXH3_64bits(bytes.data(), bytes.size()))].token;
+}
 
 std::string_view Tokenizer::TokenBytes(int32_t token) const {
   if (token < 0 || static_cast<size_t>(token) >= ends_.size()) return {};

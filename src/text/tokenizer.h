@@ -71,6 +71,12 @@ class Tokenizer {
     int32_t token = -1;
     bool always = false;  // user-defined: matched even where control tokens are not
   };
+  // The tag is the part of a hash that the place in the table does not tell, so that bytes are compared (and fetched from the arena) only
+  // where they are almost surely equal.
+  struct ByteLevelEntry {
+    int32_t token = -1;  // -1: empty
+    uint32_t tag = 0;
+  };
   struct Match {
     size_t begin = 0, length = 0;
     int32_t token = -1;
@@ -82,7 +88,7 @@ class Tokenizer {
   Status CheckBytes() const;
   void AddToTrie(int32_t token, bool always);
   int32_t FindByteLevel(std::string_view bytes) const;
-  size_t ByteLevelSlot(std::string_view bytes) const;
+  size_t ByteLevelPlace(std::string_view bytes, uint64_t hash) const;
   Match FindSpecial(std::string_view text, size_t from, bool parse_special) const;
   void EncodePlain(std::string_view text, PieceMemory& memory, std::vector<int32_t>& out) const;
   void EncodePiece(std::string_view piece, PieceMemory& memory, std::vector<int32_t>& out) const;
@@ -96,8 +102,8 @@ class Tokenizer {
   std::vector<TokenType> types_;
   std::vector<bool> end_of_generation_;
 
-  // Tokens that plain text can become, by their bytes: an open-addressed table of ids, -1 where empty.
-  std::vector<int32_t> byte_level_;
+  // Tokens that plain text can become, by their bytes: open-addressed.
+  std::vector<ByteLevelEntry> byte_level_;
   std::array<int32_t, 256> byte_tokens_{};
   Merges merges_;
   // Tokens that are not byte-level text, by their names; and their spellings in a trie, for matching in raw text.
