@@ -77,5 +77,8 @@ function(reprise_program NAME)
   reprise_compile_options(${NAME})
   target_link_libraries(${NAME} PRIVATE reprise_${layer})
   install(TARGETS ${NAME} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  # The embedded model, its card and the text that the demo reads; not what the user pulled.
+  install(DIRECTORY models/ DESTINATION ${CMAKE_INSTALL_DATADIR}/reprise/models
+          FILES_MATCHING PATTERN "*.gguf" PATTERN "*.md" PATTERN "*.txt" PATTERN "pulled" EXCLUDE)
   add_dependencies(product ${NAME})
 endfunction()

@@ -19,16 +19,19 @@ echo '-- consumer with CMake'
 "$cmake" --build "$work/consumer" >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
 "$work/consumer/consumer"
 
+model=$(find "$source/models" -maxdepth 1 -name '*.gguf' | sort | head -n 1)
 if [ -e "$source/include/reprise/reprise.h" ]; then
   echo '-- C example with pkg-config'
   pc=$(find "$work/prefix" -name reprise.pc)
   flags=$(PKG_CONFIG_PATH=$(dirname "$pc") pkg-config --cflags --libs reprise)
   "$cc" -std=c11 -Wall -Wextra -Werror "$source/examples/capsule.c" $flags -o "$work/capsule"
-  model=$(find "$source/models" -maxdepth 1 -name '*.gguf' | sort | head -n 1)
   [ -z "$model" ] || "$work/capsule" "$model"
 fi
 
 if [ -e "$build/reprise" ]; then
   echo '-- the installed program'
-  "$work/prefix/bin/reprise" --help >/dev/null
+  # From elsewhere, so that nothing of the source tree can help it; it finds its own copy of the embedded model.
+  cd "$work"
+  prefix/bin/reprise --help >/dev/null
+  [ -z "$model" ] || prefix/bin/reprise run -p 'It was' -n 4 >/dev/null
 fi
