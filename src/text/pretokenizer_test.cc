@@ -199,7 +199,7 @@ TEST(PreTokenizer, AnUnknownNameIsRefusedWithTheKnownOnes) {
     const auto pre = PreTokenizerByName(name);
     ASSERT_FALSE(pre.ok());
     EXPECT_EQ(pre.status().code(), StatusCode::kUnsupported);
-    EXPECT_NE(pre.status().message().find("'" + std::string(name) + "'"), std::string::npos);
+    EXPECT_NE(pre.status().message().find(std::string("'").append(name).append("'")), std::string::npos);
     EXPECT_NE(pre.status().message().find("gpt-2, llama-bpe, smollm, qwen2, qwen35"), std::string::npos);
   }
 }

@@ -18,6 +18,9 @@ constexpr size_t kMaxTokens = size_t{1} << 24;
 constexpr size_t kMaxTokenBytes = 4096;
 constexpr size_t kMaxArenaBytes = size_t{1} << 31;
 
+// A token matched in raw text is tried at every byte of it, so its length bounds the time that a byte can take.
+constexpr size_t kMaxMatchedBytes = 256;
+
 // Symbols of a piece are linked by 32-bit positions; this bounds their memory too (12 bytes a byte of text, and 8 a possible merge).
 constexpr size_t kMaxPieceBytes = size_t{64} << 20;
 
@@ -157,6 +160,10 @@ Status Tokenizer::AddTokens(const Vocabulary& vocabulary) {
       if (!added) return Corrupt(TokenLabel(i) + " (" + Quoted(name) + ") is the same as token " + std::to_string(other->second));
     }
     if (type == TokenType::kControl || type == TokenType::kUnknown || type == TokenType::kUserDefined) {
+      if (name.size() > kMaxMatchedBytes) {
+        return Corrupt(TokenLabel(i) + " is " + std::to_string(name.size()) + " bytes long, more than the " +
+                       std::to_string(kMaxMatchedBytes) + " that a control or user-defined token may have");
+      }
       AddToTrie(id, type == TokenType::kUserDefined);
     }
   }

@@ -165,6 +165,7 @@ TEST(Tokenizer, RefusesAVocabularyThatContradictsItself) {
       {"token 300 is empty", [](Vocabulary& v) { v.tokens.resize(300, "<u>"), v.types.resize(300, 4), Add(v, "", 1); }},
       {"token 97 is empty", [](Vocabulary& v) { v.tokens[97].clear(); }},
       {"token 97 is 5000 bytes long", [](Vocabulary& v) { v.tokens[97] = std::string(5000, 'x'); }},
+      {"is 300 bytes long, more than the 256", [](Vocabulary& v) { Add(v, std::string(300, 'x'), kUserDefined); }},
       {"token 98 ('a') is the same as token 97", [](Vocabulary& v) { v.tokens[98] = "a"; }},
       {"('<ctl>') is the same as token", [](Vocabulary& v) { Add(v, "<ctl>", kControl); }},
       {"('<ctl>') is the same as token", [](Vocabulary& v) { Add(v, "<ctl>", kUserDefined); }},
