@@ -35,8 +35,8 @@ struct ModelOptions {
   size_t state_budget = 0;  // bytes of state in all; 0: half of this machine's memory. Pages are used as they are first touched
   int chunk = 256;          // most tokens of one step; results do not depend on it
   KeyValueType kv = KeyValueType::kAuto;   // part of the fingerprint
-  std::string instruction_set;   // "" picks the best this processor has; see `reprise inspect --devices`
-  std::function<void(double fraction)> progress;   // called from the loading thread
+  std::string instruction_set = {};   // "" picks the best this processor has; see `reprise inspect --devices`
+  std::function<void(double fraction)> progress = {};   // called from the loading thread
 };
 
 struct ModelInfo {

@@ -1,0 +1,75 @@
+// Makes the program that includes this, in exactly one of its files, count its allocations (base/allocations.h): malloc and its relatives, and
+// with them operator new. A library never includes it: what allocates, and how, is the program's decision.
+//
+// glibc lets a program bring these functions and offers its own under other names; the sanitizers bring an allocator of their own, with a hook.
+// With another C library nothing is counted, and CountsAllocations() says so.
+#pragma once
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdlib>
+
+#include "base/allocations.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define REPRISE_SANITIZER_ALLOCATOR 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define REPRISE_SANITIZER_ALLOCATOR 1
+#endif
+#endif
+
+#if defined(REPRISE_SANITIZER_ALLOCATOR)
+
+extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*malloc_hook)(const volatile void*, size_t), void (*free_hook)(const volatile void*));
+
+namespace {
+[[maybe_unused]] const bool reprise_counting = [] {
+  const auto on_malloc = [](const volatile void*, size_t) { reprise::CountOneAllocation(); };
+  const auto on_free = [](const volatile void*) {};
+  if (__sanitizer_install_malloc_and_free_hooks(on_malloc, on_free) != 0) reprise::SetCountsAllocations();
+  return true;
+}();
+}  // namespace
+
+#elif defined(__GLIBC__)
+
+extern "C" {
+void* __libc_malloc(size_t);
+void* __libc_calloc(size_t, size_t);
+void* __libc_realloc(void*, size_t);
+void* __libc_memalign(size_t, size_t);
+void __libc_free(void*);
+
+void* malloc(size_t bytes) {
+  reprise::CountOneAllocation();
+  return __libc_malloc(bytes);
+}
+void* calloc(size_t count, size_t bytes) {
+  reprise::CountOneAllocation();
+  return __libc_calloc(count, bytes);
+}
+void* realloc(void* memory, size_t bytes) {
+  reprise::CountOneAllocation();
+  return __libc_realloc(memory, bytes);
+}
+void* memalign(size_t alignment, size_t bytes) {
+  reprise::CountOneAllocation();
+  return __libc_memalign(alignment, bytes);
+}
+void* aligned_alloc(size_t alignment, size_t bytes) { return memalign(alignment, bytes); }
+int posix_memalign(void** memory, size_t alignment, size_t bytes) {
+  *memory = memalign(alignment, bytes);
+  return *memory == nullptr ? ENOMEM : 0;
+}
+void free(void* memory) { __libc_free(memory); }
+}
+
+namespace {
+[[maybe_unused]] const bool reprise_counting = [] {
+  reprise::SetCountsAllocations();
+  return true;
+}();
+}  // namespace
+
+#endif

@@ -1,0 +1,2 @@
+// This test program counts its allocations.
+#include "base/count_allocations.h"
