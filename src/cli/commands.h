@@ -30,5 +30,6 @@ using Action = std::function<Result<int>()>;
 
 void AddRunCommand(CLI::App& app, Action& action);
 void AddEvalCommand(CLI::App& app, Action& action);
+void AddVerifyCommand(CLI::App& app, Action& action);
 
 }  // namespace reprise

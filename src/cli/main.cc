@@ -4,6 +4,7 @@
 #include <exception>
 #include <string>
 
+#include "base/count_allocations.h"   // `verify` shows how often the hot path of this program allocates
 #include "cli/commands.h"
 #include "cli/terminal.h"
 
@@ -34,7 +35,7 @@ int Main(int argc, char** argv) {
   app.footer("'reprise COMMAND --help' says more. Without -m a small model that comes with the program runs.");
 
   Action action;
-  for (const auto add : {AddRunCommand, AddEvalCommand}) add(app, action);
+  for (const auto add : {AddRunCommand, AddEvalCommand, AddVerifyCommand}) add(app, action);
 
   if (argc < 2) {
     std::fputs(app.help().c_str(), stderr);
