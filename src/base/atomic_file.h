@@ -1,8 +1,8 @@
 // AtomicFile: a file written piece by piece that appears under its name whole, or not at all.
 //
-// For files too large to hold in memory; WriteFileAtomically (base/file.h) does the same for bytes at hand. The bytes go to a temporary file in
-// the same directory (a rename elsewhere would not be atomic), which the destructor removes unless Commit() succeeded. Move-only; one thread
-// at a time. Errors are kIo, or kNotFound when the directory is missing.
+// For files too large to hold in memory; WriteFileAtomically (base/file.h) does the same for bytes at hand. The bytes go to a temporary
+// file in the same directory (a rename elsewhere would not be atomic), which the destructor removes unless Commit() succeeded. Move-only;
+// one thread at a time. Errors are kIo, or kNotFound when the directory is missing.
 #pragma once
 
 #include <cstddef>
@@ -25,7 +25,7 @@ class AtomicFile {
 
   // Appends, unbuffered.
   Status Write(std::span<const std::byte> bytes);
-  uint64_t size() const { return size_; }   // bytes written so far
+  uint64_t size() const { return size_; }  // bytes written so far
 
   // Syncs, renames over the path, syncs the directory. After an error `path` is as it was; after success nothing more may be written.
   Status Commit();
@@ -37,7 +37,7 @@ class AtomicFile {
   int mode_ = 0;
   uint64_t size_ = 0;
   std::string path_;
-  std::string temporary_;   // empty once there is nothing to remove
+  std::string temporary_;  // empty once there is nothing to remove
 };
 
 }  // namespace reprise

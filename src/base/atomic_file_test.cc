@@ -1,10 +1,10 @@
 #include "base/atomic_file.h"
 
+#include <gtest/gtest.h>
+
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-
-#include <gtest/gtest.h>
 
 namespace reprise {
 namespace {

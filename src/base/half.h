@@ -15,7 +15,7 @@ constexpr float HalfToFloat(uint16_t half) {
   const uint32_t fraction = half & 0x3ff;
   if (exponent == 0x1f) return std::bit_cast<float>(sign | 0x7f800000 | fraction << 13);
   if (exponent == 0) {
-    const float magnitude = static_cast<float>(fraction) * 0x1p-24f;   // zero or denormal: exact
+    const float magnitude = static_cast<float>(fraction) * 0x1p-24f;  // zero or denormal: exact
     return std::bit_cast<float>(sign | std::bit_cast<uint32_t>(magnitude));
   }
   return std::bit_cast<float>(sign | (exponent + (127 - 15)) << 23 | fraction << 13);

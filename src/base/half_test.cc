@@ -1,9 +1,9 @@
 #include "base/half.h"
 
+#include <gtest/gtest.h>
+
 #include <cmath>
 #include <limits>
-
-#include <gtest/gtest.h>
 
 namespace reprise {
 namespace {
@@ -34,7 +34,7 @@ TEST(Half, RoundsToNearestEven) {
     const auto low = static_cast<uint16_t>(bits);
     const auto high = static_cast<uint16_t>(bits + 1);
     const float above = high == 0x7c00 ? 65536.0f : HalfToFloat(high);
-    const float middle = (HalfToFloat(low) + above) / 2;   // exact: one more bit of precision than a half
+    const float middle = (HalfToFloat(low) + above) / 2;  // exact: one more bit of precision than a half
     const uint16_t even = bits % 2 == 0 ? low : high;
     EXPECT_EQ(FloatToHalf(middle), even) << bits;
     EXPECT_EQ(FloatToHalf(std::nextafter(middle, 0.0f)), low) << bits;

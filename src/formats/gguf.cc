@@ -1,10 +1,10 @@
 #include "formats/gguf.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <optional>
-
-#include <fmt/format.h>
 
 #include "formats/gguf_types.h"
 #include "formats/printable.h"
@@ -108,9 +108,7 @@ std::string_view GgufTypeName(GgufType type) {
   return "unknown";
 }
 
-std::string GgufTensor::Shape() const {
-  return fmt::format("[{}]", fmt::join(dims.begin(), dims.begin() + n_dims, ", "));
-}
+std::string GgufTensor::Shape() const { return fmt::format("[{}]", fmt::join(dims.begin(), dims.begin() + n_dims, ", ")); }
 
 std::string GgufEntry::TypeName() const {
   if (type != GgufType::kArray) return std::string(GgufTypeName(type));
@@ -164,8 +162,8 @@ Result<const GgufEntry*> GgufFile::RequireArray(std::string_view key) const {
 }
 
 // An array must not be mistaken for its first element: the scalar getters check `type`, which an element reader does not look at.
-#define REPRISE_GGUF_SCALAR(key, expected)                                    \
-  REPRISE_ASSIGN_OR_RETURN(const GgufEntry* entry, RequireEntry(key));        \
+#define REPRISE_GGUF_SCALAR(key, expected)                             \
+  REPRISE_ASSIGN_OR_RETURN(const GgufEntry* entry, RequireEntry(key)); \
   if (entry->type == GgufType::kArray) return WrongType(*entry, expected)
 
 Result<uint64_t> GgufFile::GetUint(std::string_view key, GgufRange range) const {
@@ -216,7 +214,8 @@ Result<std::string_view> GgufFile::GetStringOr(std::string_view key, std::string
 
 namespace {
 
-// All elements of an array through `element(entry, index)`. The count was checked against the file's bytes, so the reserve is bounded by them.
+// All elements of an array through `element(entry, index)`. The count was checked against the file's bytes, so the reserve is bounded by
+// them.
 template <class T, class Element>
 Result<std::vector<T>> Collect(const GgufEntry& entry, Element element) {
   std::vector<T> values;

@@ -7,8 +7,8 @@
 //  - a bool is 0 or 1; arrays do not nest (no reader of the format takes them);
 //  - `general.alignment` is a power of two from 8 to 65,536;
 //  - a tensor has 1 to 4 dimensions, none of them 0, and rows that are whole blocks of its type;
-//  - tensor data lies in the order of the tensor table: each tensor starts at the first aligned offset after the one before it, so there are
-//    neither overlaps nor gaps;
+//  - tensor data lies in the order of the tensor table: each tensor starts at the first aligned offset after the one before it, so
+//    there are neither overlaps nor gaps;
 //  - the file ends with the last tensor's data, padded to the alignment or not; anything after that is an error.
 // What padding bytes hold is not looked at. Counts are capped by the bytes that remain, and tables grow with the bytes that were read, so a
 // short file never allocates much, whatever it claims.
@@ -52,29 +52,29 @@ enum class GgufType : uint32_t {
   kFloat64 = 12,
 };
 
-std::string_view GgufTypeName(GgufType type);   // "uint32", "string", "array" ...
+std::string_view GgufTypeName(GgufType type);  // "uint32", "string", "array" ...
 
 struct GgufTensor {
   std::string_view name;
   TensorType type{};
-  std::array<uint64_t, 4> dims{1, 1, 1, 1};   // dims[0] is the contiguous one (a row); unused ones are 1
+  std::array<uint64_t, 4> dims{1, 1, 1, 1};  // dims[0] is the contiguous one (a row); unused ones are 1
   int n_dims = 0;
   std::span<const std::byte> data;
 
   uint64_t elements() const { return dims[0] * rows(); }
   uint64_t rows() const { return dims[1] * dims[2] * dims[3]; }
-  std::string Shape() const;   // "[1024, 3584]"
+  std::string Shape() const;  // "[1024, 3584]"
 };
 
 // One key and its value, as the file holds it.
 struct GgufEntry {
   std::string_view key;
-  GgufType type{};           // kArray, or the type of the one value
-  GgufType element_type{};   // of an array's elements; otherwise as `type`
-  uint64_t count = 1;        // of an array's elements; otherwise 1
+  GgufType type{};          // kArray, or the type of the one value
+  GgufType element_type{};  // of an array's elements; otherwise as `type`
+  uint64_t count = 1;       // of an array's elements; otherwise 1
   const std::byte* values = nullptr;
 
-  std::string TypeName() const;   // "uint32", "array of 248320 string"
+  std::string TypeName() const;  // "uint32", "array of 248320 string"
   // For people: at most about `max_chars` characters, control characters and bytes that are not ASCII escaped, the rest elided with "...".
   std::string ShortValue(size_t max_chars = 60) const;
 };
@@ -94,15 +94,15 @@ class GgufFile {
 
   uint32_t version() const { return version_; }
   uint64_t alignment() const { return alignment_; }
-  uint64_t data_offset() const { return data_offset_; }   // where tensor data begins, from the start of the file
+  uint64_t data_offset() const { return data_offset_; }  // where tensor data begins, from the start of the file
   std::span<const std::byte> bytes() const { return bytes_; }
 
   // In the order of the file.
   std::span<const GgufEntry> metadata() const { return entries_; }
   std::span<const GgufTensor> tensors() const { return tensors_; }
 
-  // Metadata. Every integer type of the file will do for an integer when the value fits, float32 and float64 for a float (it must be finite).
-  // The forms with a fallback return it only when the key is absent: a key of a wrong type or value is an error there too.
+  // Metadata. Every integer type of the file will do for an integer when the value fits, float32 and float64 for a float (it must be
+  // finite). The forms with a fallback return it only when the key is absent: a key of a wrong type or value is an error there too.
   bool Has(std::string_view key) const { return FindEntry(key) != nullptr; }
   const GgufEntry* FindEntry(std::string_view key) const;
   Result<uint64_t> GetUint(std::string_view key, GgufRange range = {}) const;
@@ -120,7 +120,7 @@ class GgufFile {
   Result<std::vector<uint64_t>> GetUints(std::string_view key, GgufRange range = {}) const;
   Result<std::vector<int64_t>> GetInts(std::string_view key) const;
   Result<std::vector<double>> GetFloats(std::string_view key) const;
-  Result<std::vector<uint8_t>> GetBools(std::string_view key) const;   // 0 or 1 each
+  Result<std::vector<uint8_t>> GetBools(std::string_view key) const;  // 0 or 1 each
   Result<std::vector<std::string_view>> GetStrings(std::string_view key) const;
   // A value for each of `count` layers: from an array of exactly that many, or from one number for all of them.
   Result<std::vector<uint64_t>> GetUintPerLayer(std::string_view key, uint64_t count, GgufRange range = {}) const;
@@ -136,15 +136,15 @@ class GgufFile {
   Result<const GgufEntry*> RequireEntry(std::string_view key) const;
   Result<const GgufEntry*> RequireArray(std::string_view key) const;
 
-  MappedFile file_;   // empty after Parse()
+  MappedFile file_;  // empty after Parse()
   std::span<const std::byte> bytes_;
   uint32_t version_ = 0;
   uint64_t alignment_ = 32;
   uint64_t data_offset_ = 0;
   std::vector<GgufEntry> entries_;
   std::vector<GgufTensor> tensors_;
-  std::vector<uint32_t> entries_by_key_;    // indices into entries_, sorted by key
-  std::vector<uint32_t> tensors_by_name_;   // indices into tensors_, sorted by name
+  std::vector<uint32_t> entries_by_key_;   // indices into entries_, sorted by key
+  std::vector<uint32_t> tensors_by_name_;  // indices into tensors_, sorted by name
 };
 
 }  // namespace reprise

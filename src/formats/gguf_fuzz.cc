@@ -1,17 +1,17 @@
 // libFuzzer: GGUF files that lie.
 //
-// Whatever Parse accepts is read whole: every key through every getter, every byte of every tensor, every row that can be dequantised. Written
-// again by GgufWriter, it must parse again, and mean the same. The mutator makes sound files of random content now and then, and damages
-// those, so that the fuzzer starts behind the first checks. Run: -DREPRISE_FUZZERS=ON with clang, better with
+// Whatever Parse accepts is read whole: every key through every getter, every byte of every tensor, every row that can be dequantised.
+// Written again by GgufWriter, it must parse again, and mean the same. The mutator makes sound files of random content now and then, and
+// damages those, so that the fuzzer starts behind the first checks. Run: -DREPRISE_FUZZERS=ON with clang, better with
 // -DREPRISE_SANITIZE=address,undefined; then gguf_fuzz CORPUS_FOLDER.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "formats/gguf.h"
 #include "formats/gguf_writer.h"
@@ -26,7 +26,7 @@ void Require(bool condition) {
   if (!condition) std::abort();
 }
 
-uint64_t sink;   // keeps reads from being optimised away
+uint64_t sink;  // keeps reads from being optimised away
 
 void ReadEntry(const GgufFile& file, const GgufEntry& entry) {
   const std::string_view key = entry.key;

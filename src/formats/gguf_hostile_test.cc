@@ -1,9 +1,9 @@
 // One test for each way in which a GGUF file has been known to lie: an error that names the lie, and no access outside the bytes (the
 // sanitizer builds watch). The fuzzer (gguf_fuzz.cc) looks for the ways that nobody has thought of.
+#include <gtest/gtest.h>
+
 #include <fstream>
 #include <limits>
-
-#include <gtest/gtest.h>
 
 #include "formats/gguf.h"
 #include "formats/gguf_test_support.h"
@@ -21,11 +21,11 @@ Status ParseError(const std::vector<std::byte>& bytes) {
   return file.ok() ? Ok() : file.status();
 }
 
-#define EXPECT_REFUSED(bytes, expected_code, words)                                          \
-  do {                                                                                       \
-    const Status error = ParseError(bytes);                                                  \
-    EXPECT_EQ(error.code(), expected_code) << error.message();                               \
-    EXPECT_NE(error.message().find(words), std::string::npos) << error.message();            \
+#define EXPECT_REFUSED(bytes, expected_code, words)                               \
+  do {                                                                            \
+    const Status error = ParseError(bytes);                                       \
+    EXPECT_EQ(error.code(), expected_code) << error.message();                    \
+    EXPECT_NE(error.message().find(words), std::string::npos) << error.message(); \
   } while (false)
 
 std::vector<std::byte> OneTensor(const std::vector<uint64_t>& dims, uint32_t type, uint64_t offset, size_t data_bytes) {
@@ -53,9 +53,9 @@ TEST(GgufHostile, EveryPrefixIsRefused) {
   const auto bytes = writer.ToBytes(std::vector<std::span<const std::byte>>{x, bias});
   ASSERT_TRUE(bytes.ok()) << bytes.status().message();
   ASSERT_TRUE(ParseError(*bytes).ok());
-  const size_t end_of_data = bytes->size() - 20;   // 12 bytes of bias, padded to 32
+  const size_t end_of_data = bytes->size() - 20;  // 12 bytes of bias, padded to 32
   for (size_t size = 0; size < bytes->size(); ++size) {
-    const bool whole = size >= end_of_data;   // the last padding may be missing
+    const bool whole = size >= end_of_data;  // the last padding may be missing
     EXPECT_EQ(ParseError({bytes->begin(), bytes->begin() + static_cast<ptrdiff_t>(size)}).ok(), whole) << size;
   }
 }
@@ -63,7 +63,7 @@ TEST(GgufHostile, EveryPrefixIsRefused) {
 TEST(GgufHostile, CountsBeyondTheFile) {
   EXPECT_REFUSED(RawGguf(kHuge, 0).bytes(), StatusCode::kCorrupt, "claims 18446744073709551615 tensors");
   EXPECT_REFUSED(RawGguf(0, kHuge).bytes(), StatusCode::kCorrupt, "claims 18446744073709551615 keys");
-  EXPECT_REFUSED(RawGguf(kHuge / 33 + 2, 0).bytes(), StatusCode::kCorrupt, "tensors");   // the product with an entry's size wraps
+  EXPECT_REFUSED(RawGguf(kHuge / 33 + 2, 0).bytes(), StatusCode::kCorrupt, "tensors");  // the product with an entry's size wraps
   EXPECT_REFUSED(RawGguf(0, 2).Uint32Key("a", 1).Zeros(13).bytes(), StatusCode::kCorrupt, "key 1");
   EXPECT_REFUSED(RawGguf(0, 1 << 17).Zeros(2 << 20).bytes(), StatusCode::kUnsupported, "at most 65536");
 }
@@ -73,10 +73,10 @@ TEST(GgufHostile, StringsAndArraysBeyondTheFile) {
   EXPECT_REFUSED(RawGguf(0, 1).Put(uint64_t{200}).Zeros(64).bytes(), StatusCode::kCorrupt, "key 0");
   const auto value = [](GgufType type) { return RawGguf(0, 1).Text("k").Put(type); };
   EXPECT_REFUSED(value(GgufType::kString).Put(kHuge).Zeros(16).bytes(), StatusCode::kCorrupt, "key 'k': string 0 at byte 37 claims");
-  EXPECT_REFUSED(value(GgufType::kString).Put(kHuge - 7).Zeros(16).bytes(), StatusCode::kCorrupt, "16 remain");   // size + 8 wraps
+  EXPECT_REFUSED(value(GgufType::kString).Put(kHuge - 7).Zeros(16).bytes(), StatusCode::kCorrupt, "16 remain");  // size + 8 wraps
   const auto array = [&](GgufType type, uint64_t count) { return value(GgufType::kArray).Put(type).Put(count).Zeros(64); };
   EXPECT_REFUSED(array(GgufType::kUint8, 65).bytes(), StatusCode::kCorrupt, "its 65 values of uint8");
-  EXPECT_REFUSED(array(GgufType::kUint64, (kHuge >> 3) + 2).bytes(), StatusCode::kCorrupt, "values of uint64");   // x 8 wraps to 8
+  EXPECT_REFUSED(array(GgufType::kUint64, (kHuge >> 3) + 2).bytes(), StatusCode::kCorrupt, "values of uint64");  // x 8 wraps to 8
   EXPECT_REFUSED(array(GgufType::kString, 9).bytes(), StatusCode::kCorrupt, "its 9 strings");
   EXPECT_REFUSED(array(GgufType::kString, kHuge / 2).bytes(), StatusCode::kCorrupt, "strings");
   EXPECT_REFUSED(value(GgufType::kUint64).Zeros(7).bytes(), StatusCode::kCorrupt, "its 1 values of uint64");
@@ -90,7 +90,8 @@ TEST(GgufHostile, TypesOutOfRangeOrNested) {
                  "array of arrays");
   EXPECT_REFUSED(RawGguf(0, 1).Text("k").Put(GgufType::kBool).Put(uint8_t{2}).Zeros(64).bytes(), StatusCode::kCorrupt, "a bool is 2");
   for (const uint32_t id : {4u, 5u, 9u, 15u, 31u, 38u, 40u, 0xffffffffu}) {
-    EXPECT_REFUSED(OneTensor({32}, id, 0, 64), StatusCode::kUnsupported, "tensor 'w': tensor type id " + std::to_string(id) + " is unknown");
+    EXPECT_REFUSED(OneTensor({32}, id, 0, 64), StatusCode::kUnsupported,
+                   "tensor 'w': tensor type id " + std::to_string(id) + " is unknown");
   }
 }
 
@@ -100,11 +101,11 @@ TEST(GgufHostile, DimensionsThatAreZeroOrOverflow) {
   EXPECT_REFUSED(OneTensor({32, 0}, kF32Id, 0, 64), StatusCode::kCorrupt, "dimension 1 is 0");
   EXPECT_REFUSED(OneTensor({kHuge, kHuge}, kF32Id, 0, 64), StatusCode::kCorrupt, "product of its dimensions overflows");
   EXPECT_REFUSED(OneTensor({1ull << 32, 1ull << 32}, kF32Id, 0, 64), StatusCode::kCorrupt, "product of its dimensions overflows");
-  EXPECT_REFUSED(OneTensor({1ull << 63}, kF32Id, 0, 64), StatusCode::kCorrupt, "product of its dimensions overflows");   // negative as int64
+  EXPECT_REFUSED(OneTensor({1ull << 63}, kF32Id, 0, 64), StatusCode::kCorrupt, "product of its dimensions overflows");  // negative as int64
   EXPECT_REFUSED(OneTensor({1ull << 62}, kF32Id, 0, 64), StatusCode::kCorrupt, "more bytes than 64 bits can count");
   EXPECT_REFUSED(OneTensor({1ull << 61}, kF32Id, 0, 64), StatusCode::kCorrupt, "end beyond the file");
   EXPECT_REFUSED(OneTensor({33}, kQ8_0Id, 0, 68), StatusCode::kCorrupt, "rows of 33 elements are no whole number of Q8_0 blocks of 32");
-  EXPECT_REFUSED(OneTensor({16, 2}, kQ8_0Id, 0, 68), StatusCode::kCorrupt, "rows of 16 elements");   // whole in all, not by row
+  EXPECT_REFUSED(OneTensor({16, 2}, kQ8_0Id, 0, 68), StatusCode::kCorrupt, "rows of 16 elements");  // whole in all, not by row
 }
 
 TEST(GgufHostile, Alignments) {
@@ -112,7 +113,8 @@ TEST(GgufHostile, Alignments) {
   for (const uint32_t alignment : {0u, 1u, 4u, 24u, 33u, 131072u, 0x80000000u, 0xffffffffu}) {
     EXPECT_REFUSED(aligned(alignment), StatusCode::kCorrupt, "'general.alignment' is " + std::to_string(alignment));
   }
-  EXPECT_REFUSED(RawGguf(0, 1).Text("general.alignment").Put(GgufType::kUint64).Put(kHuge).bytes(), StatusCode::kCorrupt, "general.alignment");
+  EXPECT_REFUSED(RawGguf(0, 1).Text("general.alignment").Put(GgufType::kUint64).Put(kHuge).bytes(), StatusCode::kCorrupt,
+                 "general.alignment");
   EXPECT_REFUSED(RawGguf(0, 1).Text("general.alignment").Put(GgufType::kInt32).Put(-32).bytes(), StatusCode::kCorrupt, "is -32");
   EXPECT_REFUSED(RawGguf(0, 1).Text("general.alignment").Put(GgufType::kString).Put(uint64_t{0}).bytes(), StatusCode::kCorrupt,
                  "is string; an integer was expected");

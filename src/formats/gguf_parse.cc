@@ -1,11 +1,11 @@
 // Parsing a GGUF file: one pass over the header that trusts nothing. See gguf.h for what is refused.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
 #include <numeric>
 #include <optional>
 #include <string>
-
-#include <fmt/format.h>
 
 #include "base/bytes.h"
 #include "base/checked.h"
@@ -18,10 +18,11 @@ namespace {
 
 constexpr uint64_t kMaxKeyBytes = 65535;
 constexpr uint64_t kMaxNameBytes = 64;
-// Real files hold a few dozen keys and at most tens of thousands of tensors. The caps bound the tables that a huge hostile header can ask for.
+// Real files hold a few dozen keys and at most tens of thousands of tensors. The caps bound the tables that a huge header can ask for.
 constexpr uint64_t kMaxKeys = 1 << 16;
 constexpr uint64_t kMaxTensors = 1 << 18;
-// The least that one entry takes: length, one byte of key, type, one byte of value; length, one byte of name, rank, one dimension, type, offset.
+// The least that an entry takes. A key: length, one byte, type, one byte of value. A tensor: length, one byte of name, rank, one
+// dimension, type, offset.
 constexpr uint64_t kMinKeyBytes = 8 + 1 + 4 + 1;
 constexpr uint64_t kMinTensorBytes = 8 + 1 + 4 + 8 + 4 + 8;
 constexpr uint64_t kMinAlignment = 8;
@@ -31,7 +32,8 @@ std::string Quoted(std::string_view name) { return fmt::format("'{}'", Printable
 
 // Indices of `items`, sorted by their names; the first name that occurs twice goes to `duplicate`.
 template <class Item>
-std::vector<uint32_t> SortedByName(const std::vector<Item>& items, std::string_view Item::*name, std::optional<std::string_view>& duplicate) {
+std::vector<uint32_t> SortedByName(const std::vector<Item>& items, std::string_view Item::*name,
+                                   std::optional<std::string_view>& duplicate) {
   std::vector<uint32_t> order(items.size());
   std::iota(order.begin(), order.end(), 0);
   std::ranges::sort(order, {}, [&](uint32_t i) { return items[i].*name; });
@@ -74,8 +76,7 @@ class GgufParser {
 
   Status CheckCount(std::string_view what, uint64_t count, uint64_t least_bytes, uint64_t cap) const {
     if (count > in_.remaining() / least_bytes) {
-      return Corrupt(
-          fmt::format("the header claims {} {}, more than the {} bytes that remain can hold", count, what, in_.remaining()));
+      return Corrupt(fmt::format("the header claims {} {}, more than the {} bytes that remain can hold", count, what, in_.remaining()));
     }
     if (count > cap) {
       return Unsupported(fmt::format("the header claims {} {}; at most {} are read", count, what, cap));
@@ -152,8 +153,7 @@ class GgufParser {
     const size_t start = in_.offset();
     const std::span<const std::byte> rest = file_.bytes_.subspan(start);
     if (count > rest.size() / sizeof(uint64_t)) {
-      return Corrupt(
-          fmt::format("its {} strings at byte {} are more than the {} bytes that remain can hold", count, start, rest.size()));
+      return Corrupt(fmt::format("its {} strings at byte {} are more than the {} bytes that remain can hold", count, start, rest.size()));
     }
     uint64_t used = 0;
     for (uint64_t i = 0; i < count; ++i) {
@@ -214,11 +214,11 @@ class GgufParser {
     }
     const auto end = CheckedAdd(offset, size);
     if (!end || *end > file_.bytes_.size()) {
-      return Corrupt(fmt::format("its {} bytes at offset {} of the data section end beyond the file of {} bytes", size, offset,
-                                 file_.bytes_.size()));
+      return Corrupt(
+          fmt::format("its {} bytes at offset {} of the data section end beyond the file of {} bytes", size, offset, file_.bytes_.size()));
     }
     data_end_ = *end;
-    tensor.data = file_.bytes_.subspan(offset, size);   // moved behind the header once its end is known
+    tensor.data = file_.bytes_.subspan(offset, size);  // moved behind the header once its end is known
     file_.tensors_.push_back(tensor);
     return Ok();
   }
@@ -253,7 +253,7 @@ class GgufParser {
   GgufFile file_;
   uint64_t n_tensors_ = 0;
   uint64_t n_keys_ = 0;
-  uint64_t data_end_ = 0;   // of the tensors so far, within the data section
+  uint64_t data_end_ = 0;  // of the tensors so far, within the data section
 };
 
 Result<GgufFile> GgufFile::Parse(std::span<const std::byte> bytes) { return GgufParser(bytes).Parse(); }

@@ -1,10 +1,10 @@
 #include "formats/gguf.h"
 
+#include <gtest/gtest.h>
+
 #include <cmath>
 #include <filesystem>
 #include <limits>
-
-#include <gtest/gtest.h>
 
 #include "formats/gguf_writer.h"
 
@@ -36,12 +36,12 @@ class File {
   std::optional<GgufFile> file_;
 };
 
-#define EXPECT_ERROR(result, expected_code, words)                                                              \
-  do {                                                                                                          \
-    const auto outcome = (result);                                                                              \
-    EXPECT_FALSE(outcome.ok());                                                                                 \
-    EXPECT_EQ(outcome.status().code(), expected_code);                                                          \
-    EXPECT_NE(outcome.status().message().find(words), std::string::npos) << outcome.status().message();         \
+#define EXPECT_ERROR(result, expected_code, words)                                                      \
+  do {                                                                                                  \
+    const auto outcome = (result);                                                                      \
+    EXPECT_FALSE(outcome.ok());                                                                         \
+    EXPECT_EQ(outcome.status().code(), expected_code);                                                  \
+    EXPECT_NE(outcome.status().message().find(words), std::string::npos) << outcome.status().message(); \
   } while (false)
 
 TEST(Gguf, IntegersOfEveryTypeAreReadWhenTheyFit) {
@@ -85,7 +85,9 @@ TEST(Gguf, FloatsStringsAndArrays) {
   const std::vector<std::string> words = {"plain", "", "caf\xc3\xa9", std::string("nul\0in", 6)};
   const File file([&](GgufWriter& w) {
     w.Number<float>("f32", 0.1f).Number<double>("f64", 1e-300).String("name", "a \xf0\x9f\x99\x82");
-    w.Strings("words", words).Numbers<int32_t>("ints", std::vector<int32_t>{1, -2, 3}).Numbers<float>("floats", std::vector<float>{0.5f, 2});
+    w.Strings("words", words)
+        .Numbers<int32_t>("ints", std::vector<int32_t>{1, -2, 3})
+        .Numbers<float>("floats", std::vector<float>{0.5f, 2});
     w.Bools("bools", {true, false, true}).Numbers<uint8_t>("none", {}).Numbers<uint32_t>("heads", std::vector<uint32_t>{0, 2, 0});
     w.Numbers<float>("holes", std::vector<float>{1, std::numeric_limits<float>::infinity()});
   });
@@ -166,10 +168,15 @@ TEST(GgufWriter, MistakesAreReported) {
   EXPECT_EQ(error([](GgufWriter& w) { w.Bool("", true); }), "key '': a key is 1 to 65535 characters of printable ASCII");
   EXPECT_EQ(error([](GgufWriter& w) { w.Tensor("w", TensorType::kF32, {1}).Tensor("w", TensorType::kF32, {1}); }),
             "tensor 'w' is declared twice");
-  EXPECT_EQ(error([](GgufWriter& w) { w.Tensor("w", TensorType::kF32, {1, 0}); }), "tensor 'w': [1, 0] are not 1 to 4 dimensions of at least 1");
+  EXPECT_EQ(error([](GgufWriter& w) {
+              w.Tensor("w", TensorType::kF32, {1, 0});
+            }),
+            "tensor 'w': [1, 0] are not 1 to 4 dimensions of at least 1");
   EXPECT_EQ(error([](GgufWriter& w) { w.Tensor("w", TensorType::kQ4_0, {48}); }),
             "tensor 'w': rows of 48 elements are no whole number of Q4_0 blocks of 32");
-  EXPECT_EQ(error([](GgufWriter& w) { w.Tensor("w", TensorType::kF32, {1ull << 40, 1ull << 40}); }),
+  EXPECT_EQ(error([](GgufWriter& w) {
+              w.Tensor("w", TensorType::kF32, {1ull << 40, 1ull << 40});
+            }),
             "tensor 'w': 1099511627776 rows of 1099511627776 elements of F32 are more bytes than 64 bits can count");
   EXPECT_EQ(error([](GgufWriter& w) { w.Tensor("w", TensorType::kF32, {4}); }), "1 tensors were declared and the data of 0 given");
   EXPECT_EQ(GgufWriter(48).ToBytes({}).status().message(), "an alignment of 48 is no power of two from 8 to 65536");

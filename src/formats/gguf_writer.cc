@@ -1,9 +1,9 @@
 #include "formats/gguf_writer.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <bit>
-
-#include <fmt/format.h>
 
 #include "base/checked.h"
 #include "formats/printable.h"
@@ -11,9 +11,9 @@
 namespace reprise {
 namespace {
 
-constexpr uint32_t kMagic = 0x46554747;   // "GGUF", as it lies in the file
+constexpr uint32_t kMagic = 0x46554747;  // "GGUF", as it lies in the file
 constexpr uint64_t kDefaultAlignment = 32;
-constexpr std::byte kZeros[1 << 16] = {};   // as many as the largest padding needs
+constexpr std::byte kZeros[1 << 16] = {};  // as many as the largest padding needs
 
 }  // namespace
 
@@ -42,7 +42,8 @@ Status GgufStream::Append(std::span<const std::byte> bytes) {
 Status GgufStream::Finish() {
   if (tensor_ < tensors_.size()) {
     const GgufDeclaration& tensor = tensors_[tensor_];
-    return InvalidArgument(fmt::format("tensor '{}' was declared with {} bytes and given {}", Printable(tensor.name), tensor.bytes, filled_));
+    return InvalidArgument(
+        fmt::format("tensor '{}' was declared with {} bytes and given {}", Printable(tensor.name), tensor.bytes, filled_));
   }
   return file_.Commit();
 }
@@ -173,8 +174,8 @@ Result<std::vector<std::byte>> GgufWriter::ToBytes(std::span<const std::span<con
   }
   for (size_t i = 0; i < data.size(); ++i) {
     if (data[i].size() != tensors_[i].bytes) {
-      return InvalidArgument(fmt::format("tensor '{}' was declared with {} bytes and given {}", Printable(tensors_[i].name), tensors_[i].bytes,
-                                         data[i].size()));
+      return InvalidArgument(fmt::format("tensor '{}' was declared with {} bytes and given {}", Printable(tensors_[i].name),
+                                         tensors_[i].bytes, data[i].size()));
     }
     out.Bytes(data[i]);
     out.PadTo(alignment_);

@@ -7,9 +7,9 @@
 //   stream->Append(bytes);                              // the tensors' data, in the order they were declared, in pieces of any size
 //   stream->Finish();                                   // the file appears under its name
 //
-// A mistake in a declaration (a key or name twice, or one that GgufFile would refuse; a row that is no whole number of blocks) is remembered
-// and reported by WriteTo() or ToBytes(), so that declarations can be chained. What these make, GgufFile::Parse() accepts.
-// Not thread-safe. Strings and values are copied.
+// A mistake in a declaration (a key or name twice, or one that GgufFile would refuse; a row that is no whole number of blocks) is
+// remembered and reported by WriteTo() or ToBytes(), so that declarations can be chained. What these make, GgufFile::Parse() accepts. Not
+// thread-safe. Strings and values are copied.
 #pragma once
 
 #include <cstddef>
@@ -46,7 +46,7 @@ constexpr GgufType GgufTypeOf() {
 struct GgufDeclaration {
   std::string name;
   TensorType type{};
-  std::vector<uint64_t> dims;   // dims[0] is the contiguous one
+  std::vector<uint64_t> dims;  // dims[0] is the contiguous one
   uint64_t bytes = 0;
 };
 
@@ -68,8 +68,8 @@ class GgufStream {
   AtomicFile file_;
   uint64_t alignment_;
   std::vector<GgufDeclaration> tensors_;
-  size_t tensor_ = 0;     // the one that the next byte belongs to
-  uint64_t filled_ = 0;   // its bytes so far
+  size_t tensor_ = 0;    // the one that the next byte belongs to
+  uint64_t filled_ = 0;  // its bytes so far
 };
 
 class GgufWriter {
@@ -116,7 +116,7 @@ class GgufWriter {
   std::set<std::string, std::less<>> keys_;
   std::set<std::string, std::less<>> names_;
   std::vector<GgufDeclaration> tensors_;
-  uint64_t data_end_ = 0;   // of the declared tensors, aligned
+  uint64_t data_end_ = 0;  // of the declared tensors, aligned
   Status first_mistake_;
 };
 

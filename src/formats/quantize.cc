@@ -1,11 +1,11 @@
 #include "formats/quantize.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-
-#include <fmt/format.h>
 
 #include "base/half.h"
 
@@ -82,8 +82,8 @@ struct ScaleAndMin {
   int min;
 };
 
-// The 12 bytes hold, for groups 0-3, scale and minimum in the low 6 bits of bytes g and g + 4; for groups 4-7 their low 4 bits in the nibbles
-// of byte g + 4, and their high 2 bits on top of bytes g - 4 and g.
+// The 12 bytes hold, for groups 0-3, scale and minimum in the low 6 bits of bytes g and g + 4; for groups 4-7 their low 4 bits in the
+// nibbles of byte g + 4, and their high 2 bits on top of bytes g - 4 and g.
 ScaleAndMin UnpackScale(const Byte* packed, int group) {
   if (group < 4) return {packed[group] & 63, packed[group + 4] & 63};
   return {(packed[group + 4] & 15) | packed[group - 4] >> 6 << 4, packed[group + 4] >> 4 | packed[group] >> 6 << 4};
@@ -102,7 +102,7 @@ void DequantizeQ4_K(const Byte* in, float* out) {
 
 void DequantizeQ5_K(const Byte* in, float* out) {
   const float d = LoadHalf(in), dmin = LoadHalf(in + 2);
-  const Byte* fifth = in + 16;   // bit g of byte i belongs to element i of group g
+  const Byte* fifth = in + 16;  // bit g of byte i belongs to element i of group g
   const Byte* nibbles = in + 48;
   for (int group = 0; group < 8; ++group) {
     const auto [scale, min] = UnpackScale(in + 4, group);
@@ -117,7 +117,7 @@ void DequantizeQ5_K(const Byte* in, float* out) {
 
 void DequantizeQ6_K(const Byte* in, float* out) {
   const float d = LoadHalf(in + 208);
-  for (int half = 0; half < 2; ++half) {   // of 128 elements: four runs of 32, two nibbles and four pairs of high bits abreast
+  for (int half = 0; half < 2; ++half) {  // of 128 elements: four runs of 32, two nibbles and four pairs of high bits abreast
     const Byte* low = in + half * 64;
     const Byte* high = in + 128 + half * 32;
     const Byte* scales = in + 192 + half * 8;
@@ -144,7 +144,9 @@ bool StoreHalf(Byte* at, float value) {
   return (half & 0x7c00) != 0x7c00;
 }
 
-bool AllFinite(const float* in) { return std::all_of(in, in + 32, [](float x) { return std::isfinite(x); }); }
+bool AllFinite(const float* in) {
+  return std::all_of(in, in + 32, [](float x) { return std::isfinite(x); });
+}
 
 // Of a step so small that its inverse overflows, the half is zero as well: such a block becomes zero.
 float Inverse(float step) {
@@ -167,7 +169,7 @@ void StoreNibbles(Byte* out, const int* q) {
 }
 
 bool QuantizeQ4_0(const float* in, Byte* out) {
-  float extreme = 0;   // the first of the largest magnitude, with its sign: it lands on -8, exactly
+  float extreme = 0;  // the first of the largest magnitude, with its sign: it lands on -8, exactly
   for (int i = 0; i < 32; ++i) extreme = std::fabs(in[i]) > std::fabs(extreme) ? in[i] : extreme;
   const float d = extreme / -8.0f;
   const float inverse = Inverse(d);
@@ -194,7 +196,7 @@ bool QuantizeQ4_1(const float* in, Byte* out) {
 struct Conversion {
   TensorType type;
   void (*dequantize)(const Byte*, float*);
-  bool (*quantize)(const float*, Byte*);   // null where it is not offered
+  bool (*quantize)(const float*, Byte*);  // null where it is not offered
 };
 
 constexpr Conversion kConversions[] = {

@@ -1,17 +1,20 @@
 // Reference conversions between rows of float32 and the block formats of GGUF: scalar, portable, and the same to the bit everywhere.
 //
-// These say what a block means; the backends' kernels are tested against them. Quantising rounds as ggml's reference does, so files made here
-// equal files made there: Q8_0 rounds halves away from zero, the 4-bit types truncate after adding half a step, and scales are computed in
-// float32 before they are stored as halves. Thread-safe. The formats (each block in the order of its fields, little-endian, "half" = F16):
-//   Q4_0  32: half d; nibbles of elements 0-15 low, 16-31 high         x = d (q - 8)
-//   Q4_1  32: half d, half m; nibbles likewise                         x = d q + m
-//   Q5_0  32: half d; 32 fifth bits; nibbles                           x = d (q - 16)
-//   Q5_1  32: half d, half m; 32 fifth bits; nibbles                   x = d q + m
-//   Q8_0  32: half d; 32 int8                                          x = d q
-//   Q4_K 256: half d, half dmin; 8 scales and 8 minima of 6 bits in 12 bytes; nibbles, each 32 bytes holding 64 elements
-//                                                                      x = d scale q - dmin minimum, a scale for each 32 elements
-//   Q5_K 256: as Q4_K, with 256 fifth bits before the nibbles
-//   Q6_K 256: low nibbles, 2 high bits each, 16 int8 scales, half d    x = d scale (q - 32), a scale for each 16 elements
+// These say what a block means; the backends' kernels are tested against them. Quantising rounds as ggml's reference does, so
+// files made here equal files made there: Q8_0 rounds halves away from zero, the 4-bit types truncate after adding half a step,
+// and scales are computed in float32 before they are stored as halves. Thread-safe.
+//
+// The formats, each block in the order of its fields, little-endian, "half" = F16:
+//
+//   Q4_0   32: half d; nibbles of elements 0-15 low, 16-31 high         x = d (q - 8)
+//   Q4_1   32: half d, half m; nibbles likewise                         x = d q + m
+//   Q5_0   32: half d; 32 fifth bits; nibbles                           x = d (q - 16)
+//   Q5_1   32: half d, half m; 32 fifth bits; nibbles                   x = d q + m
+//   Q8_0   32: half d; 32 int8                                          x = d q
+//   Q4_K  256: half d, half dmin; 8 scales and 8 minima of 6 bits in    x = d scale q - dmin minimum,
+//              12 bytes; nibbles, each 32 bytes holding 64 elements     a scale for each 32 elements
+//   Q5_K  256: as Q4_K, with 256 fifth bits before the nibbles
+//   Q6_K  256: low nibbles, 2 high bits each, 16 int8 scales, half d    x = d scale (q - 32), a scale for each 16
 #pragma once
 
 #include <cstddef>

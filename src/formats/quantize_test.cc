@@ -1,11 +1,11 @@
 #include "formats/quantize.h"
 
+#include <gtest/gtest.h>
+
 #include <cctype>
 #include <cstring>
 #include <limits>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 #include "formats/gguf.h"
 
@@ -54,9 +54,12 @@ TEST(Quantize, AgreesWithTheGoldensToTheBit) {
 TEST(Quantize, IsCloseToWhatItWasGiven) {
   std::vector<float> row(64), back(64);
   for (size_t i = 0; i < row.size(); ++i) row[i] = static_cast<float>(static_cast<int>(i * 37 % 64) - 32) / 32;
-  for (const auto& [type, error] : std::vector<std::pair<TensorType, float>>{
-           {TensorType::kF32, 0}, {TensorType::kF16, 0x1p-11f}, {TensorType::kBF16, 0x1p-8f}, {TensorType::kQ8_0, 0.005f},
-           {TensorType::kQ4_0, 0.13f}, {TensorType::kQ4_1, 0.07f}}) {
+  for (const auto& [type, error] : std::vector<std::pair<TensorType, float>>{{TensorType::kF32, 0},
+                                                                             {TensorType::kF16, 0x1p-11f},
+                                                                             {TensorType::kBF16, 0x1p-8f},
+                                                                             {TensorType::kQ8_0, 0.005f},
+                                                                             {TensorType::kQ4_0, 0.13f},
+                                                                             {TensorType::kQ4_1, 0.07f}}) {
     std::vector<std::byte> blocks(*TensorBytes(type, row.size(), 1));
     ASSERT_TRUE(QuantizeRow(type, row, blocks).ok());
     ASSERT_TRUE(DequantizeRow(type, blocks, back).ok());
@@ -87,7 +90,8 @@ TEST(Quantize, RefusesSizesThatDisagreeAndTypesItDoesNotKnow) {
   std::vector<float> row(64);
   std::vector<std::byte> blocks(68);
   EXPECT_TRUE(DequantizeRow(TensorType::kQ8_0, blocks, row).ok());
-  EXPECT_EQ(DequantizeRow(TensorType::kQ8_0, std::span(blocks).first(67), row).message(), "64 elements and 67 bytes are not one row of Q8_0");
+  EXPECT_EQ(DequantizeRow(TensorType::kQ8_0, std::span(blocks).first(67), row).message(),
+            "64 elements and 67 bytes are not one row of Q8_0");
   EXPECT_EQ(QuantizeRow(TensorType::kQ8_0, std::span(row).first(63), blocks).code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(DequantizeRow(TensorType::kIQ1_S, blocks, row).code(), StatusCode::kUnsupported);
   EXPECT_EQ(QuantizeRow(TensorType::kQ6_K, row, blocks).code(), StatusCode::kUnsupported);

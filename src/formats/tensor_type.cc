@@ -1,11 +1,11 @@
 #include "formats/tensor_type.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cassert>
 #include <string>
-
-#include <fmt/format.h>
 
 #include "base/checked.h"
 

@@ -1,8 +1,8 @@
 // TensorType: how the elements of a weight are stored, with the ids, names and block sizes of GGUF.
 //
 // A type packs `block_elements` consecutive elements of a row into `block_bytes` bytes; a row is a whole number of blocks. The table knows
-// every type that a GGUF file may hold today, so that a file can be listed and its sizes checked; quantize.h says which can be computed with.
-// Ids, names and sizes: the GGUF specification (ggml, docs/gguf.md) and ggml's block definitions.
+// every type that a GGUF file may hold today, so that a file can be listed and its sizes checked; quantize.h says which can be computed
+// with. Ids, names and sizes: the GGUF specification (ggml, docs/gguf.md) and ggml's block definitions.
 #pragma once
 
 #include <cstdint>
@@ -48,7 +48,7 @@ enum class TensorType : uint32_t {
 
 struct TensorTypeTraits {
   TensorType type{};
-  std::string_view name;   // as people write it: "Q8_0"
+  std::string_view name;  // as people write it: "Q8_0"
   uint32_t block_elements = 0;
   uint32_t block_bytes = 0;
 };

@@ -1,11 +1,11 @@
 #include "models/synth.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <utility>
 #include <vector>
-
-#include <fmt/format.h>
 
 #include "formats/gguf_writer.h"
 #include "models/random_blocks.h"
@@ -37,11 +37,11 @@ constexpr int kConvKernel = 4;
 constexpr float kNormEps = 1e-6f;
 
 enum class Fill {
-  kMatrix,      // uniform, of deviation gain / sqrt(inputs)
-  kNorm,        // around gain
-  kFilter,      // convolution taps
-  kDecayRate,   // ssm_a: negative, a step keeping between 10 % and 99 % of a state
-  kTimeBias,    // ssm_dt.bias
+  kMatrix,     // uniform, of deviation gain / sqrt(inputs)
+  kNorm,       // around gain
+  kFilter,     // convolution taps
+  kDecayRate,  // ssm_a: negative, a step keeping between 10 % and 99 % of a state
+  kTimeBias,   // ssm_dt.bias
 };
 
 struct Weight {
@@ -82,7 +82,9 @@ class WeightList {
   void Add(std::string_view name, std::vector<uint64_t> dims, Fill fill, float gain) {
     weights_.push_back({prefix_ + std::string(name), std::move(dims), fill, gain});
   }
-  void Matrix(std::string_view name, uint64_t inputs, uint64_t outputs, float gain = 1.0f) { Add(name, {inputs, outputs}, Fill::kMatrix, gain); }
+  void Matrix(std::string_view name, uint64_t inputs, uint64_t outputs, float gain = 1.0f) {
+    Add(name, {inputs, outputs}, Fill::kMatrix, gain);
+  }
   void Norm(std::string_view name, uint64_t size, float around = 1.0f) { Add(name, {size}, Fill::kNorm, around); }
 
   // Scores of deviation about 3: random keys are far apart, so only a peaked softmax lets single positions matter in a long context.
@@ -100,7 +102,7 @@ class WeightList {
   void GatedAttention() {
     const uint64_t width = shape_.width, q = shape_.heads * shape_.head_dim, kv = shape_.kv_heads * shape_.head_dim;
     Norm("attn_norm.weight", width);
-    Matrix("attn_q.weight", width, 2 * q);   // each head: its query, then its gate
+    Matrix("attn_q.weight", width, 2 * q);  // each head: its query, then its gate
     Matrix("attn_k.weight", width, kv);
     Matrix("attn_v.weight", width, kv);
     Matrix("attn_output.weight", q, width, residual_gain_);
@@ -141,14 +143,14 @@ class WeightList {
   }
 
   const SynthShape& shape_;
-  float residual_gain_;   // of what is added to the residual stream, so that its sum over the layers stays of order one
+  float residual_gain_;  // of what is added to the residual stream, so that its sum over the layers stays of order one
   std::string prefix_;
   std::vector<Weight> weights_;
 };
 
 // ---- Metadata. ----
 
-uint32_t FileType(TensorType type) {   // general.file_type, as ggml numbers it
+uint32_t FileType(TensorType type) {  // general.file_type, as ggml numbers it
   switch (type) {
     case TensorType::kF16: return 1;
     case TensorType::kQ4_0: return 2;
@@ -188,7 +190,7 @@ void AddShape(GgufWriter& out, const SynthShape& shape, bool mtp) {
   out.Number<uint32_t>(key("full_attention_interval"), kAttentionEvery);
 }
 
-void AppendUtf8(std::string& text, unsigned code_point) {   // below U+0800
+void AppendUtf8(std::string& text, unsigned code_point) {  // below U+0800
   if (code_point < 0x80) {
     text += static_cast<char>(code_point);
   } else {
@@ -226,7 +228,7 @@ void AddTokenizer(GgufWriter& out, const SynthShape& shape) {
   const std::vector<std::string> letters = ByteLetters();
   const std::string space = letters[' '];
   std::vector<std::string> tokens = letters, merges;
-  for (const char first : std::string_view("etaoinshrdlu")) {   // 144 pairs of frequent letters, which text merges into
+  for (const char first : std::string_view("etaoinshrdlu")) {  // 144 pairs of frequent letters, which text merges into
     for (const char second : std::string_view("etaoinshrdlu")) {
       tokens.push_back({first, second});
       merges.push_back({first, ' ', second});
@@ -245,7 +247,9 @@ void AddTokenizer(GgufWriter& out, const SynthShape& shape) {
     kinds.push_back(kControlToken);
   }
   out.String("tokenizer.ggml.model", "gpt2").String("tokenizer.ggml.pre", PreTokenizer(shape));
-  out.Strings("tokenizer.ggml.tokens", tokens).Numbers<int32_t>("tokenizer.ggml.token_type", kinds).Strings("tokenizer.ggml.merges", merges);
+  out.Strings("tokenizer.ggml.tokens", tokens)
+      .Numbers<int32_t>("tokenizer.ggml.token_type", kinds)
+      .Strings("tokenizer.ggml.merges", merges);
   out.Number<uint32_t>("tokenizer.ggml.eos_token_id", static_cast<uint32_t>(words_end + 2));
   out.Number<uint32_t>("tokenizer.ggml.padding_token_id", static_cast<uint32_t>(words_end));
   out.Bool("tokenizer.ggml.add_bos_token", false).String("tokenizer.chat_template", kChatTemplate);
@@ -275,10 +279,12 @@ struct Plan {
 Result<Plan> MakePlan(const SynthOptions& options) {
   REPRISE_ASSIGN_OR_RETURN(const SynthShape shape, FindSynthShape(options.shape));
   if (!CanFillRandomly(options.type)) {
-    return InvalidArgument(fmt::format("random weights are made in F32, F16, BF16, Q8_0, Q4_0 and Q4_1, not in {}", TensorTypeName(options.type)));
+    return InvalidArgument(
+        fmt::format("random weights are made in F32, F16, BF16, Q8_0, Q4_0 and Q4_1, not in {}", TensorTypeName(options.type)));
   }
   if (options.mtp && shape.architecture != "qwen35") {
-    return InvalidArgument(fmt::format("shape '{}' is a {} model, which has no multi-token-prediction block", shape.name, shape.architecture));
+    return InvalidArgument(
+        fmt::format("shape '{}' is a {} model, which has no multi-token-prediction block", shape.name, shape.architecture));
   }
   GgufWriter out;
   out.String("general.architecture", shape.architecture);

@@ -1,8 +1,9 @@
-// Synthesize: a model file of a real shape with random weights, for timing and for tests. It computes what the real model costs, and says nothing.
+// Synthesize: a model file of a real shape with random weights, for timing and for tests. It computes what the real model costs, and says
+// nothing.
 //
 // Weights are drawn so that activations stay of order one through any depth and every state matters: recurrent decays from fast to slow,
-// norms around one, attention that picks out positions. The same shape, type and seed give the same bytes on every machine. The vocabulary is
-// a valid byte-level BPE (256 bytes, some merges, made-up words up to the real size, ChatML's control tokens), so that any text goes in
+// norms around one, attention that picks out positions. The same shape, type and seed give the same bytes on every machine. The vocabulary
+// is a valid byte-level BPE (256 bytes, some merges, made-up words up to the real size, ChatML's control tokens), so that any text goes in
 // and what comes out can be printed.
 #pragma once
 
@@ -18,19 +19,19 @@
 namespace reprise {
 
 struct SynthShape {
-  std::string_view name;           // "qwen3.5-0.8b"
-  std::string_view architecture;   // "qwen35" or "llama"
+  std::string_view name;          // "qwen3.5-0.8b"
+  std::string_view architecture;  // "qwen35" or "llama"
   int layers;
   int width;
   int ffn;
   int heads;
   int kv_heads;
   int head_dim;
-  int key_heads;     // of the delta net; 0 for llama
-  int value_heads;   // likewise
-  int state_dim;     // of a key head and of a value head
+  int key_heads;    // of the delta net; 0 for llama
+  int value_heads;  // likewise
+  int state_dim;    // of a key head and of a value head
   int vocabulary;
-  bool tied;         // the embedding is the output matrix too
+  bool tied;  // the embedding is the output matrix too
   double rope_base;
   int context;
 };
@@ -42,8 +43,8 @@ Result<SynthShape> FindSynthShape(std::string_view name);
 
 struct SynthOptions {
   std::string shape;
-  TensorType type = TensorType::kQ8_0;   // of the matrices: Q8_0, Q4_0, Q4_1, F16, BF16 or F32; vectors are F32
-  bool mtp = false;                      // add a multi-token-prediction block (qwen35 only)
+  TensorType type = TensorType::kQ8_0;  // of the matrices: Q8_0, Q4_0, Q4_1, F16, BF16 or F32; vectors are F32
+  bool mtp = false;                     // add a multi-token-prediction block (qwen35 only)
   uint64_t seed = 1;
 };
 

@@ -1,12 +1,12 @@
 #include "models/synth.h"
 
+#include <gtest/gtest.h>
+
 #include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <numeric>
 #include <vector>
-
-#include <gtest/gtest.h>
 
 #include "formats/gguf.h"
 #include "formats/quantize.h"
