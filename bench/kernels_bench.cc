@@ -3,6 +3,7 @@
 // One product is replayed over as many copies of the weight as exceed the caches, so that single rows read memory as a model's decode does.
 #include <benchmark/benchmark.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <string>
@@ -13,10 +14,14 @@
 namespace reprise {
 namespace {
 
+int g_threads = 0;   // --threads=N
+
 constexpr size_t kBeyondCaches = size_t{256} << 20;
 
 std::unique_ptr<Backend> MakeBackend(benchmark::State& state, const CpuOptions& options) {
-  auto backend = MakeCpuBackend(options);
+  CpuOptions chosen = options;
+  if (!chosen.threads) chosen.threads = g_threads;
+  auto backend = MakeCpuBackend(chosen);
   if (!backend.ok()) {
     state.SkipWithError(backend.status().message().c_str());
     return nullptr;
@@ -97,7 +102,10 @@ void Attention(benchmark::State& state) {
   if (!backend) return;
   const StateRef k{0, 2 * kKvHeads * kWidth, ElementType::kF16}, v{k.bytes * kExtentRows, k.bytes, ElementType::kF16};
   std::vector<std::byte*> extents;
-  for (int i = 0; i <= (history + rows) / kExtentRows; ++i) extents.push_back(*backend->Allocate(2 * k.bytes * kExtentRows, "extent"));
+  const size_t extent_bytes = 2 * k.bytes * kExtentRows;
+  const int count = (history + rows) / kExtentRows + 1;
+  std::byte* const slab = *backend->Allocate(extent_bytes * static_cast<size_t>(count), "extents");
+  for (int i = 0; i < count; ++i) extents.push_back(slab + extent_bytes * static_cast<size_t>(i));
   StepTable table(rows, 1);
   table.lane[0].extents = extents.data();
   table.lane[0].position = history;
@@ -182,5 +190,8 @@ void Register() {
 int main(int argc, char** argv) {
   reprise::Register();
   benchmark::Initialize(&argc, argv);
+  for (int i = 1; i < argc; ++i) {
+    if (std::strncmp(argv[i], "--threads=", 10) == 0) reprise::g_threads = std::atoi(argv[i] + 10);
+  }
   benchmark::RunSpecifiedBenchmarks();
 }

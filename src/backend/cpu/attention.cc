@@ -23,62 +23,82 @@
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/math-inl.h"
 #include "backend/cpu/simd-inl.h"
+#include "hwy/cache_control.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace reprise {
 namespace HWY_NAMESPACE {
 
-struct LoadPlain {
-  using Element = float;
-  static HWY_INLINE Floats At(const float* p) { return Load(p); }
-};
-
-// Element types of keys and values: four at a time for the transposition, up to 16 for the values.
+// Element types of keys and values.
 struct StateF32 {
   using Element = float;
-  static constexpr hn::CappedTag<float, 4> kTag4{};
-  static HWY_INLINE hn::Vec<hn::CappedTag<float, 4>> Four(const float* p) { return hn::LoadU(kTag4, p); }
-  static HWY_INLINE float One(float x) { return x; }
-  static HWY_INLINE Floats First(const float* p, int count) { return LoadFirst(p, count); }
   static HWY_INLINE Floats All(const float* p) { return Load(p); }
+  static HWY_INLINE Floats First(const float* p, int count) { return LoadFirst(p, count); }
 };
 struct StateF16 {
   using Element = uint16_t;
-  static constexpr hn::CappedTag<float, 4> kTag4{};
-  static HWY_INLINE hn::Vec<hn::CappedTag<float, 4>> Four(const uint16_t* p) {
-#if HWY_TARGET == HWY_SSE4
-    HWY_ALIGN const float wide[4] = {HalfToFloat(p[0]), HalfToFloat(p[1]), HalfToFloat(p[2]), HalfToFloat(p[3])};
-    return hn::Load(kTag4, wide);
-#else
-    const hn::Rebind<hwy::float16_t, hn::CappedTag<float, 4>> d16;
-    return hn::PromoteTo(kTag4, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(p)));
-#endif
-  }
-  static HWY_INLINE float One(uint16_t x) { return HalfToFloat(x); }
-  static HWY_INLINE Floats First(const uint16_t* p, int count) { return LoadHalfFirst(p, count); }
   static HWY_INLINE Floats All(const uint16_t* p) { return LoadHalf(p); }
+  static HWY_INLINE Floats First(const uint16_t* p, int count) { return LoadHalfFirst(p, count); }
+};
+template <class State>
+struct LoadKeys {
+  using Element = typename State::Element;
+  static HWY_INLINE Floats At(const Element* p) { return State::All(p); }
 };
 
+// The transpositions below work in 128-bit vectors on every machine: the wide ones would need as many shuffles again to cross their halves.
+template <class T>
+HWY_INLINE void TransposeSquare(const T* from, int64_t stride, T* to);
+
+template <>
+HWY_INLINE void TransposeSquare<float>(const float* from, int64_t stride, float* to) {
+  const hn::CappedTag<float, 4> d;
+  const hn::Repartition<uint64_t, decltype(d)> d64;
+  const auto a = hn::LoadU(d, from), b = hn::LoadU(d, from + stride);
+  const auto c = hn::LoadU(d, from + 2 * stride), e = hn::LoadU(d, from + 3 * stride);
+  const auto ab0 = hn::BitCast(d64, hn::InterleaveLower(d, a, b)), ab1 = hn::BitCast(d64, hn::InterleaveUpper(d, a, b));
+  const auto ce0 = hn::BitCast(d64, hn::InterleaveLower(d, c, e)), ce1 = hn::BitCast(d64, hn::InterleaveUpper(d, c, e));
+  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab0, ce0)), d, to);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab0, ce0)), d, to + 16);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab1, ce1)), d, to + 32);
+  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab1, ce1)), d, to + 48);
+}
+
+template <>
+HWY_INLINE void TransposeSquare<uint16_t>(const uint16_t* from, int64_t stride, uint16_t* to) {
+  const hn::CappedTag<uint16_t, 8> d;
+  const hn::Repartition<uint32_t, decltype(d)> d32;
+  const hn::Repartition<uint64_t, decltype(d)> d64;
+  hn::Vec<decltype(d32)> pairs[8];
+  _Pragma("GCC unroll 4") for (int i = 0; i < 4; ++i) {
+    const auto a = hn::LoadU(d, from + 2 * i * stride), b = hn::LoadU(d, from + (2 * i + 1) * stride);
+    pairs[i] = hn::BitCast(d32, hn::InterleaveLower(d, a, b));        // elements 0 to 3 of two rows
+    pairs[i + 4] = hn::BitCast(d32, hn::InterleaveUpper(d, a, b));    // elements 4 to 7
+  }
+  _Pragma("GCC unroll 2") for (int half = 0; half < 8; half += 4) {
+    const auto a0 = hn::BitCast(d64, hn::InterleaveLower(d32, pairs[half], pairs[half + 1]));
+    const auto a1 = hn::BitCast(d64, hn::InterleaveUpper(d32, pairs[half], pairs[half + 1]));
+    const auto b0 = hn::BitCast(d64, hn::InterleaveLower(d32, pairs[half + 2], pairs[half + 3]));
+    const auto b1 = hn::BitCast(d64, hn::InterleaveUpper(d32, pairs[half + 2], pairs[half + 3]));
+    uint16_t* const out = to + half * 16;
+    hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, a0, b0)), d, out);
+    hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, a0, b0)), d, out + 16);
+    hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, a1, b1)), d, out + 32);
+    hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, a1, b1)), d, out + 48);
+  }
+}
+
 // to[i][16] = element i of 16 consecutive key rows, which lie `stride` elements apart.
-template <class State>
-void TransposeKeys(const typename State::Element* keys, int64_t stride, int width, float* to) {
-  const int whole = width & ~3;
-  const auto d4 = State::kTag4;
-  const hn::Repartition<uint64_t, hn::CappedTag<float, 4>> d64;
-  for (int p = 0; p < 16; p += 4) {
-    const auto* row = keys + p * stride;
-    for (int i = 0; i < whole; i += 4) {
-      const auto a = State::Four(row + i), b = State::Four(row + stride + i);
-      const auto c = State::Four(row + 2 * stride + i), d = State::Four(row + 3 * stride + i);
-      const auto ab0 = hn::BitCast(d64, hn::InterleaveLower(d4, a, b)), ab1 = hn::BitCast(d64, hn::InterleaveUpper(d4, a, b));
-      const auto cd0 = hn::BitCast(d64, hn::InterleaveLower(d4, c, d)), cd1 = hn::BitCast(d64, hn::InterleaveUpper(d4, c, d));
-      hn::StoreU(hn::BitCast(d4, hn::InterleaveLower(d64, ab0, cd0)), d4, to + i * 16 + p);
-      hn::StoreU(hn::BitCast(d4, hn::InterleaveUpper(d64, ab0, cd0)), d4, to + (i + 1) * 16 + p);
-      hn::StoreU(hn::BitCast(d4, hn::InterleaveLower(d64, ab1, cd1)), d4, to + (i + 2) * 16 + p);
-      hn::StoreU(hn::BitCast(d4, hn::InterleaveUpper(d64, ab1, cd1)), d4, to + (i + 3) * 16 + p);
+template <class T>
+void TransposeKeys(const T* keys, int64_t stride, int width, T* to) {
+  constexpr int kSide = 16 / sizeof(T);
+  const int whole = width / kSide * kSide;
+  for (int p = 0; p < 16; p += kSide) {
+    for (int i = 0; i < whole; i += kSide) {
+      TransposeSquare<T>(keys + p * stride + i, stride, to + i * 16 + p);
     }
     for (int i = whole; i < width; ++i) {
-      for (int j = 0; j < 4; ++j) to[i * 16 + p + j] = State::One(row[j * stride + i]);
+      for (int j = 0; j < kSide; ++j) to[i * 16 + p + j] = keys[(p + j) * stride + i];
     }
   }
 }
@@ -97,7 +117,8 @@ struct Queries {
 // A thread's scratch, cut up.
 struct Work {
   float* q;        // [group][width][R], scaled
-  float* keys;     // [width][16]
+  float* keys;     // [width][16], and twice that in the state's own type
+  void* own_keys;
   float* scores;   // [query][kAttentionBlock]
   float* sums;     // [query][width]: the partial's weighted values
   float* most;     // [query]
@@ -106,19 +127,39 @@ struct Work {
     const int64_t width = AttentionWidth(args);
     q = args.scratch + thread * args.scratch_floats;
     keys = q + kMostQueries * width;
-    scores = keys + 16 * width;
+    own_keys = keys + 16 * width;
+    scores = keys + 48 * width;
     sums = scores + kMostQueries * kAttentionBlock;
     most = sums + kMostQueries * width;
     total = most + kMostQueries;
   }
 };
 
-template <int R = 1>
-HWY_INLINE void ScoreTile(int rows, const float* keys, const float* q, int64_t width, Floats* out) {
-  if constexpr (R < kRowGroup) {
-    if (rows != R) return ScoreTile<R + 1>(rows, keys, q, width, out);
+// Prefetches the rows of the tiles that come next, a line at every call, spread over the time that the present tiles take: a row of one head
+// lies too far from the next for the machine to guess, and all lines at once would exceed what a core can have under way.
+struct FetchRows {
+  const std::byte* tile[2] = {nullptr, nullptr};
+  int64_t row_bytes = 0;
+  int lines = 1;   // of a row
+  mutable int row = 0, line = 0;
+  HWY_INLINE void operator()(int64_t) const {
+    if (row == 32 || !tile[row / 16]) return;
+    hwy::Prefetch(tile[row / 16] + row % 16 * row_bytes + line * 64);
+    if (++line == lines) {
+      line = 0;
+      ++row;
+    }
   }
-  DotTile<R, LoadPlain>(keys, q, width, out);
+};
+
+// Scores of `rows` queries against C tiles of 16 positions, `tile_stride` elements apart. out: [C][rows].
+template <class Loader, int C, int kMost, int R = 1, class Fetch>
+HWY_INLINE void ScoreTiles(int rows, const typename Loader::Element* keys, int64_t tile_stride, const float* q, int64_t width, Floats* out,
+                           const Fetch& fetch) {
+  if constexpr (R < kMost) {
+    if (rows != R) return ScoreTiles<Loader, C, kMost, R + 1>(rows, keys, tile_stride, q, width, out, fetch);
+  }
+  DotTiles<R, C, Loader>(keys, tile_stride, q, width, out, fetch);
 }
 
 void LoadQueries(const AttentionArgs& args, const Queries& queries, const Work& work) {
@@ -136,61 +177,137 @@ void LoadQueries(const AttentionArgs& args, const Queries& queries, const Work& 
   }
 }
 
-// Weighted values of R queries over positions [from, to) of the block, added to what `sums` holds, for C vectors of columns.
+// Some positions of one extent: rows of values `stride` elements apart, and the weights of each query, kAttentionBlock apart. `next`, unless
+// null, is where the rows of the next extent begin.
+template <class T>
+struct ValueRun {
+  const T* values;
+  const T* next;
+  int64_t stride;
+  int count;
+  const float* weights;
+};
+// Rows whose columns are fetched ahead of their use: 8 rows of 4 vectors take about as long as one access to memory.
+constexpr int kAheadRows = 8;
+
+// Adds the weighted values of a run to the sums of R queries, for C vectors of columns. `after`, unless null: what will be read after them.
 template <class State, int R, int C>
-HWY_INLINE void WeighValues(const AttentionArgs& args, const LaneBinding& lane, int64_t column, int block_first, int from, int to,
-                            const float* scores, float* sums, int64_t width) {
+HWY_INLINE void WeighColumns(const ValueRun<typename State::Element>& run, int column, const typename State::Element* after, float* sums,
+                             int64_t padded) {
   Floats acc[R][C];
   _Pragma("GCC unroll 8") for (int r = 0; r < R; ++r) {
-    _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) acc[r][c] = Load(sums + r * width + c * 16);
+    _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) acc[r][c] = Load(sums + r * padded + column + c * 16);
   }
-  const int64_t stride = static_cast<int64_t>(args.v.bytes / sizeof(typename State::Element));
-  while (from < to) {
-    const int run = std::min(to, (from / kExtentRows + 1) * kExtentRows);   // to the end of the extent
-    const auto* v = reinterpret_cast<const typename State::Element*>(StateRow(lane, args.v, from)) + column;
-    for (; from < run; ++from, v += stride) {
-      Floats value[C];
-      _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) value[c] = State::All(v + c * 16);
-      _Pragma("GCC unroll 8") for (int r = 0; r < R; ++r) {
-        const Floats weight = Set(scores[r * kAttentionBlock + from - block_first]);
-        _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) acc[r][c] = MulAdd(weight, value[c], acc[r][c]);
-      }
+  const auto* v = run.values + column;
+  for (int i = 0; i < run.count; ++i, v += run.stride) {
+    if (after) {
+      const auto* ahead = i + kAheadRows < run.count ? v + kAheadRows * run.stride : after + (i + kAheadRows - run.count) * run.stride;
+      for (int at = 0; at < C * 16; at += static_cast<int>(64 / sizeof(*v))) hwy::Prefetch(ahead + at);
+    }
+    Floats value[C];
+    _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) value[c] = State::All(v + c * 16);
+    _Pragma("GCC unroll 8") for (int r = 0; r < R; ++r) {
+      const Floats weight = Set(run.weights[r * kAttentionBlock + i]);
+      _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) acc[r][c] = MulAdd(weight, value[c], acc[r][c]);
     }
   }
   _Pragma("GCC unroll 8") for (int r = 0; r < R; ++r) {
-    _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) Store(acc[r][c], sums + r * width + c * 16);
+    _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) Store(acc[r][c], sums + r * padded + column + c * 16);
   }
 }
 
 // The last columns of a head whose width is no multiple of 16.
 template <class State>
-void WeighTail(const AttentionArgs& args, const LaneBinding& lane, int64_t column, int count, int block_first, int from, int to,
-               const float* scores, float* sums) {
-  Floats acc = Load(sums);
-  for (; from < to; ++from) {
-    const auto* v = reinterpret_cast<const typename State::Element*>(StateRow(lane, args.v, from)) + column;
-    acc = MulAdd(Set(scores[from - block_first]), State::First(v, count), acc);
-  }
-  Store(acc, sums);
+void WeighTail(const ValueRun<typename State::Element>& run, int column, int count, const float* weights, float* sums) {
+  Floats acc = Load(sums + column);
+  for (int i = 0; i < run.count; ++i) acc = MulAdd(Set(weights[i]), State::First(run.values + i * run.stride + column, count), acc);
+  Store(acc, sums + column);
 }
 
-// Queries and columns whose sums stay in registers: 4 x 4 vectors of 16 of AVX-512's 32 registers, with the values beside them.
-constexpr int kWeighQueries = kParts == 1 ? 4 : 2;
+// Queries and vectors of columns whose sums stay in registers. AVX-512: 6 x 4 of 32, beside 4 vectors of values and a weight. AVX2 has 16
+// registers of half the width.
+constexpr int kWeighQueries = kParts == 1 ? 6 : 2;
 constexpr int kWeighVectors = kParts == 1 ? 4 : (kParts == 2 ? 2 : 1);
 
 template <class State, int R>
-void WeighQueries(const AttentionArgs& args, const LaneBinding& lane, int64_t column, int block_first, int from, int to, const float* scores,
-                  float* sums, int64_t padded) {
-  const int width = args.q.width;
+void WeighQueries(const ValueRun<typename State::Element>& run, int width, bool fetch, float* sums, int64_t padded) {
+  constexpr int kStep = 16 * kWeighVectors;
   int i = 0;
-  for (; i + 16 * kWeighVectors <= width; i += 16 * kWeighVectors) {
-    WeighValues<State, R, kWeighVectors>(args, lane, column + i, block_first, from, to, scores, sums + i, padded);
+  for (; i + kStep <= width; i += kStep) {
+    const auto* after = !fetch ? nullptr : i + 2 * kStep <= width ? run.values + i + kStep : run.next;
+    WeighColumns<State, R, kWeighVectors>(run, i, after, sums, padded);
   }
-  for (; i + 16 <= width; i += 16) WeighValues<State, R, 1>(args, lane, column + i, block_first, from, to, scores, sums + i, padded);
+  for (; i + 16 <= width; i += 16) WeighColumns<State, R, 1>(run, i, nullptr, sums, padded);
   if (i < width) {
-    for (int r = 0; r < R; ++r) {
-      WeighTail<State>(args, lane, column + i, width - i, block_first, from, to, scores + r * kAttentionBlock, sums + r * padded + i);
+    for (int r = 0; r < R; ++r) WeighTail<State>(run, i, width - i, run.weights + r * kAttentionBlock, sums + r * padded);
+  }
+}
+template <class State, int R = 1>
+void WeighGroup(int queries, const ValueRun<typename State::Element>& run, int width, bool fetch, float* sums, int64_t padded) {
+  if constexpr (R < kWeighQueries) {
+    if (queries != R) return WeighGroup<State, R + 1>(queries, run, width, fetch, sums, padded);
+  }
+  WeighQueries<State, R>(run, width, fetch, sums, padded);
+}
+
+// Scores of all queries for positions [from, end) of the block, into work.scores; -infinity where a query must not look.
+template <class State>
+void ScoreBlock(const AttentionArgs& args, const LaneBinding& lane, const Queries& queries, int64_t column, int block_first, int from, int end,
+                const Work& work) {
+  using Element = typename State::Element;
+  const int width = args.q.width;
+  const float nothing = -std::numeric_limits<float>::infinity();
+  const int64_t stride = static_cast<int64_t>(args.k.bytes / sizeof(Element));
+  const auto keys_at = [&](int position) { return reinterpret_cast<const Element*>(StateRow(lane, args.k, position)) + column; };
+  const auto end_of = [&](int query) { return std::min(queries.Position(query) + 1, block_first + kAttentionBlock); };
+  Element* const own_keys = static_cast<Element*>(work.own_keys);
+  const auto keep = [&](const Floats* scores, int tile, int first, int size) {
+    for (int r = 0; r < size; ++r) {
+      float* to = work.scores + static_cast<int64_t>(first + r) * kAttentionBlock + (tile - block_first);
+      Store(scores[r], to);
+      for (int p = tile; p < from; ++p) to[p - tile] = nothing;
+      for (int p = std::max(tile, end_of(first + r)); p < tile + 16; ++p) to[p - tile] = nothing;
     }
+  };
+  const RowGroups groups(queries.count(), kRowGroup);
+  // Few queries are few chains of additions, which would wait for one another: two tiles side by side make twice as many.
+  constexpr int kFew = kRowGroup / 2;
+  const int at_once = queries.count() <= kFew ? 2 : 1;
+  int tile = from & ~15;
+  while (tile < end) {
+    const int tiles = tile + 16 < end ? at_once : 1;
+    FetchRows fetch;
+    fetch.row_bytes = static_cast<int64_t>(args.k.bytes);
+    fetch.lines = std::max(1, width * static_cast<int>(sizeof(Element)) / 64);
+    for (int t = 0; t < tiles; ++t) {
+      const int next = tile + (t + tiles) * 16;
+      if (next < end) fetch.tile[t] = reinterpret_cast<const std::byte*>(keys_at(next));
+      TransposeKeys<Element>(keys_at(tile + t * 16), stride, width, own_keys + t * 16 * width);
+    }
+    Floats scores[2 * kRowGroup];
+    if (tiles == 2) {
+      ScoreTiles<LoadKeys<State>, 2, kFew>(queries.count(), own_keys, 16 * width, work.q, width, scores, fetch);
+      keep(scores, tile, 0, queries.count());
+      keep(scores + queries.count(), tile + 16, 0, queries.count());
+    } else {
+      // Many groups share one conversion.
+      const bool convert = groups.count > 2 && sizeof(Element) != sizeof(float);
+      if (convert) {
+        for (int i = 0; i < width; ++i) Store(State::All(own_keys + i * 16), work.keys + i * 16);
+      }
+      for (int g = 0; g < groups.count; ++g) {
+        const int first = groups.First(g), size = groups.Size(g);
+        if (end_of(first + size - 1) <= tile) continue;
+        const float* q = work.q + static_cast<int64_t>(first) * width;
+        if (convert) {
+          ScoreTiles<LoadKeys<StateF32>, 1, kRowGroup>(size, work.keys, 0, q, width, scores, NoFetch());
+        } else {
+          ScoreTiles<LoadKeys<State>, 1, kRowGroup>(size, own_keys, 0, q, width, scores, fetch);
+        }
+        keep(scores, tile, first, size);
+      }
+    }
+    tile += 16 * tiles;
   }
 }
 
@@ -209,23 +326,7 @@ void BlockPartials(const AttentionArgs& args, const LaneBinding& lane, const Que
   const auto end_of = [&](int query) { return std::min(queries.Position(query) + 1, block_end); };
   const int end = end_of(queries.count() - 1);
 
-  const RowGroups groups(queries.count(), kRowGroup);
-  const int64_t k_stride = static_cast<int64_t>(args.k.bytes / sizeof(Element));
-  for (int tile = from & ~15; tile < end; tile += 16) {
-    TransposeKeys<State>(reinterpret_cast<const Element*>(StateRow(lane, args.k, tile)) + column, k_stride, width, work.keys);
-    for (int g = 0; g < groups.count; ++g) {
-      const int first = groups.First(g), size = groups.Size(g);
-      if (end_of(first + size - 1) <= tile) continue;
-      Floats scores[kRowGroup];
-      ScoreTile(size, work.keys, work.q + static_cast<int64_t>(first) * width, width, scores);
-      for (int r = 0; r < size; ++r) {
-        float* to = work.scores + static_cast<int64_t>(first + r) * kAttentionBlock + (tile - block_first);
-        Store(scores[r], to);
-        for (int p = tile; p < from; ++p) to[p - tile] = nothing;
-        for (int p = std::max(tile, end_of(first + r)); p < tile + 16; ++p) to[p - tile] = nothing;
-      }
-    }
-  }
+  ScoreBlock<State>(args, lane, queries, column, block_first, from, end, work);
 
   for (int query = 0; query < queries.count(); ++query) {
     float* scores = work.scores + static_cast<int64_t>(query) * kAttentionBlock;
@@ -249,24 +350,31 @@ void BlockPartials(const AttentionArgs& args, const LaneBinding& lane, const Que
     work.total[query] = Sum(total);
   }
 
-  // Positions that all queries of a group see are weighed together, the few more of its later rows one query at a time: a position that a row
-  // must not see is not even multiplied by zero, so that a NaN there cannot reach it.
-  for (int query = 0; query < queries.count(); query += kWeighQueries) {
-    const int size = std::min(kWeighQueries, queries.count() - query);
-    int common = from;
-    if (size == kWeighQueries) {
-      common = std::max(from, end_of(query));
-      if (common > from) {
-        WeighQueries<State, kWeighQueries>(args, lane, column, block_first, from, common,
-                                           work.scores + static_cast<int64_t>(query) * kAttentionBlock, work.sums + query * padded, padded);
-      }
+  // Extent by extent. Positions that all queries of a group see are weighed together, the few more of its later rows one query at a time: a
+  // position that a row must not see is not even multiplied by zero, so that a NaN there cannot reach it.
+  const RowGroups groups(queries.count(), kWeighQueries);
+  const int64_t stride = static_cast<int64_t>(args.v.bytes / sizeof(Element));
+  for (int begin = from; begin < end;) {
+    const int stop = std::min(end, (begin / kExtentRows + 1) * kExtentRows);
+    ValueRun<Element> run{};
+    const auto values_at = [&](int position) { return reinterpret_cast<const Element*>(StateRow(lane, args.v, position)) + column; };
+    const Element* const values = values_at(begin);
+    run.next = stop < end ? values_at(stop) : nullptr;
+    run.stride = stride;
+    const auto weigh = [&](int first, int count, int run_from, int run_to, bool fetch) {
+      if (run_from >= run_to) return;
+      run.values = values + (run_from - begin) * stride;
+      run.count = run_to - run_from;
+      run.weights = work.scores + static_cast<int64_t>(first) * kAttentionBlock + (run_from - block_first);
+      WeighGroup<State>(count, run, width, fetch, work.sums + first * padded, padded);
+    };
+    for (int g = 0; g < groups.count; ++g) {
+      const int first = groups.First(g), size = groups.Size(g);
+      const int common = std::clamp(end_of(first), begin, stop);
+      weigh(first, size, begin, common, g == 0);
+      for (int query = first; query < first + size; ++query) weigh(query, 1, common, std::min(end_of(query), stop), false);
     }
-    for (int r = query; r < query + size; ++r) {
-      if (end_of(r) > common) {
-        WeighQueries<State, 1>(args, lane, column, block_first, common, end_of(r), work.scores + static_cast<int64_t>(r) * kAttentionBlock,
-                               work.sums + r * padded, padded);
-      }
-    }
+    begin = stop;
   }
 }
 
@@ -398,7 +506,7 @@ HWY_AFTER_NAMESPACE();
 namespace reprise {
 int64_t AttentionScratchFloats(const AttentionArgs& args) {
   const int64_t width = AttentionWidth(args);
-  return kMostQueries * (2 * width + kAttentionBlock + 2) + 16 * width;
+  return kMostQueries * (2 * width + kAttentionBlock + 2) + 48 * width;
 }
 void AddAttention(int64_t target, KernelTable& table) { REPRISE_DISPATCH(target, AddAttention(table)) }
 }  // namespace reprise

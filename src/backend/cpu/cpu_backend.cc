@@ -30,8 +30,8 @@ struct Isa {
 // What this machine can run, best first.
 std::vector<Isa> AvailableIsas() {
   std::vector<Isa> isas;
-  [[maybe_unused]] const int64_t supported = hwy::SupportedTargets();
 #if HWY_ARCH_X86
+  const int64_t supported = hwy::SupportedTargets();
   if ((HWY_TARGETS & supported & HWY_AVX3) && __builtin_cpu_supports("avx512vnni")) isas.push_back({"avx512vnni", HWY_AVX3, true});
   if (HWY_TARGETS & supported & HWY_AVX2) isas.push_back({"avx2", HWY_AVX2, true});
   if (HWY_TARGETS & supported & HWY_SSE4) isas.push_back({"portable", HWY_SSE4, false});

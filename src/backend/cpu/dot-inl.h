@@ -24,16 +24,31 @@ inline constexpr int kRowGroup = 4;
 inline constexpr int kRowGroup = 2;
 #endif
 
-// out[r] = sum over k of w[k][16] * a[k][R], k ascending.
-template <int R, class Loader>
-HWY_INLINE void DotTile(const typename Loader::Element* w, const float* a, int64_t inputs, Floats* out) {
-  Floats total[R];
-  _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) total[r] = Zeros();
-  for (int64_t k = 0; k < inputs; ++k) {
-    const Floats weight = Loader::At(w + k * 16);
-    _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) total[r] = MulAdd(weight, Set(a[k * R + r]), total[r]);
+struct NoFetch {
+  HWY_INLINE void operator()(int64_t) const {}
+};
+
+// out[c][r] = sum over k of w[c][k][16] * a[k][R], k ascending; the C tiles of w lie `tile_stride` elements apart. `fetch`, called with every
+// k, may prefetch what comes after.
+template <int R, int C, class Loader, class Fetch = NoFetch>
+HWY_INLINE void DotTiles(const typename Loader::Element* w, int64_t tile_stride, const float* a, int64_t inputs, Floats* out,
+                         const Fetch& fetch = Fetch()) {
+  Floats total[C][R];
+  _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {
+    _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) total[c][r] = Zeros();
   }
-  _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) out[r] = total[r];
+  for (int64_t k = 0; k < inputs; ++k) {
+    fetch(k);
+    Floats weight[C];
+    _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) weight[c] = Loader::At(w + c * tile_stride + k * 16);
+    _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) {
+      const Floats x = Set(a[k * R + r]);
+      _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) total[c][r] = MulAdd(weight[c], x, total[c][r]);
+    }
+  }
+  _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {
+    _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) out[c * R + r] = total[c][r];
+  }
 }
 
 // 64 bytes: of 16 columns, four unsigned bytes each. DotBytes adds to each column's sum the products with four signed bytes at `acts`.

@@ -117,7 +117,7 @@ struct LoadBF16 {
 
 template <int R, class Loader>
 void FloatTile(const PackedMatrix& m, const std::byte* tile, const Group& group, Floats* out) {
-  DotTile<R, Loader>(reinterpret_cast<const typename Loader::Element*>(tile), group.floats, m.inputs, out);
+  DotTiles<R, 1, Loader>(reinterpret_cast<const typename Loader::Element*>(tile), 0, group.floats, m.inputs, out);
 }
 
 // 16 inputs of weights ahead of the dot products by about this much: one DRAM latency (100 ns) at 15 GB/s is 1.5 KB.
