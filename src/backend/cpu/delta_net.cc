@@ -1,6 +1,6 @@
 // The gated delta rule, token by token. A unit is a slice of the value columns of one head of one lane: columns never meet.
 //
-// Two passes over the slice a token: S^T k, then the update together with S^T q. The slice stays in a buffer that fits the L1 cache through all of
+// The pass over the slice that makes the update also forms S^T q, and S^T k of the token that follows. The slice stays in a buffer that fits the L1 cache through all of
 // a lane's rows; the first token reads the block before the step, the last one writes the block after it.
 #include "backend/cpu/targets.h"
 
@@ -59,55 +59,82 @@ void DeltaInputs(const DeltaNetArgs& args, int64_t first, int64_t last, int) {
   }
 }
 
-// One token on C vectors of columns. `from` and `to` may be the same place. Four partial sums a column (inputs i mod 4) keep the adders busy:
-// one chain alone would wait four cycles for each of key_dim additions.
+// Sums over the inputs i of a slice go in four partial sums a column (i mod 4), joined at the end: one chain alone would wait four cycles for
+// each addition.
 template <int C>
-void DeltaToken(const float* from, int64_t from_stride, float* to, int64_t to_stride, int key_dim, const float* q, const float* k,
-                const float* v, float gate, float write, float* out) {
+struct Partial {
   Floats part[4][C];
-  _Pragma("GCC unroll 4") for (int j = 0; j < 4; ++j) {
-    _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) part[j][c] = Zeros();
-  }
-  const int whole = key_dim & ~3;
-  for (int i = 0; i < whole; i += 4) {
+  HWY_INLINE void Clear() {
     _Pragma("GCC unroll 4") for (int j = 0; j < 4; ++j) {
-      const Floats key = Set(k[i + j]);
-      _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) part[j][c] = MulAdd(key, Load(from + (i + j) * from_stride + c * 16), part[j][c]);
+      _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) part[j][c] = Zeros();
     }
   }
-  for (int i = whole; i < key_dim; ++i) {
-    const Floats key = Set(k[i]);
-    _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) part[0][c] = MulAdd(key, Load(from + i * from_stride + c * 16), part[0][c]);
-  }
-  Floats delta[C];
-  const Floats decay = Set(gate);
-  _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {
-    const Floats seen = Add(Add(part[0][c], part[1][c]), Add(part[2][c], part[3][c]));
-    delta[c] = Mul(Set(write), Sub(Load(v + c * 16), Mul(decay, seen)));
-  }
-  _Pragma("GCC unroll 4") for (int j = 0; j < 4; ++j) {
-    _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) part[j][c] = Zeros();
-  }
-  for (int i = 0; i < whole; i += 4) {
-    _Pragma("GCC unroll 4") for (int j = 0; j < 4; ++j) {
-      const Floats key = Set(k[i + j]), query = Set(q[i + j]);
-      _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {
-        const Floats s = MulAdd(key, delta[c], Mul(decay, Load(from + (i + j) * from_stride + c * 16)));
-        Store(s, to + (i + j) * to_stride + c * 16);
-        part[j][c] = MulAdd(query, s, part[j][c]);
-      }
-    }
-  }
-  for (int i = whole; i < key_dim; ++i) {
-    const Floats key = Set(k[i]), query = Set(q[i]);
+  HWY_INLINE Floats Total(int c) const { return Add(Add(part[0][c], part[1][c]), Add(part[2][c], part[3][c])); }
+};
+
+// seen = S^T k.
+template <int C>
+void ReadOut(const float* from, int64_t stride, int key_dim, const float* k, Floats* seen) {
+  Partial<C> sums;
+  sums.Clear();
+  int i = 0;
+  const auto step = [&](int j) HWY_ATTR {
+    const Floats key = Set(k[i + j]);
     _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {
-      const Floats s = MulAdd(key, delta[c], Mul(decay, Load(from + i * from_stride + c * 16)));
-      Store(s, to + i * to_stride + c * 16);
-      part[0][c] = MulAdd(query, s, part[0][c]);
+      sums.part[j][c] = MulAdd(key, Load(from + (i + j) * stride + c * 16), sums.part[j][c]);
     }
+  };
+  for (; i + 4 <= key_dim; i += 4) {
+    step(0);
+    step(1);
+    step(2);
+    step(3);
   }
+  for (; i < key_dim; ++i) step(0);
+  _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) seen[c] = sums.Total(c);
+}
+
+struct Token {
+  const float* q;
+  const float* k;
+  const float* next_k;   // of the token that follows, where kNext
+  const float* v;
+  float* out;
+  float gate, write;     // exp(g) and b
+};
+
+// One token on C vectors of columns: seen is S^T k before it. `from` and `to` may be the same place. With kNext the pass that writes S also
+// forms S^T k of the token that follows, so that S is read once a token; the sums are those of ReadOut.
+template <int C, bool kNext>
+void UpdateSlice(const float* from, int64_t from_stride, float* to, int64_t to_stride, int key_dim, const Token& token, Floats* seen) {
+  Floats delta[C];
+  const Floats decay = Set(token.gate);
   _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {
-    Store(Add(Add(part[0][c], part[1][c]), Add(part[2][c], part[3][c])), out + c * 16);
+    delta[c] = Mul(Set(token.write), Sub(Load(token.v + c * 16), Mul(decay, seen[c])));
+  }
+  Partial<C> sums, next;
+  sums.Clear();
+  next.Clear();
+  int i = 0;
+  const auto step = [&](int j) HWY_ATTR {
+    const Floats key = Set(token.k[i + j]), query = Set(token.q[i + j]);
+    _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {
+      const Floats s = MulAdd(key, delta[c], Mul(decay, Load(from + (i + j) * from_stride + c * 16)));
+      Store(s, to + (i + j) * to_stride + c * 16);
+      sums.part[j][c] = MulAdd(query, s, sums.part[j][c]);
+      if constexpr (kNext) next.part[j][c] = MulAdd(Set(token.next_k[i + j]), s, next.part[j][c]);
+    }
+  };
+  for (; i + 4 <= key_dim; i += 4) {
+    step(0);
+    step(1);
+    step(2);
+    step(3);
+  }
+  for (; i < key_dim; ++i) step(0);
+  _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {
+    Store(sums.Total(c), token.out + c * 16);
+    if constexpr (kNext) seen[c] = next.Total(c);
   }
 }
 
@@ -140,24 +167,28 @@ void DeltaNet(const DeltaNetArgs& args, int64_t first_item, int64_t last_item, i
         std::memcpy(local + i * kSlice, read + static_cast<int64_t>(i) * s.value_dim, sizeof(float) * count);
       }
     }
+    constexpr int kVectors = kSlice / 16;
+    Floats seen[kVectors];
     for (int t = 0; t < lane.rows; ++t) {
       const int row = lane.first_row + t;
-      const float* q = args.unit_qk + static_cast<int64_t>(row) * 2 * keys + head % s.key_heads * s.key_dim;
-      const float* k = q + keys;
-      const float* v = RowAt(args.qkv, row) + 2 * keys + static_cast<int64_t>(head) * s.value_dim + first;
+      const bool begins = t == 0, ends = t + 1 == lane.rows, whole = count == kSlice;
       const float* gates = args.gates + static_cast<int64_t>(row) * 2 * s.value_heads;
+      const float* q = args.unit_qk + static_cast<int64_t>(row) * 2 * keys + head % s.key_heads * s.key_dim;
+      const float* v = RowAt(args.qkv, row) + 2 * keys + static_cast<int64_t>(head) * s.value_dim + first;
       float* out = RowAt(args.out, row) + static_cast<int64_t>(head) * s.value_dim + first;
-      const float gate = gates[head], b = gates[s.value_heads + head];
-      if (count == kSlice) {
-        const bool begins = t == 0, ends = t + 1 == lane.rows;
-        DeltaToken<2>(begins ? read : local, begins ? s.value_dim : kSlice, ends ? write : local, ends ? s.value_dim : kSlice, s.key_dim, q, k,
-                      v, gate, b, out);
+      const float* from = begins && whole ? read : local;
+      float* to = ends && whole ? write : local;
+      const int64_t from_stride = begins && whole ? s.value_dim : kSlice, to_stride = ends && whole ? s.value_dim : kSlice;
+      HWY_ALIGN float values[kSlice] = {}, results[kSlice];
+      if (!whole) std::memcpy(values, v, sizeof(float) * count);
+      const Token token{q, q + keys, q + keys + 2 * keys, whole ? v : values, whole ? out : results, gates[head], gates[s.value_heads + head]};
+      if (begins) ReadOut<kVectors>(from, from_stride, s.key_dim, token.k, seen);
+      if (ends) {
+        UpdateSlice<kVectors, false>(from, from_stride, to, to_stride, s.key_dim, token, seen);
       } else {
-        HWY_ALIGN float values[kSlice] = {}, results[kSlice];
-        std::memcpy(values, v, sizeof(float) * count);
-        DeltaToken<2>(local, kSlice, local, kSlice, s.key_dim, q, k, values, gate, b, results);
-        std::memcpy(out, results, sizeof(float) * count);
+        UpdateSlice<kVectors, true>(from, from_stride, to, to_stride, s.key_dim, token, seen);
       }
+      if (!whole) std::memcpy(out, results, sizeof(float) * count);
     }
     if (lane.rows == 0 || count < kSlice) {
       for (int i = 0; i < s.key_dim; ++i) {
