@@ -22,4 +22,28 @@ Result<std::vector<int32_t>> EncodeChatFor(const Model& model, const ChatFormat&
   return tokens;
 }
 
+Result<std::vector<ChatMessage>> MessagesOf(const Model& model, std::span<const int32_t> tokens) {
+  REPRISE_ASSIGN_OR_RETURN(const Tokenizer* tokenizer, model.engine().tokenizer());
+  // Every format that is recognised opens and closes turns with these two, and content never becomes either.
+  const auto start = tokenizer->Find("<|im_start|>");
+  const auto end = tokenizer->Find("<|im_end|>");
+  if (!start || !end) return Unsupported("this model has no chat markers");
+  std::vector<ChatMessage> messages;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] != *start) continue;
+    const size_t first = i + 1;
+    while (i + 1 < tokens.size() && tokens[i + 1] != *end && tokens[i + 1] != *start) ++i;
+    const std::string text = tokenizer->Decode(tokens.subspan(first, i + 1 - first));
+    const size_t newline = text.find('\n');
+    const std::string role = text.substr(0, newline);
+    if (newline == std::string::npos || (role != "system" && role != "user" && role != "assistant")) {
+      return InvalidArgument("it does not hold a chat");
+    }
+    messages.push_back({role, text.substr(newline + 1)});
+  }
+  if (!messages.empty() && messages.back().role == "assistant" && messages.back().content.empty()) messages.pop_back();
+  if (messages.empty()) return InvalidArgument("it does not hold a chat");
+  return messages;
+}
+
 }  // namespace reprise

@@ -16,4 +16,8 @@ Result<ChatFormat> ChatFormatOf(const Model& model);
 Result<std::vector<int32_t>> EncodeChatFor(const Model& model, const ChatFormat& format, std::span<const ChatMessage> messages,
                                            const ChatOptions& options = {});
 
+// The messages that a context holds, read back from its tokens: what a capsule of a chat was about. kInvalidArgument when the tokens are no
+// chat. A message's content is what was written between its markers, thoughts included; an answer that has no word yet is left out.
+Result<std::vector<ChatMessage>> MessagesOf(const Model& model, std::span<const int32_t> tokens);
+
 }  // namespace reprise

@@ -29,7 +29,11 @@ inline constexpr int kExitInterrupted = 130;
 using Action = std::function<Result<int>()>;
 
 void AddRunCommand(CLI::App& app, Action& action);
+void AddChatCommand(CLI::App& app, Action& action);
 void AddEvalCommand(CLI::App& app, Action& action);
+void AddInspectCommand(CLI::App& app, Action& action);
+void AddSynthCommand(CLI::App& app, Action& action);
+void AddPullCommand(CLI::App& app, Action& action);
 void AddVerifyCommand(CLI::App& app, Action& action);
 
 }  // namespace reprise

@@ -17,9 +17,7 @@ void Show(Generation& generation, const GenerationOptions& options, std::string_
   if (options.show && !text.empty()) options.show(text);
 }
 
-Status Finished(Session& session, Generation& generation, const GenerationOptions& options) {
-  const bool ended = generation.finish == Finish::kStopString || generation.finish == Finish::kEndOfText;
-  if (generation.finish == Finish::kStopString || (!ended && !options.flush)) return Ok();
+Status Flush(Session& session, Generation& generation, const GenerationOptions& options) {
   REPRISE_ASSIGN_OR_RETURN(const std::string_view rest, session.FlushText());
   Show(generation, options, rest);
   return Ok();
@@ -36,23 +34,24 @@ int RoomFor(const Session& session, int max_tokens) {
 Result<Generation> GenerateOne(Session& session, const GenerationOptions& options) {
   Generation generation;
   const Clock::time_point start = Clock::now();
-  const int room = RoomFor(session, options.max_tokens);
-  for (int i = 0; i < room; ++i) {
-    if (Asked(options.cancel)) {
-      generation.finish = Finish::kCancelled;
-      break;
-    }
-    REPRISE_ASSIGN_OR_RETURN(const Token token, session.Next());
-    generation.tokens.push_back(token.id);
-    Show(generation, options, token.text);
-    if (token.finish != Finish::kNone) {
-      generation.finish = token.finish;
-      break;
-    }
+  const auto room = static_cast<size_t>(RoomFor(session, options.max_tokens));
+  if (room > 0 && !Asked(options.cancel)) {
+    const auto finish = session.Generate(static_cast<int>(room), [&](const Token& token) {
+      if (token.id >= 0) generation.tokens.push_back(token.id);
+      Show(generation, options, token.text);
+      // Stopping it here, at the last token too, leaves to this function what becomes of text that is held back.
+      return generation.tokens.size() < room && !Asked(options.cancel);
+    });
+    if (!finish.ok()) return finish.status();
+    generation.finish = *finish;
+  } else {
+    generation.finish = room > 0 ? Finish::kCancelled : Finish::kLength;
   }
-  generation.context_full = generation.finish == Finish::kLength && room < options.max_tokens;
+  if (generation.finish == Finish::kCancelled && generation.tokens.size() == room) generation.finish = Finish::kLength;
+  generation.context_full = generation.finish == Finish::kLength && room < static_cast<size_t>(options.max_tokens);
   generation.seconds = Since(start);
-  REPRISE_RETURN_IF_ERROR(Finished(session, generation, options));
+  const bool stopped_early = generation.finish == Finish::kLength || generation.finish == Finish::kCancelled;
+  if (stopped_early && options.flush) REPRISE_RETURN_IF_ERROR(Flush(session, generation, options));
   return generation;
 }
 
@@ -92,7 +91,10 @@ Result<std::vector<Generation>> GenerateBatch(std::span<Session> sessions, const
     generations[i].seconds = Since(start);
     generations[i].context_full = generations[i].finish == Finish::kLength && room < options.max_tokens;
   }
-  for (size_t i = 0; i < sessions.size(); ++i) REPRISE_RETURN_IF_ERROR(Finished(sessions[i], generations[i], options));
+  for (size_t i = 0; i < sessions.size(); ++i) {
+    if (generations[i].finish == Finish::kStopString || (!options.flush && generations[i].finish != Finish::kEndOfText)) continue;
+    REPRISE_RETURN_IF_ERROR(Flush(sessions[i], generations[i], options));
+  }
   return generations;
 }
 

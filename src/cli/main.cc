@@ -35,7 +35,10 @@ int Main(int argc, char** argv) {
   app.footer("'reprise COMMAND --help' says more. Without -m a small model that comes with the program runs.");
 
   Action action;
-  for (const auto add : {AddRunCommand, AddEvalCommand, AddVerifyCommand}) add(app, action);
+  for (const auto add : {AddDemoCommand, AddRunCommand, AddChatCommand, AddEvalCommand, AddVerifyCommand, AddInspectCommand,
+                         AddSynthCommand, AddPullCommand}) {
+    add(app, action);
+  }
 
   if (argc < 2) {
     std::fputs(app.help().c_str(), stderr);

@@ -38,6 +38,7 @@ struct RunFlags {
   std::string load_capsule;
   std::string save_capsule;
   int branches = 0;
+  int draft = 0;
   bool json = false;
 };
 
@@ -181,6 +182,7 @@ Result<int> RunBranches(const RunFlags& flags, const Model& model, Session& sess
 }
 
 Result<int> RunOne(const RunFlags& flags, const Model& model, Session& session, const std::atomic<bool>& interrupted, const Report& report) {
+  if (flags.draft > 0) REPRISE_RETURN_IF_ERROR(session.SetSpeculation({.draft = flags.draft}));
   GenerationOptions options;
   options.max_tokens = flags.max_tokens;
   options.cancel = &interrupted;
@@ -196,6 +198,10 @@ Result<int> RunOne(const RunFlags& flags, const Model& model, Session& session, 
   json["prefill_ms"] = report.prefill_ms;
   json["decode_ms"] = generation.seconds * 1000;
   json["decode_tokens_per_s"] = generation.tokens_per_second();
+  if (flags.draft > 0) {
+    const SpeculationStats stats = session.speculation_stats();
+    json["draft"] = {{"steps", stats.steps}, {"drafted", stats.drafted}, {"accepted", stats.accepted}};
+  }
   if (!flags.save_capsule.empty()) {
     const Clock::time_point start = Clock::now();
     REPRISE_ASSIGN_OR_RETURN(const auto bytes, session.Export(session.Snapshot()));
@@ -261,6 +267,10 @@ void AddRunCommand(CLI::App& app, Action& action) {
   auto* branches = command->add_option("--branches", flags->branches, "Fork the prompt N ways, with the seeds that follow --seed, as one batch")
                        ->type_name("N")
                        ->check(Bounded(1, 255));
+  auto* draft = command->add_option("--draft", flags->draft, "Guess up to N tokens a step and check them together; only the speed changes")
+                    ->type_name("N")
+                    ->check(Bounded(0, Speculation::kMostDraft));
+  draft->excludes(branches);
   load->excludes(chat);
   save->excludes(branches);
   command->add_flag("--json", flags->json, "Print one JSON object");
