@@ -29,13 +29,13 @@ struct Names {
 // One tick: the action, the wind, the physics; the trace remembers it.
 void Tick(StepView& step, const Names& names, float action) {
   const auto before = step.Read(names.world);
-  const int64_t seed = step.Read(names.noise)[0] * 6364136223846793005 + 1442695040888963407;
-  const float wind = static_cast<float>(static_cast<uint64_t>(seed) >> 40) / static_cast<float>(1 << 24) - 0.5f;
+  const uint64_t seed = static_cast<uint64_t>(step.Read(names.noise)[0]) * 6364136223846793005u + 1442695040888963407u;
+  const float wind = static_cast<float>(seed >> 40) / static_cast<float>(1 << 24) - 0.5f;
   const float velocity = 0.95f * before[1] + 0.1f * action + 0.02f * wind;
   const auto after = step.Write(names.world);
   after[0] = before[0] + 0.1f * velocity;
   after[1] = velocity;
-  step.Write(names.noise)[0] = seed;
+  step.Write(names.noise)[0] = static_cast<int64_t>(seed);
   const auto row = step.Row(names.trace, 0);
   row[0] = after[0];
   row[1] = action;

@@ -1,4 +1,6 @@
 // The byte format: what is written comes back, what is damaged or lies is refused by name, and a refusal changes nothing.
+#include "capsule/capsule_format.h"
+
 #include <gtest/gtest.h>
 
 #include <functional>
@@ -7,7 +9,6 @@
 #include "base/checked.h"
 #include "base/file.h"
 #include "capsule/capsule_file_editor.h"
-#include "capsule/capsule_format.h"
 #include "capsule/capsule_test_support.h"
 
 namespace reprise {
@@ -100,7 +101,8 @@ TEST_F(CapsuleFormatTest, MovesBetweenSpacesOfOtherSizes) {
 
 TEST_F(CapsuleFormatTest, EveryLayoutRoundTrips) {
   StateLayout extremes;
-  for (size_t i = 0; i < kMaxStates; ++i) extremes.Append(std::string(kMaxStateNameBytes - 4, 'x') + std::to_string(1000 + i), ElementType::kBytes, {});
+  for (size_t i = 0; i < kMaxStates; ++i)
+    extremes.Append(std::to_string(1000 + i) + std::string(kMaxStateNameBytes - 4, 'x'), ElementType::kBytes, {});
   StateLayout none;
   StateLayout deep;
   deep.Recurrent("deep", ElementType::kF16, {2, 1, 1, 1, 3, 1, 1, 2});
@@ -155,7 +157,7 @@ TEST_F(CapsuleFormatTest, EverySingleBitFlipIsDetected) {
   for (size_t bit = 0; bit < whole.size() * 8; ++bit) {
     Bytes flipped = whole;
     flipped[bit / 8] ^= static_cast<std::byte>(1 << (bit % 8));
-    const auto code = bit / 8 >= 8 && bit / 8 < 12 ? StatusCode::kUnsupported : StatusCode::kCorrupt;   // the version says so itself
+    const auto code = bit / 8 >= 8 && bit / 8 < 12 ? StatusCode::kUnsupported : StatusCode::kCorrupt;  // the version says so itself
     ExpectRefused(flipped, code);
   }
 }
@@ -207,12 +209,14 @@ TEST_F(CapsuleFormatTest, HeadersThatLieBehindAGoodChecksum) {
     SealHeader(bytes);
     return bytes;
   };
-  for (const uint32_t version : {0u, 2u, 0xffffffffu}) ExpectRefused(with(8, version), StatusCode::kUnsupported, {"version " + std::to_string(version)});
+  for (const uint32_t version : {0u, 2u, 0xffffffffu})
+    ExpectRefused(with(8, version), StatusCode::kUnsupported, {"version " + std::to_string(version)});
   for (const uint32_t count : {0u, 6u, 8u, 4096u, 4097u, 0xffffffffu}) ExpectRefused(with(12, count), StatusCode::kCorrupt);
   for (const uint64_t total : {uint64_t{0}, uint64_t{whole.size() - 1}, ~uint64_t{0}}) {
     ExpectRefused(with(16, total), StatusCode::kCorrupt, {"says that it has " + std::to_string(total)});
   }
-  for (const uint64_t position : {uint64_t{2}, uint64_t{4}, uint64_t{1} << 30}) ExpectRefused(with(24, position), StatusCode::kCorrupt, {"'a.keys'"});
+  for (const uint64_t position : {uint64_t{2}, uint64_t{4}, uint64_t{1} << 30})
+    ExpectRefused(with(24, position), StatusCode::kCorrupt, {"'a.keys'"});
   for (const uint64_t position : {uint64_t{1} << 31, uint64_t{1} << 63, ~uint64_t{0}}) {
     ExpectRefused(with(24, position), StatusCode::kCorrupt, {"impossible", std::to_string(position)});
   }
@@ -220,7 +224,8 @@ TEST_F(CapsuleFormatTest, HeadersThatLieBehindAGoodChecksum) {
   ExpectRefused(fingerprint, StatusCode::kMismatch, {"0100000000", space_->fingerprint().ShortHex()});
   for (const size_t size_field : {size_t{64}, size_t{80}}) {
     const uint64_t right = GetField<uint64_t>(whole, size_field);
-    for (const uint64_t size : {uint64_t{0}, right - 1, right + 1, uint64_t{whole.size()}, uint64_t{1} << 40, ~uint64_t{0} - 127, ~uint64_t{0}}) {
+    for (const uint64_t size :
+         {uint64_t{0}, right - 1, right + 1, uint64_t{whole.size()}, uint64_t{1} << 40, ~uint64_t{0} - 127, ~uint64_t{0}}) {
       ExpectRefused(with(size_field, size), StatusCode::kCorrupt);
     }
   }
@@ -234,7 +239,9 @@ TEST_F(CapsuleFormatTest, HeadersThatLieBehindAGoodChecksum) {
 TEST_F(CapsuleFormatTest, StatesThatLieBehindGoodChecksums) {
   using File = CapsuleFile;
   constexpr uint64_t kHuge = ~uint64_t{0};
-  const auto refused = [&](std::vector<std::string> words, const std::function<void(File&)>& edit) { ExpectRefused(Edited(edit), StatusCode::kCorrupt, words); };
+  const auto refused = [&](std::vector<std::string> words, const std::function<void(File&)>& edit) {
+    ExpectRefused(Edited(edit), StatusCode::kCorrupt, words);
+  };
   refused({"name", "257"}, [](File& f) { f.states[0].name = std::string(257, 'x'); });
   refused({"name"}, [](File& f) { f.states[0].name.clear(); });
   refused({"name", "byte 1"}, [](File& f) { f.states[0].name = "a\x1b[2Jb"; });
@@ -247,19 +254,19 @@ TEST_F(CapsuleFormatTest, StatesThatLieBehindGoodChecksums) {
   refused({"state 0", "unknown"}, [](File& f) { f.states[0].type = 0xffffffff; });
   refused({"state 0", "9 dimensions"}, [](File& f) { f.states[0].shape.assign(9, 1); });
   refused({"4294967295 dimensions"}, [](File& f) { f.states[0].dimensions_override = 0xffffffff; });
-  refused({"within a state's shape"}, [](File& f) {
-    f.states[6].dimensions_override = 8;
-  });
+  refused({"within a state's shape"}, [](File& f) { f.states[6].dimensions_override = 8; });
   for (const int64_t dimension : {int64_t{0}, int64_t{-1}, INT64_MIN, INT64_MAX, int64_t{1} << 62}) {
     refused({"'a.matrix'", "dimension " + std::to_string(dimension)}, [&](File& f) { f.states[0].shape = {3, dimension}; });
   }
-  refused({"'a.matrix'", "dimension"}, [](File& f) { f.states[0].shape = {int64_t{1} << 31, int64_t{1} << 31, 4}; });   // wraps to a small product
+  refused({"'a.matrix'", "dimension"}, [](File& f) {
+    f.states[0].shape = {int64_t{1} << 31, int64_t{1} << 31, 4};
+  });  // wraps to a small product
   refused({"'a.matrix'", "60 bytes", "64"}, [](File& f) { f.states[0].shape = {4, 4}; });
   for (const uint64_t size : {uint64_t{0}, uint64_t{59}, uint64_t{61}, uint64_t{1} << 40, kHuge - 63, kHuge}) {
     refused({"'a.matrix'", std::to_string(size) + " bytes"}, [&](File& f) { f.states[0].payload_bytes_override = size; });
     refused({"'a.keys'"}, [&](File& f) { f.states[1].payload_bytes_override = size; });
   }
-  refused({"'a.tail'", "at offset"}, [](File& f) {   // a payload that its shape admits and the file does not hold
+  refused({"'a.tail'", "at offset"}, [](File& f) {  // a payload that its shape admits and the file does not hold
     f.states[3].shape = {int64_t{1} << 38};
     f.states[3].payload_bytes_override = uint64_t{1} << 38;
   });
@@ -291,7 +298,9 @@ TEST_F(CapsuleFormatTest, ManyStatesAreRefusedBeforeTheyAreRead) {
 
 TEST_F(CapsuleFormatTest, AnotherLayoutIsRefusedByTheNameOfTheState) {
   using File = CapsuleFile;
-  const auto refused = [&](std::vector<std::string> words, const std::function<void(File&)>& edit) { ExpectRefused(Edited(edit), StatusCode::kMismatch, words); };
+  const auto refused = [&](std::vector<std::string> words, const std::function<void(File&)>& edit) {
+    ExpectRefused(Edited(edit), StatusCode::kMismatch, words);
+  };
   refused({"state 3", "'a.values'", "'a.tail'"}, [](File& f) { f.states.erase(f.states.begin() + 3); });
   refused({"lacks", "'stop.matched'"}, [](File& f) { f.states.pop_back(); });
   refused({"has not", "'one.more'"}, [](File& f) {
@@ -321,7 +330,7 @@ TEST_F(CapsuleFormatTest, APositionBeyondTheContextIsRefused) {
 }
 
 TEST_F(CapsuleFormatTest, AFullPoolAtEveryAcquisition) {
-  const Bytes bytes = File(200);   // four extents, and a block of each space
+  const Bytes bytes = File(200);  // four extents, and a block of each space
   for (const auto& [blocks, rows] : {std::pair{0, 64 * 8}, std::pair{8, 64 * 8}}) {
     auto space = NewSpace(MixedLayout(), {.lanes = 1, .capsules = blocks, .rows = rows, .max_position = 1024});
     int failures = 0;

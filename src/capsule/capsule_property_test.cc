@@ -22,14 +22,24 @@ struct Op {
 };
 
 void showValue(const Op& op, std::ostream& os) {
-  static constexpr const char* kNames[] = {"step", "tentative step", "host step", "abort", "snapshot", "restore", "rollback", "fork", "move", "drop capsule", "drop lane", "reset"};
+  static constexpr const char* kNames[] = {"step",     "tentative step", "host step", "abort",        "snapshot",  "restore",
+                                           "rollback", "fork",           "move",      "drop capsule", "drop lane", "reset"};
   os << kNames[op.kind] << '(' << op.a << ", " << op.b << ", " << op.seed << ')';
 }
 
 rc::Gen<Op> GenOp() {
   // Steps and snapshots are what programs are made of; the rest is spread evenly.
-  const auto kind = rc::gen::weightedElement<Op::Kind>({{6, Op::kStep}, {3, Op::kTentative}, {2, Op::kHostStep}, {2, Op::kAbort}, {5, Op::kSnapshot}, {3, Op::kRestore},
-                                                        {2, Op::kRollback}, {3, Op::kFork}, {2, Op::kMove}, {2, Op::kDropCapsule}, {1, Op::kDropLane},
+  const auto kind = rc::gen::weightedElement<Op::Kind>({{6, Op::kStep},
+                                                        {3, Op::kTentative},
+                                                        {2, Op::kHostStep},
+                                                        {2, Op::kAbort},
+                                                        {5, Op::kSnapshot},
+                                                        {3, Op::kRestore},
+                                                        {2, Op::kRollback},
+                                                        {3, Op::kFork},
+                                                        {2, Op::kMove},
+                                                        {2, Op::kDropCapsule},
+                                                        {1, Op::kDropLane},
                                                         {1, Op::kReset}});
   const auto number = rc::gen::inRange<unsigned>(0, 1000);
   return rc::gen::map(rc::gen::tuple(kind, number, number, number), [](const std::tuple<Op::Kind, unsigned, unsigned, unsigned>& t) {
@@ -59,7 +69,9 @@ struct World {
   }
 
   // Mostly small, sometimes across one or more extents.
-  static int Rows(unsigned n) { return n % 10 < 6 ? 1 + static_cast<int>(n % 5) : n % 10 < 9 ? 1 + static_cast<int>(n % 70) : static_cast<int>(n % 150) + 1; }
+  static int Rows(unsigned n) {
+    return n % 10 < 6 ? 1 + static_cast<int>(n % 5) : n % 10 < 9 ? 1 + static_cast<int>(n % 70) : static_cast<int>(n % 150) + 1;
+  }
 
   // What a refused operation must leave behind is checked like everything else, after each operation.
   void Refused(const Status& status, const StateSpace::Usage& before) {
@@ -110,12 +122,13 @@ struct World {
         capsules.push_back({Capsule::Take(*lane->lane), lane->model});
         RC_ASSERT(SameUsage(space->usage(), usage));
         return;
-      case Op::kRollback:   // to the newest capsule at or before a position behind the lane's own
+      case Op::kRollback:  // to the newest capsule at or before a position behind the lane's own
       case Op::kRestore: {
         if (lane == nullptr || capsule == nullptr) return;
         if (op.kind == Op::kRollback) {
           const int64_t wanted = lane->lane->position() - static_cast<int64_t>(op.seed % 80);
-          const auto older = std::find_if(capsules.rbegin(), capsules.rend(), [&](const KeptCapsule& c) { return c.capsule.position() <= wanted; });
+          const auto older =
+              std::find_if(capsules.rbegin(), capsules.rend(), [&](const KeptCapsule& c) { return c.capsule.position() <= wanted; });
           if (older == capsules.rend()) return;
           capsule = &*older;
         }
@@ -188,7 +201,7 @@ struct Totals {
 Totals RunPrograms(const char* what, const StateLayout& layout, const StateSpaceOptions& options, int programs, int length) {
   Totals totals;
   rc::detail::TestParams params;
-  params.seed = 20250711;   // the same programs every time; a failure prints the program, reduced
+  params.seed = 20250711;  // the same programs every time; a failure prints the program, reduced
   params.maxSuccess = programs;
   params.maxSize = length;
   rc::detail::TestMetadata metadata;
@@ -219,31 +232,31 @@ Totals RunPrograms(const char* what, const StateLayout& layout, const StateSpace
     rc::detail::printResultMessage(result, text);
     ADD_FAILURE() << what << ": " << text.str();
   }
-  std::printf("%s: %d programs, %lld operations, %lld refused, %lld moved\n", what, totals.programs, static_cast<long long>(totals.operations),
-              static_cast<long long>(totals.exhausted), static_cast<long long>(totals.moved));
+  std::printf("%s: %d programs, %lld operations, %lld refused, %lld moved\n", what, totals.programs,
+              static_cast<long long>(totals.operations), static_cast<long long>(totals.exhausted), static_cast<long long>(totals.moved));
   return totals;
 }
 
 TEST(CapsulePropertyTest, RandomProgramsWithRoomEnough) {
-  const Totals totals = RunPrograms("roomy", MixedLayout(), {.lanes = 6, .capsules = 200, .rows = 64 * 400, .max_position = 600}, 400, 250);
+  const Totals totals = RunPrograms("roomy", MixedLayout(), {.lanes = 6, .capsules = 200, .rows = 64 * 400, .max_position = 600}, 250, 250);
   EXPECT_GT(totals.moved, 100);
 }
 
 TEST(CapsulePropertyTest, RandomProgramsInPoolsThatRunOut) {
-  const Totals totals = RunPrograms("tight", MixedLayout(), {.lanes = 3, .capsules = 3, .rows = 64 * 6, .max_position = 300}, 1500, 250);
+  const Totals totals = RunPrograms("tight", MixedLayout(), {.lanes = 3, .capsules = 3, .rows = 64 * 6, .max_position = 300}, 800, 250);
   EXPECT_GT(totals.exhausted, 1000);
   EXPECT_GT(totals.moved, 100);
 }
 
 TEST(CapsulePropertyTest, RandomProgramsInTheSmallestPools) {
-  const Totals totals = RunPrograms("smallest", MixedLayout(), {.lanes = 2, .capsules = 0, .rows = 64, .max_position = 130}, 1500, 100);
+  const Totals totals = RunPrograms("smallest", MixedLayout(), {.lanes = 2, .capsules = 0, .rows = 64, .max_position = 130}, 800, 100);
   EXPECT_GT(totals.exhausted, 1000);
 }
 
 TEST(CapsulePropertyTest, RandomProgramsOverLayoutsThatLackAKind) {
-  RunPrograms("recurrent alone", RecurrentLayout(), {.lanes = 4, .capsules = 5, .max_position = 300}, 300, 150);
-  RunPrograms("append-only alone", AppendLayout(), {.lanes = 4, .capsules = 5, .rows = 64 * 9, .max_position = 300}, 300, 150);
-  RunPrograms("host alone", HostLayout(), {.lanes = 4, .capsules = 5, .rows = 64 * 9, .max_position = 300}, 300, 150);
+  RunPrograms("recurrent alone", RecurrentLayout(), {.lanes = 4, .capsules = 5, .max_position = 300}, 200, 150);
+  RunPrograms("append-only alone", AppendLayout(), {.lanes = 4, .capsules = 5, .rows = 64 * 9, .max_position = 300}, 200, 150);
+  RunPrograms("host alone", HostLayout(), {.lanes = 4, .capsules = 5, .rows = 64 * 9, .max_position = 300}, 200, 150);
 }
 
 }  // namespace

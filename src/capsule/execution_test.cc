@@ -91,7 +91,7 @@ class RobotTest : public ::testing::Test {
     for (int row = 0; row < step.rows(); ++row) {
       float past = 0;
       for (int64_t p = 0; p < step.position() + row; ++p) past = 0.9f * past + step.History(actions_, p)[1];
-      noise[0] = noise[0] * 6364136223846793005 + 1442695040888963407;
+      noise[0] = static_cast<int64_t>(static_cast<uint64_t>(noise[0]) * 6364136223846793005u + 1442695040888963407u);
       const float wind = static_cast<float>((noise[0] >> 33) & 0xffff) / 65536.0f;
       for (size_t i = 0; i < kHidden; ++i) {
         const float x = camera[i % kFeatures] + world[i % 6] * step.Read(gain_)[0] + past * 0.1f + h[(i + 1) % kHidden];
@@ -200,7 +200,7 @@ TEST_F(RobotTest, MovesToAnotherProcessAsBytes) {
   ASSERT_TRUE(Run(lane, 30).ok());
   const auto end = Everything(lane);
 
-  Open({.lanes = 1, .capsules = 2, .max_position = 200}, "robot 1");   // another size, the same identity
+  Open({.lanes = 1, .capsules = 2, .max_position = 200}, "robot 1");  // another size, the same identity
   std::string metadata;
   auto capsule = robot_->Deserialize(*bytes, &metadata);
   ASSERT_TRUE(capsule.ok()) << capsule.status().message();
@@ -234,10 +234,11 @@ TEST_F(RobotTest, AStepThatFailsIsUndone) {
   });
   EXPECT_EQ(status.code(), StatusCode::kCancelled);
   expect_unchanged();
-  EXPECT_THROW((void)lane.Step(5, [&](StepView& step) -> Status {
-    Tick(step, 1);
-    throw std::runtime_error("from the caller's own code");
-  }),
+  EXPECT_THROW((void)lane.Step(5,
+                               [&](StepView& step) -> Status {
+                                 Tick(step, 1);
+                                 throw std::runtime_error("from the caller's own code");
+                               }),
                std::runtime_error);
   expect_unchanged();
 
@@ -247,28 +248,41 @@ TEST_F(RobotTest, AStepThatFailsIsUndone) {
     EXPECT_NE(refused.message().find(word), std::string::npos) << refused.message();
     expect_unchanged();
   };
-  misused(1, [&](StepView& step) { EXPECT_TRUE(step.Write(RecurrentState<float>{}).empty()); }, "wrote a recurrent state");
-  misused(1, [&](StepView& step) { EXPECT_TRUE(step.Update(RecurrentState<float>{99}).empty()); }, "wrote a recurrent state");
-  misused(1, [&](StepView& step) { EXPECT_TRUE(step.Read(RecurrentState<float>{actions_.index}).empty()); }, "read a recurrent state");
-  misused(1, [&](StepView& step) { EXPECT_TRUE(step.Row(actions_, 1).empty()); }, "not of this step");
-  misused(1, [&](StepView& step) { EXPECT_TRUE(step.Row(actions_, -1).empty()); }, "not of this step");
-  misused(1, [&](StepView& step) { EXPECT_TRUE(step.History(actions_, 71).empty()); }, "history");
-  misused(1, [&](StepView& step) { EXPECT_TRUE(step.History(actions_, -1).empty()); }, "history");
-  misused(1, [&](StepView& step) { EXPECT_TRUE(step.Read(Input<float>{3}).empty()); }, "input");
-  misused(0, [&](StepView& step) { EXPECT_TRUE(step.Write(h_).empty()); }, "device state");
-  misused(0, [&](StepView& step) { EXPECT_TRUE(step.Row(ticks_, 0).empty()); }, "not of this step");
-  misused(-1, [&](StepView&) { FAIL(); }, "-1");
+  misused(
+      1, [&](StepView& step) { EXPECT_TRUE(step.Write(RecurrentState<float>{}).empty()); }, "wrote a recurrent state");
+  misused(
+      1, [&](StepView& step) { EXPECT_TRUE(step.Update(RecurrentState<float>{99}).empty()); }, "wrote a recurrent state");
+  misused(
+      1, [&](StepView& step) { EXPECT_TRUE(step.Read(RecurrentState<float>{actions_.index}).empty()); }, "read a recurrent state");
+  misused(
+      1, [&](StepView& step) { EXPECT_TRUE(step.Row(actions_, 1).empty()); }, "not of this step");
+  misused(
+      1, [&](StepView& step) { EXPECT_TRUE(step.Row(actions_, -1).empty()); }, "not of this step");
+  misused(
+      1, [&](StepView& step) { EXPECT_TRUE(step.History(actions_, 71).empty()); }, "history");
+  misused(
+      1, [&](StepView& step) { EXPECT_TRUE(step.History(actions_, -1).empty()); }, "history");
+  misused(
+      1, [&](StepView& step) { EXPECT_TRUE(step.Read(Input<float>{3}).empty()); }, "input");
+  misused(
+      0, [&](StepView& step) { EXPECT_TRUE(step.Write(h_).empty()); }, "device state");
+  misused(
+      0, [&](StepView& step) { EXPECT_TRUE(step.Row(ticks_, 0).empty()); }, "not of this step");
+  misused(
+      -1, [&](StepView&) { FAIL(); }, "-1");
   EXPECT_EQ(lane.Step(1000, [](StepView&) { FAIL(); }).code(), StatusCode::kExhausted);
   expect_unchanged();
 
   Capsule within;
-  ASSERT_TRUE(lane.Step(1, [&](StepView& step) {
-                    Tick(step, 0);
-                    within = lane.Snapshot();
-                    EXPECT_EQ(lane.Step(1, [](StepView&) {}).code(), StatusCode::kInvalidArgument);
-                    EXPECT_EQ(lane.Restore(within).code(), StatusCode::kInvalidArgument);
-                    EXPECT_EQ(lane.Reset().code(), StatusCode::kInvalidArgument);
-                  }).ok());
+  ASSERT_TRUE(lane.Step(1,
+                        [&](StepView& step) {
+                          Tick(step, 0);
+                          within = lane.Snapshot();
+                          EXPECT_EQ(lane.Step(1, [](StepView&) {}).code(), StatusCode::kInvalidArgument);
+                          EXPECT_EQ(lane.Restore(within).code(), StatusCode::kInvalidArgument);
+                          EXPECT_EQ(lane.Reset().code(), StatusCode::kInvalidArgument);
+                        })
+                  .ok());
   ASSERT_TRUE(lane.Restore(within).ok());
   EXPECT_EQ(Everything(lane), before) << "a snapshot within a step is of the boundary before it";
 }
@@ -277,7 +291,7 @@ TEST_F(RobotTest, WhatAStepDoesNotWriteStaysAndForgottenRowsAreZero) {
   ExecutionLane lane = NewLane();
   ASSERT_TRUE(Run(lane, 10).ok());
   ASSERT_TRUE(lane.Reset().ok());
-  ASSERT_TRUE(Run(lane, 3).ok());   // the memory of the rows from 3 on holds what the first run left
+  ASSERT_TRUE(Run(lane, 3).ok());  // the memory of the rows from 3 on holds what the first run left
   const std::vector<float> h(lane.Read(h_).begin(), lane.Read(h_).end());
   ASSERT_TRUE(lane.Step(2, [&](StepView& step) { step.Update(c_)[0] = 42; }).ok());
   EXPECT_EQ(lane.position(), 5);

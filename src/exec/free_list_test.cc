@@ -39,11 +39,12 @@ TEST(FreeListTest, AnEmptyListIsEmpty) {
 }
 
 // Threads take and return indices; each index has one owner at a time, and what an owner leaves behind is seen by the next one (a plain,
-// non-atomic counter each: a missing order between Push and Pop is a race that the thread sanitizer reports and a lost count everywhere else).
+// non-atomic counter each: a missing order between Push and Pop is a race that the thread sanitizer reports and a lost count everywhere
+// else).
 TEST(FreeListTest, ManyThreads) {
   constexpr int kIndices = 6;
   constexpr int kThreads = 4;
-  constexpr int kRounds = 50'000;
+  constexpr int kRounds = 20'000;
   FreeList list(kIndices);
   std::atomic<int> owners[kIndices] = {};
   int64_t uses[kIndices] = {};
