@@ -5,7 +5,8 @@
 #   make install  into /usr/local, or PREFIX=...                make lint      format and static analysis, without changes
 #   make asan     every test, memory and undefined behaviour    make format    formats the sources
 #   make tsan     every test, data races                        make fuzz      a minute of fuzzing for each parser
-#   make debug    every test, assertions on                     make clean     removes what was built
+#   make debug    every test, assertions on                     make arm       the kernels' tests on emulated 64-bit ARM
+#   make clean    removes what was built
 
 JOBS := $(shell nproc 2>/dev/null || echo 2)
 PREFIX = /usr/local
@@ -14,7 +15,7 @@ NINJA_QUIET := $(shell test -t 1 || echo -- --quiet)
 BUILD = cmake --build --preset $(1) -j $(JOBS) $(2) $(NINJA_QUIET)
 CONFIGURE = tools/quietly.sh cmake --preset $(1)
 
-.PHONY: all demo test bench install lint format asan tsan debug fuzz clean
+.PHONY: all demo test bench install lint format asan tsan debug fuzz arm clean
 .DEFAULT_GOAL := all
 
 all: build/build.ninja
@@ -54,6 +55,10 @@ fuzz:
 	@$(call BUILD,fuzz)
 	@tools/fuzz.sh build-fuzz 60
 
+arm:
+	@tools/setup.sh arm
+	@tools/arm_tests.sh build-arm --gtest_brief=1
+
 install: all
 	@cmake --install build --prefix $(PREFIX) >build/install.log && echo "Installed into $(PREFIX); build/install_manifest.txt lists the files."
 
@@ -68,4 +73,4 @@ format:
 	@git ls-files '*.h' '*.cc' '*.c' | xargs clang-format -i
 
 clean:
-	@rm -rf build build-debug build-asan build-tsan build-fuzz
+	@rm -rf build build-debug build-asan build-tsan build-fuzz build-arm

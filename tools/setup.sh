@@ -2,7 +2,7 @@
 # Installs what building Reprise needs and is missing, with apt, where that is possible. When nothing is missing it touches nothing and needs
 # no network. When something is missing and cannot be installed it says so in one line and fails.
 #
-#   tools/setup.sh build|test|fuzz|lint ...     each purpose includes what it builds on
+#   tools/setup.sh build|test|fuzz|lint|arm|pull|bench ...     each purpose includes what it builds on
 set -eu
 
 # purpose  Debian 12 package  how to see that it is there                  what it is for
@@ -24,6 +24,9 @@ test       libgtest-dev       module:gtest                                 # uni
 test       librapidcheck-dev  header:rapidcheck.h                          # property tests
 fuzz       clang              command:clang++
 fuzz       libclang-rt-14-dev clang-runtime                                # libFuzzer and its sanitizers
+arm        g++-aarch64-linux-gnu command:aarch64-linux-gnu-g++
+arm        qemu-user-static   command:qemu-aarch64-static
+arm        googletest         source:/usr/src/googletest                   # as sources, to be compiled for ARM
 lint       clang-format       command:clang-format
 lint       clang-tidy         command:clang-tidy
 pull       python3-venv       python:ensurepip                             # reprise pull
@@ -35,6 +38,7 @@ present() {
     command:*) command -v "${1#*:}" >/dev/null 2>&1 ;;
     module:*) pkg-config --exists "${1#*:}" 2>/dev/null ;;
     header:*) [ -e "/usr/include/${1#*:}" ] || [ -e "/usr/local/include/${1#*:}" ] ;;
+    source:*) [ -d "${1#*:}" ] ;;
     python:*) python3 -c "import venv, ${1#*:}" >/dev/null 2>&1 ;;
     clang-runtime) [ -e "$(clang++ -print-file-name=libclang_rt.fuzzer-x86_64.a 2>/dev/null)" ] ||
                    [ -e "$(clang++ -print-file-name=libclang_rt.fuzzer-aarch64.a 2>/dev/null)" ] ;;
@@ -46,8 +50,8 @@ for purpose in "$@"; do
   case $purpose in
     build|pull) wanted="$wanted$purpose " ;;
     test|bench) wanted="${wanted}build $purpose " ;;
-    fuzz|lint) wanted="${wanted}build test $purpose " ;;
-    *) echo "usage: tools/setup.sh build|test|fuzz|lint|pull|bench ..." >&2; exit 2 ;;
+    fuzz|lint|arm) wanted="${wanted}build test $purpose " ;;
+    *) echo "usage: tools/setup.sh build|test|fuzz|lint|arm|pull|bench ..." >&2; exit 2 ;;
   esac
 done
 
