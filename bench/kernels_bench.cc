@@ -1,4 +1,5 @@
-// Micro-benchmarks of the CPU kernels: multiply-adds and bytes a second of matrix products, and microseconds of the other ops and of a launch.
+// Micro-benchmarks of the CPU kernels: multiply-adds and bytes a second of matrix products, and microseconds of the other ops and of a
+// launch.
 //
 // One product is replayed over as many copies of the weight as exceed the caches, so that single rows read memory as a model's decode does.
 #include <benchmark/benchmark.h>
@@ -14,7 +15,7 @@
 namespace reprise {
 namespace {
 
-int g_threads = 0;   // --threads=N
+int g_threads = 0;  // --threads=N
 
 constexpr size_t kBeyondCaches = size_t{256} << 20;
 
@@ -90,8 +91,8 @@ void Launches(benchmark::State& state) {
   for (auto _ : state) {
     if (!backend->stream().Replay(**plan).ok()) state.SkipWithError("replay");
   }
-  state.counters["us/launch"] =
-      benchmark::Counter(static_cast<double>(state.iterations()) * kLaunches * 1e-6, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+  state.counters["us/launch"] = benchmark::Counter(static_cast<double>(state.iterations()) * kLaunches * 1e-6,
+                                                   benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
 }
 
 // rows after `history` positions, 8 heads on 2 of 256 in half precision, as in a 0.8B hybrid model's attention layer.
@@ -155,7 +156,8 @@ void LoadMatrix(benchmark::State& state, TensorType type) {
     backend.reset();
     state.ResumeTiming();
   }
-  state.counters["GB/s"] = benchmark::Counter(static_cast<double>(state.iterations()) * static_cast<double>(bytes.size()) * 1e-9, benchmark::Counter::kIsRate);
+  state.counters["GB/s"] =
+      benchmark::Counter(static_cast<double>(state.iterations()) * static_cast<double>(bytes.size()) * 1e-9, benchmark::Counter::kIsRate);
 }
 
 void Register() {
@@ -163,7 +165,8 @@ void Register() {
     for (int n : {1, 2, 8, 64, 256}) b->Arg(n);
     b->UseRealTime()->Unit(benchmark::kMillisecond);
   };
-  for (TensorType type : {TensorType::kQ8_0, TensorType::kQ4_0, TensorType::kQ4_1, TensorType::kQ4_K, TensorType::kQ6_K, TensorType::kF16}) {
+  for (TensorType type :
+       {TensorType::kQ8_0, TensorType::kQ4_0, TensorType::kQ4_1, TensorType::kQ4_K, TensorType::kQ6_K, TensorType::kF16}) {
     const std::string name(TensorTypeName(type));
     rows(benchmark::RegisterBenchmark(("MatMul/" + name + "/3584x1024").c_str(), MatMul, type, 1024, 3584, CpuOptions{}));
     rows(benchmark::RegisterBenchmark(("MatMul/" + name + "/1024x3584").c_str(), MatMul, type, 3584, 1024, CpuOptions{}));

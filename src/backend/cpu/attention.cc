@@ -7,17 +7,21 @@
 //
 // A unit has one key-value head, and the rows x query heads that read it ("queries", at most kMostQueries): keys are transposed to
 // [width][16 positions] once for all of them, so that a score, too, is a sum over inputs in ascending order in a lane of its own.
+
+// clang-format off
 #include "backend/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/attention.cc"
 #include "hwy/foreach_target.h"
+// clang-format on
+
+#include "backend/cpu/attention.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
-#include "backend/cpu/attention.h"
 #include "backend/cpu/dispatch.h"
 #include "backend/cpu/dot-inl.h"
 #include "backend/cpu/kernels.h"
@@ -70,12 +74,12 @@ HWY_INLINE void TransposeSquare<uint16_t>(const uint16_t* from, int64_t stride, 
   const hn::Repartition<uint32_t, decltype(d)> d32;
   const hn::Repartition<uint64_t, decltype(d)> d64;
   hn::Vec<decltype(d32)> pairs[8];
-  _Pragma("GCC unroll 4") for (int i = 0; i < 4; ++i) {
+  REPRISE_UNROLL for (int i = 0; i < 4; ++i) {
     const auto a = hn::LoadU(d, from + 2 * i * stride), b = hn::LoadU(d, from + (2 * i + 1) * stride);
-    pairs[i] = hn::BitCast(d32, hn::InterleaveLower(d, a, b));        // elements 0 to 3 of two rows
-    pairs[i + 4] = hn::BitCast(d32, hn::InterleaveUpper(d, a, b));    // elements 4 to 7
+    pairs[i] = hn::BitCast(d32, hn::InterleaveLower(d, a, b));      // elements 0 to 3 of two rows
+    pairs[i + 4] = hn::BitCast(d32, hn::InterleaveUpper(d, a, b));  // elements 4 to 7
   }
-  _Pragma("GCC unroll 2") for (int half = 0; half < 8; half += 4) {
+  REPRISE_UNROLL for (int half = 0; half < 8; half += 4) {
     const auto a0 = hn::BitCast(d64, hn::InterleaveLower(d32, pairs[half], pairs[half + 1]));
     const auto a1 = hn::BitCast(d64, hn::InterleaveUpper(d32, pairs[half], pairs[half + 1]));
     const auto b0 = hn::BitCast(d64, hn::InterleaveLower(d32, pairs[half + 2], pairs[half + 3]));
@@ -105,24 +109,24 @@ void TransposeKeys(const T* keys, int64_t stride, int width, T* to) {
 
 // Queries of a unit, in the order row by row, head by head.
 struct Queries {
-  int first_row;        // of the step
+  int first_row;  // of the step
   int rows;
-  int heads;            // query heads that share the key-value head
+  int heads;  // query heads that share the key-value head
   int first_head;
-  int first_position;   // position of the first row
+  int first_position;  // position of the first row
   int count() const { return rows * heads; }
   int Position(int query) const { return first_position + query / heads; }
 };
 
 // A thread's scratch, cut up.
 struct Work {
-  float* q;        // [group][width][R], scaled
-  float* keys;     // [width][16], and twice that in the state's own type
+  float* q;     // [group][width][R], scaled
+  float* keys;  // [width][16], and twice that in the state's own type
   void* own_keys;
-  float* scores;   // [query][kAttentionBlock]
-  float* sums;     // [query][width]: the partial's weighted values
-  float* most;     // [query]
-  float* total;    // [query]
+  float* scores;  // [query][kAttentionBlock]
+  float* sums;    // [query][width]: the partial's weighted values
+  float* most;    // [query]
+  float* total;   // [query]
   Work(const AttentionArgs& args, int thread) {
     const int64_t width = AttentionWidth(args);
     q = args.scratch + thread * args.scratch_floats;
@@ -135,12 +139,12 @@ struct Work {
   }
 };
 
-// Prefetches the rows of the tiles that come next, a line at every call, spread over the time that the present tiles take: a row of one head
-// lies too far from the next for the machine to guess, and all lines at once would exceed what a core can have under way.
+// Prefetches the rows of the tiles that come next, a line at every call, spread over the time that the present tiles take: a row of one
+// head lies too far from the next for the machine to guess, and all lines at once would exceed what a core can have under way.
 struct FetchRows {
   const std::byte* tile[2] = {nullptr, nullptr};
   int64_t row_bytes = 0;
-  int lines = 1;   // of a row
+  int lines = 1;  // of a row
   mutable int row = 0, line = 0;
   HWY_INLINE void operator()(int64_t) const {
     if (row == 32 || !tile[row / 16]) return;
@@ -177,8 +181,8 @@ void LoadQueries(const AttentionArgs& args, const Queries& queries, const Work& 
   }
 }
 
-// Some positions of one extent: rows of values `stride` elements apart, and the weights of each query, kAttentionBlock apart. `next`, unless
-// null, is where the rows of the next extent begin.
+// Some positions of one extent: rows of values `stride` elements apart, and the weights of each query, kAttentionBlock apart. `next`,
+// unless null, is where the rows of the next extent begin.
 template <class T>
 struct ValueRun {
   const T* values;
@@ -195,8 +199,8 @@ template <class State, int R, int C>
 HWY_INLINE void WeighColumns(const ValueRun<typename State::Element>& run, int column, const typename State::Element* after, float* sums,
                              int64_t padded) {
   Floats acc[R][C];
-  _Pragma("GCC unroll 8") for (int r = 0; r < R; ++r) {
-    _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) acc[r][c] = Load(sums + r * padded + column + c * 16);
+  REPRISE_UNROLL for (int r = 0; r < R; ++r) {
+    REPRISE_UNROLL for (int c = 0; c < C; ++c) acc[r][c] = Load(sums + r * padded + column + c * 16);
   }
   const auto* v = run.values + column;
   for (int i = 0; i < run.count; ++i, v += run.stride) {
@@ -205,14 +209,14 @@ HWY_INLINE void WeighColumns(const ValueRun<typename State::Element>& run, int c
       for (int at = 0; at < C * 16; at += static_cast<int>(64 / sizeof(*v))) hwy::Prefetch(ahead + at);
     }
     Floats value[C];
-    _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) value[c] = State::All(v + c * 16);
-    _Pragma("GCC unroll 8") for (int r = 0; r < R; ++r) {
+    REPRISE_UNROLL for (int c = 0; c < C; ++c) value[c] = State::All(v + c * 16);
+    REPRISE_UNROLL for (int r = 0; r < R; ++r) {
       const Floats weight = Set(run.weights[r * kAttentionBlock + i]);
-      _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) acc[r][c] = MulAdd(weight, value[c], acc[r][c]);
+      REPRISE_UNROLL for (int c = 0; c < C; ++c) acc[r][c] = MulAdd(weight, value[c], acc[r][c]);
     }
   }
-  _Pragma("GCC unroll 8") for (int r = 0; r < R; ++r) {
-    _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) Store(acc[r][c], sums + r * padded + column + c * 16);
+  REPRISE_UNROLL for (int r = 0; r < R; ++r) {
+    REPRISE_UNROLL for (int c = 0; c < C; ++c) Store(acc[r][c], sums + r * padded + column + c * 16);
   }
 }
 
@@ -252,8 +256,8 @@ void WeighGroup(int queries, const ValueRun<typename State::Element>& run, int w
 
 // Scores of all queries for positions [from, end) of the block, into work.scores; -infinity where a query must not look.
 template <class State>
-void ScoreBlock(const AttentionArgs& args, const LaneBinding& lane, const Queries& queries, int64_t column, int block_first, int from, int end,
-                const Work& work) {
+void ScoreBlock(const AttentionArgs& args, const LaneBinding& lane, const Queries& queries, int64_t column, int block_first, int from,
+                int end, const Work& work) {
   using Element = typename State::Element;
   const int width = args.q.width;
   const float nothing = -std::numeric_limits<float>::infinity();
@@ -380,7 +384,7 @@ void BlockPartials(const AttentionArgs& args, const LaneBinding& lane, const Que
 
 // (most, total, sums) joined with the next block's partial.
 void Combine(float* most, float* total, float* sums, float next_most, float next_total, const float* next_sums, int width) {
-  if (next_total == 0.0f && next_most == -std::numeric_limits<float>::infinity()) return;   // saw nothing of the block
+  if (next_total == 0.0f && next_most == -std::numeric_limits<float>::infinity()) return;  // saw nothing of the block
   const float both = *most > next_most ? *most : next_most;
   HWY_ALIGN float factors[16] = {*most - both, next_most - both};
   Store(Exp(Load(factors)), factors);
@@ -425,8 +429,8 @@ void WholeUnit(const AttentionArgs& args, const AttentionUnit& unit, int thread)
   for (int block = args.first_position / kAttentionBlock; block <= last / kAttentionBlock; ++block) {
     BlockPartials<State>(args, lane, queries, unit.kv_head, block * kAttentionBlock, work);
     for (int query = 0; query < queries.count(); ++query) {
-      Combine(&most[query], &total[query], out_of(query), work.most[query], work.total[query],
-              work.sums + query * AttentionWidth(args), args.q.width);
+      Combine(&most[query], &total[query], out_of(query), work.most[query], work.total[query], work.sums + query * AttentionWidth(args),
+              args.q.width);
     }
   }
   for (int query = 0; query < queries.count(); ++query) {

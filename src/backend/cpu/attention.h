@@ -8,27 +8,27 @@
 
 namespace reprise {
 
-// Queries (rows x heads of one key-value head) of a unit: enough that transposing the keys costs little beside scoring them, few enough that
-// their scores and sums stay in a 1 MB L2 cache (64 x (256 scores + 3 x 256 wide) floats are 256 KB).
+// Queries (rows x heads of one key-value head) of a unit: enough that transposing the keys costs little beside scoring them, few enough
+// that their scores and sums stay in a 1 MB L2 cache (64 x (256 scores + 3 x 256 wide) floats are 256 KB).
 inline constexpr int kMostQueries = 64;
 
 inline int64_t AttentionWidth(const AttentionArgs& args) { return (args.q.width + 15) / 16 * 16; }
 
 struct AttentionUnit {
   int lane = 0;
-  int row = 0;     // of the lane
+  int row = 0;  // of the lane
   int rows = 0;
   int kv_head = 0;
-  int block = 0;   // of the split form
+  int block = 0;  // of the split form
 };
 
-// Whole form: an item is (lane, run of rows, key-value head). Split form: (lane, run of rows, key-value head, block), chosen when whole items
-// are too few to keep the threads busy and the partials fit their memory.
+// Whole form: an item is (lane, run of rows, key-value head). Split form: (lane, run of rows, key-value head, block), chosen when whole
+// items are too few to keep the threads busy and the partials fit their memory.
 struct AttentionCut {
   bool split = false;
-  int run = 1;          // rows of an item
+  int run = 1;  // rows of an item
   int64_t items = 0;
-  int64_t blocks = 0;   // of the longest lane, counted from position 0
+  int64_t blocks = 0;  // of the longest lane, counted from position 0
 
   AttentionCut(const AttentionArgs& args, int threads) {
     const StepTable& table = *args.table;
@@ -44,7 +44,8 @@ struct AttentionCut {
       split_items += lane_runs * std::max<int64_t>(0, lane_blocks - args.first_position / kAttentionBlock);
     }
     items = runs * args.kv_heads;
-    split = blocks > 1 && items < int64_t{4} * threads && int64_t{table.rows} * args.q.count * blocks <= args.partial_slots && split_items > 0;
+    split =
+        blocks > 1 && items < int64_t{4} * threads && int64_t{table.rows} * args.q.count * blocks <= args.partial_slots && split_items > 0;
     if (split) items = split_items * args.kv_heads;
   }
 
@@ -59,8 +60,7 @@ struct AttentionCut {
       const LaneBinding& lane = args.table->lane[static_cast<size_t>(i)];
       if (lane.rows == 0) continue;
       const int first_block = args.first_position / kAttentionBlock;
-      const int64_t lane_blocks =
-          split ? std::max<int64_t>(0, (lane.position + lane.rows - 1) / kAttentionBlock + 1 - first_block) : 1;
+      const int64_t lane_blocks = split ? std::max<int64_t>(0, (lane.position + lane.rows - 1) / kAttentionBlock + 1 - first_block) : 1;
       const int64_t lane_items = Runs(lane) * lane_blocks;
       if (at >= lane_items) {
         at -= lane_items;

@@ -1,9 +1,12 @@
 // Depthwise causal convolution. A unit is a run of channels of one lane.
+
+// clang-format off
 #include "backend/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/conv.cc"
 #include "hwy/foreach_target.h"
+// clang-format on
 
 #include <algorithm>
 #include <cmath>
@@ -18,7 +21,7 @@ HWY_BEFORE_NAMESPACE();
 namespace reprise {
 namespace HWY_NAMESPACE {
 
-constexpr int kChannels = 64;   // of a unit: four vectors
+constexpr int kChannels = 64;  // of a unit: four vectors
 
 Split SplitConv(const ConvArgs& args, int threads) {
   const int64_t pieces = (args.in.width + kChannels - 1) / kChannels;
@@ -36,16 +39,15 @@ void Conv(const ConvArgs& args, int64_t first, int64_t last, int) {
     const float* tail = reinterpret_cast<const float*>(lane.read + args.tail.offset);
     float* next_tail = reinterpret_cast<float*>(lane.write + args.tail.offset);
     // Input `t` of the lane's rows; before them, the tail.
-    const auto input = [&](int t) {
-      return t < 0 ? tail + static_cast<int64_t>(t + history) * width : RowAt(args.in, lane.first_row + t);
-    };
+    const auto input = [&](int t) { return t < 0 ? tail + static_cast<int64_t>(t + history) * width : RowAt(args.in, lane.first_row + t); };
     for (int t = 0; t < lane.rows; ++t) {
       float* out = RowAt(args.out, lane.first_row + t);
       for (int c = from; c < to; c += 16) {
         const int count = to - c;
         Floats sum = Zeros();
         for (int k = 0; k < args.kernel; ++k) {
-          sum = MulAdd(LoadFirst(input(t - history + k) + c, count), LoadFirst(args.taps + static_cast<int64_t>(k) * width + c, count), sum);
+          sum =
+              MulAdd(LoadFirst(input(t - history + k) + c, count), LoadFirst(args.taps + static_cast<int64_t>(k) * width + c, count), sum);
         }
         StoreFirst(args.silu ? Silu(sum) : sum, out + c, count);
       }

@@ -87,8 +87,7 @@ class CpuStream : public Stream {
 
 class CpuBackend : public Backend {
  public:
-  CpuBackend(const Isa& isa, int threads, bool pin)
-      : isa_(isa), team_(threads, pin), workspace_(arena_), stream_(this, team_) {
+  CpuBackend(const Isa& isa, int threads, bool pin) : isa_(isa), team_(threads, pin), workspace_(arena_), stream_(this, team_) {
     AddMatMul(isa.target, kernels_);
     AddNorms(isa.target, kernels_);
     AddRope(isa.target, kernels_);
@@ -178,7 +177,8 @@ class CpuBackend : public Backend {
 Result<std::unique_ptr<Backend>> MakeCpuBackend(const CpuOptions& options) {
   constexpr int kMostThreads = 1024;
   if (options.threads < 0 || options.threads > kMostThreads) {
-    return InvalidArgument("threads must be between 1 and " + std::to_string(kMostThreads) + " (0: all), is " + std::to_string(options.threads));
+    return InvalidArgument("threads must be between 1 and " + std::to_string(kMostThreads) + " (0: all), is " +
+                           std::to_string(options.threads));
   }
   const std::vector<Isa> isas = AvailableIsas();
   if (isas.empty()) return Unsupported("the CPU backend needs SSE 4.2 or 64-bit ARM");

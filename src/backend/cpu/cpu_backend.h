@@ -1,5 +1,5 @@
-// The CPU backend: plans are flat arrays of launches, replayed by a persistent team of threads (team.h) on kernels chosen at run time for the
-// instruction set of the machine (kernels.h).
+// The CPU backend: plans are flat arrays of launches, replayed by a persistent team of threads (team.h) on kernels chosen at run time for
+// the instruction set of the machine (kernels.h).
 //
 // Results are bit-identical for every number of threads, lanes and rows a step, and among all instruction sets whose numerics() agree.
 #pragma once
@@ -13,9 +13,9 @@
 namespace reprise {
 
 struct CpuOptions {
-  int threads = 0;     // 0: all processors that this process may use
-  bool pin = false;    // tie each thread but the caller's to a processor of its own
-  std::string isa{};   // force an instruction set: "avx512vnni", "avx2", "neon" or "portable"; empty: the best that the machine has
+  int threads = 0;    // 0: all processors that this process may use
+  bool pin = false;   // tie each thread but the caller's to a processor of its own
+  std::string isa{};  // force an instruction set: "avx512vnni", "avx2", "neon" or "portable"; empty: the best that the machine has
 };
 
 Result<std::unique_ptr<Backend>> MakeCpuBackend(const CpuOptions& options = {});

@@ -40,9 +40,8 @@ Result<const uint64_t*> Workspace::Turns(const RopeSpec& rope) {
     if (rope.factors) frequency /= static_cast<double>(rope.factors[i]);
     const double turn = frequency / (2.0 * std::numbers::pi);
     if (!std::isfinite(turn)) return InvalidArgument("rope: frequency " + std::to_string(i) + " is not finite");
-    turns[i] = static_cast<uint64_t>(std::ldexp(turn - std::floor(turn), 64) < 18446744073709551615.0
-                                         ? std::ldexp(turn - std::floor(turn), 64)
-                                         : 0.0);
+    turns[i] = static_cast<uint64_t>(
+        std::ldexp(turn - std::floor(turn), 64) < 18446744073709551615.0 ? std::ldexp(turn - std::floor(turn), 64) : 0.0);
   }
   turns_[key] = turns;
   return turns;
@@ -60,8 +59,8 @@ bool CpuOps::CheckRows(const char* op, const Rows& rows, int width, Domain domai
 }
 
 bool CpuOps::CheckHeads(const char* op, const Heads& heads) {
-  return CheckRows(op, heads.rows, heads.rows.width, Domain::kRows) && Check(heads.count > 0 && heads.width > 0, op, "there are no heads") &&
-         Check(heads.stride >= heads.width, op, "heads overlap") &&
+  return CheckRows(op, heads.rows, heads.rows.width, Domain::kRows) &&
+         Check(heads.count > 0 && heads.width > 0, op, "there are no heads") && Check(heads.stride >= heads.width, op, "heads overlap") &&
          Check(int64_t{heads.count - 1} * heads.stride + heads.width <= heads.rows.width, op, "heads do not fit the row");
 }
 
@@ -100,7 +99,7 @@ void CpuOps::MatMul(Rows in, std::span<const Product> products) {
   bool quantised = false, floats = false, sums = false;
   int zeros = 0, tiles = 0;
   double bytes = 0;
-  std::vector<int> shift_of;   // of each product: which of the zeros, or -1
+  std::vector<int> shift_of;  // of each product: which of the zeros, or -1
   for (const Product& product : products) {
     const auto* m = dynamic_cast<const PackedMatrix*>(product.weight);
     if (!Check(m != nullptr, "MatMul", "a matrix is missing or belongs to another backend")) return;
@@ -139,8 +138,7 @@ void CpuOps::MatMul(Rows in, std::span<const Product> products) {
   Add(kernels_.arrange, ArrangeArgs{&table_, in, to});
   plan_.products.push_back(std::move(list));
   const auto& kept = plan_.products.back();
-  Add(kernels_.matmul,
-      MatMulArgs{&table_, kept.data(), static_cast<int>(kept.size()), tiles, in.width, in.domain, bytes / tiles, to});
+  Add(kernels_.matmul, MatMulArgs{&table_, kept.data(), static_cast<int>(kept.size()), tiles, in.width, in.domain, bytes / tiles, to});
 }
 
 void CpuOps::SwiGlu(Rows out, Rows gate, Rows up) {
@@ -179,8 +177,10 @@ void CpuOps::NormRope(Heads heads, Vector weight, float eps, const RopeSpec& rop
 
 void CpuOps::Append(StateRef state, Rows in) {
   if (!CheckRows("Append", in, in.width, Domain::kRows)) return;
-  if (!Check(state.type == ElementType::kF32 || state.type == ElementType::kF16, "Append", "the state is neither float32 nor float16")) return;
-  if (!Check(state.bytes == ElementSize(state.type) * static_cast<size_t>(in.width), "Append", "the row is not as wide as the state")) return;
+  if (!Check(state.type == ElementType::kF32 || state.type == ElementType::kF16, "Append", "the state is neither float32 nor float16"))
+    return;
+  if (!Check(state.bytes == ElementSize(state.type) * static_cast<size_t>(in.width), "Append", "the row is not as wide as the state"))
+    return;
   Add(AppendKernel(), AppendArgs{&table_, in, state});
 }
 
@@ -214,9 +214,11 @@ void CpuOps::Attention(Rows out, Heads q, StateRef k, StateRef v, int kv_heads, 
 
 void CpuOps::CausalConv(Rows out, Rows in, StateRef tail, Vector weight, int kernel, bool silu) {
   if (!CheckRows("CausalConv", in, in.width, Domain::kRows) || !CheckRows("CausalConv", out, in.width, Domain::kRows)) return;
-  if (!Check(kernel >= 1 && weight.data && weight.size == int64_t{kernel} * in.width, "CausalConv", "the weight is not channels x kernel") ||
-      !Check(tail.type == ElementType::kF32 && tail.bytes == sizeof(float) * static_cast<size_t>(kernel - 1) * static_cast<size_t>(in.width),
-             "CausalConv", "the tail is not float32 (kernel - 1) x channels")) {
+  if (!Check(kernel >= 1 && weight.data && weight.size == int64_t{kernel} * in.width, "CausalConv",
+             "the weight is not channels x kernel") ||
+      !Check(
+          tail.type == ElementType::kF32 && tail.bytes == sizeof(float) * static_cast<size_t>(kernel - 1) * static_cast<size_t>(in.width),
+          "CausalConv", "the tail is not float32 (kernel - 1) x channels")) {
     return;
   }
   auto taps = workspace_.Taps(weight.data, in.width, kernel);
@@ -234,8 +236,8 @@ void CpuOps::DeltaNet(Rows out, Rows qkv, Rows alpha, Rows beta, Vector a, Vecto
       !CheckRows("DeltaNet", out, s.value_heads * s.value_dim, Domain::kRows) ||
       !CheckRows("DeltaNet", alpha, s.value_heads, Domain::kRows) || !CheckRows("DeltaNet", beta, s.value_heads, Domain::kRows) ||
       !Check(a.data && a.size == s.value_heads && dt.data && dt.size == s.value_heads, "DeltaNet", "a or dt is not one value a head") ||
-      !Check(state.type == ElementType::kF32 &&
-                 state.bytes == sizeof(float) * static_cast<size_t>(s.value_heads) * static_cast<size_t>(s.key_dim) * static_cast<size_t>(s.value_dim),
+      !Check(state.type == ElementType::kF32 && state.bytes == sizeof(float) * static_cast<size_t>(s.value_heads) *
+                                                                   static_cast<size_t>(s.key_dim) * static_cast<size_t>(s.value_dim),
              "DeltaNet", "the state is not float32 value_heads x key_dim x value_dim")) {
     return;
   }

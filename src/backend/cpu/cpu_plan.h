@@ -25,7 +25,7 @@ class CpuPlan : public Plan {
   const StepTable& table() const { return *table_; }
 
   std::vector<Launch> array;
-  std::deque<std::vector<ProductArgs>> products;   // what MatMul launches point to
+  std::deque<std::vector<ProductArgs>> products;  // what MatMul launches point to
 
  private:
   const void* owner_;
@@ -95,7 +95,7 @@ class CpuOps : public Ops {
   Workspace& workspace_;
   const int threads_;
   Status error_;
-  std::vector<std::pair<std::tuple<int, double, const float*>, const float*>> angles_;   // rope tables that this plan computes
+  std::vector<std::pair<std::tuple<int, double, const float*>, const float*>> angles_;  // rope tables that this plan computes
 };
 
 }  // namespace reprise

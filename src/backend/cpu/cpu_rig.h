@@ -44,12 +44,12 @@ struct Job {
   int in = 1;
   int out = 1;
   std::vector<int> lane_rows{1};
-  size_t block_bytes = 0;                 // of a state block; blocks start as `first_block` of the lane, or zero
-  size_t extent_bytes = 0;                // of an extent
+  size_t block_bytes = 0;   // of a state block; blocks start as `first_block` of the lane, or zero
+  size_t extent_bytes = 0;  // of an extent
   std::vector<std::vector<std::byte>> first_block;
-  std::vector<int> tokens;                // by row of all lanes, one lane after another
+  std::vector<int> tokens;  // by row of all lanes, one lane after another
   std::function<void(Backend&, Ops&, Rows in, Rows out)> record;
-  int max_rows = 0;                       // 0: as many as the cut needs
+  int max_rows = 0;  // 0: as many as the cut needs
 };
 
 // How lanes share steps: step -> rows of each lane. Rows of a lane must add up to its rows.
@@ -85,15 +85,15 @@ inline Cut RandomCut(const std::vector<int>& lane_rows, int most, std::mt19937& 
 }
 
 struct Outcome {
-  std::vector<Floats1d> out;                        // by lane
-  std::vector<std::vector<std::byte>> block;        // by lane, after its last step
-  std::vector<std::vector<std::byte>> rows;         // by lane: its extents, one after another
+  std::vector<Floats1d> out;                  // by lane
+  std::vector<std::vector<std::byte>> block;  // by lane, after its last step
+  std::vector<std::vector<std::byte>> rows;   // by lane: its extents, one after another
 };
 
 struct AlignedBytes {
   explicit AlignedBytes(size_t bytes) : size(bytes), storage(bytes + 64) {}
   std::byte* data() { return storage.data() + (64 - reinterpret_cast<uintptr_t>(storage.data()) % 64) % 64; }
-  void Poison() { std::memset(data(), 0xff, size); }   // NaN in every float and half
+  void Poison() { std::memset(data(), 0xff, size); }  // NaN in every float and half
   size_t size;
   std::vector<std::byte> storage;
 };
@@ -193,7 +193,8 @@ inline Outcome RunJob(const Job& job, const Floats1d& in, const Cut& cut, const 
 inline bool SameBits(const Outcome& a, const Outcome& b) {
   if (a.out.size() != b.out.size()) return false;
   for (size_t i = 0; i < a.out.size(); ++i) {
-    if (a.out[i].size() != b.out[i].size() || std::memcmp(a.out[i].data(), b.out[i].data(), a.out[i].size() * sizeof(float)) != 0) return false;
+    if (a.out[i].size() != b.out[i].size() || std::memcmp(a.out[i].data(), b.out[i].data(), a.out[i].size() * sizeof(float)) != 0)
+      return false;
   }
   return a.block == b.block && a.rows == b.rows;
 }

@@ -1,12 +1,15 @@
 // The gated delta rule, token by token. A unit is a slice of the value columns of one head of one lane: columns never meet.
 //
-// The pass over the slice that makes the update also forms S^T q, and S^T k of the token that follows. The slice stays in a buffer that fits the L1 cache through all of
-// a lane's rows; the first token reads the block before the step, the last one writes the block after it.
+// The pass over the slice that makes the update also forms S^T q, and S^T k of the token that follows. The slice stays in a buffer that
+// fits the L1 cache through all of a lane's rows; the first token reads the block before the step, the last one writes the block after it.
+
+// clang-format off
 #include "backend/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/delta_net.cc"
 #include "hwy/foreach_target.h"
+// clang-format on
 
 #include <algorithm>
 #include <cmath>
@@ -21,7 +24,7 @@ HWY_BEFORE_NAMESPACE();
 namespace reprise {
 namespace HWY_NAMESPACE {
 
-constexpr int kSlice = 32;   // columns of a unit: 128 x 32 floats are 16 KB
+constexpr int kSlice = 32;  // columns of a unit: 128 x 32 floats are 16 KB
 
 // Per row: q and k normalised by head, and the two gates of each value head.
 Split SplitDeltaInputs(const DeltaNetArgs& args, int threads) {
@@ -59,15 +62,13 @@ void DeltaInputs(const DeltaNetArgs& args, int64_t first, int64_t last, int) {
   }
 }
 
-// Sums over the inputs i of a slice go in four partial sums a column (i mod 4), joined at the end: one chain alone would wait four cycles for
-// each addition.
+// Sums over the inputs i of a slice go in four partial sums a column (i mod 4), joined at the end: one chain alone would wait four cycles
+// for each addition.
 template <int C>
 struct Partial {
   Floats part[4][C];
   HWY_INLINE void Clear() {
-    _Pragma("GCC unroll 4") for (int j = 0; j < 4; ++j) {
-      _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) part[j][c] = Zeros();
-    }
+    REPRISE_UNROLL for (int j = 0; j < 4; ++j) { REPRISE_UNROLL for (int c = 0; c < C; ++c) part[j][c] = Zeros(); }
   }
   HWY_INLINE Floats Total(int c) const { return Add(Add(part[0][c], part[1][c]), Add(part[2][c], part[3][c])); }
 };
@@ -80,9 +81,7 @@ void ReadOut(const float* from, int64_t stride, int key_dim, const float* k, Flo
   int i = 0;
   const auto step = [&](int j) HWY_ATTR {
     const Floats key = Set(k[i + j]);
-    _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {
-      sums.part[j][c] = MulAdd(key, Load(from + (i + j) * stride + c * 16), sums.part[j][c]);
-    }
+    REPRISE_UNROLL for (int c = 0; c < C; ++c) { sums.part[j][c] = MulAdd(key, Load(from + (i + j) * stride + c * 16), sums.part[j][c]); }
   };
   for (; i + 4 <= key_dim; i += 4) {
     step(0);
@@ -91,16 +90,16 @@ void ReadOut(const float* from, int64_t stride, int key_dim, const float* k, Flo
     step(3);
   }
   for (; i < key_dim; ++i) step(0);
-  _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) seen[c] = sums.Total(c);
+  REPRISE_UNROLL for (int c = 0; c < C; ++c) seen[c] = sums.Total(c);
 }
 
 struct Token {
   const float* q;
   const float* k;
-  const float* next_k;   // of the token that follows, where kNext
+  const float* next_k;  // of the token that follows, where kNext
   const float* v;
   float* out;
-  float gate, write;     // exp(g) and b
+  float gate, write;  // exp(g) and b
 };
 
 // One token on C vectors of columns: seen is S^T k before it. `from` and `to` may be the same place. With kNext the pass that writes S also
@@ -109,16 +108,14 @@ template <int C, bool kNext>
 void UpdateSlice(const float* from, int64_t from_stride, float* to, int64_t to_stride, int key_dim, const Token& token, Floats* seen) {
   Floats delta[C];
   const Floats decay = Set(token.gate);
-  _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {
-    delta[c] = Mul(Set(token.write), Sub(Load(token.v + c * 16), Mul(decay, seen[c])));
-  }
+  REPRISE_UNROLL for (int c = 0; c < C; ++c) { delta[c] = Mul(Set(token.write), Sub(Load(token.v + c * 16), Mul(decay, seen[c]))); }
   Partial<C> sums, next;
   sums.Clear();
   next.Clear();
   int i = 0;
   const auto step = [&](int j) HWY_ATTR {
     const Floats key = Set(token.k[i + j]), query = Set(token.q[i + j]);
-    _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {
+    REPRISE_UNROLL for (int c = 0; c < C; ++c) {
       const Floats s = MulAdd(key, delta[c], Mul(decay, Load(from + (i + j) * from_stride + c * 16)));
       Store(s, to + (i + j) * to_stride + c * 16);
       sums.part[j][c] = MulAdd(query, s, sums.part[j][c]);
@@ -132,7 +129,7 @@ void UpdateSlice(const float* from, int64_t from_stride, float* to, int64_t to_s
     step(3);
   }
   for (; i < key_dim; ++i) step(0);
-  _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {
+  REPRISE_UNROLL for (int c = 0; c < C; ++c) {
     Store(sums.Total(c), token.out + c * 16);
     if constexpr (kNext) seen[c] = next.Total(c);
   }
@@ -181,7 +178,8 @@ void DeltaNet(const DeltaNetArgs& args, int64_t first_item, int64_t last_item, i
       const int64_t from_stride = begins && whole ? s.value_dim : kSlice, to_stride = ends && whole ? s.value_dim : kSlice;
       HWY_ALIGN float values[kSlice] = {}, results[kSlice];
       if (!whole) std::memcpy(values, v, sizeof(float) * count);
-      const Token token{q, q + keys, q + keys + 2 * keys, whole ? v : values, whole ? out : results, gates[head], gates[s.value_heads + head]};
+      const Token token{
+          q, q + keys, q + keys + 2 * keys, whole ? v : values, whole ? out : results, gates[head], gates[s.value_heads + head]};
       if (begins) ReadOut<kVectors>(from, from_stride, s.key_dim, token.k, seen);
       if (ends) {
         UpdateSlice<kVectors, false>(from, from_stride, to, to_stride, s.key_dim, token, seen);

@@ -12,8 +12,9 @@ HWY_BEFORE_NAMESPACE();
 namespace reprise {
 namespace HWY_NAMESPACE {
 
-// Rows whose sums stay in registers together. AVX-512: 12 integer and 12 float sums, and what is left of 32 registers for weights and scales;
-// 12 chains also cover the dot product's latency of 4 at one or two a cycle. AVX2 has 16 registers of half the width, NEON 32 of a quarter.
+// Rows whose sums stay in registers together. AVX-512: 12 integer and 12 float sums, and what is left of 32 registers for weights and
+// scales; 12 chains also cover the dot product's latency of 4 at one or two a cycle. AVX2 has 16 registers of half the width, NEON 32 of a
+// quarter.
 #if HWY_MAX_BYTES == 64
 inline constexpr int kRowGroup = 12;
 #elif HWY_MAX_BYTES == 32
@@ -28,27 +29,23 @@ struct NoFetch {
   HWY_INLINE void operator()(int64_t) const {}
 };
 
-// out[c][r] = sum over k of w[c][k][16] * a[k][R], k ascending; the C tiles of w lie `tile_stride` elements apart. `fetch`, called with every
-// k, may prefetch what comes after.
+// out[c][r] = sum over k of w[c][k][16] * a[k][R], k ascending; the C tiles of w lie `tile_stride` elements apart. `fetch`, called with
+// every k, may prefetch what comes after.
 template <int R, int C, class Loader, class Fetch = NoFetch>
 HWY_INLINE void DotTiles(const typename Loader::Element* w, int64_t tile_stride, const float* a, int64_t inputs, Floats* out,
                          const Fetch& fetch = Fetch()) {
   Floats total[C][R];
-  _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {
-    _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) total[c][r] = Zeros();
-  }
+  REPRISE_UNROLL for (int c = 0; c < C; ++c) { REPRISE_UNROLL for (int r = 0; r < R; ++r) total[c][r] = Zeros(); }
   for (int64_t k = 0; k < inputs; ++k) {
     fetch(k);
     Floats weight[C];
-    _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) weight[c] = Loader::At(w + c * tile_stride + k * 16);
-    _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) {
+    REPRISE_UNROLL for (int c = 0; c < C; ++c) weight[c] = Loader::At(w + c * tile_stride + k * 16);
+    REPRISE_UNROLL for (int r = 0; r < R; ++r) {
       const Floats x = Set(a[k * R + r]);
-      _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) total[c][r] = MulAdd(weight[c], x, total[c][r]);
+      REPRISE_UNROLL for (int c = 0; c < C; ++c) total[c][r] = MulAdd(weight[c], x, total[c][r]);
     }
   }
-  _Pragma("GCC unroll 4") for (int c = 0; c < C; ++c) {
-    _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) out[c * R + r] = total[c][r];
-  }
+  REPRISE_UNROLL for (int c = 0; c < C; ++c) { REPRISE_UNROLL for (int r = 0; r < R; ++r) out[c * R + r] = total[c][r]; }
 }
 
 // 64 bytes: of 16 columns, four unsigned bytes each. DotBytes adds to each column's sum the products with four signed bytes at `acts`.

@@ -1,7 +1,7 @@
 // Kernels: the launch functions of one instruction set, and their arguments.
 //
-// Every argument struct is plain data that lives inside a Launch. Kernels read how many rows and lanes there are from the StepTable when they
-// run. `Split` functions say how the work of a launch may be cut; results never depend on it.
+// Every argument struct is plain data that lives inside a Launch. Kernels read how many rows and lanes there are from the StepTable when
+// they run. `Split` functions say how the work of a launch may be cut; results never depend on it.
 #pragma once
 
 #include <cstdint>
@@ -57,18 +57,18 @@ struct ArrangeArgs {
 struct ProductArgs {
   const PackedMatrix* weight;
   Rows out;
-  const int32_t* shifts;   // of this weight's zero; null for 0
-  int first_tile;          // among all products of the launch
+  const int32_t* shifts;  // of this weight's zero; null for 0
+  int first_tile;         // among all products of the launch
   bool accumulate;
 };
 struct MatMulArgs {
   const StepTable* table;
-  const ProductArgs* products;   // owned by the plan
+  const ProductArgs* products;  // owned by the plan
   int count;
-  int tiles;        // of all products
+  int tiles;  // of all products
   int inputs;
   Domain domain;
-  double tile_bytes;   // of the mean tile: what a unit costs
+  double tile_bytes;  // of the mean tile: what a unit costs
   Activations in;
 };
 
@@ -92,14 +92,14 @@ struct SwiGluArgs {
 
 struct RopeTableArgs {
   const StepTable* table;
-  float* angles;               // a row: dims / 2 cosines, dims / 2 sines
-  const uint64_t* turns;       // dims / 2: turns a position, as a fraction of 2^64
+  float* angles;          // a row: dims / 2 cosines, dims / 2 sines
+  const uint64_t* turns;  // dims / 2: turns a position, as a fraction of 2^64
   int dims;
 };
 struct NormRopeArgs {
   const StepTable* table;
   Heads heads;
-  const float* weight;         // null: no norm
+  const float* weight;  // null: no norm
   const float* angles;
   float eps;
   int dims;
@@ -120,9 +120,9 @@ struct AttentionArgs {
   float scale;
   int kv_heads;
   int first_position;
-  float* scratch;          // one piece a thread
+  float* scratch;  // one piece a thread
   int64_t scratch_floats;
-  float* partials;         // of the split form: [row][head][block] of most, total, sums[q.width]
+  float* partials;  // of the split form: [row][head][block] of most, total, sums[q.width]
   int64_t partial_slots;
   int threads;
 };
@@ -131,7 +131,7 @@ struct ConvArgs {
   const StepTable* table;
   Rows out, in;
   StateRef tail;
-  const float* taps;   // [kernel][channels]
+  const float* taps;  // [kernel][channels]
   int kernel;
   bool silu;
 };
@@ -143,9 +143,9 @@ struct DeltaNetArgs {
   const float* dt;
   StateRef state;
   Ops::DeltaNetShape shape;
-  float* unit_qk;     // [rows][2][key_heads][key_dim]: normalised q and k
-  float* gates;       // [rows][2][value_heads]: exp(g) and b
-  float* scratch;     // one piece a thread
+  float* unit_qk;  // [rows][2][key_heads][key_dim]: normalised q and k
+  float* gates;    // [rows][2][value_heads]: exp(g) and b
+  float* scratch;  // one piece a thread
   int64_t scratch_floats;
 };
 
@@ -171,7 +171,7 @@ struct Kernel {
 };
 
 struct KernelTable {
-  int row_group = 0;    // the most rows of a group of Activations
+  int row_group = 0;  // the most rows of a group of Activations
   Kernel arrange, matmul;
   Kernel rms_norm, gated_rms_norm, swiglu;
   Kernel norm_rope;

@@ -13,15 +13,16 @@ size_t RowBytes(const Rows& rows) { return static_cast<size_t>(rows.width) * siz
 float* LastOf(std::byte* block, const StateRef& last) { return reinterpret_cast<float*>(block + last.offset); }
 const float* LastOf(const std::byte* block, const StateRef& last) { return reinterpret_cast<const float*>(block + last.offset); }
 
-// Cosine and sine of `turn` / 2^64 of a full turn. The position times the frequency is formed modulo a turn in integers, so that an angle is as
-// exact at position 1,000,000 as at 1; what is left of it lies within an eighth of a turn of zero, where short series do.
+// Cosine and sine of `turn` / 2^64 of a full turn. The position times the frequency is formed modulo a turn in integers, so that an angle
+// is as exact at position 1,000,000 as at 1; what is left of it lies within an eighth of a turn of zero, where short series do.
 void CosSin(uint64_t turn, float* cosine, float* sine) {
   const uint64_t quarter = (turn + (uint64_t{1} << 61)) >> 62;
   const auto rest = static_cast<int64_t>(turn - (quarter << 62));
   const double x = static_cast<double>(rest) * (2.0 * std::numbers::pi / 18446744073709551616.0);
   const double z = x * x;
   const double s = x * (1 + z * (-1.0 / 6 + z * (1.0 / 120 + z * (-1.0 / 5040 + z * (1.0 / 362880 + z * (-1.0 / 39916800))))));
-  const double c = 1 + z * (-1.0 / 2 + z * (1.0 / 24 + z * (-1.0 / 720 + z * (1.0 / 40320 + z * (-1.0 / 3628800 + z * (1.0 / 479001600))))));
+  const double c =
+      1 + z * (-1.0 / 2 + z * (1.0 / 24 + z * (-1.0 / 720 + z * (1.0 / 40320 + z * (-1.0 / 3628800 + z * (1.0 / 479001600))))));
   const double cosines[4] = {c, -s, -c, s}, sines[4] = {s, c, -s, -c};
   *cosine = static_cast<float>(cosines[quarter & 3]);
   *sine = static_cast<float>(sines[quarter & 3]);
@@ -80,7 +81,8 @@ void SaveLast(const LastArgs& args, int64_t first, int64_t last, int) {
 }
 void LoadLast(const LastArgs& args, int64_t first, int64_t last, int) {
   for (int64_t item = first; item < last; ++item) {
-    std::memcpy(RowAt(args.out, static_cast<int>(item)), LastOf(args.table->lane[static_cast<size_t>(item)].read, args.last), RowBytes(args.out));
+    std::memcpy(RowAt(args.out, static_cast<int>(item)), LastOf(args.table->lane[static_cast<size_t>(item)].read, args.last),
+                RowBytes(args.out));
   }
 }
 

@@ -1,12 +1,15 @@
 // Matrix products: arranging the input rows (quantising them where a weight is quantised), and the product itself.
 //
-// A unit takes a run of weight tiles through every group of rows. Within a tile of 16 columns and a group of R rows, R vectors of sums stay in
-// registers over all inputs, so each output is one sum over its inputs in ascending order, whatever R is.
+// A unit takes a run of weight tiles through every group of rows. Within a tile of 16 columns and a group of R rows, R vectors of sums stay
+// in registers over all inputs, so each output is one sum over its inputs in ascending order, whatever R is.
+
+// clang-format off
 #include "backend/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/matmul.cc"
 #include "hwy/foreach_target.h"
+// clang-format on
 
 #include <algorithm>
 #include <cmath>
@@ -22,8 +25,8 @@ HWY_BEFORE_NAMESPACE();
 namespace reprise {
 namespace HWY_NAMESPACE {
 
-// Blocks are quantised to scale * [-127, 127]. A block that holds a NaN or an infinity gets the scale NaN: what was broken stays visible, and
-// no conversion is undefined.
+// Blocks are quantised to scale * [-127, 127]. A block that holds a NaN or an infinity gets the scale NaN: what was broken stays visible,
+// and no conversion is undefined.
 void QuantizeInput(const Activations& to, const float* in, int inputs, int first, int size, int member) {
   const int blocks = inputs / kQuantBlock;
   int8_t* quants = to.quants + static_cast<int64_t>(first) * inputs + member * 4;
@@ -141,38 +144,32 @@ void QuantTile(const PackedMatrix& m, const std::byte* tile, const Group& group,
   constexpr int kScaleBytes = kTileColumns * (kTraits.half_scales ? 2 : 4);
 
   Floats total[R];
-  _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) total[r] = Zeros();
+  REPRISE_UNROLL for (int r = 0; r < R; ++r) total[r] = Zeros();
   for (int b = 0; b < m.blocks; ++b) {
-    _Pragma("GCC unroll 8") for (int line = 0; line < kBlockBytes; line += 64) hwy::Prefetch(quants + kPrefetchBytes + line);
-    _Pragma("GCC unroll 2") for (int h = 0; h < kHalves; ++h) {
+    REPRISE_UNROLL for (int line = 0; line < kBlockBytes; line += 64) hwy::Prefetch(quants + kPrefetchBytes + line);
+    REPRISE_UNROLL for (int h = 0; h < kHalves; ++h) {
       Ints dots[R];
-      _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) {
-        dots[r] = kTraits.has_min ? SetInts(0) : SetInts(shifts[h * R + r]);
-      }
+      REPRISE_UNROLL for (int r = 0; r < R; ++r) { dots[r] = kTraits.has_min ? SetInts(0) : SetInts(shifts[h * R + r]); }
       constexpr int kGroups = 8 / kHalves;
       if constexpr (kTraits.nibbles) {
-        _Pragma("GCC unroll 4") for (int g = 0; g < 4; ++g) {
+        REPRISE_UNROLL for (int g = 0; g < 4; ++g) {
           const PackedWords words = LoadWords(quants + g * 64);
           const PackedWords low = LowNibbles(words), high = HighNibbles(words);
-          _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) dots[r] = DotBytes(dots[r], low, acts + (g * R + r) * 4);
-          _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) dots[r] = DotBytes(dots[r], high, acts + ((g + 4) * R + r) * 4);
+          REPRISE_UNROLL for (int r = 0; r < R; ++r) dots[r] = DotBytes(dots[r], low, acts + (g * R + r) * 4);
+          REPRISE_UNROLL for (int r = 0; r < R; ++r) dots[r] = DotBytes(dots[r], high, acts + ((g + 4) * R + r) * 4);
         }
       } else {
-        _Pragma("GCC unroll 8") for (int g = 0; g < kGroups; ++g) {
+        REPRISE_UNROLL for (int g = 0; g < kGroups; ++g) {
           const PackedWords words = LoadWords(quants + (h * kGroups + g) * 64);
-          _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) {
-            dots[r] = DotBytes(dots[r], words, acts + ((h * kGroups + g) * R + r) * 4);
-          }
+          REPRISE_UNROLL for (int r = 0; r < R; ++r) { dots[r] = DotBytes(dots[r], words, acts + ((h * kGroups + g) * R + r) * 4); }
         }
       }
       const Floats scale = load_scale(scales + h * kScaleBytes);
-      _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) {
-        total[r] = MulAdd(ToFloats(dots[r]), Mul(scale, Set(act_scales[r])), total[r]);
-      }
+      REPRISE_UNROLL for (int r = 0; r < R; ++r) { total[r] = MulAdd(ToFloats(dots[r]), Mul(scale, Set(act_scales[r])), total[r]); }
     }
     if constexpr (kTraits.has_min) {
       const Floats min = load_scale(mins);
-      _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) total[r] = MulAdd(min, Set(sums[r]), total[r]);
+      REPRISE_UNROLL for (int r = 0; r < R; ++r) total[r] = MulAdd(min, Set(sums[r]), total[r]);
       mins += kScaleBytes;
       sums += R;
     }
@@ -182,7 +179,7 @@ void QuantTile(const PackedMatrix& m, const std::byte* tile, const Group& group,
     act_scales += R;
     shifts += kHalves * R;
   }
-  _Pragma("GCC unroll 12") for (int r = 0; r < R; ++r) out[r] = total[r];
+  REPRISE_UNROLL for (int r = 0; r < R; ++r) out[r] = total[r];
 }
 
 using TileKernel = void (*)(const PackedMatrix&, const std::byte*, const Group&, Floats*);

@@ -51,8 +51,9 @@ std::vector<std::byte> RandomWeight(TensorType type, int inputs, int outputs, ui
   return data;
 }
 
-constexpr TensorType kAllTypes[] = {TensorType::kF32,  TensorType::kF16,  TensorType::kBF16, TensorType::kQ8_0, TensorType::kQ4_0, TensorType::kQ4_1,
-                                    TensorType::kQ5_0, TensorType::kQ5_1, TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K};
+constexpr TensorType kAllTypes[] = {TensorType::kF32,  TensorType::kF16,  TensorType::kBF16, TensorType::kQ8_0,
+                                    TensorType::kQ4_0, TensorType::kQ4_1, TensorType::kQ5_0, TensorType::kQ5_1,
+                                    TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K};
 
 class EveryType : public testing::TestWithParam<TensorType> {};
 INSTANTIATE_TEST_SUITE_P(Weights, EveryType, testing::ValuesIn(kAllTypes),
@@ -89,12 +90,14 @@ std::vector<double> Activation(const float* x, int inputs, bool quantised) {
     float top = 0;
     for (int i = 0; i < 32; ++i) top = std::max(top, std::abs(x[b + i]));
     const float scale = top / 127.0f;
-    for (int i = 0; i < 32; ++i) y[static_cast<size_t>(b + i)] = scale > 0 ? std::nearbyint(x[b + i] * (127.0f / top)) * static_cast<double>(scale) : 0.0;
+    for (int i = 0; i < 32; ++i)
+      y[static_cast<size_t>(b + i)] = scale > 0 ? std::nearbyint(x[b + i] * (127.0f / top)) * static_cast<double>(scale) : 0.0;
   }
   return y;
 }
 
-void CheckMatMul(TensorType type, int inputs, int outputs, const std::vector<int>& lane_rows, uint32_t seed, bool accumulate, int most_chunk) {
+void CheckMatMul(TensorType type, int inputs, int outputs, const std::vector<int>& lane_rows, uint32_t seed, bool accumulate,
+                 int most_chunk) {
   SCOPED_TRACE(testing::Message() << TensorTypeName(type) << " " << outputs << " x " << inputs);
   const auto bytes = RandomWeight(type, inputs, outputs, seed);
   Floats1d weight(static_cast<size_t>(inputs) * outputs);
@@ -102,7 +105,7 @@ void CheckMatMul(TensorType type, int inputs, int outputs, const std::vector<int
   int rows = 0;
   for (int n : lane_rows) rows += n;
   Floats1d in = RandomFloats(static_cast<size_t>(rows) * inputs, seed);
-  for (int i = 0; i < inputs; ++i) in[static_cast<size_t>(rows / 2) * inputs + static_cast<size_t>(i)] = 0.0f;   // a row of zeros
+  for (int i = 0; i < inputs; ++i) in[static_cast<size_t>(rows / 2) * inputs + static_cast<size_t>(i)] = 0.0f;  // a row of zeros
   const int width = inputs + (accumulate ? outputs : 0);
   Job job;
   job.in = width;
@@ -112,13 +115,14 @@ void CheckMatMul(TensorType type, int inputs, int outputs, const std::vector<int
   const Floats1d residual = RandomFloats(static_cast<size_t>(rows) * outputs, seed + 7);
   for (int r = 0; r < rows; ++r) {
     both.insert(both.end(), in.begin() + static_cast<long>(r) * inputs, in.begin() + static_cast<long>(r + 1) * inputs);
-    if (accumulate) both.insert(both.end(), residual.begin() + static_cast<long>(r) * outputs, residual.begin() + static_cast<long>(r + 1) * outputs);
+    if (accumulate)
+      both.insert(both.end(), residual.begin() + static_cast<long>(r) * outputs, residual.begin() + static_cast<long>(r + 1) * outputs);
   }
   job.record = [&](Backend& backend, Ops& ops, Rows x, Rows out) {
     const auto matrix = backend.LoadMatrix({"weight", type, inputs, outputs, bytes});
     ASSERT_TRUE(matrix.ok()) << matrix.status().message();
     if (accumulate) {
-      ops.SwiGlu(out, x.Columns(inputs, outputs), x.Columns(inputs, outputs));   // something to add to
+      ops.SwiGlu(out, x.Columns(inputs, outputs), x.Columns(inputs, outputs));  // something to add to
     }
     const Product product{*matrix, out, accumulate};
     ops.MatMul(x.Columns(0, inputs), {&product, 1});
@@ -133,7 +137,8 @@ void CheckMatMul(TensorType type, int inputs, int outputs, const std::vector<int
         const auto x = Activation(&in[static_cast<size_t>(row) * inputs], inputs, quantised);
         for (int o = 0; o < outputs; ++o) {
           double y = 0;
-          for (int i = 0; i < inputs; ++i) y += x[static_cast<size_t>(i)] * weight[static_cast<size_t>(o) * inputs + static_cast<size_t>(i)];
+          for (int i = 0; i < inputs; ++i)
+            y += x[static_cast<size_t>(i)] * weight[static_cast<size_t>(o) * inputs + static_cast<size_t>(i)];
           if (accumulate) {
             const double e = residual[static_cast<size_t>(row) * outputs + static_cast<size_t>(o)];
             y += e / (1 + std::exp(-e)) * e;

@@ -15,7 +15,7 @@ namespace {
 
 constexpr size_t kAlignment = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
-constexpr size_t kMapFrom = size_t{256} << 10;   // smaller pieces come from the heap
+constexpr size_t kMapFrom = size_t{256} << 10;  // smaller pieces come from the heap
 
 }  // namespace
 
@@ -45,7 +45,7 @@ Result<std::byte*> Arena::Allocate(size_t bytes, std::string_view what) {
     pieces_.push_back({static_cast<std::byte*>(raw), size + slack, true});
     if (!slack) return static_cast<std::byte*>(raw);
     const auto address = AlignUp(reinterpret_cast<uintptr_t>(raw), kHugePage);
-    madvise(reinterpret_cast<void*>(address), size, MADV_HUGEPAGE);   // a hint: refusal costs speed only
+    madvise(reinterpret_cast<void*>(address), size, MADV_HUGEPAGE);  // a hint: refusal costs speed only
     return reinterpret_cast<std::byte*>(address);
   }
 #endif

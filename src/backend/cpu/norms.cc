@@ -1,9 +1,12 @@
 // Row-wise kernels over floats: RMS norms, SwiGLU, and the position of the greatest value.
+
+// clang-format off
 #include "backend/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/norms.cc"
 #include "hwy/foreach_target.h"
+// clang-format on
 
 #include <algorithm>
 #include <cmath>
@@ -31,9 +34,7 @@ void NormRow(float* out, const float* in, const float* weight, int width, float 
   }
 }
 
-Split SplitRmsNorm(const RmsNormArgs& args, int threads) {
-  return EvenSplit(RowCount(*args.table, args.in), args.in.width * 0.1, threads);
-}
+Split SplitRmsNorm(const RmsNormArgs& args, int threads) { return EvenSplit(RowCount(*args.table, args.in), args.in.width * 0.1, threads); }
 void RmsNorm(const RmsNormArgs& args, int64_t first, int64_t last, int) {
   for (int row = static_cast<int>(first); row < last; ++row) {
     NormRow(RowAt(args.out, row), RowAt(args.in, row), args.weight, args.in.width, args.eps);
@@ -58,7 +59,7 @@ void GatedRmsNorm(const GatedRmsNormArgs& args, int64_t first, int64_t last, int
   }
 }
 
-constexpr int kColumns = 512;   // of a row that a unit of SwiGLU takes at least
+constexpr int kColumns = 512;  // of a row that a unit of SwiGLU takes at least
 
 Split SplitSwiGlu(const SwiGluArgs& args, int threads) {
   const int64_t pieces = (args.out.width + kColumns - 1) / kColumns;
@@ -79,15 +80,13 @@ void SwiGlu(const SwiGluArgs& args, int64_t first, int64_t last, int) {
   }
 }
 
-Split SplitArgMax(const ArgMaxArgs& args, int threads) {
-  return EvenSplit(RowCount(*args.table, args.in), args.in.width * 0.05, threads);
-}
+Split SplitArgMax(const ArgMaxArgs& args, int threads) { return EvenSplit(RowCount(*args.table, args.in), args.in.width * 0.05, threads); }
 void ArgMax(const ArgMaxArgs& args, int64_t first, int64_t last, int) {
   const Floats lowest = Set(-std::numeric_limits<float>::infinity());
   for (int row = static_cast<int>(first); row < last; ++row) {
     const float* in = RowAt(args.in, row);
     const int width = args.in.width;
-    const auto numbers = [&](Floats x) HWY_ATTR {   // NaN becomes -infinity
+    const auto numbers = [&](Floats x) HWY_ATTR {  // NaN becomes -infinity
       REPRISE_PARTS x.v[p] = hn::IfThenElse(hn::Eq(x.v[p], x.v[p]), x.v[p], lowest.v[p]);
       return x;
     };

@@ -43,9 +43,9 @@ uint8_t U8(std::byte b) { return static_cast<uint8_t>(b); }
 // One block of 32 inputs of one output, in the common form.
 struct Block {
   uint8_t quants[kQuantBlock];
-  float scale[2];        // the second only where a scale covers 16 inputs
+  float scale[2];  // the second only where a scale covers 16 inputs
   float min;
-  uint16_t half_scale;   // the same, where the file has a half
+  uint16_t half_scale;  // the same, where the file has a half
   uint16_t half_min;
 };
 
@@ -110,8 +110,8 @@ void ReadBlock(TensorType type, const std::byte* row, int b, Block* out) {
     }
     case TensorType::kQ4_K:
     case TensorType::kQ5_K: {
-      // A super-block of 256: d, dmin, 12 bytes of scales, (Q5_K: 32 bytes of fifth bits,) 128 bytes of nibbles. Sub-blocks 2j and 2j + 1 are
-      // the low and the high halves of the same 32 bytes.
+      // A super-block of 256: d, dmin, 12 bytes of scales, (Q5_K: 32 bytes of fifth bits,) 128 bytes of nibbles. Sub-blocks 2j and 2j + 1
+      // are the low and the high halves of the same 32 bytes.
       const bool five = type == TensorType::kQ5_K;
       const std::byte* p = row + (b / 8) * (five ? 176 : 144);
       const int j = b % 8;

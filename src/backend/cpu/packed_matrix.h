@@ -9,9 +9,9 @@
 //   mins    [blocks][16], for the types that have one: weight = scale * quant + min
 //   quants  bytes: [blocks][8 groups of 4 inputs][16 columns][4]; nibbles: [blocks][4 groups][16 columns][4], of which the low halves are
 //           the groups 0 to 3 and the high halves the groups 4 to 7
-// A quant is an unsigned byte, from which `zero` is subtracted: that is what the machine's dot product wants of one of its operands, and the
-// term zero * sum(activations) is one number a row and block, whatever the column. Scales stay in the file's precision: half where the file
-// has a half a block, float where the file has a product (the K types).
+// A quant is an unsigned byte, from which `zero` is subtracted: that is what the machine's dot product wants of one of its operands, and
+// the term zero * sum(activations) is one number a row and block, whatever the column. Scales stay in the file's precision: half where the
+// file has a half a block, float where the file has a product (the K types).
 #pragma once
 
 #include <cstddef>
@@ -31,13 +31,13 @@ enum class PackedForm : uint8_t {
   kF32,
   kF16,
   kBF16,
-  kByte,           // Q8_0, Q5_0
-  kByteMin,        // Q5_1
-  kNibble,         // Q4_0
-  kNibbleMin,      // Q4_1
-  kByteMinF32,     // Q5_K
-  kNibbleMinF32,   // Q4_K
-  kByte16F32,      // Q6_K
+  kByte,          // Q8_0, Q5_0
+  kByteMin,       // Q5_1
+  kNibble,        // Q4_0
+  kNibbleMin,     // Q4_1
+  kByteMinF32,    // Q5_K
+  kNibbleMinF32,  // Q4_K
+  kByte16F32,     // Q6_K
 };
 inline constexpr int kPackedForms = 10;
 
@@ -46,7 +46,7 @@ struct FormTraits {
   bool nibbles;
   bool has_min;
   bool half_scales;
-  int scale_inputs;   // inputs that share a scale: 32 or 16
+  int scale_inputs;  // inputs that share a scale: 32 or 16
 };
 constexpr FormTraits TraitsOf(PackedForm form) {
   switch (form) {
@@ -81,8 +81,8 @@ class PackedMatrix : public Matrix {
 
   TensorType type{};
   PackedForm form{};
-  int zero = 0;         // quantised forms: subtracted from every quant
-  int blocks = 0;       // quantised forms: inputs / 32
+  int zero = 0;    // quantised forms: subtracted from every quant
+  int blocks = 0;  // quantised forms: inputs / 32
   size_t mins_offset = 0;
   size_t quants_offset = 0;
   size_t tile_bytes = 0;

@@ -1,9 +1,12 @@
 // Rotary positions, with the RMS norm of a head that comes before them in some models.
+
+// clang-format off
 #include "backend/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "backend/cpu/rope.cc"
 #include "hwy/foreach_target.h"
+// clang-format on
 
 #include <algorithm>
 #include <cmath>
@@ -59,9 +62,7 @@ void NormRope(const NormRopeArgs& args, int64_t first, int64_t last, int) {
   }
 }
 
-void AddRope(KernelTable& table) {
-  table.norm_rope = {RunUntyped<NormRopeArgs, NormRope>, SplitUntyped<NormRopeArgs, SplitNormRope>};
-}
+void AddRope(KernelTable& table) { table.norm_rope = {RunUntyped<NormRopeArgs, NormRope>, SplitUntyped<NormRopeArgs, SplitNormRope>}; }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace reprise

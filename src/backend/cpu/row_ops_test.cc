@@ -178,7 +178,9 @@ TEST(NormRope, AnglesStayExactAtFarPositions) {
   auto backend = *MakeCpuBackend({.threads = 1});
   StepTable table(1, 1);
   auto* x = reinterpret_cast<float*>(*backend->Allocate(64 * sizeof(float), "x"));
-  auto plan = backend->Capture(table, [&](Ops& ops) { ops.NormRope({{x, 64, 64, Domain::kRows}, 1, 64, 64}, {}, 0.0f, {64, 1e7, false, nullptr}); });
+  auto plan = backend->Capture(table, [&](Ops& ops) {
+    ops.NormRope({{x, 64, 64, Domain::kRows}, 1, 64, 64}, {}, 0.0f, {64, 1e7, false, nullptr});
+  });
   ASSERT_TRUE(plan.ok()) << plan.status().message();
   for (int position : {0, 1, 1000, 262143, 2000000000}) {
     for (int i = 0; i < 64; ++i) x[i] = i < 32 ? 1.0f : 0.0f;
@@ -264,7 +266,7 @@ TEST(Replay, RefusesStepsThatThePlanCannotServe) {
   EXPECT_EQ(backend->stream().Replay(**plan).code(), StatusCode::kInvalidArgument);
   table.rows = 1;
   EXPECT_EQ(other->stream().Replay(**plan).code(), StatusCode::kInvalidArgument);
-  table.rows = 0;   // a step of nothing is nothing
+  table.rows = 0;  // a step of nothing is nothing
   EXPECT_TRUE(backend->stream().Replay(**plan).ok());
 }
 

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "backend/cpu/targets.h"
 #include "base/half.h"
 #include "hwy/highway.h"
 
@@ -35,7 +36,7 @@ struct Ints {
   hn::Vec<TagI> v[kParts];
 };
 
-#define REPRISE_PARTS _Pragma("GCC unroll 4") for (int p = 0; p < kParts; ++p)
+#define REPRISE_PARTS REPRISE_UNROLL for (int p = 0; p < kParts; ++p)
 
 HWY_INLINE Floats Set(float x) {
   Floats r;

@@ -135,7 +135,8 @@ void CheckConv(const ConvCase& c, uint32_t seed) {
       for (int t = 0; t < c.lane_rows[lane]; ++t) {
         for (int channel = 0; channel < c.channels; ++channel) {
           double y = 0;
-          for (int k = 0; k < c.kernel; ++k) y += input(t - c.kernel + 1 + k, channel) * weight[static_cast<size_t>(channel * c.kernel + k)];
+          for (int k = 0; k < c.kernel; ++k)
+            y += input(t - c.kernel + 1 + k, channel) * weight[static_cast<size_t>(channel * c.kernel + k)];
           wanted.push_back(c.silu ? y / (1 + std::exp(-y)) : y);
         }
       }
@@ -208,7 +209,8 @@ void CheckDeltaNet(const DeltaCase& c, uint32_t seed) {
             double seen = 0, y = 0;
             for (int i = 0; i < s.key_dim; ++i) seen += (head[i * s.value_dim + j] *= g) * k[static_cast<size_t>(i)];
             const double d = b * (x[2 * keys + h * s.value_dim + j] - seen);
-            for (int i = 0; i < s.key_dim; ++i) y += (head[i * s.value_dim + j] += k[static_cast<size_t>(i)] * d) * q[static_cast<size_t>(i)];
+            for (int i = 0; i < s.key_dim; ++i)
+              y += (head[i * s.value_dim + j] += k[static_cast<size_t>(i)] * d) * q[static_cast<size_t>(i)];
             wanted.push_back(y);
           }
         }
@@ -248,10 +250,11 @@ TEST(LastRow, PreviousAndSaveLast) {
     for (size_t lane = 0; lane < 3; ++lane) {
       const auto rows = static_cast<size_t>(job.lane_rows[lane]);
       Floats1d wanted = begin[lane];
-      wanted.insert(wanted.end(), in.begin() + static_cast<long>(first * kWidth), in.begin() + static_cast<long>((first + rows - 1) * kWidth));
+      wanted.insert(wanted.end(), in.begin() + static_cast<long>(first * kWidth),
+                    in.begin() + static_cast<long>((first + rows - 1) * kWidth));
       EXPECT_EQ(outcome.out[lane], wanted);
-      EXPECT_EQ(outcome.block[lane],
-                BytesOf(Floats1d(in.begin() + static_cast<long>((first + rows - 1) * kWidth), in.begin() + static_cast<long>((first + rows) * kWidth))));
+      EXPECT_EQ(outcome.block[lane], BytesOf(Floats1d(in.begin() + static_cast<long>((first + rows - 1) * kWidth),
+                                                      in.begin() + static_cast<long>((first + rows) * kWidth))));
       first += rows;
     }
   }

@@ -7,3 +7,10 @@
 
 #define HWY_WANT_SSE4 1
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
+
+// Before a loop over registers: it must disappear.
+#if defined(__clang__)
+#define REPRISE_UNROLL _Pragma("unroll")
+#else
+#define REPRISE_UNROLL _Pragma("GCC unroll 16")
+#endif

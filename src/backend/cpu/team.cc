@@ -58,7 +58,7 @@ int QuotaProcessors() {
   long long quota = 0, period = 0;
   const int read = std::fscanf(file, "%lld %lld", &quota, &period);
   std::fclose(file);
-  if (read != 2 || quota <= 0 || period <= 0) return 0;   // "max 100000"
+  if (read != 2 || quota <= 0 || period <= 0) return 0;  // "max 100000"
   return static_cast<int>(std::clamp<long long>((quota + period - 1) / period, 1, 4096));
 }
 #endif
@@ -108,13 +108,13 @@ void Team::Run(std::span<const Launch> launches) {
     return;
   }
   const uint64_t sequence = SequenceOf(state_.load(std::memory_order_relaxed));
-  launch_ = launches.data() - 1;   // OpenNext steps to the first
+  launch_ = launches.data() - 1;  // OpenNext steps to the first
   end_ = launches.data() + launches.size();
   OpenNext(sequence);
   for (;;) {
     if (RunUnit(0)) continue;
     const uint64_t state = state_.load(std::memory_order_acquire);
-    if (UnitsOf(state) == 0) return;   // no launch is open: all are done
+    if (UnitsOf(state) == 0) return;  // no launch is open: all are done
     if (NextOf(state) >= UnitsOf(state)) AwaitChange(state, caller_bed_);
   }
 }

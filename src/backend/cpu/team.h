@@ -43,8 +43,8 @@ class Team {
   void Work(int thread, int processor);
 
   const int threads_;
-  // sequence of the launch (40 bits) | its units (12) | the next unit to hand out (12). A claim is a compare-and-swap of the whole word, so a
-  // thread that slept through a launch, or through the end of its plan, can claim nothing of it and reads nothing of it.
+  // sequence of the launch (40 bits) | its units (12) | the next unit to hand out (12). A claim is a compare-and-swap of the whole word, so
+  // a thread that slept through a launch, or through the end of its plan, can claim nothing of it and reads nothing of it.
   alignas(64) std::atomic<uint64_t> state_{0};
   alignas(64) std::atomic<uint32_t> done_{0};
   // Written by whoever opens a launch, read by whoever holds one of its units.

@@ -1,7 +1,6 @@
 #include "backend/cpu/team.h"
 
 #include <gtest/gtest.h>
-
 #include <sys/resource.h>
 
 #include <atomic>
@@ -73,7 +72,7 @@ TEST(Team, EveryItemOnceAndInOrder) {
         for (int i = 0; i < args.items; ++i) ASSERT_EQ(cells[static_cast<size_t>(n * 4096 + i)], n);
         for (int i = args.items; i < 4096; ++i) ASSERT_EQ(cells[static_cast<size_t>(n * 4096 + i)], 0);
       }
-      if (round % 10 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));   // let the workers fall asleep
+      if (round % 10 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));  // let the workers fall asleep
     }
     EXPECT_EQ(wrong.load(), 0);
   }
