@@ -117,7 +117,8 @@ SamplingOptions DecodeState::Options(const std::byte* host) const {
   Load<SamplingNumbers>(host, kOptions).CopyTo(options);
   options.seed = Load<Generator>(host, kGenerator).seed;
   const auto stops = Load<StopStrings>(host, kStops);
-  for (const std::string_view stop : StopMatcher(stops).stops()) options.stop.emplace_back(stop);
+  const StopMatcher matcher(stops);
+  for (const std::string_view stop : matcher.stops()) options.stop.emplace_back(stop);
   return options;
 }
 

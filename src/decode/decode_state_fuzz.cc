@@ -29,7 +29,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::vector<float> logits(kVocabulary);
   if (i + 2 <= size) i += 2;
   const std::string_view text(reinterpret_cast<const char*>(data) + i, size - i);
-  std::memcpy(logits.data(), text.data(), std::min(text.size(), logits.size() * sizeof(float)));
+  if (!text.empty()) std::memcpy(logits.data(), text.data(), std::min(text.size(), logits.size() * sizeof(float)));
   const int32_t window[] = {0, 5, 5, -1, kVocabulary};
   const auto token = state.Sample(logits, window, host.data(), workspace);
   if (token.ok() && (*token < 0 || *token >= kVocabulary)) std::abort();

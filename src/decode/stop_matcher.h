@@ -34,8 +34,10 @@ struct HeldText {
 class StopMatcher {
  public:
   explicit StopMatcher(const StopStrings& stops);
+  explicit StopMatcher(StopStrings&&) = delete;
 
-  std::span<const std::string_view> stops() const { return {stops_, count_}; }
+  std::span<const std::string_view> stops() const& { return {stops_, count_}; }
+  std::span<const std::string_view> stops() && = delete;
 
   // One byte more of the text. Appends to `shown` what is now certain to be shown. Returns true when a stop string is complete: then nothing is
   // held any more, and the stop string was not shown.
