@@ -35,5 +35,7 @@ void AddInspectCommand(CLI::App& app, Action& action);
 void AddSynthCommand(CLI::App& app, Action& action);
 void AddPullCommand(CLI::App& app, Action& action);
 void AddVerifyCommand(CLI::App& app, Action& action);
+void AddBenchCommand(CLI::App& app, Action& action);
+void AddDemoCommand(CLI::App& app, Action& action);
 
 }  // namespace reprise
