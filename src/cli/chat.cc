@@ -46,6 +46,8 @@ struct ChatFlags {
   bool no_think = false;
 };
 
+std::string Turns(int count) { return fmt::format("{} turn{}", count, count == 1 ? "" : "s"); }
+
 double Milliseconds(Clock::time_point start) { return std::chrono::duration<double, std::milli>(Clock::now() - start).count(); }
 
 class Chat {
@@ -162,7 +164,8 @@ class Chat {
   bool Command(const std::string& line) {
     const size_t space = line.find(' ');
     const std::string name = line.substr(0, space);
-    std::string argument = space == std::string::npos ? "" : line.substr(line.find_first_not_of(' ', space) == std::string::npos ? line.size() : line.find_first_not_of(' ', space));
+    const size_t begin = line.find_first_not_of(' ', space);
+    std::string argument = begin == std::string::npos || space == std::string::npos ? "" : line.substr(begin);
     while (!argument.empty() && argument.back() == ' ') argument.pop_back();
     Status status = Ok();
     if (name == "/quit" || name == "/exit") return false;
@@ -200,7 +203,7 @@ class Chat {
   Status Undo() {
     const Clock::time_point start = Clock::now();
     REPRISE_RETURN_IF_ERROR(current().Undo());
-    Note(fmt::format("[back in {:.0f} microseconds; {} turns left]", Milliseconds(start) * 1e3, current().turns()));
+    Note(fmt::format("[back in {:.0f} microseconds; {} left]", Milliseconds(start) * 1e3, Turns(current().turns())));
     return Ok();
   }
 
@@ -222,7 +225,7 @@ class Chat {
   Status Switch(const std::string& argument) {
     if (argument.empty()) {
       for (size_t i = 0; i < conversations_.size(); ++i) {
-        Note(fmt::format("{} {}: {} turns, {} tokens", i == current_ ? "*" : " ", i + 1, conversations_[i].turns(), conversations_[i].session().position()));
+        Note(fmt::format("{} {}: {}, {} tokens", i == current_ ? "*" : " ", i + 1, Turns(conversations_[i].turns()), conversations_[i].session().position()));
       }
       return Ok();
     }
@@ -232,7 +235,7 @@ class Chat {
       return InvalidArgument(fmt::format("there is no conversation '{}'; there are 1 to {}", argument, conversations_.size()));
     }
     current_ = static_cast<size_t>(number) - 1;
-    Note(fmt::format("[conversation {}: {} turns]", number, current().turns()));
+    Note(fmt::format("[conversation {}: {}]", number, Turns(current().turns())));
     return Ok();
   }
 
@@ -248,7 +251,7 @@ class Chat {
     if (file.empty()) return InvalidArgument("/load needs a file: /load FILE");
     REPRISE_ASSIGN_OR_RETURN(const auto bytes, ReadCapsuleFile(file));
     if (Status status = current().Load(bytes); !status.ok()) return status.Within("'" + file + "'");
-    Note(fmt::format("[{} turns, {} tokens, none of them computed again]", current().turns(), current().session().position()));
+    Note(fmt::format("[{}, {} tokens, none of them computed again]", Turns(current().turns()), current().session().position()));
     return Ok();
   }
 

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "session/engine.h"
-
 namespace reprise {
 
 Result<Conversation> Conversation::Create(const Model& model, const ChatSettings& settings) {
@@ -113,11 +111,17 @@ Result<std::vector<std::byte>> Conversation::Save() {
 Status Conversation::Load(std::span<const std::byte> bytes) {
   const Model model = session_.model();
   REPRISE_ASSIGN_OR_RETURN(const Capsule capsule, model.ImportCapsule(bytes));
-  std::vector<int32_t> tokens(static_cast<size_t>(capsule.position()));
-  model.engine().CopyTokens(capsule.Hold(), 0, tokens);
-  REPRISE_ASSIGN_OR_RETURN(auto messages, MessagesOf(model, tokens));
+  const Capsule before = session_.Snapshot();
   REPRISE_RETURN_IF_ERROR(session_.Restore(capsule));
-  messages_ = std::move(messages);
+  std::vector<int32_t> tokens = session_.tokens();
+  const int32_t pending = session_.pending_token();
+  if (pending >= 0 && !model.IsEndOfGeneration(pending)) tokens.push_back(pending);   // said, though not yet fed
+  auto messages = MessagesOf(model, tokens);
+  if (!messages.ok()) {
+    REPRISE_RETURN_IF_ERROR(session_.Restore(before));
+    return messages.status();
+  }
+  messages_ = *std::move(messages);
   held_.clear();
   return Ok();
 }

@@ -3,6 +3,8 @@
 
 #include <CLI/Validators.hpp>
 #include <fmt/format.h>
+#include <charconv>
+#include <cstdint>
 #include <string>
 
 namespace reprise {
@@ -19,6 +21,17 @@ CLI::Validator Bounded(T min, T max) {
         return {};
       },
       fmt::format("{} to {}", min, max));
+}
+
+// A whole number of 64 bits. The parser itself would let "-3" and what overflows wrap around.
+inline CLI::Validator WholeNumber() {
+  return CLI::Validator(
+      [](std::string& input) -> std::string {
+        uint64_t value = 0;
+        const auto [end, error] = std::from_chars(input.data(), input.data() + input.size(), value);
+        return error == std::errc() && end == input.data() + input.size() ? std::string() : fmt::format("'{}' is not a whole number from 0 to 2^64 - 1", input);
+      },
+      "");
 }
 
 }  // namespace reprise

@@ -35,13 +35,25 @@ int Main(int argc, char** argv) {
   app.footer("'reprise COMMAND --help' says more. Without -m a small model that comes with the program runs.");
 
   Action action;
-  for (const auto add : {AddRunCommand, AddChatCommand, AddEvalCommand, AddVerifyCommand, AddBenchCommand, AddDemoCommand, AddInspectCommand,
+  for (const auto add : {AddDemoCommand, AddRunCommand, AddChatCommand, AddEvalCommand, AddVerifyCommand, AddBenchCommand, AddInspectCommand,
                          AddSynthCommand, AddPullCommand}) {
     add(app, action);
   }
 
   if (argc < 2) {
     std::fputs(app.help().c_str(), stderr);
+    return kExitUsage;
+  }
+  // The parser would only say that a command is missing.
+  const std::string first = argv[1];
+  bool named = !first.empty() && first[0] == '-';
+  std::string known;
+  for (const CLI::App* command : app.get_subcommands({})) {
+    named |= command->get_name() == first;
+    known += (known.empty() ? "" : ", ") + command->get_name();
+  }
+  if (!named) {
+    std::fprintf(stderr, "reprise: there is no command '%s'; there are %s\n", SafeForTerminal(OneLine(first)).c_str(), known.c_str());
     return kExitUsage;
   }
   try {

@@ -200,7 +200,9 @@ Result<int> Pull(PullFlags flags) {
   if (flags.json) {
     PrintJson({{"name", package->name}, {"file", target}, {"bytes", package->bytes}, {"sha256", package->sha256}, {"present", present}});
   } else {
-    std::printf("%s %s; 'reprise chat -m %s' talks to it\n", target.c_str(), present ? "is already here" : "is here", std::string(package->name).c_str());
+    const bool by_name = flags.directory == PullDirectory();
+    std::printf("%s %s; 'reprise chat -m %s' talks to it\n", target.c_str(), present ? "is already here" : "is here",
+                by_name ? flags.name.c_str() : target.c_str());
   }
   return kExitOk;
 }

@@ -43,7 +43,7 @@ void AddSamplingFlags(CLI::App& command, SamplingFlags& flags) {
   add("--presence-penalty", flags.presence_penalty, "X", "Taken once from the logit of each recent token; 0 is off", -kLargest, kLargest);
   add("--frequency-penalty", flags.frequency_penalty, "X", "Taken as often as the token occurs; 0 is off", -kLargest, kLargest);
   add("--penalty-window", flags.penalty_window, "N", "How many tokens count as recent (64); -1 for all", -1, kMostTokens);
-  command.add_option("--seed", flags.seed, "The same seed draws the same tokens")->type_name("N")->group("Sampling");
+  command.add_option("--seed", flags.seed, "The same seed draws the same tokens")->type_name("N")->check(WholeNumber())->group("Sampling");
   command.add_option("--stop", flags.stop, "Text that ends the answer and is not shown; may be given up to 16 times")
       ->type_name("TEXT")
       ->allow_extra_args(false)

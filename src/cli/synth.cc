@@ -92,7 +92,7 @@ void AddSynthCommand(CLI::App& app, Action& action) {
       ->check(CLI::IsMember({"q8_0", "q4_0", "q4_1", "f16", "bf16", "f32"}))
       ->capture_default_str();
   command->add_flag("--mtp", flags->mtp, "Add a block that predicts the token after next (qwen35 shapes)");
-  command->add_option("--seed", flags->seed, "Of the random weights")->type_name("N")->capture_default_str();
+  command->add_option("--seed", flags->seed, "Of the random weights")->type_name("N")->check(WholeNumber())->capture_default_str();
   auto* list = command->add_flag("--list", flags->list, "Which shapes there are");
   command->add_flag("--json", flags->json, "Print one JSON object");
   command->callback([flags, shape, file, list, &action] {
