@@ -49,7 +49,8 @@ struct Job {
   std::vector<std::vector<std::byte>> first_block;
   std::vector<int> tokens;  // by row of all lanes, one lane after another
   std::function<void(Backend&, Ops&, Rows in, Rows out)> record;
-  int max_rows = 0;  // 0: as many as the cut needs
+  int max_rows = 0;         // 0: as many as the cut needs
+  bool idle_lanes = false;  // lanes that bring no row to a step take part in it all the same
 };
 
 // How lanes share steps: step -> rows of each lane. Rows of a lane must add up to its rows.
@@ -98,7 +99,7 @@ struct AlignedBytes {
   std::vector<std::byte> storage;
 };
 
-// `in`: rows of all lanes, one lane after another. Lanes that bring no row to a step do not take part in it.
+// `in`: rows of all lanes, one lane after another.
 inline Outcome RunJob(const Job& job, const Floats1d& in, const Cut& cut, const CpuOptions& options) {
   auto made = MakeCpuBackend(options);
   EXPECT_TRUE(made.ok()) << made.status().message();
@@ -147,7 +148,7 @@ inline Outcome RunJob(const Job& job, const Floats1d& in, const Cut& cut, const 
     std::vector<int> served;
     for (int lane = 0; lane < lanes; ++lane) {
       const auto at = static_cast<size_t>(lane);
-      if (step[at] == 0) continue;
+      if (step[at] == 0 && !job.idle_lanes) continue;
       LaneBinding& binding = table.lane[static_cast<size_t>(table.lanes)];
       blocks[1 - side[at]][at].Poison();
       binding.read = blocks[side[at]][at].data();
@@ -219,6 +220,10 @@ inline std::vector<Outcome> RunEveryWay(const Job& job, const Floats1d& in, uint
           << isa << ": cut at random, " << threads << " threads";
     }
     EXPECT_TRUE(SameBits(RunJob(job, in, OneStep(job.lane_rows), {.threads = 3, .isa = isa}), *expected)) << isa << ": 3 threads";
+    Job idle = job;
+    idle.idle_lanes = true;
+    EXPECT_TRUE(SameBits(RunJob(idle, in, RandomCut(job.lane_rows, most_chunk, random), {.threads = 2, .isa = isa}), *expected))
+        << isa << ": lanes without rows";
     if (expected == &plain) {
       outcomes.push_back(plain);
       numerics.push_back(mine);
