@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes models/reprise-austen.gguf and models/prompt.txt anew: corpus, vocabulary, training, export, checks, figures.
 # Usage: tools/train_embedded.sh [WORK]     WORK (default .cache/train) keeps the corpus, the log and the checkpoints;
-# a run that was stopped goes on from its last checkpoint. One core, about 1.5 hours.
+# a run that was stopped goes on from its last checkpoint. One free core, under an hour.
 set -eu
 cd "$(dirname "$0")/.."
 work=${1:-.cache/train}

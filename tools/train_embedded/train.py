@@ -14,9 +14,9 @@ from .network import Matrix, Network
 from .shape import SHAPE
 
 SEED = 1811
-STEPS = 1200
+STEPS = 620
 WARMUP = 40
-COOLDOWN = 700  # steps of linear decay at the end; before it the rate is constant, so STEPS may grow during a run
+COOLDOWN = 120  # steps of linear decay at the end; until it begins, a run may still be given more STEPS
 TOKENS_A_STEP = 4096
 # Mostly short windows, which are cheap and varied; every fourth step long ones, for the state to carry far.
 WINDOWS = [512, 512, 512, 2048]
