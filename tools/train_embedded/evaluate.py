@@ -15,6 +15,10 @@ from .network import Network
 from .shape import CONTROL_TOKENS, SHAPE
 
 BUCKETS = [0, 512, 1024, 2048, 4096, 8192]
+PROMPTS = [
+    "It was not to be supposed that Elizabeth",
+    "<|im_start|>user\nIs Mr. Knightley come?<|im_end|>\n<|im_start|>assistant\n",
+]
 
 
 def from_checkpoint(path):
@@ -71,7 +75,7 @@ def main():
     exported = gguf_file.read(options.model)
     for name, network in (("fp32", from_checkpoint(options.work / "checkpoint.pt")), ("q8_0", exported)):
         print(name, json.dumps(measure(network, options.work, options.limit)), flush=True)
-    for prompt in ("It was not to be supposed that Elizabeth", "<|im_start|>user\nIs Mr. Knightley come?<|im_end|>\n<|im_start|>assistant\n"):
+    for prompt in PROMPTS:
         print("---", sample(exported, tokenizer, prompt, 160, 0.7, 1813), sep="\n", flush=True)
 
 
