@@ -45,6 +45,14 @@ class Checkpoints {
   // The host state of `position` in the present line, or an empty reference.
   Ref<StateBlock> HostAt(int32_t position) const;
 
+  // Calls `visit` with the host block of every mark: what this session holds beside its lane and what it kept.
+  template <class F>
+  void ForEachMark(F visit) const {
+    for (const MarkEntry& mark : marks_) {
+      if (mark.host) visit(mark.host.get());
+    }
+  }
+
   // The session went elsewhere (a restore, another prompt): what was marked no longer tells of its line.
   void NewLine() { ++line_; }
   // The session went back to `position` on its own line: what this line held above is void.

@@ -88,6 +88,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   // Checkpoints of live sessions are dropped, oldest first, when a pool is empty.
   void Register(Checkpoints* checkpoints);
   void Unregister(Checkpoints* checkpoints);
+  std::span<Checkpoints* const> checkpoints() const { return checkpoints_; }   // of the live sessions
 
  private:
   Engine() = default;

@@ -1,0 +1,193 @@
+// Reprise computes what Hugging Face transformers and llama.cpp compute, however the work is cut.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "reprise/session.h"
+#include "session/engine.h"
+
+namespace reprise {
+namespace {
+
+constexpr char kFolder[] = "tests/data/goldens/";
+
+template <class T>
+std::vector<T> ReadAll(const std::string& name) {
+  const auto bytes = ReadFile(kFolder + name, 1 << 24);
+  EXPECT_TRUE(bytes.ok()) << bytes.status().message();
+  if (!bytes.ok()) return {};
+  std::vector<T> values(bytes->size() / sizeof(T));
+  std::memcpy(values.data(), bytes->data(), values.size() * sizeof(T));
+  return values;
+}
+
+struct Golden {
+  explicit Golden(const std::string& name) {
+    auto loaded = Model::Load(kFolder + name + ".gguf", {.threads = 2, .context = 512, .lanes = 2, .chunk = 96});
+    EXPECT_TRUE(loaded.ok()) << loaded.status().message();
+    model.emplace(*std::move(loaded));
+    ids = ReadAll<int32_t>(name + ".ids.i32");
+    greedy = ReadAll<int32_t>(name + ".greedy.i32");
+    logits = ReadAll<float>(name + ".logits.f32");
+    rows = logits.size() / static_cast<size_t>(model->info().vocabulary);
+  }
+  std::optional<Model> model;
+  std::vector<int32_t> ids, greedy;
+  std::vector<float> logits;   // of the last `rows` of ids
+  size_t rows = 0;
+};
+
+double Worst(std::span<const float> expected, std::span<const float> actual) {
+  double worst = expected.size() == actual.size() ? 0 : INFINITY;
+  for (size_t i = 0; i < std::min(expected.size(), actual.size()); ++i) {
+    const double difference = std::fabs(static_cast<double>(expected[i]) - actual[i]);
+    if (!(difference <= worst)) worst = difference;
+  }
+  return worst;
+}
+
+// Steps of at most `chunk` rows; the rows whose logits are wanted come in steps that row logits can be had of.
+void ExpectLogits(Golden& golden, int chunk) {
+  Engine& engine = golden.model->engine();
+  auto lane = engine.space().NewLane();
+  ASSERT_TRUE(lane.ok());
+  const size_t first = golden.ids.size() - golden.rows;
+  const auto vocabulary = static_cast<size_t>(engine.info().vocabulary);
+  double worst = 0;
+  for (size_t at = 0; at < golden.ids.size();) {
+    const bool wanted = at >= first;
+    const size_t most = wanted ? std::min<size_t>(static_cast<size_t>(chunk), Engine::kMaxLogitRows) : std::min(static_cast<size_t>(chunk), first - at);
+    const size_t count = std::min(most, golden.ids.size() - at);
+    const Engine::Feed feed{lane->get(), std::span<const int32_t>(golden.ids).subspan(at, count)};
+    ASSERT_TRUE(engine.Advance(std::span(&feed, 1)).ok());
+    if (wanted) {
+      ASSERT_TRUE(engine.ComputeRowLogits().ok());
+      for (size_t row = 0; row < count; ++row) {
+        const auto expected = std::span<const float>(golden.logits).subspan((at + row - first) * vocabulary, vocabulary);
+        worst = std::max(worst, Worst(expected, engine.logits(static_cast<int>(row))));
+      }
+    }
+    at += count;
+  }
+  EXPECT_LT(worst, 2e-3) << "in steps of " << chunk;
+  for (size_t i = 0; i < golden.greedy.size(); ++i) {
+    Lane* one = lane->get();
+    ASSERT_TRUE(engine.ComputeLogits(std::span(&one, 1)).ok());
+    ASSERT_EQ(engine.greedy(0), golden.greedy[i]) << "token " << i << " of the continuation, after steps of " << chunk;
+    const Engine::Feed feed{one, std::span<const int32_t>(golden.greedy).subspan(i, 1)};
+    ASSERT_TRUE(engine.Advance(std::span(&feed, 1)).ok());
+  }
+}
+
+class GoldenTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(GoldenTest, LogitsAndGreedyTokensAreThoseOfTransformers) {
+  Golden golden(GetParam());
+  ASSERT_GT(golden.rows, 0u);
+  ASSERT_FALSE(golden.greedy.empty());
+  for (const int chunk : {96, 64, 17, 1}) ExpectLogits(golden, chunk);
+}
+
+TEST_P(GoldenTest, ASessionSaysTheSame) {
+  Golden golden(GetParam());
+  auto session = golden.model->NewSession();
+  ASSERT_TRUE(session.ok());
+  ASSERT_TRUE(session->Prefill(golden.ids).ok());
+  const Capsule capsule = session->Snapshot();
+  for (int round = 0; round < 2; ++round) {
+    for (size_t i = 0; i < golden.greedy.size(); ++i) {
+      const auto token = session->Next();
+      ASSERT_TRUE(token.ok());
+      ASSERT_EQ(token->id, golden.greedy[i]) << i;
+    }
+    ASSERT_TRUE(session->Restore(capsule).ok());
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, GoldenTest, ::testing::Values("qwen35_equal", "qwen35_grouped", "llama_gqa"),
+                         [](const auto& info) { return std::string(info.param); });
+
+// The draft at position i + 1 (which sees the hidden row of i and the token at i + 1) is the reference's row i.
+TEST(GoldenDraftTest, TheMtpBlockForetellsWhatItsReferenceForetells) {
+  Golden golden("qwen35_equal");
+  const auto expected = ReadAll<float>("qwen35_equal.mtp_logits.f32");
+  Engine& engine = golden.model->engine();
+  const auto vocabulary = static_cast<size_t>(engine.info().vocabulary);
+  const size_t rows = expected.size() / vocabulary;
+  ASSERT_GT(rows, 0u);
+  std::vector<int32_t> tokens = golden.ids;
+  tokens.push_back(golden.greedy[0]);
+  const size_t first = tokens.size() - rows;
+  for (const size_t chunk : {size_t{1}, size_t{11}, size_t{32}}) {
+    auto lane = engine.space().NewLane();
+    ASSERT_TRUE(lane.ok());
+    double worst = 0;
+    for (size_t at = 0; at < tokens.size();) {
+      const size_t count = at < first ? std::min<size_t>(64, first - at) : std::min(chunk, tokens.size() - at);
+      const Engine::Feed feed{lane->get(), std::span<const int32_t>(tokens).subspan(at, count)};
+      ASSERT_TRUE(engine.Advance(std::span(&feed, 1)).ok());
+      if (at >= first) {
+        ASSERT_TRUE(engine.ComputeDraftLogits().ok());
+        for (size_t row = 0; row < count; ++row) {
+          worst = std::max(worst, Worst(std::span(expected).subspan((at + row - first) * vocabulary, vocabulary), engine.logits(static_cast<int>(row))));
+        }
+      }
+      at += count;
+    }
+    EXPECT_LT(worst, 2e-3) << "in steps of " << chunk;
+  }
+}
+
+// A text of llama.cpp's, followed token by token. Where the two best tokens are closer than the two quantisations of activations may differ,
+// either of them will do.
+TEST(GoldenSmolLm2Test, GreedyTextIsThatOfLlamaCpp) {
+  constexpr double kNearTie = 0.25;
+  const std::string path = "models/pulled/smollm2-135m.gguf";
+  if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is not here: reprise pull smollm2-135m";
+  std::ifstream in(std::string(kFolder) + "smollm2.json");
+  const nlohmann::json golden = nlohmann::json::parse(in);
+  auto model = Model::Load(path, {.context = 512, .lanes = 1, .capsules = 4});
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  Engine& engine = model->engine();
+  int followed = 0;
+  int ties = 0;
+  for (const auto& [name, prompt] : golden["prompts"].items()) {
+    const auto ids = prompt["ids"].get<std::vector<int32_t>>();
+    const auto text = model->Tokenize(prompt["prompt"].get<std::string>(), /*parse_special=*/true);
+    ASSERT_TRUE(text.ok());
+    EXPECT_EQ(*text, ids) << name;
+    const auto continuation = prompt["continuation"].get<std::vector<int32_t>>();
+    const auto second = prompt["second"].get<std::vector<int32_t>>();
+    const auto gaps = prompt["gaps"].get<std::vector<double>>();
+    auto lane = engine.space().NewLane();
+    ASSERT_TRUE(lane.ok());
+    Lane* one = lane->get();
+    Engine::Feed feed{one, ids};
+    ASSERT_TRUE(engine.Advance(std::span(&feed, 1)).ok());
+    for (size_t i = 0; i < continuation.size(); ++i) {
+      ASSERT_TRUE(engine.ComputeLogits(std::span(&one, 1)).ok());
+      const int32_t chosen = engine.greedy(0);
+      ++followed;
+      if (chosen != continuation[i]) {
+        ++ties;
+        EXPECT_EQ(chosen, second[i]) << name << ", token " << i;
+        EXPECT_LT(gaps[i], kNearTie) << name << ", token " << i;
+      }
+      feed.tokens = std::span<const int32_t>(continuation).subspan(i, 1);
+      ASSERT_TRUE(engine.Advance(std::span(&feed, 1)).ok());
+    }
+  }
+  RecordProperty("followed", followed);
+  RecordProperty("near_ties", ties);
+}
+
+}  // namespace
+}  // namespace reprise
