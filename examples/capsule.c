@@ -1,5 +1,5 @@
-/* A capsule in C: read a prompt, snapshot, go on; restore, go on again, and see the same tokens. Then the same across bytes, as another process
- * or machine would.
+/* A capsule in C: read a prompt, snapshot, go on; restore, go on again, and see the same tokens. Then the same across bytes, as another
+ * process or machine would.
  *
  *   capsule MODEL.gguf [PROMPT]
  */
@@ -77,7 +77,8 @@ int main(int argc, char** argv) {
   go_on(session, moved);
 
   same = memcmp(first, again, sizeof(first)) == 0 && memcmp(first, moved, sizeof(first)) == 0;
-  printf("\n%s (%lu bytes moved)\n", same ? "The same tokens, all three times." : "The tokens differ: please report this.", (unsigned long)size);
+  printf("\n%s (%lu bytes moved)\n", same ? "The same tokens, all three times." : "The tokens differ: please report this.",
+         (unsigned long)size);
 
   reprise_capsule_free(here);
   reprise_session_free(session);

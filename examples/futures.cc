@@ -31,7 +31,7 @@ reprise::Status Futures(const char* path, const std::string& prompt) {
   }
   for (int step = 0; step < kTokens; ++step) {
     std::array<reprise::Token, kFutures> tokens;
-    REPRISE_RETURN_IF_ERROR(reprise::Session::NextBatch(batch, tokens));   // weights are read once for all of them
+    REPRISE_RETURN_IF_ERROR(reprise::Session::NextBatch(batch, tokens));  // weights are read once for all of them
     for (int i = 0; i < kFutures; ++i) texts[i] += tokens[i].text;
   }
   for (int i = 0; i < kFutures; ++i) std::printf("\n%d. %s%s\n", i + 1, prompt.c_str(), texts[i].c_str());

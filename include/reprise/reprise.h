@@ -2,24 +2,28 @@
  *
  * The rules
  *
- * Handles    reprise_model, reprise_session and reprise_capsule are opaque. Whoever gets one through an out-parameter owns it and gives it to
- *            its _free function once; NULL may be given to any of them. They may be freed in any order: a session and a capsule keep what they
- *            need of their model alive.
- * Memory     Arrays and texts that are passed in are read during the call and not kept. What a call lends (a token's text, logits, an error's
- *            message) it names, and says how long it stays. What is to be freed has a function of its own; free() is never right.
- * Errors     A fallible call returns REPRISE_OK or another reprise_status, and then reprise_last_error() is one sentence that says what was
- *            wrong. After an error out-parameters are as they were (unless said otherwise) and so is the live state: it stands at the last
- *            boundary that it reached. NULL where something is needed, counts and sizes that cannot be: an error, not a crash. A handle that
- *            was freed, or never was one, is undefined behaviour.
- *            No call throws, exits, prints or raises a signal.
- * Threads    A model and all its sessions are used by one thread at a time. Beside a running session these are safe: reprise_tokenize,
- *            reprise_detokenize, reprise_is_end_of_generation, reprise_model_info_get, and freeing capsules. The message of
- *            reprise_last_error() belongs to the calling thread.
- * Hot path   These never allocate, lock, or touch the file system, unless they fail: reprise_next, reprise_next_batch, reprise_flush,
- *            reprise_snapshot, reprise_restore, reprise_logits, reprise_position, reprise_pending_token. Everything else may. To fork without
- *            allocation, make sessions ahead and reprise_restore() the same capsule into each.
- * Versions   Structs that may grow begin with `size`: their _init function sets it with all defaults, and the library reads only what lies
- *            within it. So a program compiled against an older header runs with a newer library. Values of enums never change.
+ * Handles. reprise_model, reprise_session and reprise_capsule are opaque. Whoever gets one through an out-parameter owns it and gives it to
+ * its _free function once; NULL may be given to any of them. They may be freed in any order: a session and a capsule keep what they need of
+ * their model alive.
+ *
+ * Memory. Arrays and texts that are passed in are read during the call and not kept. What a call lends (a token's text, logits, an error's
+ * message) it names, and says how long it stays. What is to be freed has a function of its own; free() is never right.
+ *
+ * Errors. A fallible call returns REPRISE_OK or another reprise_status, and then reprise_last_error() is one sentence that says what was
+ * wrong. After an error out-parameters are as they were (unless said otherwise), and the live state stands at the last boundary that it
+ * reached. NULL where something is needed, counts and sizes that cannot be: an error, not a crash. A handle that was freed, or never was
+ * one, is undefined behaviour. No call throws, exits, prints or raises a signal.
+ *
+ * Threads. A model and all its sessions are used by one thread at a time. Beside a running session these are safe: reprise_tokenize,
+ * reprise_detokenize, reprise_is_end_of_generation, reprise_model_info_get, and freeing capsules. The message of reprise_last_error()
+ * belongs to the calling thread.
+ *
+ * Hot path. These never allocate, lock, or touch the file system, unless they fail: reprise_next, reprise_next_batch, reprise_flush,
+ * reprise_snapshot, reprise_restore, reprise_logits, reprise_position, reprise_pending_token. Everything else may. To fork without
+ * allocation, make sessions ahead and reprise_restore() the same capsule into each.
+ *
+ * Versions. Structs that may grow begin with `size`: their _init function sets it with all defaults, and the library reads only what lies
+ * within it. So a program compiled against an older header runs with a newer library. Values of enums never change.
  *
  * C99 or later; C++ programs find an interface of their own in reprise/session.h.
  */
@@ -63,7 +67,7 @@ REPRISE_API const char* reprise_last_error(void);
 /* "0.1.0"; static. */
 REPRISE_API const char* reprise_version(void);
 
-/* ---- Models ---------------------------------------------------------------------------------------------------------------------------- */
+/* ---- Models ---- */
 
 typedef enum reprise_kv {
   REPRISE_KV_AUTO = 0, /* float32 for a model whose weights are float32, float16 for others */
@@ -73,17 +77,17 @@ typedef enum reprise_kv {
 
 typedef struct reprise_model_options {
   size_t size;
-  int32_t threads;      /* 0: one for each processor that this process may use */
-  int32_t context;      /* most positions of a session; 0: what the model was made for, at most 32,768 */
-  int32_t lanes;        /* sessions that can be live at once */
-  int32_t capsules;     /* recurrent blocks kept for capsules, beside the sessions' own */
-  int32_t chunk;        /* most tokens of one step; results do not depend on it */
-  int32_t pin_threads;  /* not 0: tie each thread to a processor of its own */
-  int32_t kv;           /* how keys and values are kept: a reprise_kv; part of the fingerprint */
-  uint64_t state_budget;           /* bytes of state in all; 0: half of this machine's memory */
-  const char* instruction_set;     /* NULL: the best this processor has */
-  void (*progress)(double fraction, void* user);   /* NULL, or called from the loading thread */
-  void* user;                      /* handed to progress */
+  int32_t threads;                               /* 0: one for each processor that this process may use */
+  int32_t context;                               /* most positions of a session; 0: what the model was made for, at most 32,768 */
+  int32_t lanes;                                 /* sessions that can be live at once */
+  int32_t capsules;                              /* recurrent blocks kept for capsules, beside the sessions' own */
+  int32_t chunk;                                 /* most tokens of one step; results do not depend on it */
+  int32_t pin_threads;                           /* not 0: tie each thread to a processor of its own */
+  int32_t kv;                                    /* how keys and values are kept: a reprise_kv; part of the fingerprint */
+  uint64_t state_budget;                         /* bytes of state in all; 0: half of this machine's memory */
+  const char* instruction_set;                   /* NULL: the best this processor has */
+  void (*progress)(double fraction, void* user); /* NULL, or called from the loading thread */
+  void* user;                                    /* handed to progress */
 } reprise_model_options;
 
 /* `size` is sizeof(reprise_model_options), so that an older program's shorter struct is filled only as far as it goes. */
@@ -96,12 +100,12 @@ REPRISE_API void reprise_model_free(reprise_model* model);
 typedef struct reprise_model_info {
   size_t size;
   int32_t vocabulary;
-  int32_t context;     /* most positions of a session here */
+  int32_t context; /* most positions of a session here */
   int32_t lanes;
   int32_t layers;
   uint64_t parameters;
-  uint8_t fingerprint[32];    /* capsules are exchanged between models of the same one */
-  const char* name;           /* these three are UTF-8 and live as long as the model */
+  uint8_t fingerprint[32]; /* capsules are exchanged between models of the same one */
+  const char* name;        /* these three live as long as the model; the first is as the file has it, in whatever bytes */
   const char* architecture;
   const char* backend;
 } reprise_model_info;
@@ -109,7 +113,7 @@ typedef struct reprise_model_info {
 /* The caller sets info->size to sizeof(reprise_model_info); what lies within it is filled. */
 REPRISE_API reprise_status reprise_model_info_get(const reprise_model* model, reprise_model_info* info);
 
-/* ---- Text and tokens -------------------------------------------------------------------------------------------------------------------
+/* ---- Text and tokens ----
  * Both write at most `capacity` elements and always set *count to how many there are in all. REPRISE_EXHAUSTED when they do not fit: then
  * nothing was written, and a second call with room for *count will do. `capacity` 0 with a NULL buffer asks for the count alone, and is
  * REPRISE_EXHAUSTED unless the count is 0.
@@ -117,15 +121,15 @@ REPRISE_API reprise_status reprise_model_info_get(const reprise_model* model, re
 
 /* The text's bytes; a NUL among them is a character like others. Control tokens written in it become those tokens only if parse_special is
  * not 0: never for text from people you do not trust. */
-REPRISE_API reprise_status reprise_tokenize(const reprise_model* model, const char* text, size_t text_bytes, int parse_special, int32_t* tokens,
-                                            size_t capacity, size_t* count);
+REPRISE_API reprise_status reprise_tokenize(const reprise_model* model, const char* text, size_t text_bytes, int parse_special,
+                                            int32_t* tokens, size_t capacity, size_t* count);
 /* The tokens' bytes, perhaps ending in part of a character. No NUL is added. */
-REPRISE_API reprise_status reprise_detokenize(const reprise_model* model, const int32_t* tokens, size_t token_count, char* text, size_t capacity,
-                                              size_t* count);
+REPRISE_API reprise_status reprise_detokenize(const reprise_model* model, const int32_t* tokens, size_t token_count, char* text,
+                                              size_t capacity, size_t* count);
 /* 1 when a model that says this token has finished, else 0 (also for NULL). */
 REPRISE_API int reprise_is_end_of_generation(const reprise_model* model, int32_t token);
 
-/* ---- Sessions --------------------------------------------------------------------------------------------------------------------------
+/* ---- Sessions ----
  * A session is one line of thought. Between any two calls it stands at a committed boundary.
  */
 
@@ -141,7 +145,7 @@ REPRISE_API int32_t reprise_pending_token(const reprise_session* session);
 REPRISE_API reprise_status reprise_context(const reprise_session* session, int32_t* tokens, size_t capacity, size_t* count);
 
 typedef struct reprise_prefill_report {
-  int32_t reused;     /* tokens of the prompt that were already computed */
+  int32_t reused; /* tokens of the prompt that were already computed */
   int32_t computed;
   double seconds;
 } reprise_prefill_report;
@@ -149,23 +153,24 @@ typedef struct reprise_prefill_report {
 /* Makes the context exactly this prompt, computing only what the session does not already hold. `report` may be NULL. To be able to stop a
  * long prompt on the way, give its first piece here and the others to reprise_append: results do not depend on the cuts. */
 REPRISE_API reprise_status reprise_prefill(reprise_session* session, const int32_t* tokens, size_t count, reprise_prefill_report* report);
-REPRISE_API reprise_status reprise_prefill_text(reprise_session* session, const char* text, size_t text_bytes, reprise_prefill_report* report);
+REPRISE_API reprise_status reprise_prefill_text(reprise_session* session, const char* text, size_t text_bytes,
+                                                reprise_prefill_report* report);
 /* Adds to the context. A token chosen but not yet fed is fed first. */
 REPRISE_API reprise_status reprise_append(reprise_session* session, const int32_t* tokens, size_t count);
 
 typedef struct reprise_sampling {
   size_t size;
-  float temperature;           /* 0: greedy */
-  int32_t top_k;               /* 0 keeps all */
-  float top_p;                 /* 1 keeps all */
-  float min_p;                 /* 0 keeps all */
-  float repetition_penalty;    /* 1 is off */
-  float presence_penalty;      /* 0 is off */
-  float frequency_penalty;     /* 0 is off */
-  int32_t penalty_window;      /* the last tokens that penalties look at; -1: all */
+  float temperature;        /* 0: greedy */
+  int32_t top_k;            /* 0 keeps all */
+  float top_p;              /* 1 keeps all */
+  float min_p;              /* 0 keeps all */
+  float repetition_penalty; /* 1 is off */
+  float presence_penalty;   /* 0 is off */
+  float frequency_penalty;  /* 0 is off */
+  int32_t penalty_window;   /* the last tokens that penalties look at; -1: all */
   uint64_t seed;
-  const char* const* stop;     /* NUL-terminated UTF-8, none of them empty; NULL when stop_count is 0 */
-  size_t stop_count;           /* at most 16 */
+  const char* const* stop; /* NUL-terminated UTF-8, none of them empty; NULL when stop_count is 0 */
+  size_t stop_count;       /* at most 16 */
 } reprise_sampling;
 
 /* `size` is sizeof(reprise_sampling). The defaults are greedy, without penalties or stop strings. */
@@ -183,12 +188,13 @@ typedef enum reprise_finish {
 
 typedef struct reprise_token {
   int32_t id;
-  int32_t finish;       /* a reprise_finish: NONE, END_OF_TEXT or STOP_STRING */
-  const char* text;     /* what may be shown now: whole UTF-8 characters, not NUL-terminated; valid until the session's next call */
+  int32_t finish;   /* a reprise_finish: NONE, END_OF_TEXT or STOP_STRING */
+  const char* text; /* what may be shown now: whole UTF-8 characters, not NUL-terminated; valid until the session's next call */
   size_t text_bytes;
 } reprise_token;
 
-/* Chooses the next token. The first call after a prompt chooses from logits that are already there; each later one feeds the token before. */
+/* Chooses the next token. The first call after a prompt chooses from logits that are already there; each later one feeds the token before.
+ */
 REPRISE_API reprise_status reprise_next(reprise_session* session, reprise_token* token);
 /* The same for `count` different sessions of one model, decoded as one batch; tokens[i] is of sessions[i]. All of them choose or none. */
 REPRISE_API reprise_status reprise_next_batch(reprise_session* const* sessions, size_t count, reprise_token* tokens);
@@ -198,7 +204,7 @@ REPRISE_API reprise_status reprise_flush(reprise_session* session, const char** 
 /* The boundary's logits, one for each token of the vocabulary; valid until the next call on any session of the model. */
 REPRISE_API reprise_status reprise_logits(reprise_session* session, const float** logits, size_t* count);
 
-/* ---- Capsules --------------------------------------------------------------------------------------------------------------------------
+/* ---- Capsules ----
  * A capsule handle is a place for a snapshot: make it once, fill it as often as you like. Filling it lets go of what it held. What it holds
  * never changes otherwise, whatever its session does next.
  */
@@ -214,13 +220,15 @@ REPRISE_API reprise_status reprise_snapshot(reprise_session* session, reprise_ca
 /* The same, bit for bit: the tokens that follow are those that would have followed. REPRISE_MISMATCH for a capsule of another model. */
 REPRISE_API reprise_status reprise_restore(reprise_session* session, const reprise_capsule* capsule);
 /* `count` new sessions at the capsule, written to sessions[0 .. count - 1]; all of them or none. */
-REPRISE_API reprise_status reprise_fork(const reprise_session* session, const reprise_capsule* capsule, size_t count, reprise_session** sessions);
+REPRISE_API reprise_status reprise_fork(const reprise_session* session, const reprise_capsule* capsule, size_t count,
+                                        reprise_session** sessions);
 /* As if the last `count` tokens had not been, exactly. REPRISE_INVALID_ARGUMENT when that boundary is no longer in reach. */
 REPRISE_API reprise_status reprise_rollback(reprise_session* session, int32_t count);
 
 /* The capsule as bytes (docs/capsule_format.md), to be kept or sent. `session` is any session of its model. The bytes go back to
  * reprise_bytes_free. */
-REPRISE_API reprise_status reprise_capsule_serialize(const reprise_session* session, const reprise_capsule* capsule, uint8_t** bytes, size_t* size);
+REPRISE_API reprise_status reprise_capsule_serialize(const reprise_session* session, const reprise_capsule* capsule, uint8_t** bytes,
+                                                     size_t* size);
 REPRISE_API void reprise_bytes_free(uint8_t* bytes);
 /* Fills `capsule` from bytes that reprise_capsule_serialize wrote, here or anywhere. They are refused, and `capsule` keeps what it held,
  * unless whole and taken on a model of the same fingerprint. */

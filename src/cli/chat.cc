@@ -52,12 +52,13 @@ double Milliseconds(Clock::time_point start) { return std::chrono::duration<doub
 
 class Chat {
  public:
-  Chat(const ChatFlags& flags, const Model& model, const std::atomic<bool>& interrupted) : flags_(flags), model_(model), interrupted_(interrupted) {}
+  Chat(const ChatFlags& flags, const Model& model, const std::atomic<bool>& interrupted)
+      : flags_(flags), model_(model), interrupted_(interrupted) {}
 
   Result<int> Run() {
     REPRISE_ASSIGN_OR_RETURN(settings_.format, ChatFormatOf(model_));
     SamplingOptions sampling;
-    sampling.temperature = 0.7F;   // what most model cards recommend for talking
+    sampling.temperature = 0.7F;  // what most model cards recommend for talking
     sampling.top_p = 0.9F;
     settings_.sampling = flags_.sampling.Over(sampling);
     settings_.system = flags_.system;
@@ -66,7 +67,8 @@ class Chat {
     if (flags_.no_think) settings_.options.thinking = Thinking::kOff;
     REPRISE_RETURN_IF_ERROR(Begin());
     if (!flags_.load.empty()) REPRISE_RETURN_IF_ERROR(Load(flags_.load));
-    Note(fmt::format("{} on {}; a context of {} tokens. /help lists the commands.", ModelTitle(model_.info()), model_.info().backend, model_.info().context));
+    Note(fmt::format("{} on {}; a context of {} tokens. /help lists the commands.", ModelTitle(model_.info()), model_.info().backend,
+                     model_.info().context));
     std::string line;
     while (ReadMessage(line)) {
       if (line.find_first_not_of(" \t") == std::string::npos) continue;
@@ -77,7 +79,7 @@ class Chat {
       }
     }
     if (StdinIsTerminal()) std::fputc('\n', stderr);
-    return failed_ && !StdinIsTerminal() ? kExitError : kExitOk;   // a script must hear of it
+    return failed_ && !StdinIsTerminal() ? kExitError : kExitOk;  // a script must hear of it
   }
 
  private:
@@ -119,7 +121,8 @@ class Chat {
     std::string line;
     for (bool first = true;; first = false) {
       if (prompts) {
-        std::fputs(first ? (conversations_.size() > 1 ? fmt::format("\n[{}] › ", current_ + 1) : std::string("\n› ")).c_str() : "… ", stderr);
+        std::fputs(first ? (conversations_.size() > 1 ? fmt::format("\n[{}] › ", current_ + 1) : std::string("\n› ")).c_str() : "… ",
+                   stderr);
         std::fflush(stderr);
       }
       if (!ReadLine(line)) return !first && !message.empty();
@@ -131,7 +134,9 @@ class Chat {
   }
 
   void Ask(std::string question) {
-    Answered([&](const GenerationOptions& options, const PrefillOptions& prefill) { return current().Ask(std::move(question), options, prefill); });
+    Answered([&](const GenerationOptions& options, const PrefillOptions& prefill) {
+      return current().Ask(std::move(question), options, prefill);
+    });
   }
 
   template <class F>
@@ -139,7 +144,9 @@ class Chat {
     Progress progress("reading", false);
     PrefillOptions prefill;
     prefill.cancel = &interrupted_;
-    prefill.progress = [&](int done, int total) { progress.Update(static_cast<double>(done) / total, fmt::format("{} of {} tokens", done, total)); };
+    prefill.progress = [&](int done, int total) {
+      progress.Update(static_cast<double>(done) / total, fmt::format("{} of {} tokens", done, total));
+    };
     GenerationOptions options;
     options.cancel = &interrupted_;
     options.show = [&](std::string_view text) {
@@ -152,12 +159,13 @@ class Chat {
     if (!answer.ok()) return Fail(answer.status());
     ShowText("\n");
     const Generation& generation = answer->generation;
-    Note(fmt::format("[{} tokens reused, {} computed in {:.0f} ms; {} generated in {:.0f} ms, {:.1f} a second{}]", answer->reused, answer->computed,
-                     answer->prefill_seconds * 1e3, generation.tokens.size(), generation.seconds * 1e3, generation.tokens_per_second(),
-                     generation.context_full                      ? "; the context is full: /undo or /reset"
+    Note(fmt::format("[{} tokens reused, {} computed in {:.0f} ms; {} generated in {:.0f} ms, {:.1f} a second{}]", answer->reused,
+                     answer->computed, answer->prefill_seconds * 1e3, generation.tokens.size(), generation.seconds * 1e3,
+                     generation.tokens_per_second(),
+                     generation.context_full                   ? "; the context is full: /undo or /reset"
                      : generation.finish == Finish::kLength    ? "; stopped at --tokens"
                      : generation.finish == Finish::kCancelled ? "; stopped"
-                                                                  : ""));
+                                                               : ""));
   }
 
   // False when the command ends the chat.
@@ -186,7 +194,7 @@ class Chat {
       status = Load(argument);
     } else if (name == "/reset") {
       const size_t had = conversations_.size();
-      conversations_.clear();   // first: their lanes are needed
+      conversations_.clear();  // first: their lanes are needed
       status = Begin();
       if (!status.ok()) {
         Fail(status);
@@ -225,7 +233,8 @@ class Chat {
   Status Switch(const std::string& argument) {
     if (argument.empty()) {
       for (size_t i = 0; i < conversations_.size(); ++i) {
-        Note(fmt::format("{} {}: {}, {} tokens", i == current_ ? "*" : " ", i + 1, Turns(conversations_[i].turns()), conversations_[i].session().position()));
+        Note(fmt::format("{} {}: {}, {} tokens", i == current_ ? "*" : " ", i + 1, Turns(conversations_[i].turns()),
+                         conversations_[i].session().position()));
       }
       return Ok();
     }
@@ -276,10 +285,14 @@ void AddChatCommand(CLI::App& app, Action& action) {
   auto flags = std::make_shared<ChatFlags>();
   CLI::App* command = app.add_subcommand("chat", "Talks, in the model's own chat format");
   command->footer(
-      "Each line of the input is a message, or a command: /help lists them. Answers go to stdout, everything else to stderr, so a script can\n"
+      "Each line of the input is a message, or a command: /help lists them. Answers go to stdout, everything else to stderr, so a script "
+      "can\n"
       "talk too. Without sampling flags: --temp 0.7 --top-p 0.9 --seed 0.");
   command->add_option("--system", flags->system, "What the system message says")->type_name("TEXT");
-  command->add_option("-n,--tokens", flags->max_tokens, "Most tokens of an answer")->type_name("N")->check(Bounded(1, kMostTokens))->capture_default_str();
+  command->add_option("-n,--tokens", flags->max_tokens, "Most tokens of an answer")
+      ->type_name("N")
+      ->check(Bounded(1, kMostTokens))
+      ->capture_default_str();
   command->add_option("--load", flags->load, "Go on from a capsule that /save wrote")->type_name("FILE");
   command->add_option("--draft", flags->draft, "Guess up to N tokens a step and check them together; only the speed changes")
       ->type_name("N")

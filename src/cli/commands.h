@@ -1,7 +1,7 @@
 // The commands of the program. Each lives in a file of its own, and adds itself to the command line with one function.
 //
-// To add a command: write src/cli/<command>.cc with `void Add<Command>Command(CLI::App& app, Action& action)`, declare it here, and name it in
-// the list of main.cc. The function adds a subcommand whose callback sets `action`; it runs once the whole command line has been parsed:
+// To add a command: write src/cli/<command>.cc with `void Add<Command>Command(CLI::App& app, Action& action)`, declare it here, and name it
+// in the list of main.cc. The function adds a subcommand whose callback sets `action`; it runs once the whole command line has been parsed:
 //
 //   void AddHelloCommand(CLI::App& app, Action& action) {
 //     auto flags = std::make_shared<HelloFlags>();
@@ -21,8 +21,8 @@
 namespace reprise {
 
 inline constexpr int kExitOk = 0;
-inline constexpr int kExitError = 1;         // one sentence on stderr says why
-inline constexpr int kExitUsage = 2;         // the command line itself is wrong
+inline constexpr int kExitError = 1;  // one sentence on stderr says why
+inline constexpr int kExitUsage = 2;  // the command line itself is wrong
 inline constexpr int kExitInterrupted = 130;
 
 // What a command does: its exit code, or an error that main prints.

@@ -13,7 +13,8 @@ Result<Conversation> Conversation::Create(const Model& model, const ChatSettings
 }
 
 int Conversation::turns() const {
-  return static_cast<int>(std::count_if(messages_.begin(), messages_.end(), [](const ChatMessage& message) { return message.role == "user"; }));
+  return static_cast<int>(
+      std::count_if(messages_.begin(), messages_.end(), [](const ChatMessage& message) { return message.role == "user"; }));
 }
 
 Result<Answer> Conversation::Ask(std::string question, const GenerationOptions& options, const PrefillOptions& prefill) {
@@ -60,9 +61,10 @@ Result<Answer> Conversation::AnswerLast(const GenerationOptions& options, const 
     answer.prefill_seconds += report.seconds;
     return Ok();
   };
-  // In two pieces: formats may rewrite what opened an answer once it is old (thoughts are dropped), and then the session can go back to where
-  // the question ended.
-  if (question.size() < prompt.size() && std::equal(question.begin(), question.end(), prompt.begin())) REPRISE_RETURN_IF_ERROR(read(question));
+  // In two pieces: formats may rewrite what opened an answer once it is old (thoughts are dropped), and then the session can go back to
+  // where the question ended.
+  if (question.size() < prompt.size() && std::equal(question.begin(), question.end(), prompt.begin()))
+    REPRISE_RETURN_IF_ERROR(read(question));
   REPRISE_RETURN_IF_ERROR(read(prompt));
   answer.reused = reused;
 
@@ -115,7 +117,7 @@ Status Conversation::Load(std::span<const std::byte> bytes) {
   REPRISE_RETURN_IF_ERROR(session_.Restore(capsule));
   std::vector<int32_t> tokens = session_.tokens();
   const int32_t pending = session_.pending_token();
-  if (pending >= 0 && !model.IsEndOfGeneration(pending)) tokens.push_back(pending);   // said, though not yet fed
+  if (pending >= 0 && !model.IsEndOfGeneration(pending)) tokens.push_back(pending);  // said, though not yet fed
   auto messages = MessagesOf(model, tokens);
   if (!messages.ok()) {
     REPRISE_RETURN_IF_ERROR(session_.Restore(before));

@@ -1,7 +1,7 @@
 // Conversation: a chat on one session. Messages are the truth; the session's state follows them, and is reused wherever it still fits.
 //
-// Before each question a capsule is taken, so the last turns can be taken back in microseconds. Capsules of older turns are let go of, because
-// each holds memory; taking those turns back works too, and costs some computation at the next question.
+// Before each question a capsule is taken, so the last turns can be taken back in microseconds. Capsules of older turns are let go of,
+// because each holds memory; taking those turns back works too, and costs some computation at the next question.
 #pragma once
 
 #include <atomic>
@@ -21,7 +21,7 @@ struct ChatSettings {
   ChatFormat format;
   ChatOptions options;
   SamplingOptions sampling;
-  std::string system;   // empty: what the format says by itself
+  std::string system;  // empty: what the format says by itself
   int max_tokens = 0;
 };
 
@@ -53,20 +53,20 @@ class Conversation {
 
   const std::vector<ChatMessage>& messages() const { return messages_; }
   Session& session() { return session_; }
-  int turns() const;   // questions asked
+  int turns() const;  // questions asked
 
  private:
   Conversation(Session session, const ChatSettings& settings) : session_(std::move(session)), settings_(&settings) {}
   Result<Answer> AnswerLast(const GenerationOptions& options, const PrefillOptions& prefill);
 
-  static constexpr size_t kTurnsHeld = 16;   // of the 64 blocks that a model keeps for capsules by default
+  static constexpr size_t kTurnsHeld = 16;  // of the 64 blocks that a model keeps for capsules by default
   struct Turn {
-    size_t messages;   // how many there were before
+    size_t messages;  // how many there were before
     Capsule before;
   };
 
   Session session_;
-  const ChatSettings* settings_;   // the caller's, for all conversations
+  const ChatSettings* settings_;  // the caller's, for all conversations
   std::vector<ChatMessage> messages_;
   std::deque<Turn> held_;
   uint64_t attempts_ = 0;

@@ -45,12 +45,14 @@ double NegativeLogLikelihood(std::span<const float> logits, int32_t token) {
 
 class Evaluation {
  public:
-  Evaluation(const EvalFlags& flags, Engine& engine, std::vector<int32_t> tokens) : flags_(flags), engine_(engine), tokens_(std::move(tokens)) {}
+  Evaluation(const EvalFlags& flags, Engine& engine, std::vector<int32_t> tokens)
+      : flags_(flags), engine_(engine), tokens_(std::move(tokens)) {}
 
   Status Run() {
     const int count = static_cast<int>(tokens_.size());
     first_row_ = flags_.last ? std::max(0, count - *flags_.last) : 0;
-    if (flags_.draft && !engine_.info().has_draft) return Unsupported("this model has no block that drafts tokens, so --draft has nothing to measure");
+    if (flags_.draft && !engine_.info().has_draft)
+      return Unsupported("this model has no block that drafts tokens, so --draft has nothing to measure");
     if (!flags_.logits.empty()) {
       REPRISE_ASSIGN_OR_RETURN(file_, AtomicFile::Create(flags_.logits));
     }
@@ -76,17 +78,15 @@ class Evaluation {
 
   Json ToJson() const {
     const ModelInfo& info = engine_.info();
-    Json json = {{"model", ModelTitle(info)},
-                 {"architecture", info.architecture},
-                 {"fingerprint", info.fingerprint.Hex()},
-                 {"tokens", tokens_.size()},
-                 {"vocab", info.vocabulary},
-                 {"rows", tokens_.size() - static_cast<size_t>(first_row_)},
-                 {"predicted", predicted_}};
+    Json json = {
+        {"model", ModelTitle(info)}, {"architecture", info.architecture}, {"fingerprint", info.fingerprint.Hex()},
+        {"tokens", tokens_.size()},  {"vocab", info.vocabulary},          {"rows", tokens_.size() - static_cast<size_t>(first_row_)},
+        {"predicted", predicted_}};
     json["nll"] = predicted_ > 0 ? Json(MeanNll()) : Json();
     json["perplexity"] = predicted_ > 0 ? Json(std::exp(MeanNll())) : Json();
     if (flags_.greedy > 0) json["greedy"] = greedy_;
-    if (flags_.draft) json["draft"] = {{"rows", draft_rows_}, {"agreed", draft_agreed_}, {"acceptance", draft_rows_ > 0 ? Json(Acceptance()) : Json()}};
+    if (flags_.draft)
+      json["draft"] = {{"rows", draft_rows_}, {"agreed", draft_agreed_}, {"acceptance", draft_rows_ > 0 ? Json(Acceptance()) : Json()}};
     if (!flags_.logits.empty()) json["logits"] = {{"file", flags_.logits}, {"bytes", file_->size()}};
     json["seconds"] = seconds_;
     json["tokens_per_s"] = seconds_ > 0 ? static_cast<double>(tokens_.size()) / seconds_ : 0.0;
@@ -94,17 +94,22 @@ class Evaluation {
   }
 
   void Print() const {
-    std::printf("%s: %zu tokens, vocabulary of %d\n", SafeForTerminal(ModelTitle(engine_.info())).c_str(), tokens_.size(), engine_.info().vocabulary);
-    if (predicted_ > 0) std::printf("mean negative log likelihood %.6f nats over %lld predictions, perplexity %.4f\n", MeanNll(), predicted_, std::exp(MeanNll()));
+    std::printf("%s: %zu tokens, vocabulary of %d\n", SafeForTerminal(ModelTitle(engine_.info())).c_str(), tokens_.size(),
+                engine_.info().vocabulary);
+    if (predicted_ > 0)
+      std::printf("mean negative log likelihood %.6f nats over %lld predictions, perplexity %.4f\n", MeanNll(), predicted_,
+                  std::exp(MeanNll()));
     if (flags_.draft && draft_rows_ > 0) {
-      std::printf("draft block: %lld of %lld predictions as the model's own, acceptance %.1f%%\n", draft_agreed_, draft_rows_, 100 * Acceptance());
+      std::printf("draft block: %lld of %lld predictions as the model's own, acceptance %.1f%%\n", draft_agreed_, draft_rows_,
+                  100 * Acceptance());
     }
     if (flags_.greedy > 0) {
       std::printf("greedy:");
       for (const int32_t token : greedy_) std::printf(" %d", token);
       std::printf("\n");
     }
-    if (!flags_.logits.empty()) std::printf("logits of %zu positions written to %s\n", tokens_.size() - static_cast<size_t>(first_row_), flags_.logits.c_str());
+    if (!flags_.logits.empty())
+      std::printf("logits of %zu positions written to %s\n", tokens_.size() - static_cast<size_t>(first_row_), flags_.logits.c_str());
   }
 
  private:
@@ -128,7 +133,7 @@ class Evaluation {
     if (!flags_.draft) return Ok();
     REPRISE_RETURN_IF_ERROR(engine_.ComputeDraftLogits());
     for (int row = 0; row < rows; ++row) {
-      if (first + row == 0) continue;   // nothing was hidden before the first token
+      if (first + row == 0) continue;  // nothing was hidden before the first token
       ++draft_rows_;
       draft_agreed_ += engine_.greedy(row) == own[row] ? 1 : 0;
     }
@@ -153,7 +158,7 @@ class Evaluation {
   std::vector<int32_t> tokens_;
   std::optional<AtomicFile> file_;
   std::unique_ptr<Lane> lane_;
-  int first_row_ = 0;   // whose logits count
+  int first_row_ = 0;  // whose logits count
   double nll_ = 0;
   long long predicted_ = 0;
   long long draft_rows_ = 0;
@@ -168,7 +173,8 @@ Result<int> Eval(const EvalFlags& flags) {
   // One lane and no capsules, and a context as long as the work: how a model is loaded does not change what it computes.
   if (!flags.model.lanes) options.lanes = 1;
   if (!flags.model.capsules) options.capsules = 0;
-  if (!flags.model.context) options.context = static_cast<int>(std::min<uint64_t>(count + static_cast<uint64_t>(flags.greedy), kMostTokens));
+  if (!flags.model.context)
+    options.context = static_cast<int>(std::min<uint64_t>(count + static_cast<uint64_t>(flags.greedy), kMostTokens));
   REPRISE_ASSIGN_OR_RETURN(const Model model, LoadModel(flags.model, options, flags.json));
   REPRISE_ASSIGN_OR_RETURN(auto tokens, ReadTokenFile(flags.tokens, model.info().vocabulary));
   Evaluation evaluation(flags, model.engine(), std::move(tokens));
@@ -188,7 +194,8 @@ void AddEvalCommand(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("eval", "Computes the logits of token ids");
   command->footer(
       "IDS.i32 holds raw little-endian int32, OUT.f32 is written as raw little-endian float32: one row of the vocabulary a position.\n"
-      "Bits do not depend on --chunk, --threads, --lanes or --context. With --json: {model, tokens, vocab, rows, predicted, nll, perplexity,\n"
+      "Bits do not depend on --chunk, --threads, --lanes or --context. With --json: {model, tokens, vocab, rows, predicted, nll, "
+      "perplexity,\n"
       "greedy: [ids], draft: {rows, agreed, acceptance}, seconds, tokens_per_s}; nll is the mean over the rows, in nats.");
   command->add_option("--tokens", flags->tokens, "The ids")->type_name("IDS.i32")->required();
   command->add_option("--logits", flags->logits, "Write the logits here")->type_name("OUT.f32");

@@ -1,8 +1,9 @@
 // Bounds for options: a value outside is a usage error that names the values that can be.
 #pragma once
 
-#include <CLI/Validators.hpp>
 #include <fmt/format.h>
+
+#include <CLI/Validators.hpp>
 #include <charconv>
 #include <cstdint>
 #include <string>
@@ -29,7 +30,9 @@ inline CLI::Validator WholeNumber() {
       [](std::string& input) -> std::string {
         uint64_t value = 0;
         const auto [end, error] = std::from_chars(input.data(), input.data() + input.size(), value);
-        return error == std::errc() && end == input.data() + input.size() ? std::string() : fmt::format("'{}' is not a whole number from 0 to 2^64 - 1", input);
+        return error == std::errc() && end == input.data() + input.size()
+                   ? std::string()
+                   : fmt::format("'{}' is not a whole number from 0 to 2^64 - 1", input);
       },
       "");
 }

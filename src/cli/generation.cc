@@ -55,7 +55,8 @@ Result<Generation> GenerateOne(Session& session, const GenerationOptions& option
   return generation;
 }
 
-Result<std::vector<Generation>> GenerateBatch(std::span<Session> sessions, const GenerationOptions& options, const std::function<void(int)>& step) {
+Result<std::vector<Generation>> GenerateBatch(std::span<Session> sessions, const GenerationOptions& options,
+                                              const std::function<void(int)>& step) {
   std::vector<Generation> generations(sessions.size());
   std::vector<size_t> live;
   for (size_t i = 0; i < sessions.size(); ++i) live.push_back(i);

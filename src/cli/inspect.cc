@@ -37,9 +37,11 @@ struct InspectFlags {
 std::string_view GrowthName(Growth growth) { return growth == Growth::kAppend ? "append" : "recurrent"; }
 std::string_view SpaceName(Space space) { return space == Space::kHost ? "host" : "device"; }
 
-void Line(std::string_view what, const std::string& value) { std::printf("  %-14s %s\n", std::string(what).c_str(), SafeForTerminal(value).c_str()); }
+void Line(std::string_view what, const std::string& value) {
+  std::printf("  %-14s %s\n", std::string(what).c_str(), SafeForTerminal(value).c_str());
+}
 
-// ---- States, which models and capsules describe alike ------------------------------------------------------------------------------------
+// ---- States, which models and capsules describe alike ----
 
 Json StatesJson(const StateLayout& layout) {
   Json states = Json::array();
@@ -71,14 +73,14 @@ void PrintStates(const StateLayout& layout) {
   for (const StateDecl& state : layout.states()) width = std::max(width, state.name.size());
   std::printf("\n  %-*s  %-9s  %-6s  %-5s  %14s  %s\n", static_cast<int>(width), "STATE", "GROWTH", "SPACE", "TYPE", "BYTES", "SHAPE");
   for (const StateDecl& state : layout.states()) {
-    std::printf("  %-*s  %-9s  %-6s  %-5s  %14s  %s\n", static_cast<int>(width), state.name.c_str(), std::string(GrowthName(state.growth)).c_str(),
-                std::string(SpaceName(state.space)).c_str(), std::string(ElementTypeName(state.type)).c_str(), Grouped(state.bytes).c_str(),
-                ShapeText(state.shape).c_str());
+    std::printf("  %-*s  %-9s  %-6s  %-5s  %14s  %s\n", static_cast<int>(width), state.name.c_str(),
+                std::string(GrowthName(state.growth)).c_str(), std::string(SpaceName(state.space)).c_str(),
+                std::string(ElementTypeName(state.type)).c_str(), Grouped(state.bytes).c_str(), ShapeText(state.shape).c_str());
   }
   std::printf("\n  Bytes are of the whole state, or of one position's row where it is append-only.\n");
 }
 
-// ---- Models ------------------------------------------------------------------------------------------------------------------------------
+// ---- Models ----
 
 struct TypeUse {
   uint64_t tensors = 0;
@@ -112,7 +114,8 @@ Json FileJson(const InspectFlags& flags, const std::string& path, const GgufFile
   json["types"] = types;
   if (flags.metadata) {
     Json metadata = Json::object();
-    for (const GgufEntry& entry : file.metadata()) metadata[std::string(entry.key)] = {{"type", entry.TypeName()}, {"value", entry.ShortValue()}};
+    for (const GgufEntry& entry : file.metadata())
+      metadata[std::string(entry.key)] = {{"type", entry.TypeName()}, {"value", entry.ShortValue()}};
     json["metadata"] = metadata;
   }
   if (flags.tensors) {
@@ -130,7 +133,9 @@ Json FileJson(const InspectFlags& flags, const std::string& path, const GgufFile
 
 void PrintFile(const std::string& path, const GgufFile& file, const Json& json) {
   std::printf("%s: GGUF version %u, %s\n", SafeForTerminal(path).c_str(), file.version(), HumanBytes(file.bytes().size()).c_str());
-  const auto text = [&](const char* key) { return json[key].is_string() ? Printable(json[key].get<std::string>()) : std::string("(not said)"); };
+  const auto text = [&](const char* key) {
+    return json[key].is_string() ? Printable(json[key].get<std::string>()) : std::string("(not said)");
+  };
   Line("name", text("name"));
   Line("architecture", text("architecture"));
   Line("parameters", Grouped(json["parameters"].get<uint64_t>()));
@@ -146,8 +151,8 @@ Json TokenizerJson(const Model& model) {
   if (!tokenizer.ok()) return {{"known", false}, {"reason", tokenizer.status().message()}};
   const Tokenizer& t = **tokenizer;
   const auto pre = model.engine().file().GetStringOr("tokenizer.ggml.pre", "");
-  Json json = {{"known", true}, {"tokens", t.vocab_size()}, {"pre", pre.ok() ? std::string(*pre) : ""}, {"bos", t.bos()}, {"eos", t.eos()}, {"eot", t.eot()},
-               {"add_bos", t.add_bos()}};
+  Json json = {{"known", true},  {"tokens", t.vocab_size()}, {"pre", pre.ok() ? std::string(*pre) : ""}, {"bos", t.bos()}, {"eos", t.eos()},
+               {"eot", t.eot()}, {"add_bos", t.add_bos()}};
   const auto chat = ChatFormatOf(model);
   constexpr std::array kStyles = {"chatml", "qwen3", "qwen3.5"};
   json["chat"] = chat.ok() ? Json(kStyles[static_cast<size_t>(chat->style)]) : Json();
@@ -161,7 +166,8 @@ void PrintTokenizer(const Json& json) {
   }
   const auto id = [&](const char* key) { return json[key].get<int>() < 0 ? std::string("none") : std::to_string(json[key].get<int>()); };
   Line("tokenizer", fmt::format("byte-level BPE ({}), {} tokens; bos {}{}, eos {}, eot {}", Printable(json["pre"].get<std::string>()),
-                                Grouped(json["tokens"].get<uint64_t>()), id("bos"), json["add_bos"].get<bool>() ? " (prepended)" : "", id("eos"), id("eot")));
+                                Grouped(json["tokens"].get<uint64_t>()), id("bos"), json["add_bos"].get<bool>() ? " (prepended)" : "",
+                                id("eos"), id("eot")));
   Line("chat", json["chat"].is_string() ? json["chat"].get<std::string>() : "no format that this build knows");
 }
 
@@ -195,9 +201,9 @@ Result<int> InspectModel(const InspectFlags& flags, const std::string& path) {
     json.update(LayoutJson(layout));
     json["states"] = StatesJson(layout);
     if (!flags.json) {
-      Line("network", fmt::format("{} layers, {} wide, vocabulary of {}, made for {} positions{}", model->info().layers, model->info().width,
-                                  Grouped(static_cast<uint64_t>(model->info().vocabulary)), Grouped(static_cast<uint64_t>(trained)),
-                                  model->info().has_draft ? ", with a draft block (MTP)" : ""));
+      Line("network", fmt::format("{} layers, {} wide, vocabulary of {}, made for {} positions{}", model->info().layers,
+                                  model->info().width, Grouped(static_cast<uint64_t>(model->info().vocabulary)),
+                                  Grouped(static_cast<uint64_t>(trained)), model->info().has_draft ? ", with a draft block (MTP)" : ""));
       PrintTokenizer(json["tokenizer"]);
       Line("fingerprint", model->info().fingerprint.Hex());
       PrintStates(layout);
@@ -227,7 +233,7 @@ Result<int> InspectModel(const InspectFlags& flags, const std::string& path) {
   return kExitOk;
 }
 
-// ---- Capsules ----------------------------------------------------------------------------------------------------------------------------
+// ---- Capsules ----
 
 Result<int> InspectCapsule(const InspectFlags& flags, std::span<const std::byte> bytes) {
   auto summary = SummariseCapsule(bytes);
@@ -236,9 +242,8 @@ Result<int> InspectCapsule(const InspectFlags& flags, std::span<const std::byte>
   const Json parsed = Json::parse(summary->metadata, nullptr, /*allow_exceptions=*/false);
   const Json metadata = parsed.is_discarded() ? Json(summary->metadata) : parsed;
   if (flags.json) {
-    Json json = {{"file", flags.file},           {"format", "capsule"},
-                 {"version", summary->version},  {"bytes", bytes.size()},
-                 {"position", summary->position}, {"fingerprint", summary->fingerprint.Hex()},
+    Json json = {{"file", flags.file},    {"format", "capsule"},           {"version", summary->version},
+                 {"bytes", bytes.size()}, {"position", summary->position}, {"fingerprint", summary->fingerprint.Hex()},
                  {"metadata", metadata}};
     json.update(LayoutJson(summary->layout));
     json["states"] = StatesJson(summary->layout);
@@ -261,7 +266,7 @@ Result<int> InspectCapsule(const InspectFlags& flags, std::span<const std::byte>
   return kExitOk;
 }
 
-// ---- Devices -----------------------------------------------------------------------------------------------------------------------------
+// ---- Devices ----
 
 Result<int> ListDevices(const InspectFlags& flags) {
   REPRISE_ASSIGN_OR_RETURN(const auto best, MakeCpuBackend());
@@ -276,16 +281,17 @@ Result<int> ListDevices(const InspectFlags& flags) {
   }
   if (flags.json) {
     PrintJson({{"devices", Json::array({{{"backend", best->name()},
-                                        {"description", best->description()},
-                                        {"threads", best->threads()},
-                                        {"numerics", best->numerics()},
-                                        {"instruction_sets", sets}}})}});
+                                         {"description", best->description()},
+                                         {"threads", best->threads()},
+                                         {"numerics", best->numerics()},
+                                         {"instruction_sets", sets}}})}});
     return kExitOk;
   }
   std::printf("%s: %s\n", std::string(best->name()).c_str(), best->description().c_str());
   for (const Json& set : sets) {
     const bool same = set["numerics"] == best->numerics();
-    std::printf("  --isa %-12s %s\n", set["name"].get<std::string>().c_str(), same ? "capsules are exchanged with the default" : "computes other bits than the default");
+    std::printf("  --isa %-12s %s\n", set["name"].get<std::string>().c_str(),
+                same ? "capsules are exchanged with the default" : "computes other bits than the default");
   }
   return kExitOk;
 }
@@ -306,7 +312,9 @@ void AddInspectCommand(CLI::App& app, Action& action) {
   auto* devices = command->add_flag("--devices", flags->devices, "What this machine computes with");
   command->add_flag("--metadata", flags->metadata, "Of a model: every key of the file too");
   command->add_flag("--tensors", flags->tensors, "Of a model: every tensor too");
-  command->add_option("--kv", flags->model.kv, "Of a model: with keys and values kept so")->type_name("TYPE")->check(CLI::IsMember({"auto", "f16", "f32"}));
+  command->add_option("--kv", flags->model.kv, "Of a model: with keys and values kept so")
+      ->type_name("TYPE")
+      ->check(CLI::IsMember({"auto", "f16", "f32"}));
   command->add_flag("--json", flags->json, "Print one JSON object");
   file->excludes(devices);
   command->callback([flags, file, devices, &action] {

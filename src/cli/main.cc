@@ -4,7 +4,7 @@
 #include <exception>
 #include <string>
 
-#include "base/count_allocations.h"   // `verify` shows how often the hot path of this program allocates
+#include "base/count_allocations.h"  // `verify` shows how often the hot path of this program allocates
 #include "cli/commands.h"
 #include "cli/terminal.h"
 
@@ -35,8 +35,8 @@ int Main(int argc, char** argv) {
   app.footer("'reprise COMMAND --help' says more. Without -m a small model that comes with the program runs.");
 
   Action action;
-  for (const auto add : {AddDemoCommand, AddRunCommand, AddChatCommand, AddEvalCommand, AddVerifyCommand, AddBenchCommand, AddInspectCommand,
-                         AddSynthCommand, AddPullCommand}) {
+  for (const auto add : {AddDemoCommand, AddRunCommand, AddChatCommand, AddEvalCommand, AddVerifyCommand, AddBenchCommand,
+                         AddInspectCommand, AddSynthCommand, AddPullCommand}) {
     add(app, action);
   }
 
@@ -60,7 +60,7 @@ int Main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) {
-      app.exit(error);   // --help or --version: prints it
+      app.exit(error);  // --help or --version: prints it
       return kExitOk;
     }
     const std::string command = ChosenCommand(app);
@@ -86,7 +86,7 @@ int Main(int argc, char** argv) {
 int main(int argc, char** argv) {
   try {
     return reprise::Main(argc, argv);
-  } catch (const std::exception& error) {   // Reprise does not throw; the standard library does when memory ends
+  } catch (const std::exception& error) {  // Reprise does not throw; the standard library does when memory ends
     std::fprintf(stderr, "reprise: stopped by an unexpected condition: %s\n", error.what());
     return reprise::kExitError;
   }

@@ -22,7 +22,9 @@ ModelOptions ModelFlags::Options() const {
 }
 
 void AddModelFlag(CLI::App& command, ModelFlags& flags) {
-  command.add_option("-m,--model", flags.model, "A GGUF file or a known name (reprise-austen, smollm2-135m); without it the embedded model runs")
+  command
+      .add_option("-m,--model", flags.model,
+                  "A GGUF file or a known name (reprise-austen, smollm2-135m); without it the embedded model runs")
       ->type_name("MODEL")
       ->group("Model");
 }
@@ -32,7 +34,8 @@ void AddModelFlags(CLI::App& command, ModelFlags& flags) {
   const auto number = [&](const char* name, std::optional<int>& value, const char* type, const char* help, int min, int max) {
     command.add_option(name, value, help)->type_name(type)->check(Bounded(min, max))->group("Model");
   };
-  number("-t,--threads", flags.threads, "N", "Threads that compute; without it one for each processor. Results do not depend on it", 1, 1024);
+  number("-t,--threads", flags.threads, "N", "Threads that compute; without it one for each processor. Results do not depend on it", 1,
+         1024);
   number("--context", flags.context, "N", "Most tokens of a context; without it what the model was made for, at most 32768", 1, 1 << 20);
   number("--lanes", flags.lanes, "N", "Lines of thought that can be live at once (8)", 1, 256);
   number("--capsules", flags.capsules, "N", "Recurrent states kept for capsules and checkpoints (64)", 0, 1 << 20);

@@ -11,13 +11,13 @@
 namespace reprise {
 
 struct ModelFlags {
-  std::string model;   // as given; empty for the embedded one
+  std::string model;  // as given; empty for the embedded one
   std::optional<int> threads, context, lanes, capsules, chunk;
   std::string kv = "auto";
   std::string instruction_set;
   bool pin_threads = false;
 
-  ModelOptions Options() const;   // without progress
+  ModelOptions Options() const;  // without progress
 };
 
 // -m alone, for commands that decide the rest themselves.

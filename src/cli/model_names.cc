@@ -25,14 +25,15 @@ fs::path ProgramDirectory() {
 Result<std::string> FindHouseFile(const std::string& name) {
   std::vector<fs::path> candidates;
   if (const fs::path program = ProgramDirectory(); !program.empty()) {
-    candidates.push_back(program.parent_path() / "share" / "reprise" / "models" / name);   // installed: bin/ beside share/
-    candidates.push_back(program.parent_path() / "models" / name);                         // built: build/ within the source tree
+    candidates.push_back(program.parent_path() / "share" / "reprise" / "models" / name);  // installed: bin/ beside share/
+    candidates.push_back(program.parent_path() / "models" / name);                        // built: build/ within the source tree
   }
   candidates.push_back(fs::path("models") / name);
   for (const fs::path& candidate : candidates) {
     if (IsFile(candidate)) return candidate.lexically_normal().string();
   }
-  return NotFound("'" + name + "' is not there; it belongs in models/ of the source tree, or in share/reprise/models where the program is installed");
+  return NotFound("'" + name +
+                  "' is not there; it belongs in models/ of the source tree, or in share/reprise/models where the program is installed");
 }
 
 std::string PullDirectory() {
@@ -43,7 +44,9 @@ std::string PullDirectory() {
   return "models/pulled";
 }
 
-std::string PulledFile(const std::string& directory, std::string_view name) { return (fs::path(directory) / (std::string(name) + ".gguf")).string(); }
+std::string PulledFile(const std::string& directory, std::string_view name) {
+  return (fs::path(directory) / (std::string(name) + ".gguf")).string();
+}
 
 Result<std::string> FindModelFile(const std::string& name) {
   const std::string embedded(kEmbeddedModel);
@@ -58,7 +61,8 @@ Result<std::string> FindModelFile(const std::string& name) {
   }
   std::error_code error;
   if (fs::exists(name, error)) return InvalidArgument("'" + name + "' is not a file, so it cannot be a model");
-  return NotFound("there is no model file '" + name + "', and it is no known name; known are " + embedded + " and " + std::string(kSmolLm2));
+  return NotFound("there is no model file '" + name + "', and it is no known name; known are " + embedded + " and " +
+                  std::string(kSmolLm2));
 }
 
 }  // namespace reprise

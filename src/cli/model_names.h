@@ -8,8 +8,8 @@
 
 namespace reprise {
 
-inline constexpr std::string_view kEmbeddedModel = "reprise-austen";   // comes with the program, and runs without -m
-inline constexpr std::string_view kSmolLm2 = "smollm2-135m";           // `reprise pull smollm2-135m`
+inline constexpr std::string_view kEmbeddedModel = "reprise-austen";  // comes with the program, and runs without -m
+inline constexpr std::string_view kSmolLm2 = "smollm2-135m";          // `reprise pull smollm2-135m`
 
 // The file of `name`: a path as it is, a known name by where its file lies, "" the embedded model. kNotFound says which names are known, or
 // how to get the file.

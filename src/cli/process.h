@@ -9,8 +9,8 @@
 namespace reprise {
 
 struct ProcessResult {
-  int exit_code = 0;    // 128 + the signal for one that was killed
-  std::string errors;   // the last 64 KiB of what it wrote to stderr
+  int exit_code = 0;   // 128 + the signal for one that was killed
+  std::string errors;  // the last 64 KiB of what it wrote to stderr
 };
 
 // Runs arguments[0] (found in PATH when it has no slash), waits for it, and drops what it writes to stdout. kNotFound when there is no such

@@ -7,7 +7,7 @@
 namespace reprise {
 namespace {
 
-constexpr size_t kMostBytes = size_t{256} << 20;   // a hundred times the longest context
+constexpr size_t kMostBytes = size_t{256} << 20;  // a hundred times the longest context
 
 Result<std::string> ReadStandardInput() {
   std::string text;
@@ -24,7 +24,9 @@ Result<std::string> ReadStandardInput() {
 
 void AddPromptFlags(CLI::App& command, PromptFlags& flags) {
   auto* text = command.add_option("-p,--prompt", flags.text, "The prompt")->type_name("TEXT")->group("Prompt");
-  auto* file = command.add_option("-f,--file", flags.file, "A file that holds the prompt; - is the standard input")->type_name("FILE")->group("Prompt");
+  auto* file = command.add_option("-f,--file", flags.file, "A file that holds the prompt; - is the standard input")
+                   ->type_name("FILE")
+                   ->group("Prompt");
   text->excludes(file);
 }
 

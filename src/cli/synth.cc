@@ -1,4 +1,6 @@
 // `reprise synth`: a model file of a real shape with random weights.
+#include "models/synth.h"
+
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -9,7 +11,6 @@
 #include "cli/flags.h"
 #include "cli/output.h"
 #include "cli/terminal.h"
-#include "models/synth.h"
 
 namespace reprise {
 namespace {
@@ -38,8 +39,8 @@ Result<int> ListShapes(bool json) {
                       {"context", shape.context},
                       {"bytes_q8_0", bytes}});
     } else {
-      std::printf("%-16s %-8s %7d %7d %7d %12s\n", std::string(shape.name).c_str(), std::string(shape.architecture).c_str(), shape.layers, shape.width,
-                  shape.vocabulary, HumanBytes(bytes).c_str());
+      std::printf("%-16s %-8s %7d %7d %7d %12s\n", std::string(shape.name).c_str(), std::string(shape.architecture).c_str(), shape.layers,
+                  shape.width, shape.vocabulary, HumanBytes(bytes).c_str());
     }
   }
   if (json) PrintJson({{"shapes", list}});

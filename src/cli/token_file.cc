@@ -11,7 +11,7 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little, "ids are read as they lie in the file");
 
-constexpr uint64_t kMostTokens = uint64_t{1} << 20;   // the longest context
+constexpr uint64_t kMostTokens = uint64_t{1} << 20;  // the longest context
 
 Status CheckSize(const std::string& path, uint64_t bytes) {
   if (bytes == 0) return InvalidArgument("'" + path + "' holds no token ids");
@@ -19,7 +19,8 @@ Status CheckSize(const std::string& path, uint64_t bytes) {
     return Corrupt("'" + path + "' has " + std::to_string(bytes) + " bytes; a file of 4-byte token ids has a multiple of 4");
   }
   if (bytes / sizeof(int32_t) > kMostTokens) {
-    return Exhausted("'" + path + "' holds " + std::to_string(bytes / sizeof(int32_t)) + " token ids; at most " + std::to_string(kMostTokens) + " fit a context");
+    return Exhausted("'" + path + "' holds " + std::to_string(bytes / sizeof(int32_t)) + " token ids; at most " +
+                     std::to_string(kMostTokens) + " fit a context");
   }
   return Ok();
 }
@@ -39,8 +40,8 @@ Result<std::vector<int32_t>> ReadTokenFile(const std::string& path, int vocabula
   std::memcpy(tokens.data(), bytes.data(), bytes.size());
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] < 0 || tokens[i] >= vocabulary) {
-      return InvalidArgument("'" + path + "': the id " + std::to_string(tokens[i]) + " at index " + std::to_string(i) + " is outside the vocabulary of " +
-                             std::to_string(vocabulary));
+      return InvalidArgument("'" + path + "': the id " + std::to_string(tokens[i]) + " at index " + std::to_string(i) +
+                             " is outside the vocabulary of " + std::to_string(vocabulary));
     }
   }
   return tokens;

@@ -32,16 +32,20 @@ using reprise::Result;
 using reprise::Status;
 using reprise::StatusCode;
 
-static_assert(REPRISE_OK == static_cast<int>(StatusCode::kOk) && REPRISE_INVALID_ARGUMENT == static_cast<int>(StatusCode::kInvalidArgument) &&
+static_assert(REPRISE_OK == static_cast<int>(StatusCode::kOk) &&
+              REPRISE_INVALID_ARGUMENT == static_cast<int>(StatusCode::kInvalidArgument) &&
               REPRISE_NOT_FOUND == static_cast<int>(StatusCode::kNotFound) && REPRISE_CORRUPT == static_cast<int>(StatusCode::kCorrupt) &&
-              REPRISE_MISMATCH == static_cast<int>(StatusCode::kMismatch) && REPRISE_EXHAUSTED == static_cast<int>(StatusCode::kExhausted) &&
+              REPRISE_MISMATCH == static_cast<int>(StatusCode::kMismatch) &&
+              REPRISE_EXHAUSTED == static_cast<int>(StatusCode::kExhausted) &&
               REPRISE_UNSUPPORTED == static_cast<int>(StatusCode::kUnsupported) && REPRISE_IO == static_cast<int>(StatusCode::kIo) &&
               REPRISE_CANCELLED == static_cast<int>(StatusCode::kCancelled) && REPRISE_INTERNAL == static_cast<int>(StatusCode::kInternal));
-static_assert(REPRISE_FINISH_NONE == static_cast<int>(reprise::Finish::kNone) && REPRISE_FINISH_END_OF_TEXT == static_cast<int>(reprise::Finish::kEndOfText) &&
-              REPRISE_FINISH_STOP_STRING == static_cast<int>(reprise::Finish::kStopString) && REPRISE_FINISH_LENGTH == static_cast<int>(reprise::Finish::kLength) &&
+static_assert(REPRISE_FINISH_NONE == static_cast<int>(reprise::Finish::kNone) &&
+              REPRISE_FINISH_END_OF_TEXT == static_cast<int>(reprise::Finish::kEndOfText) &&
+              REPRISE_FINISH_STOP_STRING == static_cast<int>(reprise::Finish::kStopString) &&
+              REPRISE_FINISH_LENGTH == static_cast<int>(reprise::Finish::kLength) &&
               REPRISE_FINISH_CANCELLED == static_cast<int>(reprise::Finish::kCancelled));
 
-constexpr size_t kMostLanes = 256;   // that Load allows
+constexpr size_t kMostLanes = 256;  // that Load allows
 
 // Fixed, so that an error can be told when memory has run out.
 thread_local char last_error[1024] = "";
@@ -92,8 +96,9 @@ Result<Known> ReadStruct(const Known* given, Known defaults, std::string_view wh
     return InvalidArgument(std::string(what) + ": size is " + std::to_string(size) + ", less than the " + std::to_string(sizeof(Known)) +
                            " bytes of the first version; fill the struct with its _init function");
   }
-  constexpr size_t kMostBytes = 4096;   // a size beyond is no struct's
-  if (size > kMostBytes) return InvalidArgument(std::string(what) + ": size is " + std::to_string(size) + ", which is no size of this struct");
+  constexpr size_t kMostBytes = 4096;  // a size beyond is no struct's
+  if (size > kMostBytes)
+    return InvalidArgument(std::string(what) + ": size is " + std::to_string(size) + ", which is no size of this struct");
   const auto* bytes = reinterpret_cast<const unsigned char*>(given);
   if (std::any_of(bytes + sizeof(Known), bytes + size, [](unsigned char byte) { return byte != 0; })) {
     return reprise::Unsupported(std::string(what) + " asks for something that this version of the library does not know");
@@ -120,7 +125,8 @@ template <class T>
 Status CopyOut(std::span<const T> items, T* buffer, size_t capacity, size_t* count) {
   *count = items.size();
   if (items.size() > capacity) {
-    return reprise::Exhausted("the buffer has room for " + std::to_string(capacity) + " elements, and " + std::to_string(items.size()) + " are needed");
+    return reprise::Exhausted("the buffer has room for " + std::to_string(capacity) + " elements, and " + std::to_string(items.size()) +
+                              " are needed");
   }
   if (!items.empty()) std::memcpy(buffer, items.data(), items.size_bytes());
   return Ok();
@@ -129,7 +135,7 @@ Status CopyOut(std::span<const T> items, T* buffer, size_t capacity, size_t* cou
 reprise_model_options DefaultModelOptions() {
   const reprise::ModelOptions defaults;
   reprise_model_options options;
-  std::memset(&options, 0, sizeof(options));   // padding too
+  std::memset(&options, 0, sizeof(options));  // padding too
   options.size = sizeof(options);
   options.threads = defaults.threads;
   options.context = defaults.context;
@@ -191,7 +197,8 @@ Result<reprise::SamplingOptions> FromC(const reprise_sampling& from) {
   options.penalty_window = from.penalty_window;
   options.seed = from.seed;
   if (from.stop_count > reprise::SamplingOptions::kMaxStops) {
-    return InvalidArgument("at most " + std::to_string(reprise::SamplingOptions::kMaxStops) + " stop strings, not " + std::to_string(from.stop_count));
+    return InvalidArgument("at most " + std::to_string(reprise::SamplingOptions::kMaxStops) + " stop strings, not " +
+                           std::to_string(from.stop_count));
   }
   if (from.stop == nullptr && from.stop_count > 0) return Missing("stop");
   for (size_t i = 0; i < from.stop_count; ++i) {
@@ -215,7 +222,7 @@ extern "C" {
 
 const char* reprise_status_name(reprise_status status) {
   if (status < REPRISE_OK || status > REPRISE_INTERNAL) return "unknown";
-  return reprise::StatusCodeName(static_cast<StatusCode>(status)).data();   // a literal
+  return reprise::StatusCodeName(static_cast<StatusCode>(status)).data();  // a literal
 }
 
 const char* reprise_last_error(void) { return last_error; }
@@ -275,7 +282,8 @@ reprise_status reprise_tokenize(const reprise_model* model, const char* text, si
   });
 }
 
-reprise_status reprise_detokenize(const reprise_model* model, const int32_t* tokens, size_t token_count, char* text, size_t capacity, size_t* count) {
+reprise_status reprise_detokenize(const reprise_model* model, const int32_t* tokens, size_t token_count, char* text, size_t capacity,
+                                  size_t* count) {
   return Guarded([&]() -> Status {
     REPRISE_NEED(model);
     REPRISE_NEED(count);
@@ -371,7 +379,8 @@ reprise_status reprise_next_batch(reprise_session* const* sessions, size_t count
     if (count == 0) return Ok();
     REPRISE_NEED(sessions);
     REPRISE_NEED(tokens);
-    if (count > kMostLanes) return InvalidArgument("a batch of " + std::to_string(count) + " sessions is too large; at most " + std::to_string(kMostLanes));
+    if (count > kMostLanes)
+      return InvalidArgument("a batch of " + std::to_string(count) + " sessions is too large; at most " + std::to_string(kMostLanes));
     reprise::Session* batch[kMostLanes];
     reprise::Token chosen[kMostLanes];
     for (size_t i = 0; i < count; ++i) {
@@ -449,7 +458,8 @@ reprise_status reprise_fork(const reprise_session* session, const reprise_capsul
     REPRISE_NEED(capsule);
     REPRISE_NEED(sessions);
     if (!capsule->capsule.valid()) return InvalidArgument("the capsule is empty: nothing was ever put into it");
-    if (count < 1 || count > kMostLanes) return InvalidArgument("cannot fork " + std::to_string(count) + " ways; 1 to " + std::to_string(kMostLanes));
+    if (count < 1 || count > kMostLanes)
+      return InvalidArgument("cannot fork " + std::to_string(count) + " ways; 1 to " + std::to_string(kMostLanes));
     REPRISE_ASSIGN_OR_RETURN(auto forks, session->session.Fork(capsule->capsule, static_cast<int>(count)));
     std::vector<std::unique_ptr<reprise_session>> handles;
     handles.reserve(count);

@@ -105,7 +105,7 @@ TEST_F(CApi, WhatFollowsARestoreIsWhatFollowed) {
   EXPECT_EQ(Next(there, 20), first);
   // A capsule of another loaded model is not this one's, even if its bytes would be.
   EXPECT_EQ(reprise_restore(session_, arrived), REPRISE_MISMATCH);
-  reprise_model_free(other);   // first: the session and the capsule keep what they need
+  reprise_model_free(other);  // first: the session and the capsule keep what they need
   EXPECT_EQ(reprise_restore(there, arrived), REPRISE_OK);
   EXPECT_EQ(Next(there, 20), first);
   reprise_session_free(there);
@@ -228,7 +228,7 @@ TEST_F(CApi, RefusesBytesThatAreNoCapsuleOfThisModel) {
   EXPECT_EQ(reprise_capsule_import(model_, bytes, size, capsule_), REPRISE_CORRUPT);
   EXPECT_STRNE(reprise_last_error(), "");
   bytes[size / 2] ^= 1;
-  bytes[40] ^= 1;   // in the fingerprint: the header's checksum notices first
+  bytes[40] ^= 1;  // in the fingerprint: the header's checksum notices first
   EXPECT_NE(reprise_capsule_import(model_, bytes, size, capsule_), REPRISE_OK);
   reprise_bytes_free(bytes);
   // What was refused changed nothing.
@@ -255,7 +255,7 @@ TEST_F(CApi, NullAndHostileArgumentsAreErrors) {
   EXPECT_EQ(reprise_capsule_position(capsule_), -1);
   EXPECT_EQ(reprise_next(nullptr, &token), REPRISE_INVALID_ARGUMENT);
   EXPECT_EQ(reprise_next(session_, nullptr), REPRISE_INVALID_ARGUMENT);
-  EXPECT_EQ(reprise_next(session_, &token), REPRISE_INVALID_ARGUMENT);   // nothing to continue
+  EXPECT_EQ(reprise_next(session_, &token), REPRISE_INVALID_ARGUMENT);  // nothing to continue
   EXPECT_EQ(reprise_next_batch(nullptr, 1, &token), REPRISE_INVALID_ARGUMENT);
   EXPECT_EQ(reprise_next_batch(&session, 1, &token), REPRISE_INVALID_ARGUMENT);
   EXPECT_EQ(reprise_next_batch(&session_, SIZE_MAX, &token), REPRISE_INVALID_ARGUMENT);
@@ -272,7 +272,7 @@ TEST_F(CApi, NullAndHostileArgumentsAreErrors) {
   EXPECT_EQ(reprise_snapshot(nullptr, capsule_), REPRISE_INVALID_ARGUMENT);
   EXPECT_EQ(reprise_snapshot(session_, nullptr), REPRISE_INVALID_ARGUMENT);
   EXPECT_EQ(reprise_restore(session_, nullptr), REPRISE_INVALID_ARGUMENT);
-  EXPECT_EQ(reprise_restore(session_, capsule_), REPRISE_INVALID_ARGUMENT);   // empty
+  EXPECT_EQ(reprise_restore(session_, capsule_), REPRISE_INVALID_ARGUMENT);  // empty
   EXPECT_TRUE(LastErrorSays("empty"));
   EXPECT_EQ(reprise_fork(session_, capsule_, 1, &session), REPRISE_INVALID_ARGUMENT);
   ASSERT_EQ(reprise_snapshot(session_, capsule_), REPRISE_OK);
@@ -298,7 +298,7 @@ TEST_F(CApi, StructsOfOtherVersions) {
   EXPECT_EQ(reprise_sampling_init(&sampling, 4), REPRISE_INVALID_ARGUMENT);
   EXPECT_EQ(reprise_sampling_init(&sampling, SIZE_MAX), REPRISE_INVALID_ARGUMENT);
   ASSERT_EQ(reprise_sampling_init(&sampling, sizeof(sampling)), REPRISE_OK);
-  sampling.size = 0;   // never initialised
+  sampling.size = 0;  // never initialised
   EXPECT_EQ(reprise_set_sampling(session_, &sampling), REPRISE_INVALID_ARGUMENT);
 
   // A newer program: a longer struct is taken as long as what this library does not know is zero.
@@ -363,7 +363,7 @@ TEST_F(CApi, TheHotPathAllocatesNothing) {
   if (!reprise::CountsAllocations()) GTEST_SKIP() << "this program does not count allocations";
   Sample(session_);
   Prompt();
-  Next(session_, 70);   // past the first checkpoints
+  Next(session_, 70);  // past the first checkpoints
   ASSERT_EQ(reprise_snapshot(session_, capsule_), REPRISE_OK);
   const int64_t before = reprise::AllocationCount();
   for (int i = 0; i < 100; ++i) {

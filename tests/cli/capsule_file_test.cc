@@ -27,7 +27,8 @@ TEST(CapsuleFile, AnotherProcessGoesOnAsIfNothingHadHappened) {
       const std::string capsule = TestFile("capsule");
       const json first = Saved(model, capsule, cut);
       // Other threads, lanes and context: a capsule survives a change of settings. No sampling flags: they are in the capsule.
-      const json second = RunJson({"run", "-m", model, "--load-capsule", capsule, "-n", std::to_string(60 - cut), "--threads", "1", "--context", "999", "--lanes", "2"});
+      const json second = RunJson({"run", "-m", model, "--load-capsule", capsule, "-n", std::to_string(60 - cut), "--threads", "1",
+                                   "--context", "999", "--lanes", "2"});
       std::vector<int32_t> tokens = first["generated"];
       for (const int32_t token : second["generated"]) tokens.push_back(token);
       EXPECT_EQ(json(tokens), whole["generated"]) << cut;
@@ -47,7 +48,7 @@ TEST(CapsuleFile, TheMiddleOfAStopStringGoesOn) {
     return RunJson(arguments);
   };
   const std::string text = with({"-n", "80"})["text"];
-  const std::string stop = StopStringOf(text, 9);   // longer than most tokens: some cut goes through it
+  const std::string stop = StopStringOf(text, 9);  // longer than most tokens: some cut goes through it
   ASSERT_FALSE(stop.empty()) << text;
   bool held = false;
   for (int cut = 1; cut < 80; ++cut) {

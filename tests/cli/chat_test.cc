@@ -27,7 +27,7 @@ TEST(Chat, AnswersAndReusesWhatWasSaid) {
 
 TEST(Chat, UndoIsAsIfItHadNotBeenSaid) {
   const Ran plain = Talk("first\nthird\n");
-  const std::string answer = plain.out.substr(Talk("first\n").out.size());   // to the last question
+  const std::string answer = plain.out.substr(Talk("first\n").out.size());  // to the last question
   const Ran undone = Talk("first\nsecond\n/undo\nthird\n");
   EXPECT_EQ(undone.exit_code, 0) << undone.err;
   EXPECT_TRUE(Says(undone.err, "back in"));
@@ -82,7 +82,7 @@ TEST(Chat, AFullContextIsAnErrorAndNotTheEnd) {
   const Ran ran = Talk(std::string(400, 'x') + "\nhi\n", {"--context", "60"});
   EXPECT_EQ(ran.exit_code, 1);
   EXPECT_TRUE(Says(ran.err, "does not fit the context of 60"));
-  EXPECT_FALSE(ran.out.empty());   // the short one was answered
+  EXPECT_FALSE(ran.out.empty());  // the short one was answered
 }
 
 TEST(Chat, CommandsAndLines) {

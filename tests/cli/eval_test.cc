@@ -74,7 +74,7 @@ TEST(Eval, SaysWhatTheLogitsSay) {
   const json next = RunJson({"eval", "-m", TinyModel(), "--tokens", IdFile(longer), "--last", "1", "--greedy", "2"});
   EXPECT_EQ(next["greedy"][0], result["greedy"][3]);
   EXPECT_EQ(next["greedy"][1], result["greedy"][4]);
-  EXPECT_TRUE(next["nll"].is_null());   // the last row foretells nothing that is known
+  EXPECT_TRUE(next["nll"].is_null());  // the last row foretells nothing that is known
 }
 
 TEST(Eval, DraftsAreCountedWhereThereAreAny) {

@@ -19,7 +19,8 @@ TEST(Inspect, AModelsStatesAreAllThere) {
     EXPECT_TRUE(names.insert(state["name"]).second) << state;
     (state["growth"] == "append" ? row_bytes : recurrent_bytes) += state["bytes"].get<size_t>();
   }
-  for (const char* name : {"history.tokens", "last.hidden", "decode.generator", "decode.utf8", "mtp.attn.k", "blk.0.delta.memory", "blk.0.conv.tail"}) {
+  for (const char* name :
+       {"history.tokens", "last.hidden", "decode.generator", "decode.utf8", "mtp.attn.k", "blk.0.delta.memory", "blk.0.conv.tail"}) {
     EXPECT_TRUE(names.contains(name)) << name;
   }
   EXPECT_EQ(model["row_bytes"], row_bytes);
@@ -63,7 +64,8 @@ TEST(Inspect, ACapsuleSaysWhatItHolds) {
 TEST(Inspect, FilesThatAreNeitherAreRefused) {
   const std::string file = TestFile("file");
   const std::string model = ReadBytes(TinyModel());
-  for (const std::string& bytes : {std::string(), std::string("GG"), std::string("GGUF"), std::string(4096, 'x'), model.substr(0, 1000), model.substr(0, model.size() - 1)}) {
+  for (const std::string& bytes : {std::string(), std::string("GG"), std::string("GGUF"), std::string(4096, 'x'), model.substr(0, 1000),
+                                   model.substr(0, model.size() - 1)}) {
     WriteBytes(file, bytes);
     ExpectError(RunReprise({"inspect", file}), 1, file);
     ExpectError(RunReprise({"run", "-m", file, "-p", "x"}), 1, file);

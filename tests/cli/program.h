@@ -9,7 +9,7 @@
 namespace reprise {
 
 struct Ran {
-  int exit_code = -1;   // 128 + the signal for one that was killed
+  int exit_code = -1;  // 128 + the signal for one that was killed
   std::string out;
   std::string err;
 };
@@ -28,7 +28,7 @@ class Program {
   Ran Wait();
 
  private:
-  std::string files_;   // the common beginning of their names
+  std::string files_;  // the common beginning of their names
   pid_t pid_ = -1;
 };
 

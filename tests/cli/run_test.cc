@@ -24,14 +24,16 @@ TEST(Run, SaysWhatItDid) {
   EXPECT_EQ(result["generated"].size(), 10U);
   EXPECT_EQ(result["reused"], 0);
   EXPECT_EQ(result["computed"], result["prompt_tokens"]);
-  EXPECT_EQ(result["position"].get<int>(), result["prompt_tokens"].get<int>() + 9);   // the last token is chosen, not fed
-  for (const char* key : {"model", "fingerprint", "text", "load_ms", "prefill_ms", "decode_ms", "decode_tokens_per_s"}) EXPECT_TRUE(result.contains(key)) << key;
+  EXPECT_EQ(result["position"].get<int>(), result["prompt_tokens"].get<int>() + 9);  // the last token is chosen, not fed
+  for (const char* key : {"model", "fingerprint", "text", "load_ms", "prefill_ms", "decode_ms", "decode_tokens_per_s"})
+    EXPECT_TRUE(result.contains(key)) << key;
 }
 
 TEST(Run, IsTheSameHoweverTheWorkIsCut) {
   for (const std::string& model : {TinyModel(), LlamaModel()}) {
     const json once = RunJson(Sampled(model));
-    for (const Arguments& more : {Arguments{}, Arguments{"--threads", "1"}, Arguments{"--threads", "3", "--chunk", "8"}, Arguments{"--lanes", "1", "--context", "300"}}) {
+    for (const Arguments& more : {Arguments{}, Arguments{"--threads", "1"}, Arguments{"--threads", "3", "--chunk", "8"},
+                                  Arguments{"--lanes", "1", "--context", "300"}}) {
       EXPECT_EQ(RunJson(With(Sampled(model), more))["generated"], once["generated"]);
     }
     EXPECT_NE(RunJson(Sampled(model, "6"))["generated"], once["generated"]);
@@ -50,8 +52,9 @@ TEST(Run, TextIsTheJsonsTextFromAnySource) {
   const json result = RunJson({"run", "-m", LlamaModel(), "-p", kPrompt, "-n", "12"});
   const std::string file = TestFile("prompt.txt");
   WriteBytes(file, kPrompt);
-  for (const Ran& ran : {RunReprise({"run", "-m", LlamaModel(), "-p", kPrompt, "-n", "12"}), RunReprise({"run", "-m", LlamaModel(), "-f", file, "-n", "12"}),
-                         RunReprise({"run", "-m", LlamaModel(), "-f", "-", "-n", "12"}, kPrompt)}) {
+  for (const Ran& ran :
+       {RunReprise({"run", "-m", LlamaModel(), "-p", kPrompt, "-n", "12"}), RunReprise({"run", "-m", LlamaModel(), "-f", file, "-n", "12"}),
+        RunReprise({"run", "-m", LlamaModel(), "-f", "-", "-n", "12"}, kPrompt)}) {
     EXPECT_EQ(ran.exit_code, 0) << ran.err;
     EXPECT_EQ(ran.err, "");
     const std::string text = result["text"];
@@ -116,8 +119,9 @@ TEST(Run, AQuestionIsPutInTheChatFormat) {
 
 TEST(Run, AnInterruptStopsAtABoundary) {
   const std::string capsule = TestFile("capsule");
-  Program program({REPRISE_PROGRAM, "run", "-m", TinyModel(), "-p", kPrompt, "-n", "1000000", "--context", "1000000", "--temp", "1", "--threads", "1", "--save-capsule", capsule}, "",
-                  SharedDirectory());
+  Program program({REPRISE_PROGRAM, "run", "-m", TinyModel(), "-p", kPrompt, "-n", "1000000", "--context", "1000000", "--temp", "1",
+                   "--threads", "1", "--save-capsule", capsule},
+                  "", SharedDirectory());
   for (int i = 0; i < 2000 && program.OutputSoFar().empty(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
   program.Signal(SIGINT);
   const Ran ran = program.Wait();
