@@ -13,14 +13,13 @@ build      ninja-build        command:ninja
 build      pkg-config         command:pkg-config
 build      libhwy-dev         module:libhwy                                # portable SIMD
 build      libfmt-dev         module:fmt                                   # text formatting
-build      libspdlog-dev      module:spdlog                                # logging
 build      libcli11-dev       module:CLI11                                 # the command line
 build      nlohmann-json3-dev module:nlohmann_json                         # JSON
 build      libsodium-dev      module:libsodium                             # fingerprints and signatures
 build      libxxhash-dev      module:libxxhash                             # checksums
-build      libpcre2-dev       module:libpcre2-8                            # pre-tokenisation
 build      libutf8proc-dev    module:libutf8proc                           # Unicode classes and normal forms
 test       libgtest-dev       module:gtest                                 # unit tests
+test       libpcre2-dev       module:libpcre2-8                            # the expressions that pre-tokenisers are checked against
 test       librapidcheck-dev  header:rapidcheck.h                          # property tests
 fuzz       clang              command:clang++
 fuzz       libclang-rt-14-dev clang-runtime                                # libFuzzer and its sanitizers
