@@ -1,0 +1,116 @@
+// The bits behind the name that numerics() gives: one digest over every kernel that computes. It is the same on every instruction set (and
+// processor family) of that name. When a change of a kernel changes it, give numerics() a new name and this test the new digest.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <span>
+
+#include "backend/cpu/cpu_rig.h"
+#include "base/checked.h"
+#include "base/half.h"
+
+namespace reprise {
+namespace {
+
+// Multiples of 2^-12 in [-2, 2): made without the C++ library's distributions or any rounding, so the same everywhere.
+Floats1d PlainFloats(size_t count, uint64_t seed, float scale = 1.0f) {
+  Floats1d x(count);
+  for (float& v : x) {
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    v = static_cast<float>(static_cast<int>(seed >> 50) - 8192) * (scale / 4096.0f);
+  }
+  return x;
+}
+
+uint64_t Digest(uint64_t digest, std::span<const std::byte> bytes) {
+  for (std::byte b : bytes) digest = (digest ^ static_cast<uint64_t>(b)) * 1099511628211u;
+  return digest;
+}
+
+uint64_t DigestOfEveryKernel(const std::string& isa) {
+  constexpr int kWidth = 96, kRows = 300;
+  const Ops::DeltaNetShape shape{2, 16, 2, 32};
+  const size_t state_bytes = sizeof(float) * 2 * 16 * 32;
+  const StateRef k{0, 32 * 2, ElementType::kF16}, v{64 * kExtentRows, 32 * 2, ElementType::kF16};
+  const StateRef tail{AlignUp(state_bytes, 64), sizeof(float) * 3 * kWidth, ElementType::kF32};
+  Job job;
+  job.in = kWidth;
+  job.out = 6 * kWidth;
+  job.lane_rows = {kRows, 3};
+  job.extent_bytes = v.offset + v.bytes * kExtentRows;
+  job.block_bytes = tail.offset + tail.bytes;
+
+  // A matrix of each form, its blocks filled with quants, its scales small halves.
+  const TensorType types[] = {TensorType::kF32,  TensorType::kF16,  TensorType::kBF16, TensorType::kQ8_0,
+                              TensorType::kQ4_0, TensorType::kQ4_1, TensorType::kQ5_1};
+  std::vector<std::vector<std::byte>> weights;
+  for (TensorType type : types) {
+    const TensorTypeTraits& traits = TraitsOf(type);
+    const Floats1d plain = PlainFloats(kWidth * kWidth, weights.size() + 10, 0.05f);
+    std::vector<std::byte> bytes(*TensorBytes(type, kWidth, kWidth));
+    for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i * 37 + i / 51);
+    const auto half_at = [&](size_t at, uint16_t bits) { std::memcpy(bytes.data() + at, &bits, 2); };
+    if (type == TensorType::kF32) bytes = BytesOf(plain);
+    for (size_t i = 0; traits.block_bytes == 2 && i < plain.size(); ++i) {
+      half_at(i * 2, type == TensorType::kF16 ? FloatToHalf(plain[i]) : FloatToBFloat16(plain[i]));
+    }
+    for (size_t i = 0; traits.block_elements > 1 && i < bytes.size(); i += traits.block_bytes) {
+      half_at(i, FloatToHalf(plain[i % plain.size()] * 0.05f));
+      if (type == TensorType::kQ4_1 || type == TensorType::kQ5_1) half_at(i + 2, FloatToHalf(plain[(i + 1) % plain.size()] * 0.05f));
+    }
+    weights.push_back(std::move(bytes));
+  }
+  const Floats1d norm = PlainFloats(kWidth, 3), head_norm = PlainFloats(32, 4), taps = PlainFloats(kWidth * 4, 5);
+  const Floats1d a = {-0.5f, -1.25f}, dt = {0.25f, -0.75f};
+  job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
+    const auto vector = [&](const Floats1d& x) {
+      return *backend.LoadVector({"v", TensorType::kF32, static_cast<int64_t>(x.size()), 1, BytesOf(x)});
+    };
+    const auto piece = [&](int i) { return out.Columns(i * kWidth, kWidth); };
+    ops.RmsNorm(piece(0), in, vector(norm), 1e-6f);
+    bool first = true;
+    for (size_t i = 0; i < weights.size(); ++i) {
+      const Product product{*backend.LoadMatrix({"w", types[i], kWidth, kWidth, weights[i]}), piece(1), !first};
+      ops.MatMul(piece(0), {&product, 1});
+      first = false;
+    }
+    ops.NormRope({piece(1), 3, 32, 32}, vector(head_norm), 1e-6f, {32});
+    ops.Append(k, piece(1).Columns(0, 32));
+    ops.Append(v, piece(1).Columns(32, 32));
+    ops.Attention(piece(2), {piece(1), 3, 32, 32}, k, v, 1, 0.25f, {in, 3, 32, 32}, 0);
+    ops.CausalConv(piece(3), piece(2), tail, vector(taps), 4, true);
+    ops.SwiGlu(piece(4), piece(3), piece(1));
+    ops.GatedRmsNorm(piece(4), piece(4), in, vector(head_norm), 1e-6f);
+    // q and k of 2 heads of 16 each, v of 2 x 32: 128 columns, from the third piece on.
+    ops.DeltaNet(out.Columns(5 * kWidth, 64), out.Columns(2 * kWidth, 128), in.Columns(0, 2), in.Columns(2, 2), vector(a), vector(dt),
+                 {0, state_bytes, ElementType::kF32}, shape);
+    ops.RmsNorm(out.Columns(5 * kWidth + 64, 32), in.Columns(0, 32), vector(head_norm), 1e-6f);
+  };
+  const Outcome outcome = RunJob(job, PlainFloats((kRows + 3) * kWidth, 1), OneStep(job.lane_rows), {.threads = 2, .isa = isa});
+  uint64_t digest = 14695981039346656037u;
+  for (size_t lane = 0; lane < 2; ++lane) {
+    digest = Digest(digest, BytesOf(outcome.out[lane]));
+    digest = Digest(digest, std::span(outcome.block[lane]).first(state_bytes));
+    digest = Digest(digest, std::span(outcome.block[lane]).subspan(tail.offset));
+    for (float x : outcome.out[lane]) {
+      if (!std::isfinite(x)) ADD_FAILURE() << "not a number that the test could stand on";
+    }
+  }
+  return digest;
+}
+
+TEST(Numerics, TheNameStandsForTheseBits) {
+  for (const std::string& isa : Isas()) {
+    const std::string numerics = (*MakeCpuBackend({.threads = 1, .isa = isa}))->numerics();
+    const uint64_t digest = DigestOfEveryKernel(isa);
+    if (numerics == "cpu1-fma") {
+      EXPECT_EQ(digest, 2427108992970556746u) << isa;
+    } else {
+      EXPECT_EQ(numerics, "cpu1-nofma") << isa;
+      EXPECT_EQ(digest, 15379217137856346479u) << isa;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace reprise
