@@ -5,8 +5,8 @@
 
 namespace reprise {
 
-bool CountsAllocations();    // whether this program counts
-int64_t AllocationCount();   // by all threads since the program started
+bool CountsAllocations();   // whether this program counts
+int64_t AllocationCount();  // by all threads since the program started
 
 // For the counting allocator alone. Safe from any thread, also before main.
 void CountOneAllocation();

@@ -1,8 +1,8 @@
-// Makes the program that includes this, in exactly one of its files, count its allocations (base/allocations.h): malloc and its relatives, and
-// with them operator new. A library never includes it: what allocates, and how, is the program's decision.
+// Makes the program that includes this, in exactly one of its files, count its allocations (base/allocations.h): malloc and its relatives,
+// and with them operator new. A library never includes it: what allocates, and how, is the program's decision.
 //
-// glibc lets a program bring these functions and offers its own under other names; the sanitizers bring an allocator of their own, with a hook.
-// With another C library nothing is counted, and CountsAllocations() says so.
+// glibc lets a program bring these functions and offers its own under other names; the sanitizers bring an allocator of their own, with a
+// hook. With another C library nothing is counted, and CountsAllocations() says so.
 #pragma once
 
 #include <cerrno>
@@ -21,7 +21,8 @@
 
 #if defined(REPRISE_SANITIZER_ALLOCATOR)
 
-extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*malloc_hook)(const volatile void*, size_t), void (*free_hook)(const volatile void*));
+extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*malloc_hook)(const volatile void*, size_t),
+                                                         void (*free_hook)(const volatile void*));
 
 namespace {
 [[maybe_unused]] const bool reprise_counting = [] {

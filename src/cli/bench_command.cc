@@ -26,8 +26,8 @@ namespace reprise {
 namespace {
 
 constexpr int kSuffix = 64;
-constexpr int kDirt = 96;       // tokens of the other prompt that goes over everything before a restore
-constexpr int kDecode = 32;     // tokens that the decode rate is taken over
+constexpr int kDirt = 96;    // tokens of the other prompt that goes over everything before a restore
+constexpr int kDecode = 32;  // tokens that the decode rate is taken over
 constexpr int kBranchSteps = 16;
 
 struct BenchFlags {
@@ -132,7 +132,8 @@ class Bench {
   explicit Bench(const BenchFlags& flags) : flags_(flags), quiet_(flags.json_file == "-") {}
 
   Result<int> Run() {
-    if (!flags_.peer.empty() && flags_.peer != "llama.cpp") return InvalidArgument("the peer '" + flags_.peer + "' is not known; it can be llama.cpp");
+    if (!flags_.peer.empty() && flags_.peer != "llama.cpp")
+      return InvalidArgument("the peer '" + flags_.peer + "' is not known; it can be llama.cpp");
     facts_ = ReadMachineFacts();
     REPRISE_ASSIGN_OR_RETURN(const Model model, Load());
     const int most_branches = *std::max_element(flags_.branches.begin(), flags_.branches.end());
@@ -199,7 +200,7 @@ class Bench {
     for (int run = 0; run < flags_.runs; ++run) {
       for (const int prompt : flags_.prompts) {
         if (interrupted.load()) return Cancelled("stopped on request");
-        const BenchPlan one = plan(prompt);   // new tokens each time: nothing can be known of them
+        const BenchPlan one = plan(prompt);  // new tokens each time: nothing can be known of them
         // Whoever comes first has the warmer machine or the colder caches: turns are taken.
         for (int turn = 0; turn < 2; ++turn) {
           const bool is_peer = (turn == 0) == (run % 2 == 1);
@@ -213,7 +214,8 @@ class Bench {
             (is_peer ? series.peer : series.values).push_back(branches * kBranchSteps * 1000.0 / taken);
           }
         }
-        progress.Update(static_cast<double>(++done) / static_cast<double>(steps), fmt::format("run {} of {}, {} tokens", run + 1, flags_.runs, prompt));
+        progress.Update(static_cast<double>(++done) / static_cast<double>(steps),
+                        fmt::format("run {} of {}, {} tokens", run + 1, flags_.runs, prompt));
       }
     }
     return Ok();
@@ -258,8 +260,8 @@ class Bench {
       const std::string name = series.branches > 0 ? fmt::format("{} x{}", series.name, series.branches) : series.name;
       const std::string range = Number(*std::min_element(series.values.begin(), series.values.end())) + " to " +
                                 Number(*std::max_element(series.values.begin(), series.values.end()));
-      fmt::print("{:<15}{:>8}{:>12} {:<6}{:>22}{:>14}", name, series.prompt > 0 ? std::to_string(series.prompt) : "", Number(Median(series.values)), series.unit,
-                 range, series.bytes_copied ? Grouped(*series.bytes_copied) : "");
+      fmt::print("{:<15}{:>8}{:>12} {:<6}{:>22}{:>14}", name, series.prompt > 0 ? std::to_string(series.prompt) : "",
+                 Number(Median(series.values)), series.unit, range, series.bytes_copied ? Grouped(*series.bytes_copied) : "");
       if (const auto ratio = Ratio(series)) fmt::print("{:>12}{:>9}", Number(Median(series.peer)), fmt::format("{:.2f}x", *ratio));
       fmt::print("\n");
     }
@@ -312,12 +314,20 @@ void AddBenchCommand(CLI::App& app, Action& action) {
   auto flags = std::make_shared<BenchFlags>();
   CLI::App* command = app.add_subcommand("bench", "Measures prefill, decode, snapshot, restore, fork and branches on this machine");
   AddModelFlags(*command, flags->model);
-  command->add_option("--prompt", flags->prompts, "Lengths of the prompts (512,2048)")->delimiter(',')->type_name("N,...")->check(Bounded(16, 1 << 20));
-  command->add_option("--branches", flags->branches, "Numbers of forks decoded as one batch (1,8)")->delimiter(',')->type_name("N,...")->check(Bounded(1, 256));
+  command->add_option("--prompt", flags->prompts, "Lengths of the prompts (512,2048)")
+      ->delimiter(',')
+      ->type_name("N,...")
+      ->check(Bounded(16, 1 << 20));
+  command->add_option("--branches", flags->branches, "Numbers of forks decoded as one batch (1,8)")
+      ->delimiter(',')
+      ->type_name("N,...")
+      ->check(Bounded(1, 256));
   command->add_option("--runs", flags->runs, "Runs, of which the median is told (5)")->type_name("N")->check(Bounded(1, 1000));
-  command->add_option("--peer", flags->peer, "Measures llama.cpp too, in turns, on the same file; tools/install_peer.sh installs it")->type_name("NAME");
+  command->add_option("--peer", flags->peer, "Measures llama.cpp too, in turns, on the same file; tools/install_peer.sh installs it")
+      ->type_name("NAME");
   command->add_option("--peer-python", flags->peer_python, "The Python that has the peer (that of .venv, or python3)")->type_name("FILE");
-  command->add_option("--json", flags->json_file, "Writes the results to this file as JSON; '-' prints them instead of the table")->type_name("FILE");
+  command->add_option("--json", flags->json_file, "Writes the results to this file as JSON; '-' prints them instead of the table")
+      ->type_name("FILE");
   command->add_option("--plot", flags->plot_file, "Writes a plot of the time to the first token against the context")->type_name("FILE");
   command->callback([flags, &action] { action = [flags] { return Bench(*flags).Run(); }; });
 }

@@ -14,14 +14,14 @@ namespace reprise {
 
 // One pass over one prompt. Between the parts another prompt makes the caches and the state dirty.
 struct BenchRound {
-  double prefill_ms = 0;         // the whole prompt, nothing known of it before
-  double ttft_cold_ms = 0;       // the same, up to its first token
+  double prefill_ms = 0;    // the whole prompt, nothing known of it before
+  double ttft_cold_ms = 0;  // the same, up to its first token
   double snapshot_us = 0;
-  double decode_ms = 0;          // BenchPlan::decode tokens, greedily
-  double restore_us = 0;         // after another prompt
-  double ttft_restored_ms = 0;   // that restore, and the first token
-  double suffix_ms = 0;          // after a restore: BenchPlan::suffix, and the first token
-  double fork_us = 0;            // onto another line, which had another prompt
+  double decode_ms = 0;         // BenchPlan::decode tokens, greedily
+  double restore_us = 0;        // after another prompt
+  double ttft_restored_ms = 0;  // that restore, and the first token
+  double suffix_ms = 0;         // after a restore: BenchPlan::suffix, and the first token
+  double fork_us = 0;           // onto another line, which had another prompt
   // Bytes of state copied: by the verb, and by the first step after it where that copies on write.
   uint64_t snapshot_bytes = 0, restore_bytes = 0, fork_bytes = 0;
 };
@@ -42,8 +42,8 @@ class BenchContender {
 Result<std::unique_ptr<BenchContender>> MakeReprise(const Model& model, int branches);
 
 struct PeerOptions {
-  std::string python;   // that has llama-cpp-python
-  std::string script;   // tools/bench_peer.py
+  std::string python;  // that has llama-cpp-python
+  std::string script;  // tools/bench_peer.py
   std::string model;
   int threads = 0;
   int context = 0;

@@ -23,7 +23,7 @@ using nlohmann::json;
 class LlamaCpp : public BenchContender {
  public:
   ~LlamaCpp() override {
-    if (to_ != nullptr) std::fclose(to_);   // the script ends when its input does
+    if (to_ != nullptr) std::fclose(to_);  // the script ends when its input does
     if (from_ != nullptr) std::fclose(from_);
     if (child_ > 0) {
       while (::waitpid(child_, nullptr, 0) < 0 && errno == EINTR) {
@@ -57,7 +57,7 @@ class LlamaCpp : public BenchContender {
       child_ = -1;
       return NotFound("the peer's Python '" + python + "' cannot be started: " + std::strerror(error));
     }
-    ::signal(SIGPIPE, SIG_IGN);   // a peer that is gone is an error of the next question
+    ::signal(SIGPIPE, SIG_IGN);  // a peer that is gone is an error of the next question
     REPRISE_ASSIGN_OR_RETURN(const json answer, Ask({{"op", "load"},
                                                      {"model", options.model},
                                                      {"threads", options.threads},
@@ -68,13 +68,14 @@ class LlamaCpp : public BenchContender {
   }
 
   Result<BenchRound> Round(const BenchPlan& plan) override {
-    REPRISE_ASSIGN_OR_RETURN(const json answer,
-                             Ask({{"op", "round"}, {"prompt", plan.prompt}, {"suffix", plan.suffix}, {"dirt", plan.dirt}, {"decode", plan.decode}}));
+    REPRISE_ASSIGN_OR_RETURN(
+        const json answer,
+        Ask({{"op", "round"}, {"prompt", plan.prompt}, {"suffix", plan.suffix}, {"dirt", plan.dirt}, {"decode", plan.decode}}));
     BenchRound round;
     const std::pair<const char*, double*> times[] = {
-        {"prefill_ms", &round.prefill_ms},   {"ttft_cold_ms", &round.ttft_cold_ms},         {"snapshot_us", &round.snapshot_us},
-        {"decode_ms", &round.decode_ms},     {"restore_us", &round.restore_us},             {"ttft_restored_ms", &round.ttft_restored_ms},
-        {"suffix_ms", &round.suffix_ms},     {"fork_us", &round.fork_us},
+        {"prefill_ms", &round.prefill_ms}, {"ttft_cold_ms", &round.ttft_cold_ms}, {"snapshot_us", &round.snapshot_us},
+        {"decode_ms", &round.decode_ms},   {"restore_us", &round.restore_us},     {"ttft_restored_ms", &round.ttft_restored_ms},
+        {"suffix_ms", &round.suffix_ms},   {"fork_us", &round.fork_us},
     };
     for (const auto& [name, value] : times) {
       if (!answer.contains(name) || !answer[name].is_number()) return Corrupt(std::string("the peer's answer lacks ") + name);
@@ -102,9 +103,12 @@ class LlamaCpp : public BenchContender {
     const json answer = json::parse(text, nullptr, /*allow_exceptions=*/false);
     if (!answer.is_object()) return IoError("the peer has gone away without an answer");
     if (answer.contains("missing")) {
-      return NotFound("llama-cpp-python is not installed for the peer's Python; 'tools/install_peer.sh' puts it into the project's virtual environment");
+      return NotFound(
+          "llama-cpp-python is not installed for the peer's Python; 'tools/install_peer.sh' puts it into the project's virtual "
+          "environment");
     }
-    if (answer.contains("error") && answer["error"].is_string()) return Unsupported("the peer says: " + answer["error"].get<std::string>().substr(0, 300));
+    if (answer.contains("error") && answer["error"].is_string())
+      return Unsupported("the peer says: " + answer["error"].get<std::string>().substr(0, 300));
     return answer;
   }
 

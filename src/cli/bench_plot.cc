@@ -25,8 +25,8 @@ std::string Escaped(const std::string& text) {
 }
 
 struct Axis {
-  double low, high;   // decades, as powers of the base
-  double from, to;    // in pixels
+  double low, high;  // decades, as powers of the base
+  double from, to;   // in pixels
   double At(double value) const { return from + (std::log10(value) - low) / (high - low) * (to - from); }
 };
 
@@ -56,19 +56,23 @@ std::string PlotSvg(const std::string& title, const std::vector<PlotSeries>& ser
   if (y_axis.high <= y_axis.low) y_axis.high = y_axis.low + 1;
 
   std::string svg = fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" height=\"{1}\" font-family=\"sans-serif\" font-size=\"13\">\n"
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" width=\"{0}\" height=\"{1}\" font-family=\"sans-serif\" "
+      "font-size=\"13\">\n"
       "<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n<text x=\"{2}\" y=\"28\" font-size=\"16\" fill=\"#222222\">{3}</text>\n",
       kWidth, kHeight, kLeft, Escaped(title));
   for (double power = y_axis.low; power <= y_axis.high + 0.01; ++power) {
     const double y = y_axis.At(std::pow(10, power));
     svg += fmt::format("<line x1=\"{}\" x2=\"{}\" y1=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"#e4e4e4\"/>\n", kLeft, kWidth - kRight, y, y);
-    svg += fmt::format("<text x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\" fill=\"#555555\">{}</text>\n", kLeft - 8, y + 4, Milliseconds(power));
+    svg +=
+        fmt::format("<text x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\" fill=\"#555555\">{}</text>\n", kLeft - 8, y + 4, Milliseconds(power));
   }
   for (const double tick : ticks) {
-    svg += fmt::format("<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\" fill=\"#555555\">{:g}</text>\n", x_axis.At(tick), kHeight - kBottom + 20, tick);
+    svg += fmt::format("<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\" fill=\"#555555\">{:g}</text>\n", x_axis.At(tick),
+                       kHeight - kBottom + 20, tick);
   }
-  svg += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\" fill=\"#555555\">tokens of context</text>\n", (kLeft + kWidth - kRight) / 2, kHeight - 14);
-  double label_floor = 0;   // labels of close lines are moved apart
+  svg += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\" fill=\"#555555\">tokens of context</text>\n",
+                     (kLeft + kWidth - kRight) / 2, kHeight - 14);
+  double label_floor = 0;  // labels of close lines are moved apart
   for (const PlotSeries& one : series) {
     std::string path;
     for (const auto& [x, y] : one.points) path += fmt::format("{}{:.1f},{:.1f}", path.empty() ? "M" : " L", x_axis.At(x), y_axis.At(y));

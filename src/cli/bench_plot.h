@@ -8,8 +8,8 @@ namespace reprise {
 
 struct PlotSeries {
   std::string name;
-  std::string colour;                              // as SVG knows it
-  std::vector<std::pair<double, double>> points;   // tokens of context, milliseconds; both above 0
+  std::string colour;                             // as SVG knows it
+  std::vector<std::pair<double, double>> points;  // tokens of context, milliseconds; both above 0
 };
 
 // Both axes logarithmic. Complete without any other file.

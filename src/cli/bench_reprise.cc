@@ -97,7 +97,9 @@ class Reprise : public BenchContender {
     REPRISE_RETURN_IF_ERROR(session.Restore(origin_));
     return session.Append(plan.dirt);
   }
-  uint64_t CopiedSince(const Session& session, uint64_t rows) const { return (session.lane().copied_rows() - rows) * model_.layout().row_bytes(); }
+  uint64_t CopiedSince(const Session& session, uint64_t rows) const {
+    return (session.lane().copied_rows() - rows) * model_.layout().row_bytes();
+  }
 
   Model model_;
   std::vector<Session> sessions_;

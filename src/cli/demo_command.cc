@@ -24,7 +24,7 @@ namespace {
 using Ink = Paper::Ink;
 using Clock = std::chrono::steady_clock;
 
-constexpr int kFirstPart = 1500;   // tokens of the text that are read as prompt
+constexpr int kFirstPart = 1500;  // tokens of the text that are read as prompt
 constexpr int kContinuation = 60;
 constexpr int kFutures = 4;
 constexpr int kFutureTokens = 32;
@@ -71,8 +71,8 @@ class Demo {
     REPRISE_ASSIGN_OR_RETURN(Session main, model_.NewSession());
     origin_ = main.Snapshot();
     paper_.Line("Reprise: what a running model remembers, as something to keep, copy and go back to", Ink::kBold);
-    paper_.Line(fmt::format("{}: {:.1f} million parameters, {}", SafeForTerminal(ModelTitle(model_.info())), static_cast<double>(model_.info().parameters) / 1e6,
-                            model_.info().backend),
+    paper_.Line(fmt::format("{}: {:.1f} million parameters, {}", SafeForTerminal(ModelTitle(model_.info())),
+                            static_cast<double>(model_.info().parameters) / 1e6, model_.info().backend),
                 Ink::kDim);
     REPRISE_RETURN_IF_ERROR(Read(main));
     REPRISE_RETURN_IF_ERROR(GoOn(main));
@@ -87,8 +87,10 @@ class Demo {
       paper_.Line("A comparison failed: see the crosses above.", Ink::kBad);
       return kExitError;
     }
-    paper_.Line("Every comparison above was made, on every bit, and held. 'reprise verify' puts all six promises to the test; 'reprise run' and 'reprise chat' "
-                "are for your own text.");
+    paper_.Line(
+        "Every comparison above was made, on every bit, and held. 'reprise verify' puts all six promises to the test; 'reprise run' and "
+        "'reprise chat' "
+        "are for your own text.");
     return kExitOk;
   }
 
@@ -122,7 +124,9 @@ class Demo {
     REPRISE_ASSIGN_OR_RETURN(const std::string read, model_.Detokenize(prompt.last(std::min<size_t>(prompt.size(), 40))));
     paper_.Text("... " + read, Ink::kDim);
     paper_.EndText();
-    paper_.Line(fmt::format("{} ({} tokens a second).", Time(taken * 1000), Grouped(static_cast<uint64_t>(static_cast<double>(prompt.size()) / taken * 1000))), Ink::kPlain, 2);
+    paper_.Line(fmt::format("{} ({} tokens a second).", Time(taken * 1000),
+                            Grouped(static_cast<uint64_t>(static_cast<double>(prompt.size()) / taken * 1000))),
+                Ink::kPlain, 2);
     return Ok();
   }
 
@@ -132,7 +136,8 @@ class Demo {
     const auto start = Clock::now();
     here_ = main.Snapshot();
     const double taken = Microseconds(start);
-    paper_.Line(fmt::format("The capsule holds {} of state and took {}: nothing was copied.", HumanBytes(here_.recurrent_bytes() + here_.row_bytes()), Time(taken)),
+    paper_.Line(fmt::format("The capsule holds {} of state and took {}: nothing was copied.",
+                            HumanBytes(here_.recurrent_bytes() + here_.row_bytes()), Time(taken)),
                 Ink::kPlain, 2);
     REPRISE_ASSIGN_OR_RETURN(first_, Say(main, kContinuation, true, Ink::kFirst));
     return Ok();
@@ -160,7 +165,8 @@ class Demo {
     const double taken = Microseconds(start);
     REPRISE_ASSIGN_OR_RETURN(const Said again, Say(main, kRollback, false));
     const size_t keep = first_.ids.size() - kRollback;
-    for (size_t i = 0; i < first_.pieces.size(); ++i) paper_.Text(i < keep ? first_.pieces[i] : again.pieces[i - keep], i < keep ? Ink::kDim : Ink::kSecond);
+    for (size_t i = 0; i < first_.pieces.size(); ++i)
+      paper_.Text(i < keep ? first_.pieces[i] : again.pieces[i - keep], i < keep ? Ink::kDim : Ink::kSecond);
     paper_.EndText();
     paper_.Check(std::equal(again.ids.begin(), again.ids.end(), first_.ids.begin() + static_cast<ptrdiff_t>(keep)),
                  fmt::format("rolled back in {}, to the sampler's state of then; the same {} tokens follow", Time(taken), kRollback));
@@ -195,7 +201,9 @@ class Demo {
       paper_.Text(said[i].text(), i == 0 ? Ink::kFirst : Ink::kPlain);
       paper_.EndText();
     }
-    paper_.Line(fmt::format("Forked in {}; {} tokens a second in all.", Time(forked), Grouped(static_cast<uint64_t>(kFutures * kFutureTokens / taken * 1000))), Ink::kPlain, 2);
+    paper_.Line(fmt::format("Forked in {}; {} tokens a second in all.", Time(forked),
+                            Grouped(static_cast<uint64_t>(kFutures * kFutureTokens / taken * 1000))),
+                Ink::kPlain, 2);
     paper_.Check(CommonTokens(said[0], first_) == kFutureTokens, "the first future, among its siblings, says what it said alone");
     return Ok();
   }
@@ -208,9 +216,10 @@ class Demo {
     const size_t same = CommonTokens(first_, partial);
     for (size_t i = 0; i < partial.pieces.size(); ++i) paper_.Text(partial.pieces[i], i < same ? Ink::kFirst : Ink::kBad);
     paper_.EndText();
-    paper_.Check(same < first_.ids.size(), same < first_.ids.size()
-                                               ? fmt::format("it diverges at token {}: the recurrent memories are needed, and a capsule has them", same + 1)
-                                               : std::string("it does not diverge: the recurrent memories are not needed, or were not left out"));
+    paper_.Check(same < first_.ids.size(),
+                 same < first_.ids.size()
+                     ? fmt::format("it diverges at token {}: the recurrent memories are needed, and a capsule has them", same + 1)
+                     : std::string("it does not diverge: the recurrent memories are not needed, or were not left out"));
     return Ok();
   }
 
@@ -238,7 +247,8 @@ class Demo {
       PrefillOptions options;
       options.progress = [&](int done, int) { progress.Update(static_cast<double>(from + done) / most); };
       const auto start = Clock::now();
-      REPRISE_RETURN_IF_ERROR(main.Append(std::span<const int32_t>(tokens).subspan(static_cast<size_t>(from), static_cast<size_t>(length - from)), options));
+      REPRISE_RETURN_IF_ERROR(
+          main.Append(std::span<const int32_t>(tokens).subspan(static_cast<size_t>(from), static_cast<size_t>(length - from)), options));
       cold += Milliseconds(start);
       REPRISE_ASSIGN_OR_RETURN(const auto logits, main.Logits());
       rows.push_back({length, cold, 0, 0, main.Snapshot(), {logits.begin(), logits.end()}});
@@ -266,8 +276,8 @@ class Demo {
     static constexpr char kColumns[] = "  {:>7}  {:>10}  {:>10}  {:>13}  {:>13}";
     paper_.Row(fmt::format(kColumns, "tokens", "read anew", "restored", "bytes copied", "times faster"), Ink::kDim);
     for (const Row& row : rows) {
-      paper_.Row(fmt::format(kColumns, Grouped(static_cast<uint64_t>(row.length)), Time(row.cold_ms * 1000), Time(row.restore_us), Grouped(row.copied),
-                             Grouped(static_cast<uint64_t>(row.cold_ms * 1000 / std::max(row.restore_us, 0.01)))));
+      paper_.Row(fmt::format(kColumns, Grouped(static_cast<uint64_t>(row.length)), Time(row.cold_ms * 1000), Time(row.restore_us),
+                             Grouped(row.copied), Grouped(static_cast<uint64_t>(row.cold_ms * 1000 / std::max(row.restore_us, 0.01)))));
     }
     paper_.Check(equal, "after each restore every bit of the logits is what it was when the text was read");
     return Ok();

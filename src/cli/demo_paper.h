@@ -10,12 +10,12 @@ class Paper {
  public:
   enum class Ink { kPlain, kBold, kDim, kGood, kBad, kFirst, kSecond };
 
-  Paper();   // stdout; 40 to 100 columns wide, 80 where it is no terminal
+  Paper();  // stdout; 40 to 100 columns wide, 80 where it is no terminal
 
   int width() const { return width_; }
   // One line, wrapped between words, each piece after `indent` spaces.
   void Line(std::string_view text, Ink ink = Ink::kPlain, int indent = 0);
-  void Row(std::string_view text, Ink ink = Ink::kPlain);   // one line as it is
+  void Row(std::string_view text, Ink ink = Ink::kPlain);  // one line as it is
   void Gap() { Row(""); }
   // A heading with a number.
   void Step(int number, std::string_view title);
@@ -35,8 +35,8 @@ class Paper {
   bool colour_;
   bool all_good_ = true;
   int column_ = 0;
-  bool space_ = false;     // between the last word and the next, if both are on one line
-  std::string word_;       // not yet shown: it may have to go to the next line
+  bool space_ = false;  // between the last word and the next, if both are on one line
+  std::string word_;    // not yet shown: it may have to go to the next line
   Ink word_ink_ = Ink::kPlain;
 };
 

@@ -56,7 +56,9 @@ Result<int> RunVerify(const VerifyFlags& flags) {
   std::unique_ptr<Progress> progress;
   VerifyOptions options;
   options.quick = flags.quick;
-  options.started = [&](int id, std::string_view name) { progress = std::make_unique<Progress>(fmt::format("{} {}", id, name), flags.json); };
+  options.started = [&](int id, std::string_view name) {
+    progress = std::make_unique<Progress>(fmt::format("{} {}", id, name), flags.json);
+  };
   options.progress = [&](double fraction) { progress->Update(fraction); };
   options.finished = [&](const PromiseReport& promise) {
     progress->Done();

@@ -12,7 +12,7 @@ Checkpoints::Checkpoints() {
 void Checkpoints::Keep(const HeldState& held) {
   const auto at = std::lower_bound(kept_.begin(), kept_.end(), held.position, [](const Kept& a, int32_t p) { return a.held.position < p; });
   if (at != kept_.end() && at->held.position == held.position) {
-    *at = {held, line_};   // the newer line is the likelier one to be gone back to
+    *at = {held, line_};  // the newer line is the likelier one to be gone back to
     return;
   }
   kept_.insert(at, {held, line_});

@@ -40,7 +40,7 @@ Status SessionSubject::Append(std::span<const Feed> feeds) {
 }
 
 Status SessionSubject::Next(std::span<const Line> lines, std::span<Token> tokens) {
-  std::array<Session*, 256> batch;   // most lanes of a model; on the hot path, so nothing here allocates
+  std::array<Session*, 256> batch;  // most lanes of a model; on the hot path, so nothing here allocates
   if (lines.size() > batch.size()) return InvalidArgument("more lines than a model has lanes");
   for (size_t i = 0; i < lines.size(); ++i) batch[i] = &session(lines[i]);
   return Session::NextBatch(std::span(batch).first(lines.size()), tokens);
@@ -80,6 +80,8 @@ Result<std::vector<std::byte>> SessionSubject::ReadState(Line line, const std::s
   return Capsule::FromHeld(model_.engine().shared_space(), session(line).lane().Hold(), 0).Read(state);
 }
 
-Result<Capsule> SessionSubject::Without(const Capsule& capsule, std::span<const std::string> states) { return WithoutStates(capsule, states); }
+Result<Capsule> SessionSubject::Without(const Capsule& capsule, std::span<const std::string> states) {
+  return WithoutStates(capsule, states);
+}
 
 }  // namespace reprise

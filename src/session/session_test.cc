@@ -42,7 +42,13 @@ std::vector<int32_t> Joined(std::vector<int32_t> a, const std::vector<int32_t>& 
 }
 
 SamplingOptions Sampled(uint64_t seed) {
-  return {.temperature = 1.1f, .top_k = 100, .top_p = 0.97f, .repetition_penalty = 1.1f, .presence_penalty = 0.2f, .penalty_window = 80, .seed = seed};
+  return {.temperature = 1.1f,
+          .top_k = 100,
+          .top_p = 0.97f,
+          .repetition_penalty = 1.1f,
+          .presence_penalty = 0.2f,
+          .penalty_window = 80,
+          .seed = seed};
 }
 
 std::vector<int32_t> Say(Session& session, int count) {
@@ -123,7 +129,7 @@ TEST(SessionTest, AppendRefusesWhatItCannotHold) {
   EXPECT_EQ(Everything(session), before);
   ASSERT_TRUE(session.Append(Tokens(24)).ok());
   EXPECT_EQ(session.position(), 1024);
-  EXPECT_TRUE(session.Next().ok());   // the logits are there; there is no room to feed the token
+  EXPECT_TRUE(session.Next().ok());  // the logits are there; there is no room to feed the token
   EXPECT_EQ(session.Next().status().code(), StatusCode::kExhausted);
   EXPECT_EQ(session.position(), 1024);
 }
@@ -136,7 +142,7 @@ TEST(SessionTest, NothingFollowsFromNothing) {
   const Capsule empty = session.Snapshot();
   EXPECT_EQ(empty.position(), 0);
   ASSERT_TRUE(session.Prefill(Tokens(20)).ok());
-  ASSERT_TRUE(session.Restore(empty).ok());   // an empty line is a line, and not some other session's
+  ASSERT_TRUE(session.Restore(empty).ok());  // an empty line is a line, and not some other session's
   EXPECT_EQ(session.position(), 0);
   EXPECT_EQ(session.Next().status().code(), StatusCode::kInvalidArgument);
   EXPECT_TRUE(session.Rollback(0).ok());
@@ -150,7 +156,7 @@ TEST(SessionTest, APrefillReusesTheDeepestBoundaryOnItsPath) {
   const auto second = Joined(system, Tokens(61, 2));
   EXPECT_EQ(session.Prefill(system)->reused, 0);
   EXPECT_EQ(session.Prefill(first)->reused, 100);
-  auto report = session.Prefill(second);   // the boundary at 160 is not on this path, that at 100 is
+  auto report = session.Prefill(second);  // the boundary at 160 is not on this path, that at 100 is
   ASSERT_TRUE(report.ok());
   EXPECT_EQ(report->reused, 100);
   EXPECT_EQ(report->computed, 61);
@@ -225,14 +231,14 @@ TEST(SessionTest, ARollbackFarBackGoesToAKeptBoundaryOrIsRefused) {
   const Model model = Load();
   Session session = NewSession(model);
   ASSERT_TRUE(session.Prefill(Tokens(100)).ok());
-  ASSERT_TRUE(session.SetSampling(Sampled(8)).ok());   // at a boundary that is already kept
+  ASSERT_TRUE(session.SetSampling(Sampled(8)).ok());  // at a boundary that is already kept
   const auto said = Say(session, 400);
   const auto before = Everything(session);
-  const Status status = session.Rollback(390);   // 110: neither marked any more nor kept
+  const Status status = session.Rollback(390);  // 110: neither marked any more nor kept
   EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
   EXPECT_NE(status.message().find("110"), std::string::npos) << status.message();
   EXPECT_EQ(Everything(session), before);
-  ASSERT_TRUE(session.Rollback(400).ok());       // 100: kept, with the sampling that was set there
+  ASSERT_TRUE(session.Rollback(400).ok());  // 100: kept, with the sampling that was set there
   EXPECT_EQ(session.position(), 100);
   EXPECT_EQ(Say(session, 400), said);
 }
@@ -243,7 +249,7 @@ TEST(SessionTest, ARollbackNeverTakesTheSamplerOfAnotherLine) {
   Session session = NewSession(model);
   ASSERT_TRUE(session.Prefill(Tokens(60)).ok());
   ASSERT_TRUE(session.SetSampling(Sampled(1)).ok());
-  Say(session, 12);   // keeps a boundary at 64
+  Say(session, 12);  // keeps a boundary at 64
   const auto tokens = session.tokens();
   Session other = NewSession(model);
   ASSERT_TRUE(other.Prefill(tokens).ok());
@@ -332,7 +338,7 @@ TEST(SessionTest, ACapsuleMovesToAnyLoadOfTheSameModel) {
                                       ModelOptions{.threads = 3, .context = 4096, .lanes = 9, .capsules = 8, .chunk = 256}}) {
     const Model model = Load(kTiny, options);
     Session session = NewSession(model);
-    ASSERT_TRUE(session.Prefill(Tokens(20, 5)).ok());   // not an untouched lane
+    ASSERT_TRUE(session.Prefill(Tokens(20, 5)).ok());  // not an untouched lane
     auto capsule = model.ImportCapsule(bytes);
     ASSERT_TRUE(capsule.ok()) << capsule.status().message();
     ASSERT_TRUE(session.Restore(*capsule).ok());

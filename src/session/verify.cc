@@ -13,12 +13,17 @@ using namespace verify;
 // Plain prose, so that a model that knows English says something natural after it. A model without a tokenizer gets numbers.
 constexpr std::string_view kProse =
     "It was a little before noon when the old clockmaker closed his shop and walked down to the harbour. Nobody had asked him to come, and "
-    "nobody seemed to notice that he was there, except for a boy who sold oranges from a basket. \"You are early,\" said the boy. \"The ship "
-    "is not due before three.\" The clockmaker looked at the water, then at the sky, and last of all at his watch. \"I have never been early "
-    "in my life,\" he answered, \"and I do not mean to begin now.\" He bought two oranges, gave one of them back, and sat down on a coil of "
-    "rope. In 1871 his father had waited in this very place, with the same watch in his hand, for a letter that took eleven weeks to arrive. ";
+    "nobody seemed to notice that he was there, except for a boy who sold oranges from a basket. \"You are early,\" said the boy. \"The "
+    "ship "
+    "is not due before three.\" The clockmaker looked at the water, then at the sky, and last of all at his watch. \"I have never been "
+    "early "
+    "in my life,\" he answered, \"and I do not mean to begin now.\" He bought two oranges, gave one of them back, and sat down on a coil "
+    "of "
+    "rope. In 1871 his father had waited in this very place, with the same watch in his hand, for a letter that took eleven weeks to "
+    "arrive. ";
 constexpr std::string_view kOtherProse =
-    "The committee met on the second Tuesday of the month, as it always did, and began by approving the minutes. There were four items on the "
+    "The committee met on the second Tuesday of the month, as it always did, and began by approving the minutes. There were four items on "
+    "the "
     "agenda: the roof, the drains, the price of coal, and a complaint about the piano. Mrs. Harlow spoke for the roof at some length. ";
 
 Result<std::vector<int32_t>> Tokens(VerifySubject& subject, std::string_view prose, size_t count, uint64_t seed) {
@@ -37,14 +42,15 @@ constexpr struct {
   const char* name;
   Status (*check)(Setup&, Findings&);
 } kPromises[] = {
-    {"exact", CheckExact}, {"complete", CheckComplete}, {"independent of cuts", CheckCut},
-    {"isolated", CheckIsolated}, {"fixed", CheckFixed}, {"refusing", CheckRefusing},
+    {"exact", CheckExact},       {"complete", CheckComplete}, {"independent of cuts", CheckCut},
+    {"isolated", CheckIsolated}, {"fixed", CheckFixed},       {"refusing", CheckRefusing},
 };
 
 Status Prepare(Setup& setup) {
   VerifySubject& subject = setup.subject;
   if (subject.lines() < 2) return InvalidArgument("verify needs at least two lanes; load the model with more");
-  if (subject.info().context < 256) return InvalidArgument("verify needs a context of at least 256 positions; load the model with a longer one");
+  if (subject.info().context < 256)
+    return InvalidArgument("verify needs a context of at least 256 positions; load the model with a longer one");
   // A block of attention is 256 positions and an extent 64: a prompt beyond both, with room to go on.
   const auto room = static_cast<size_t>(subject.info().context) / 2;
   REPRISE_ASSIGN_OR_RETURN(setup.prompt, Tokens(subject, kProse, std::min<size_t>(setup.quick ? 150 : 300, room), 1));

@@ -19,7 +19,7 @@ struct Seen {
   std::vector<float> draft;
 };
 
-constexpr char kRefused[] = "refused";   // a step that fails on what it finds counts as a difference: nobody would take it for the same
+constexpr char kRefused[] = "refused";  // a step that fails on what it finds counts as a difference: nobody would take it for the same
 constexpr char kBoundary[] = "logits of the boundary";
 
 // The first difference from `expected` that a line going on from `capsule` shows: in the tokens, if there is one.
@@ -41,7 +41,8 @@ Result<std::optional<Divergence>> Differs(Setup& setup, const Capsule& capsule, 
 
   REPRISE_RETURN_IF_ERROR(subject.Restore(line, capsule));
   REPRISE_ASSIGN_OR_RETURN(const auto boundary, subject.Logits(std::span(&line, 1)));
-  if (!SameBits(boundary[0], expected.boundary)) return std::optional(Divergence{0, kBoundary, LargestDifference(boundary[0], expected.boundary)});
+  if (!SameBits(boundary[0], expected.boundary))
+    return std::optional(Divergence{0, kBoundary, LargestDifference(boundary[0], expected.boundary)});
 
   if (setup.info().has_draft) {
     REPRISE_RETURN_IF_ERROR(subject.Restore(line, capsule));
@@ -151,7 +152,8 @@ Status CheckComplete(Setup& setup, Findings& findings) {
   REPRISE_ASSIGN_OR_RETURN(const auto divergence, Differs(setup, rows_only, expected));
   if (!divergence) findings.Fail("keys and values alone go on as the whole state does: the recurrent state is not captured, or not needed");
   if (divergence) {
-    findings.Note(fmt::format("Each of {} states, left out alone, shows in what follows; with keys and values alone {}.", states.size(), verify::Describe(*divergence)));
+    findings.Note(fmt::format("Each of {} states, left out alone, shows in what follows; with keys and values alone {}.", states.size(),
+                              verify::Describe(*divergence)));
     findings.Note("First seen in: " + Describe(kinds) + ".");
   }
   return Ok();

@@ -10,8 +10,8 @@ namespace reprise::verify {
 namespace {
 
 struct Reference {
-  std::vector<uint64_t> digests;   // of every state once the prompt is in
-  std::vector<Step> steps;         // greedy from there
+  std::vector<uint64_t> digests;  // of every state once the prompt is in
+  std::vector<Step> steps;        // greedy from there
 };
 
 class Cuts {
@@ -27,9 +27,11 @@ class Cuts {
     REPRISE_RETURN_IF_ERROR(Lanes());
     REPRISE_RETURN_IF_ERROR(Paths());
     REPRISE_RETURN_IF_ERROR(Loads());
-    findings_.Note(fmt::format("{} positions and {} more: every state byte and every logit bit equal for {} splits of the prompt (1 by 1 among them), {} lanes decoded "
-                               "together and alone, {} paths of snapshot, restore, fork, rollback and import, and {}.",
-                               setup_.prompt.size(), count_, chunkings_, lanes_, paths_, loads_));
+    findings_.Note(
+        fmt::format("{} positions and {} more: every state byte and every logit bit equal for {} splits of the prompt (1 by 1 among them), "
+                    "{} lanes decoded "
+                    "together and alone, {} paths of snapshot, restore, fork, rollback and import, and {}.",
+                    setup_.prompt.size(), count_, chunkings_, lanes_, paths_, loads_));
     return Ok();
   }
 
@@ -114,13 +116,15 @@ class Cuts {
       std::vector<std::pair<int32_t, std::string>> said;
       for (const Token& token : tokens) said.emplace_back(token.id, token.text);
       REPRISE_ASSIGN_OR_RETURN(auto logits, subject.Logits(lines));
-      for (size_t l = 0; l < lines.size(); ++l) together[l].push_back({said[l].first, said[l].second, tokens[l].finish, std::move(logits[l])});
+      for (size_t l = 0; l < lines.size(); ++l)
+        together[l].push_back({said[l].first, said[l].second, tokens[l].finish, std::move(logits[l])});
     }
     for (size_t l = 0; l < lines.size(); ++l) {
       const std::string how = fmt::format("line {} of {} decoded together, against alone", l + 1, lines.size());
       if (const auto divergence = FirstDivergence(alone[l], together[l])) findings_.Fail(how + ": " + Describe(*divergence));
       REPRISE_ASSIGN_OR_RETURN(const auto digests, Digests(subject, lines[l]));
-      if (const auto state = FirstDifference(subject.layout(), alone_digests[l], digests)) findings_.Fail(how + ": the bytes of " + *state + " differ");
+      if (const auto state = FirstDifference(subject.layout(), alone_digests[l], digests))
+        findings_.Fail(how + ": the bytes of " + *state + " differ");
     }
     setup_.Progress(0.65);
     return Ok();
@@ -166,8 +170,8 @@ class Cuts {
     return Ok();
   }
 
-  // The model loaded again with other threads, chunks, lanes and context: one at a time, since each holds the weights once more. A capsule of
-  // this load must go on there.
+  // The model loaded again with other threads, chunks, lanes and context: one at a time, since each holds the weights once more. A capsule
+  // of this load must go on there.
   Status Loads() {
     REPRISE_RETURN_IF_ERROR(setup_.Reset(0));
     const size_t half = setup_.prompt.size() / 2 + 3;
@@ -188,8 +192,8 @@ class Cuts {
       options.capsules = 16;
       options.context = static_cast<int>(setup_.prompt.size()) + 2 * kExtentRows;
       REPRISE_ASSIGN_OR_RETURN(const auto loaded, setup_.subject.Reload(options));
-      const std::string how = fmt::format("loaded with {}, steps of {} and {}", Count(static_cast<size_t>(settings.threads), "thread"), settings.chunk,
-                                          Count(static_cast<size_t>(settings.lanes), "lane"));
+      const std::string how = fmt::format("loaded with {}, steps of {} and {}", Count(static_cast<size_t>(settings.threads), "thread"),
+                                          settings.chunk, Count(static_cast<size_t>(settings.lanes), "lane"));
       const VerifySubject::Feed feed{0, setup_.prompt};
       REPRISE_RETURN_IF_ERROR(loaded->Append(std::span(&feed, 1)));
       REPRISE_RETURN_IF_ERROR(Compare(*loaded, 0, how));
@@ -201,7 +205,8 @@ class Cuts {
       REPRISE_RETURN_IF_ERROR(Compare(*loaded, 1, "a capsule moved to the model " + how));
       threads += (threads.empty() ? "" : ", ") + std::to_string(settings.threads);
     }
-    loads_ = fmt::format("{} more of the model (threads: {}) that also go on from a capsule of this one", Count(all.size(), "load"), threads);
+    loads_ =
+        fmt::format("{} more of the model (threads: {}) that also go on from a capsule of this one", Count(all.size(), "load"), threads);
     return Ok();
   }
 

@@ -16,7 +16,7 @@ std::optional<std::string> StopAcross(std::span<const Step> steps, size_t at) {
   if (first.size() < 2 || second.size() < 2) return std::nullopt;
   for (const std::string* text : {&first, &second}) {
     for (const char c : *text) {
-      if (static_cast<unsigned char>(c) >= 0x80) return std::nullopt;   // may be cut anywhere then
+      if (static_cast<unsigned char>(c) >= 0x80) return std::nullopt;  // may be cut anywhere then
     }
   }
   return first.substr(first.size() / 2) + second.substr(0, (second.size() + 1) / 2);
@@ -25,8 +25,8 @@ std::optional<std::string> StopAcross(std::span<const Step> steps, size_t at) {
 struct Case {
   std::string name;
   SamplingOptions options;
-  int before = 0;         // tokens chosen before the snapshot
-  bool half_text = false; // half a stop string and half a character are held at the snapshot
+  int before = 0;          // tokens chosen before the snapshot
+  bool half_text = false;  // half a stop string and half a character are held at the snapshot
 };
 
 // Runs the case to its snapshot on `line`.
@@ -69,7 +69,8 @@ Status CheckCase(Setup& setup, Findings& findings, const Case& one, int count, s
     REPRISE_RETURN_IF_ERROR(setup.Dirty(target));
     REPRISE_RETURN_IF_ERROR(subject.Restore(target, capsule));
     REPRISE_ASSIGN_OR_RETURN(const auto after, Digests(subject, target));
-    if (const auto state = FirstDifference(subject.layout(), before, after)) findings.Fail(where + ": the bytes of " + *state + " are not what they were");
+    if (const auto state = FirstDifference(subject.layout(), before, after))
+      findings.Fail(where + ": the bytes of " + *state + " are not what they were");
     REPRISE_ASSIGN_OR_RETURN(const Followed again, Follow(setup, target, one, count));
     if (const auto divergence = FirstDivergence(uninterrupted.steps, again.steps)) findings.Fail(where + ": " + Describe(*divergence));
     if (again.shown != uninterrupted.shown) findings.Fail(where + ": the rest of a half-shown stop string is shown differently");
@@ -99,7 +100,7 @@ Status CheckExact(Setup& setup, Findings& findings) {
   for (size_t at = 1; at + 1 < preview.size(); ++at) {
     const auto stop = StopAcross(preview, at);
     if (!stop) continue;
-    std::string said;   // not said earlier, or generation would end there
+    std::string said;  // not said earlier, or generation would end there
     for (size_t i = 0; i <= at; ++i) said += preview[i].text;
     if (said.find(*stop) != std::string::npos) continue;
     cases.push_back({"in the middle of a stop string that the model says", SampledOptions(13), static_cast<int>(at) + 1, false});
@@ -112,10 +113,11 @@ Status CheckExact(Setup& setup, Findings& findings) {
     REPRISE_RETURN_IF_ERROR(CheckCase(setup, findings, cases[i], count, &bytes));
     setup.Progress(static_cast<double>(i + 1) / static_cast<double>(cases.size()));
   }
-  findings.Note(fmt::format("{} states, {} bytes, are the same after snapshot, another prompt and restore, {} times on two lines each; the {} tokens that follow "
-                            "each time, their texts and every logit bit equal those of the uninterrupted run (greedy, sampled with penalties, within a stop "
-                            "string and within a character).",
-                            setup.subject.layout().states().size(), bytes, cases.size(), count));
+  findings.Note(fmt::format(
+      "{} states, {} bytes, are the same after snapshot, another prompt and restore, {} times on two lines each; the {} tokens that follow "
+      "each time, their texts and every logit bit equal those of the uninterrupted run (greedy, sampled with penalties, within a stop "
+      "string and within a character).",
+      setup.subject.layout().states().size(), bytes, cases.size(), count));
   return Ok();
 }
 

@@ -14,7 +14,7 @@ namespace {
 
 struct Measured {
   int64_t allocations = 0;
-  double microseconds = 0;   // of one, in the mean
+  double microseconds = 0;  // of one, in the mean
   Status status;
 };
 
@@ -64,13 +64,15 @@ Status CheckFixed(Setup& setup, Findings& findings) {
   const Verb verbs[] = {
       {"tokens", decoded, [&](int) { return subject.Next(std::span(&first, 1), std::span(tokens).first(1)); }},
       {"tokens of a batch", decoded / 2, [&](int) { return subject.Next(batch, std::span(tokens).first(batch.size())); }},
-      {"snapshots", 200, [&](int i) {
+      {"snapshots", 200,
+       [&](int i) {
          kept[static_cast<size_t>(i) % kept.size()] = subject.Snapshot(0);
          return Ok();
        }},
       {"restores", 200, [&](int i) { return subject.Restore(0, kept[static_cast<size_t>(i) % kept.size()]); }},
       {"forks onto another line", 200, [&](int i) { return subject.Restore(1, kept[static_cast<size_t>(i) % kept.size()]); }},
-      {"tokens after a fork", 8, [&](int i) -> Status {
+      {"tokens after a fork", 8,
+       [&](int i) -> Status {
          // The first one copies on write, and each one's capsule is dropped by the next.
          REPRISE_RETURN_IF_ERROR(subject.Restore(1, kept[static_cast<size_t>(i) % kept.size()]));
          REPRISE_RETURN_IF_ERROR(subject.Next(std::span(&all[1], 1), std::span(tokens).first(1)));
@@ -84,7 +86,8 @@ Status CheckFixed(Setup& setup, Findings& findings) {
     const Measured measured = Measure(verb.times, verb.act);
     REPRISE_RETURN_IF_ERROR(measured.status.ok() ? Ok() : measured.status.Within(verb.name));
     if (measured.allocations != 0) findings.Fail(fmt::format("{} allocations in {} {}", measured.allocations, verb.times, verb.name));
-    evidence += fmt::format("{}{} {} ({:.{}f} µs each)", evidence.empty() ? "" : ", ", verb.times, verb.name, measured.microseconds, measured.microseconds < 10 ? 2 : 0);
+    evidence += fmt::format("{}{} {} ({:.{}f} µs each)", evidence.empty() ? "" : ", ", verb.times, verb.name, measured.microseconds,
+                            measured.microseconds < 10 ? 2 : 0);
     setup.Progress(static_cast<double>(++done) / static_cast<double>(std::size(verbs)));
   }
   findings.Note("0 allocations, by all threads of the program, in " + evidence + ".");

@@ -64,7 +64,7 @@ double LargestDifference(std::span<const float> a, std::span<const float> b) {
   double largest = 0;
   for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
     const double difference = std::fabs(static_cast<double>(a[i]) - b[i]);
-    if (!(difference <= largest)) largest = difference;   // NaN counts
+    if (!(difference <= largest)) largest = difference;  // NaN counts
   }
   return largest;
 }
@@ -82,7 +82,8 @@ std::optional<Divergence> FirstDivergence(std::span<const Step> expected, std::s
 }
 
 std::string Describe(const Divergence& divergence) {
-  if (divergence.what == "logits") return fmt::format("the logits of token {} differ by up to {:.3g}", divergence.token + 1, divergence.difference);
+  if (divergence.what == "logits")
+    return fmt::format("the logits of token {} differ by up to {:.3g}", divergence.token + 1, divergence.difference);
   if (divergence.what == "length") return fmt::format("one of them ends before token {}", divergence.token + 1);
   if (divergence.difference > 0) return fmt::format("the {} differ by up to {:.3g}", divergence.what, divergence.difference);
   return fmt::format("the {} differs at token {}", divergence.what, divergence.token + 1);

@@ -37,11 +37,11 @@ class Findings {
 struct Setup {
   VerifySubject& subject;
   bool quick = false;
-  std::function<void(double)> progress;   // may be called with fractions of the present check
-  std::vector<int32_t> prompt;            // crosses extents and, where the context allows, a block of attention
-  std::vector<int32_t> other;             // shares nothing with it on purpose: what dirties a line
-  Capsule origin;                         // position 0
-  std::mt19937_64 random{20261121};       // every run takes the same choices
+  std::function<void(double)> progress;  // may be called with fractions of the present check
+  std::vector<int32_t> prompt;           // crosses extents and, where the context allows, a block of attention
+  std::vector<int32_t> other;            // shares nothing with it on purpose: what dirties a line
+  Capsule origin;                        // position 0
+  std::mt19937_64 random{20261121};      // every run takes the same choices
 
   const ModelInfo& info() const { return subject.info(); }
   Status Reset(Line line) { return subject.Restore(line, origin); }
@@ -72,8 +72,8 @@ Result<std::vector<Step>> GoOn(VerifySubject& subject, Line line, int count);
 // Where two continuations part: at which token, and in what.
 struct Divergence {
   size_t token = 0;
-  std::string what;        // "logits", "token", "text", "length"; or what a check calls it
-  double difference = 0;   // for logits: the largest of their differences
+  std::string what;       // "logits", "token", "text", "length"; or what a check calls it
+  double difference = 0;  // for logits: the largest of their differences
 };
 // Logits are compared bit for bit.
 std::optional<Divergence> FirstDivergence(std::span<const Step> expected, std::span<const Step> actual);
@@ -99,7 +99,7 @@ Status MakeRich(Setup& setup, Line line);
 // What is shown from there on as the stop string goes on to be complete.
 Result<std::vector<VerifySubject::Shown>> ShowTheRest(VerifySubject& subject, Line line);
 
-std::string Count(size_t n, std::string_view noun);   // "1 token", "3 tokens"
+std::string Count(size_t n, std::string_view noun);  // "1 token", "3 tokens"
 
 // An error is a defect found: it fails the promise.
 Status CheckExact(Setup& setup, Findings& findings);

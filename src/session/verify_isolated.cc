@@ -12,7 +12,7 @@ Status CheckIsolated(Setup& setup, Findings& findings) {
   VerifySubject& subject = setup.subject;
   const StateLayout& layout = subject.layout();
   const int lines = std::min(subject.lines(), 4);
-  const int watched = setup.quick ? 3 : 8;   // steps after which every other line is read back
+  const int watched = setup.quick ? 3 : 8;  // steps after which every other line is read back
   const int batched = 12;
 
   REPRISE_RETURN_IF_ERROR(setup.Reset(0));
@@ -22,7 +22,9 @@ Status CheckIsolated(Setup& setup, Findings& findings) {
   const Capsule capsule = subject.Snapshot(0);
   REPRISE_ASSIGN_OR_RETURN(const auto taken, Digests(capsule));
 
-  const auto seed_line = [&](Line line) { return line == 0 ? Ok() : subject.SetSampling(line, SampledOptions(20 + static_cast<uint64_t>(line))); };
+  const auto seed_line = [&](Line line) {
+    return line == 0 ? Ok() : subject.SetSampling(line, SampledOptions(20 + static_cast<uint64_t>(line)));
+  };
   // What each line says when nobody else is there: computed one after the other on one line.
   std::vector<std::vector<Step>> alone;
   for (Line line = 0; line < lines; ++line) {
@@ -59,7 +61,8 @@ Status CheckIsolated(Setup& setup, Findings& findings) {
     }
     REPRISE_ASSIGN_OR_RETURN(const auto now, Digests(capsule));
     ++comparisons;
-    if (const auto state = FirstDifference(layout, taken, now)) findings.Fail(fmt::format("{} of line {} changed {} of the capsule", act, mover + 1, *state));
+    if (const auto state = FirstDifference(layout, taken, now))
+      findings.Fail(fmt::format("{} of line {} changed {} of the capsule", act, mover + 1, *state));
     return Ok();
   };
   for (int step = 0; step < watched; ++step) {
@@ -94,9 +97,11 @@ Status CheckIsolated(Setup& setup, Findings& findings) {
   REPRISE_RETURN_IF_ERROR(setup.Dirty(1));
   REPRISE_RETURN_IF_ERROR(unchanged(1, "another prompt"));
 
-  findings.Note(fmt::format("A parent and {} from one capsule, {} tokens each, one line at a time and as one batch: {} times every state of every other line and of the "
-                            "capsule was read back unchanged, and each line says what it says alone.",
-                            Count(static_cast<size_t>(lines - 1), "fork"), watched + batched, comparisons));
+  findings.Note(
+      fmt::format("A parent and {} from one capsule, {} tokens each, one line at a time and as one batch: {} times every state of every "
+                  "other line and of the "
+                  "capsule was read back unchanged, and each line says what it says alone.",
+                  Count(static_cast<size_t>(lines - 1), "fork"), watched + batched, comparisons));
   return Ok();
 }
 

@@ -15,7 +15,8 @@ namespace {
 using Bytes = std::vector<std::byte>;
 
 // Where things lie in a capsule file; see docs/capsule_format.md.
-constexpr size_t kVersionAt = 8, kStatesAt = 12, kTotalAt = 16, kPositionAt = 24, kFingerprintAt = 32, kLayoutBytesAt = 64, kLayoutChecksumAt = 72;
+constexpr size_t kVersionAt = 8, kStatesAt = 12, kTotalAt = 16, kPositionAt = 24, kFingerprintAt = 32, kLayoutBytesAt = 64,
+                 kLayoutChecksumAt = 72;
 constexpr size_t kMetadataBytesAt = 80, kMetadataChecksumAt = 88, kReservedAt = 96;
 
 template <class T>
@@ -33,14 +34,16 @@ struct Section {
   std::string name;
   size_t begin = 0;
   size_t end = 0;
-  size_t size_at = 0;       // of a state: where its entry says how many bytes it has
-  size_t checksum_at = 0;   // and which checksum
+  size_t size_at = 0;      // of a state: where its entry says how many bytes it has
+  size_t checksum_at = 0;  // and which checksum
 };
 
 // A good file taken apart: the states' payloads, in order.
 std::vector<Section> Payloads(const Bytes& file, const StateLayout& layout) {
   size_t entry = capsule_format::kHeaderBytes;
-  const auto align = [](size_t n) { return (n + capsule_format::kPayloadAlignment - 1) / capsule_format::kPayloadAlignment * capsule_format::kPayloadAlignment; };
+  const auto align = [](size_t n) {
+    return (n + capsule_format::kPayloadAlignment - 1) / capsule_format::kPayloadAlignment * capsule_format::kPayloadAlignment;
+  };
   size_t at = align(entry + Get<uint64_t>(file, kLayoutBytesAt) + Get<uint64_t>(file, kMetadataBytesAt));
   std::vector<Section> sections;
   for (const StateDecl& state : layout.states()) {
@@ -55,9 +58,12 @@ std::vector<Section> Payloads(const Bytes& file, const StateLayout& layout) {
 
 // Makes every checksum right again, so that only the lie itself is wrong.
 void SealLayout(Bytes& file) {
-  Put(file, kLayoutChecksumAt, capsule_format::Checksum(std::span(file).subspan(capsule_format::kHeaderBytes, Get<uint64_t>(file, kLayoutBytesAt))));
+  Put(file, kLayoutChecksumAt,
+      capsule_format::Checksum(std::span(file).subspan(capsule_format::kHeaderBytes, Get<uint64_t>(file, kLayoutBytesAt))));
 }
-void SealHeader(Bytes& file) { Put(file, capsule_format::kChecksumOffset, capsule_format::Checksum(std::span(file).first(capsule_format::kChecksumOffset))); }
+void SealHeader(Bytes& file) {
+  Put(file, capsule_format::kChecksumOffset, capsule_format::Checksum(std::span(file).first(capsule_format::kChecksumOffset)));
+}
 void SealPayload(Bytes& file, const Section& payload) {
   Put(file, payload.checksum_at, capsule_format::Checksum(std::span(file).subspan(payload.begin, payload.end - payload.begin)));
   SealLayout(file);
@@ -90,9 +96,11 @@ class Refusals {
     REPRISE_RETURN_IF_ERROR(CheckLive("all of that", true));
     std::string kinds;
     for (const auto& [kind, count] : counts_) kinds += (kinds.empty() ? "" : ", ") + fmt::format("{} {}", count, kind);
-    findings_.Note(fmt::format("Of {} bytes, {}: each refused with an error that names what is wrong, with every byte of the live state and every block of memory as "
-                               "before.",
-                               good_.size(), kinds));
+    findings_.Note(
+        fmt::format("Of {} bytes, {}: each refused with an error that names what is wrong, with every byte of the live state and every "
+                    "block of memory as "
+                    "before.",
+                    good_.size(), kinds));
     return Ok();
   }
 
@@ -106,7 +114,8 @@ class Refusals {
         findings_.Fail(what + " is accepted");
       } else {
         const std::string& message = taken.status().message();
-        const bool names = std::any_of(words.begin(), words.end(), [&](const std::string& word) { return message.find(word) != std::string::npos; });
+        const bool names =
+            std::any_of(words.begin(), words.end(), [&](const std::string& word) { return message.find(word) != std::string::npos; });
         if (message.empty() || taken.status().code() == StatusCode::kInternal || !names) {
           findings_.Fail(fmt::format("{} is refused, but the error does not say so: '{}'", what, message));
         }
@@ -160,9 +169,13 @@ class Refusals {
   Status Flips() {
     const size_t layout_end = capsule_format::kHeaderBytes + Get<uint64_t>(good_, kLayoutBytesAt);
     const size_t metadata_end = layout_end + Get<uint64_t>(good_, kMetadataBytesAt);
-    for (size_t at = 0; at < capsule_format::kHeaderBytes; at += setup_.quick ? 5 : 1) REPRISE_RETURN_IF_ERROR(Flip(at, "header", {"header", "capsule"}));
-    for (int i = 0; i < 24; ++i) REPRISE_RETURN_IF_ERROR(Flip(capsule_format::kHeaderBytes + setup_.random() % (layout_end - capsule_format::kHeaderBytes), "layout", {"layout"}));
-    for (int i = 0; i < 8 && metadata_end > layout_end; ++i) REPRISE_RETURN_IF_ERROR(Flip(layout_end + setup_.random() % (metadata_end - layout_end), "metadata", {"metadata"}));
+    for (size_t at = 0; at < capsule_format::kHeaderBytes; at += setup_.quick ? 5 : 1)
+      REPRISE_RETURN_IF_ERROR(Flip(at, "header", {"header", "capsule"}));
+    for (int i = 0; i < 24; ++i)
+      REPRISE_RETURN_IF_ERROR(
+          Flip(capsule_format::kHeaderBytes + setup_.random() % (layout_end - capsule_format::kHeaderBytes), "layout", {"layout"}));
+    for (int i = 0; i < 8 && metadata_end > layout_end; ++i)
+      REPRISE_RETURN_IF_ERROR(Flip(layout_end + setup_.random() % (metadata_end - layout_end), "metadata", {"metadata"}));
     for (size_t i = 0; i < payloads_.size(); ++i) {
       const Section& payload = payloads_[i];
       for (const size_t at : {payload.begin, payload.end - 1, payload.begin + setup_.random() % (payload.end - payload.begin)}) {
@@ -198,17 +211,22 @@ class Refusals {
     const auto layout_bytes = Get<uint64_t>(good_, kLayoutBytesAt);
     const auto metadata_bytes = Get<uint64_t>(good_, kMetadataBytesAt);
     const std::vector<std::string> any = {"bytes", "states", "layout", "metadata", "position", "context", "padding", "damaged", "length"};
-    for (const uint64_t n : {uint64_t{0}, total - 64, total + 64, UINT64_MAX}) REPRISE_RETURN_IF_ERROR(Lie(kTotalAt, n, fmt::format("a total size of {}", n), {"bytes"}));
-    for (const uint32_t n : {0u, states - 1, states + 1, 0xffffffffu}) REPRISE_RETURN_IF_ERROR(Lie(kStatesAt, n, fmt::format("{} states", n), any));
+    for (const uint64_t n : {uint64_t{0}, total - 64, total + 64, UINT64_MAX})
+      REPRISE_RETURN_IF_ERROR(Lie(kTotalAt, n, fmt::format("a total size of {}", n), {"bytes"}));
+    for (const uint32_t n : {0u, states - 1, states + 1, 0xffffffffu})
+      REPRISE_RETURN_IF_ERROR(Lie(kStatesAt, n, fmt::format("{} states", n), any));
     for (const uint64_t n : {uint64_t{0}, position + 1, position - 1, uint64_t{1} << 31, UINT64_MAX}) {
       REPRISE_RETURN_IF_ERROR(Lie(kPositionAt, n, fmt::format("a position of {}", n), any));
     }
-    for (const uint64_t n : {uint64_t{0}, layout_bytes - 1, layout_bytes + 1, UINT64_MAX}) REPRISE_RETURN_IF_ERROR(Lie(kLayoutBytesAt, n, fmt::format("a layout of {} bytes", n), any));
-    for (const uint64_t n : {metadata_bytes + 1, metadata_bytes + 64, UINT64_MAX}) REPRISE_RETURN_IF_ERROR(Lie(kMetadataBytesAt, n, fmt::format("metadata of {} bytes", n), any));
+    for (const uint64_t n : {uint64_t{0}, layout_bytes - 1, layout_bytes + 1, UINT64_MAX})
+      REPRISE_RETURN_IF_ERROR(Lie(kLayoutBytesAt, n, fmt::format("a layout of {} bytes", n), any));
+    for (const uint64_t n : {metadata_bytes + 1, metadata_bytes + 64, UINT64_MAX})
+      REPRISE_RETURN_IF_ERROR(Lie(kMetadataBytesAt, n, fmt::format("metadata of {} bytes", n), any));
     for (const Section& payload : payloads_) {
       const uint64_t size = payload.end - payload.begin;
       for (const uint64_t n : {size + 1, size - 1, UINT64_MAX - 8}) {
-        REPRISE_RETURN_IF_ERROR(Lie(payload.size_at, n, fmt::format("{} that says it has {} bytes", payload.name, n), {"'" + payload.name + "'"}));
+        REPRISE_RETURN_IF_ERROR(
+            Lie(payload.size_at, n, fmt::format("{} that says it has {} bytes", payload.name, n), {"'" + payload.name + "'"}));
       }
     }
     return Ok();
@@ -218,10 +236,13 @@ class Refusals {
   Status ImpossibleStates() {
     for (const Section& payload : payloads_) {
       const bool tokens = payload.name == "history.tokens";
-      if (!tokens && payload.name != "decode.pending" && payload.name != "decode.options" && payload.name != "decode.stops" && payload.name != "decode.utf8") continue;
+      if (!tokens && payload.name != "decode.pending" && payload.name != "decode.options" && payload.name != "decode.stops" &&
+          payload.name != "decode.utf8")
+        continue;
       const Bytes was(good_.begin() + static_cast<ptrdiff_t>(payload.begin), good_.begin() + static_cast<ptrdiff_t>(payload.end));
       const Bytes head(good_.begin(), good_.begin() + static_cast<ptrdiff_t>(payloads_[0].begin));
-      std::fill(good_.begin() + static_cast<ptrdiff_t>(payload.begin), good_.begin() + static_cast<ptrdiff_t>(payload.end), std::byte{0x7f});
+      std::fill(good_.begin() + static_cast<ptrdiff_t>(payload.begin), good_.begin() + static_cast<ptrdiff_t>(payload.end),
+                std::byte{0x7f});
       SealPayload(good_, payload);
       Status status = Refused(good_, "impossible states", "impossible content of " + payload.name, {payload.name, "token"});
       std::copy(head.begin(), head.end(), good_.begin());

@@ -35,7 +35,7 @@ class VerifySubject {
   virtual const ModelInfo& info() const = 0;
   virtual const StateLayout& layout() const = 0;
   virtual int lines() const = 0;
-  virtual int max_rows() const = 0;   // of one step
+  virtual int max_rows() const = 0;  // of one step
   virtual StateSpace::Usage usage() const = 0;
   virtual Result<std::vector<int32_t>> Tokenize(std::string_view text) const = 0;
   // The same model loaded once more, with other settings. Its capsules and this subject's are strangers, but for their bytes.

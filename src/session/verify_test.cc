@@ -16,7 +16,7 @@
 namespace reprise {
 namespace {
 
-constexpr char kTiny[] = "tests/data/goldens/qwen35_equal.gguf";   // delta net, attention and an MTP block; no tokenizer
+constexpr char kTiny[] = "tests/data/goldens/qwen35_equal.gguf";  // delta net, attention and an MTP block; no tokenizer
 constexpr char kTinyLlama[] = "tests/data/goldens/llama_gqa.gguf";
 constexpr char kEmbedded[] = "models/reprise-austen.gguf";
 

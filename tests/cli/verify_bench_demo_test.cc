@@ -40,7 +40,8 @@ TEST(VerifyProgram, FailsWhenAPromiseCannotBeShown) {
 TEST(BenchProgram, WritesWhatTheContractSays) {
   const std::string file = TestFile("bench.json");
   const std::string plot = TestFile("ttft.svg");
-  const Ran ran = RunReprise({"bench", "-m", TinyModel(), "--prompt", "64,96", "--branches", "1,3", "--runs", "5", "--json", file, "--plot", plot});
+  const Ran ran =
+      RunReprise({"bench", "-m", TinyModel(), "--prompt", "64,96", "--branches", "1,3", "--runs", "5", "--json", file, "--plot", plot});
   ASSERT_EQ(ran.exit_code, 0) << ran.err;
   const json report = json::parse(ReadBytes(file));
   EXPECT_TRUE(report["machine"].contains("cpu"));
@@ -59,7 +60,8 @@ TEST(BenchProgram, WritesWhatTheContractSays) {
     EXPECT_EQ(result.contains("branches"), name == "branches") << name;
     EXPECT_FALSE(result.contains("ratio"));
   }
-  EXPECT_EQ(names, (std::set<std::string>{"prefill", "decode", "suffix64", "snapshot", "restore", "fork", "branches", "ttft_cold", "ttft_restored", "load"}));
+  EXPECT_EQ(names, (std::set<std::string>{"prefill", "decode", "suffix64", "snapshot", "restore", "fork", "branches", "ttft_cold",
+                                          "ttft_restored", "load"}));
   EXPECT_EQ(ReadBytes(plot).rfind("<svg", 0), 0u);
 }
 
@@ -67,7 +69,8 @@ TEST(BenchProgram, APeerThatIsNotThereIsOneClearLine) {
   const Ran unknown = RunReprise({"bench", "-m", TinyModel(), "--prompt", "16", "--peer", "nobody"});
   EXPECT_EQ(unknown.exit_code, 1);
   EXPECT_NE(unknown.err.find("llama.cpp"), std::string::npos) << unknown.err;
-  const Ran missing = RunReprise({"bench", "-m", TinyModel(), "--prompt", "16", "--runs", "1", "--peer", "llama.cpp", "--peer-python", "/nowhere/python"});
+  const Ran missing =
+      RunReprise({"bench", "-m", TinyModel(), "--prompt", "16", "--runs", "1", "--peer", "llama.cpp", "--peer-python", "/nowhere/python"});
   EXPECT_EQ(missing.exit_code, 1);
   EXPECT_NE(missing.err.find("/nowhere/python"), std::string::npos) << missing.err;
 }

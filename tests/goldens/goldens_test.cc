@@ -41,7 +41,7 @@ struct Golden {
   }
   std::optional<Model> model;
   std::vector<int32_t> ids, greedy;
-  std::vector<float> logits;   // of the last `rows` of ids
+  std::vector<float> logits;  // of the last `rows` of ids
   size_t rows = 0;
 };
 
@@ -64,7 +64,8 @@ void ExpectLogits(Golden& golden, int chunk) {
   double worst = 0;
   for (size_t at = 0; at < golden.ids.size();) {
     const bool wanted = at >= first;
-    const size_t most = wanted ? std::min<size_t>(static_cast<size_t>(chunk), Engine::kMaxLogitRows) : std::min(static_cast<size_t>(chunk), first - at);
+    const size_t most =
+        wanted ? std::min<size_t>(static_cast<size_t>(chunk), Engine::kMaxLogitRows) : std::min(static_cast<size_t>(chunk), first - at);
     const size_t count = std::min(most, golden.ids.size() - at);
     const Engine::Feed feed{lane->get(), std::span<const int32_t>(golden.ids).subspan(at, count)};
     ASSERT_TRUE(engine.Advance(std::span(&feed, 1)).ok());
@@ -137,7 +138,8 @@ TEST(GoldenDraftTest, TheMtpBlockForetellsWhatItsReferenceForetells) {
       if (at >= first) {
         ASSERT_TRUE(engine.ComputeDraftLogits().ok());
         for (size_t row = 0; row < count; ++row) {
-          worst = std::max(worst, Worst(std::span(expected).subspan((at + row - first) * vocabulary, vocabulary), engine.logits(static_cast<int>(row))));
+          worst = std::max(
+              worst, Worst(std::span(expected).subspan((at + row - first) * vocabulary, vocabulary), engine.logits(static_cast<int>(row))));
         }
       }
       at += count;
@@ -146,9 +148,9 @@ TEST(GoldenDraftTest, TheMtpBlockForetellsWhatItsReferenceForetells) {
   }
 }
 
-// A text of llama.cpp's, followed token by token. Both sides quantise activations to 8 bits in blocks of 32, each in its own way, which moves this
-// model's logits by 0.2 to 0.35 (root of the mean square, against float32 on the same weights) and the gap between two of them by as much as 1.1.
-// So where llama.cpp's best token is not ours, both sides must have found the two that close, and that must be rare.
+// A text of llama.cpp's, followed token by token. Both sides quantise activations to 8 bits in blocks of 32, each in its own way, which
+// moves this model's logits by 0.2 to 0.35 (root of the mean square, against float32 on the same weights) and the gap between two of them
+// by as much as 1.1. So where llama.cpp's best token is not ours, both sides must have found the two that close, and that must be rare.
 TEST(GoldenSmolLm2Test, GreedyTextIsThatOfLlamaCpp) {
   constexpr double kNearTie = 1.1;
   const std::string path = "models/pulled/smollm2-135m.gguf";

@@ -1,7 +1,7 @@
-// Random programs of prefill, append, decode, batch, snapshot, restore, fork, rollback, export and drop over several sessions, against a naive
-// model that knows a line as its list of tokens and computes it from the first one, on another load of the model with other settings. At
-// every step each line's tokens and every bit of its logits are the naive model's, and every block and extent in use is held by something
-// that is still there.
+// Random programs of prefill, append, decode, batch, snapshot, restore, fork, rollback, export and drop over several sessions, against a
+// naive model that knows a line as its list of tokens and computes it from the first one, on another load of the model with other settings.
+// At every step each line's tokens and every bit of its logits are the naive model's, and every block and extent in use is held by
+// something that is still there.
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
@@ -50,7 +50,8 @@ class Naive {
     SampleWorkspace workspace(model_->info().vocabulary);
     Generator generator{options.seed, drawn};
     const size_t window = std::min<size_t>(tokens.size(), static_cast<size_t>(options.penalty_window));
-    const auto token = ChooseToken(SamplingNumbers::Of(options), Logits(tokens), std::span<const int32_t>(tokens).last(window), generator, workspace);
+    const auto token =
+        ChooseToken(SamplingNumbers::Of(options), Logits(tokens), std::span<const int32_t>(tokens).last(window), generator, workspace);
     EXPECT_TRUE(token.ok());
     drawn = generator.drawn;
     return *token;
@@ -72,8 +73,8 @@ struct Line {
   std::vector<int32_t> tokens;
   int32_t pending = -1;
   Sampler sampler;
-  std::vector<Sampler> at{Sampler()};   // [p - reach]: the sampler at boundary p, before a token was chosen there
-  size_t reach = 0;                     // the lowest boundary that may be gone back to
+  std::vector<Sampler> at{Sampler()};  // [p - reach]: the sampler at boundary p, before a token was chosen there
+  size_t reach = 0;                    // the lowest boundary that may be gone back to
 
   void Mark() {
     if (pending >= 0) return;
@@ -94,22 +95,36 @@ struct Op {
 };
 
 void showValue(const Op& op, std::ostream& os) {
-  static constexpr const char* kNames[] = {"prefill", "append", "next", "batch", "sample", "snapshot", "restore", "fork", "rollback", "move", "drop capsule", "drop session"};
+  static constexpr const char* kNames[] = {"prefill", "append", "next",     "batch", "sample",       "snapshot",
+                                           "restore", "fork",   "rollback", "move",  "drop capsule", "drop session"};
   os << kNames[op.kind] << '(' << op.a << ", " << op.b << ')';
 }
 
 rc::Gen<Op> GenOp() {
-  const auto kind = rc::gen::weightedElement<Op::Kind>({{3, Op::kPrefill}, {3, Op::kAppend}, {6, Op::kNext}, {4, Op::kBatch}, {2, Op::kSample}, {5, Op::kSnapshot},
-                                                        {4, Op::kRestore}, {3, Op::kFork}, {4, Op::kRollback}, {1, Op::kMove}, {2, Op::kDropCapsule},
+  const auto kind = rc::gen::weightedElement<Op::Kind>({{3, Op::kPrefill},
+                                                        {3, Op::kAppend},
+                                                        {6, Op::kNext},
+                                                        {4, Op::kBatch},
+                                                        {2, Op::kSample},
+                                                        {5, Op::kSnapshot},
+                                                        {4, Op::kRestore},
+                                                        {3, Op::kFork},
+                                                        {4, Op::kRollback},
+                                                        {1, Op::kMove},
+                                                        {2, Op::kDropCapsule},
                                                         {2, Op::kDropSession}});
-  return rc::gen::apply([](Op::Kind k, unsigned a, unsigned b) { return Op{k, a, b}; }, kind, rc::gen::resize(1000, rc::gen::inRange(0u, 1000u)),
-                        rc::gen::resize(1000, rc::gen::inRange(0u, 1000u)));
+  return rc::gen::apply(
+      [](Op::Kind k, unsigned a, unsigned b) {
+        return Op{k, a, b};
+      },
+      kind, rc::gen::resize(1000, rc::gen::inRange(0u, 1000u)), rc::gen::resize(1000, rc::gen::inRange(0u, 1000u)));
 }
 
 // Prompts share beginnings, as real ones do.
 std::vector<int32_t> Prompt(unsigned seed, size_t length, int vocabulary) {
   std::vector<int32_t> tokens;
-  for (size_t i = 0; i < length; ++i) tokens.push_back(static_cast<int32_t>((i * 7 + (i > 40 ? seed % 5 : 0) * 13 + i * i) % static_cast<size_t>(vocabulary)));
+  for (size_t i = 0; i < length; ++i)
+    tokens.push_back(static_cast<int32_t>((i * 7 + (i > 40 ? seed % 5 : 0) * 13 + i * i) % static_cast<size_t>(vocabulary)));
   return tokens;
 }
 
@@ -280,9 +295,7 @@ class Program {
       case Op::kDropCapsule:
         if (!saved_.empty()) saved_.erase(saved_.begin() + op.b % saved_.size());
         break;
-      case Op::kDropSession:
-        live_.erase(live_.begin() + op.a % live_.size());
-        break;
+      case Op::kDropSession: live_.erase(live_.begin() + op.a % live_.size()); break;
       case Op::kKinds: break;
     }
   }
@@ -344,7 +357,9 @@ void RunPrograms(const ModelOptions& options) {
 TEST(SessionPropertyTest, RandomPrograms) { RunPrograms({.threads = 2, .context = 512, .lanes = kLanes, .capsules = 100, .chunk = 64}); }
 
 // So few blocks that checkpoints must go again and again: a program may not see that.
-TEST(SessionPropertyTest, RandomProgramsWithoutRoom) { RunPrograms({.threads = 1, .context = 512, .lanes = kLanes, .capsules = 16, .chunk = 7}); }
+TEST(SessionPropertyTest, RandomProgramsWithoutRoom) {
+  RunPrograms({.threads = 1, .context = 512, .lanes = kLanes, .capsules = 16, .chunk = 7});
+}
 
 }  // namespace
 }  // namespace reprise
