@@ -19,6 +19,8 @@
 #endif
 #endif
 
+// It defines functions on purpose, and glibc names its own with underscores.
+// NOLINTBEGIN(bugprone-reserved-identifier,misc-definitions-in-headers,google-build-namespaces)
 #if defined(REPRISE_SANITIZER_ALLOCATOR)
 
 extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*malloc_hook)(const volatile void*, size_t),
@@ -74,3 +76,4 @@ namespace {
 }  // namespace
 
 #endif
+// NOLINTEND(bugprone-reserved-identifier,misc-definitions-in-headers,google-build-namespaces)

@@ -15,10 +15,10 @@ void Put(Utf8Output& out, std::string_view text) {
 // Bytes of the character that `lead` begins, 0 when it begins none.
 int Length(uint8_t lead) {
   if (lead < 0x80) return 1;
-  if (lead < 0xC2) return 0;   // a continuation, or an overlong form of ASCII
+  if (lead < 0xC2) return 0;  // a continuation, or an overlong form of ASCII
   if (lead < 0xE0) return 2;
   if (lead < 0xF0) return 3;
-  return lead < 0xF5 ? 4 : 0;   // nothing lies above U+10FFFF
+  return lead < 0xF5 ? 4 : 0;  // nothing lies above U+10FFFF
 }
 
 // The second byte's range is what excludes overlong forms, surrogates and what lies above U+10FFFF.

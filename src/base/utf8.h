@@ -14,7 +14,7 @@ struct PartialCharacter {
   uint8_t count = 0;
   uint8_t bytes[3] = {0, 0, 0};
 
-  bool IsBeginning() const;   // whether it is empty or begins a character; then bytes past `count` are zero
+  bool IsBeginning() const;  // whether it is empty or begins a character; then bytes past `count` are zero
   bool operator==(const PartialCharacter&) const = default;
 };
 
@@ -27,7 +27,7 @@ struct Utf8Output {
 };
 
 Utf8Output Utf8Push(PartialCharacter& partial, uint8_t byte);
-Utf8Output Utf8Finish(PartialCharacter& partial);   // the end of the text: U+FFFD when a character is incomplete
+Utf8Output Utf8Finish(PartialCharacter& partial);  // the end of the text: U+FFFD when a character is incomplete
 
 // Appends the characters that `bytes` completes.
 void Utf8Append(PartialCharacter& partial, std::string_view bytes, std::string& text);

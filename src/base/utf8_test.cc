@@ -1,7 +1,6 @@
 #include "base/utf8.h"
 
 #include <gtest/gtest.h>
-
 #include <rapidcheck/gtest.h>
 
 namespace reprise {
@@ -30,15 +29,25 @@ TEST(Utf8, ReplacesEachMaximalIllFormedRunOnce) {
     std::string_view text;
   } cases[] = {
       {"\x80", "\uFFFD"},
-      {"\xC0\xAF", "\uFFFD\uFFFD"},                                       // overlong
-      {"\xE0\x80\xAF", "\uFFFD\uFFFD\uFFFD"},                             // overlong
-      {"\xED\xA0\x80", "\uFFFD\uFFFD\uFFFD"},                             // a surrogate
-      {"\xF4\x90\x80\x80", "\uFFFD\uFFFD\uFFFD\uFFFD"},                   // above U+10FFFF
+      {"\xC0\xAF", "\uFFFD\uFFFD"},                      // overlong
+      {"\xE0\x80\xAF", "\uFFFD\uFFFD\uFFFD"},            // overlong
+      {"\xED\xA0\x80", "\uFFFD\uFFFD\uFFFD"},            // a surrogate
+      {"\xF4\x90\x80\x80", "\uFFFD\uFFFD\uFFFD\uFFFD"},  // above U+10FFFF
       {"\xF5\x80", "\uFFFD\uFFFD"},
-      {"\xE2\x82" "A", "\uFFFD" "A"},                                     // cut short: one run
+      {"\xE2\x82"
+       "A",
+       "\uFFFD"
+       "A"},  // cut short: one run
       {"\xF0\x9F\x98", "\uFFFD"},
       {"\xF0\x9F\x98\xE2\x82\xAC", "\uFFFD\u20AC"},
-      {"a\xF1\x80\x80\xE1\x80\xC2" "b\x80" "c\x80\xBF" "d", "a\uFFFD\uFFFD\uFFFD" "b\uFFFD" "c\uFFFD\uFFFD" "d"},   // the Standard's table 3-8
+      {"a\xF1\x80\x80\xE1\x80\xC2"
+       "b\x80"
+       "c\x80\xBF"
+       "d",
+       "a\uFFFD\uFFFD\uFFFD"
+       "b\uFFFD"
+       "c\uFFFD\uFFFD"
+       "d"},  // the Standard's table 3-8
   };
   for (const auto& c : cases) {
     EXPECT_EQ(Decode(c.bytes), c.text);
@@ -47,9 +56,10 @@ TEST(Utf8, ReplacesEachMaximalIllFormedRunOnce) {
 }
 
 TEST(Utf8, HostilePartialCountsAsNothing) {
-  for (const PartialCharacter hostile : {PartialCharacter{200, {0xE2, 0x82, 0}}, PartialCharacter{4, {0xF0, 0x9F, 0x98}}, PartialCharacter{1, {'a', 0, 0}},
-                                         PartialCharacter{2, {0xE0, 0x80, 0}}, PartialCharacter{3, {0xE2, 0x82, 0xAC}},
-                                         PartialCharacter{1, {0xE2, 0x82, 0}}, PartialCharacter{0, {1, 0, 0}}}) {
+  for (const PartialCharacter hostile :
+       {PartialCharacter{200, {0xE2, 0x82, 0}}, PartialCharacter{4, {0xF0, 0x9F, 0x98}}, PartialCharacter{1, {'a', 0, 0}},
+        PartialCharacter{2, {0xE0, 0x80, 0}}, PartialCharacter{3, {0xE2, 0x82, 0xAC}}, PartialCharacter{1, {0xE2, 0x82, 0}},
+        PartialCharacter{0, {1, 0, 0}}}) {
     EXPECT_FALSE(hostile.IsBeginning());
     PartialCharacter partial = hostile;
     EXPECT_EQ(Utf8Push(partial, 'x').view(), "x");

@@ -25,14 +25,17 @@ TEST(Allocation, ChoosingAndShowingAllocateNothing) {
   text.reserve(1 << 16);
   const std::vector<std::string> stop = {"never seen", "nor this"};
 
-  for (const SamplingOptions& options : std::vector<SamplingOptions>{
-           {.stop = stop},
-           {.frequency_penalty = 1, .stop = stop},
-           {.temperature = 1},
-           {.temperature = 1, .top_k = 40},
-           {.temperature = 1, .top_k = 4000},
-           {.temperature = 1, .top_p = 0.95f, .stop = stop},
-           {.temperature = 1, .top_k = 100, .top_p = 0.9f, .min_p = 0.05f, .repetition_penalty = 1.1f, .penalty_window = -1, .stop = stop}}) {
+  SamplingOptions everything{.temperature = 1, .top_k = 100, .top_p = 0.9f, .min_p = 0.05f, .stop = stop};
+  everything.repetition_penalty = 1.1f;
+  everything.penalty_window = -1;
+  const std::vector<SamplingOptions> all = {{.stop = stop},
+                                            {.frequency_penalty = 1, .stop = stop},
+                                            {.temperature = 1},
+                                            {.temperature = 1, .top_k = 40},
+                                            {.temperature = 1, .top_k = 4000},
+                                            {.temperature = 1, .top_p = 0.95f, .stop = stop},
+                                            everything};
+  for (const SamplingOptions& options : all) {
     ASSERT_TRUE(state.Configure(options, host.data()).ok());
     const int64_t before = AllocationCount();
     bool ok = true;

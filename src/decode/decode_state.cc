@@ -20,6 +20,11 @@ static_assert(sizeof(PartialCharacter) == 4);
 
 constexpr int32_t kNoToken = -1;
 
+Status CheckNumbers(const SamplingNumbers& numbers) {
+  const char* fault = numbers.Fault();
+  return fault == nullptr ? Ok() : Corrupt(std::string("the state decode.options is impossible: ") + fault);
+}
+
 Status CheckStops(const StopStrings& stops) {
   if (stops.count > SamplingOptions::kMaxStops) {
     return Corrupt("the state decode.stops claims " + std::to_string(stops.count) + " stop strings; at most " +
@@ -123,7 +128,7 @@ SamplingOptions DecodeState::Options(const std::byte* host) const {
 }
 
 Status DecodeState::Check(const std::byte* host, int vocabulary) const {
-  if (const char* fault = Load<SamplingNumbers>(host, kOptions).Fault()) return Corrupt(std::string("the state decode.options is impossible: ") + fault);
+  REPRISE_RETURN_IF_ERROR(CheckNumbers(Load<SamplingNumbers>(host, kOptions)));
   const auto stops = Load<StopStrings>(host, kStops);
   REPRISE_RETURN_IF_ERROR(CheckStops(stops));
   REPRISE_RETURN_IF_ERROR(CheckHeld(Load<HeldText>(host, kHeldText), stops));
@@ -137,7 +142,7 @@ Status DecodeState::Check(const std::byte* host, int vocabulary) const {
 Result<int32_t> DecodeState::Sample(std::span<const float> logits, std::span<const int32_t> window, std::byte* host,
                                     SampleWorkspace& workspace) const {
   const auto numbers = Load<SamplingNumbers>(host, kOptions);
-  if (const char* fault = numbers.Fault()) return Corrupt(std::string("the state decode.options is impossible: ") + fault);
+  REPRISE_RETURN_IF_ERROR(CheckNumbers(numbers));
   auto generator = Load<Generator>(host, kGenerator);
   auto token = ChooseToken(numbers, logits, window, generator, workspace);
   if (token.ok()) Store(host, kGenerator, generator);

@@ -7,14 +7,14 @@
 //   decode.utf8        the first bytes of a character whose last ones are still to come
 //   decode.pending     the token that was chosen and not yet fed to the model, or -1
 //
-// All lie in the host part of the state block, so a capsule taken anywhere (in the middle of a sampled, penalised stream, of a stop string or
-// of a character) goes on bit for bit. The context's tokens, which the penalties look at, are the model's state and are passed in.
+// All lie in the host part of the state block, so a capsule taken anywhere (in the middle of a sampled, penalised stream, of a stop string
+// or of a character) goes on bit for bit. The context's tokens, which the penalties look at, are the model's state and are passed in.
 //
 // `host` is the host part of a state block: Lane::read(Space::kHost) where it is const, Lane::write(Space::kHost) within a step otherwise.
-// The object itself only knows where each state lies; it is immutable and may be used from any thread. Nothing here allocates, but for error
-// messages and for `text` when it needs room.
+// The object itself only knows where each state lies; it is immutable and may be used from any thread. Nothing here allocates, but for
+// error messages and for `text` when it needs room.
 //
-// Bytes restored from a file are hostile until Check() has passed. Before that the results mean nothing, but no call reads or writes out of bounds.
+// Bytes restored from a file are hostile until Check() has passed. Before that the results mean nothing, but no call leaves its bounds.
 #pragma once
 
 #include <cstddef>
@@ -40,16 +40,16 @@ class DecodeState {
   // What a new lane starts from: greedy, no stop strings, no token pending. Before the first lane is made.
   void InitialiseOrigin(StateSpace& space) const;
 
-  // Sets the options for the tokens that follow and seeds the generator. Text held back and a partial character are forgotten; Flush first to
-  // keep them. A pending token stays. On an error (SamplingOptions::Check) nothing has changed.
+  // Sets the options for the tokens that follow and seeds the generator. Text held back and a partial character are forgotten; Flush first
+  // to keep them. A pending token stays. On an error (SamplingOptions::Check) nothing has changed.
   Status Configure(const SamplingOptions& options, std::byte* host) const;
   SamplingOptions Options(const std::byte* host) const;
 
-  // Whether the bytes are ones that the calls here could have written, for a model of `vocabulary` tokens. kCorrupt names the state at fault.
+  // Whether these are bytes that the calls here could have written, for a model of `vocabulary` tokens. kCorrupt names the state at fault.
   Status Check(const std::byte* host, int vocabulary) const;
 
-  // Chooses the next token (reprise/sampling.h) and advances the generator, by one draw unless the choice is greedy. `window` is the context's
-  // tokens, newest last; of more than penalty_window the last ones count. kCorrupt when the options in `host` are impossible.
+  // Chooses the next token (reprise/sampling.h) and advances the generator, by one draw unless the choice is greedy. `window` is the
+  // context's tokens, newest last; of more than penalty_window the last ones count. kCorrupt when the options in `host` are impossible.
   Result<int32_t> Sample(std::span<const float> logits, std::span<const int32_t> window, std::byte* host, SampleWorkspace& workspace) const;
   // How many of the last tokens Sample() will look at: 0 without penalties, -1 for all.
   int32_t PenaltyWindow(const std::byte* host) const;
@@ -57,8 +57,9 @@ class DecodeState {
   int32_t pending(const std::byte* host) const;
   void set_pending(std::byte* host, int32_t token) const;
 
-  // The bytes of one token more. Appends to `text` what is now certain to be shown: whole characters, and nothing of a stop string. Bytes that
-  // are no UTF-8 are shown as U+FFFD. Returns true when a stop string is complete: what follows it in `token_bytes` is dropped, nothing is held.
+  // The bytes of one token more. Appends to `text` what is now certain to be shown: whole characters, and nothing of a stop string. Bytes
+  // that are no UTF-8 are shown as U+FFFD. Returns true when a stop string is complete: what follows it in `token_bytes` is dropped,
+  // nothing is held.
   bool Feed(std::string_view token_bytes, std::byte* host, std::string& text) const;
   // The end of a generation without a stop string: what was held back is shown.
   void Flush(std::byte* host, std::string& text) const;

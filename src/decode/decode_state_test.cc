@@ -1,14 +1,13 @@
 #include "decode/decode_state.h"
 
 #include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
 
 #include <algorithm>
 #include <array>
 #include <cstring>
 #include <memory>
 #include <vector>
-
-#include <rapidcheck/gtest.h>
 
 #include "base/utf8.h"
 #include "exec/lane.h"
@@ -62,7 +61,7 @@ class Fixture {
   SampleWorkspace workspace_;
   std::shared_ptr<StateSpace> space_;
   std::unique_ptr<Lane> lane_;
-  std::vector<std::byte> host_;   // a copy of the lane's host part
+  std::vector<std::byte> host_;  // a copy of the lane's host part
   std::vector<std::string> pieces_;
 };
 
@@ -136,7 +135,10 @@ TEST_F(DecodeStateTest, ConfigureForgetsWhatWasHeldAndSeedsAnew) {
 TEST_F(DecodeStateTest, NeverShowsHalfACharacter) {
   EXPECT_EQ(Show("a\xE2"), "a");
   EXPECT_EQ(Show("\x82"), "");
-  EXPECT_EQ(Show("\xAC" "b\xF0\x9F"), "\u20AC" "b");
+  EXPECT_EQ(Show("\xAC"
+                 "b\xF0\x9F"),
+            "\u20AC"
+            "b");
   std::string text;
   state_.Flush(host_.data(), text);
   EXPECT_EQ(text, "\uFFFD");
@@ -153,7 +155,7 @@ TEST_F(DecodeStateTest, StopStringsSpanTokensAndCharacters) {
   std::string text;
   EXPECT_TRUE(state_.Feed("\xE2\x82\xAC and more", host_.data(), text));
   EXPECT_EQ(text, "");
-  EXPECT_EQ(Show("and so on"), "and so on");   // nothing of the old stream is left
+  EXPECT_EQ(Show("and so on"), "and so on");  // nothing of the old stream is left
 }
 
 TEST_F(DecodeStateTest, TextBeforeAStopInTheSameTokenIsShownAndTheRestDropped) {
@@ -225,7 +227,8 @@ TEST_F(DecodeStateTest, LeavingAnyStateOutDiverges) {
   const Stream expected = run_on(host_);
   for (const StateDecl& decl : layout_.states()) {
     auto host = host_;
-    std::copy_n(origin.begin() + static_cast<std::ptrdiff_t>(decl.offset), decl.bytes, host.begin() + static_cast<std::ptrdiff_t>(decl.offset));
+    std::copy_n(origin.begin() + static_cast<std::ptrdiff_t>(decl.offset), decl.bytes,
+                host.begin() + static_cast<std::ptrdiff_t>(decl.offset));
     EXPECT_FALSE(run_on(host) == expected) << decl.name;
   }
 }
@@ -259,18 +262,18 @@ TEST_F(DecodeStateTest, CheckNamesTheStateAtFault) {
     EXPECT_EQ(status.code(), StatusCode::kCorrupt);
     EXPECT_NE(status.message().find(name), std::string::npos) << status.message();
   };
-  expect("decode.options", 3, 0xC0);             // a negative temperature
-  expect("decode.options", 7, 0x80);             // a negative top_k
-  expect("decode.stops", 0, 17);                 // more stop strings than fit
-  expect("decode.stops", 0, 2);                  // fewer than there are bytes of
+  expect("decode.options", 3, 0xC0);  // a negative temperature
+  expect("decode.options", 7, 0x80);  // a negative top_k
+  expect("decode.stops", 0, 17);      // more stop strings than fit
+  expect("decode.stops", 0, 2);       // fewer than there are bytes of
   expect("decode.stops", 3, 0xFF);
-  expect("decode.stops", 5, 0xFF);               // a length beyond the buffer
-  expect("decode.stops", 4, 0);                  // a length of nothing
-  expect("decode.stops", 4 + 32, 0xFF);          // not UTF-8
-  expect("decode.stops", 4 + 32 + 1023, 'x');    // after the last one
+  expect("decode.stops", 5, 0xFF);             // a length beyond the buffer
+  expect("decode.stops", 4, 0);                // a length of nothing
+  expect("decode.stops", 4 + 32, 0xFF);        // not UTF-8
+  expect("decode.stops", 4 + 32 + 1023, 'x');  // after the last one
   expect("decode.held_text", 0, 200);
   expect("decode.held_text", 3, 0x80);
-  expect("decode.held_text", 4, 'x');            // begins no stop string
+  expect("decode.held_text", 4, 'x');  // begins no stop string
   expect("decode.held_text", 4 + 1023, 'x');
   expect("decode.utf8", 0, 4);
   expect("decode.utf8", 1, 'a');

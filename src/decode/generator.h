@@ -15,7 +15,7 @@ struct Generator {
   uint64_t seed = 0;
   uint64_t drawn = 0;
 
-  double Uniform();   // in [0, 1), a multiple of 2^-53
+  double Uniform();  // in [0, 1), a multiple of 2^-53
 };
 
 }  // namespace reprise

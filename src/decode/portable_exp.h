@@ -16,10 +16,11 @@ inline double PortableExp(double x) {
   // Adding 1.5 * 2^52 leaves no room for a fraction: the sum is rounded to the nearest integer.
   constexpr double kRound = 0x1.8p52;
   const double k = (x * kLog2E + kRound) - kRound;
-  const double r = (x - k * kLn2High) - k * kLn2Low;   // |r| <= ln(2) / 2
+  const double r = (x - k * kLn2High) - k * kLn2Low;  // |r| <= ln(2) / 2
   // Taylor's series: its 14th term is below 2^-57 there.
-  constexpr double kInverseFactorials[] = {1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040,
-                                           1.0 / 720,        1.0 / 120,       1.0 / 24,       1.0 / 6,       1.0 / 2,      1.0,         1.0};
+  constexpr double kInverseFactorials[] = {
+      1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040,
+      1.0 / 720,        1.0 / 120,       1.0 / 24,       1.0 / 6,       1.0 / 2,      1.0,         1.0};
   double sum = 0;
   for (const double c : kInverseFactorials) sum = sum * r + c;
   const auto exponent = static_cast<int64_t>(k) + 1023;

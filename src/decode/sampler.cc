@@ -30,7 +30,7 @@ int32_t ArgMax(std::span<const float> logits) {
 
 // Greater logits have smaller keys, and equal logits rank by id: a strict order, so that every selection has one outcome.
 uint64_t RankKey(float logit, size_t id) {
-  const auto bits = std::bit_cast<uint32_t>(logit + 0.0f);   // + 0 makes -0 and 0 one value
+  const auto bits = std::bit_cast<uint32_t>(logit + 0.0f);  // + 0 makes -0 and 0 one value
   const uint32_t ascending = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
   return uint64_t{~ascending} << 32 | static_cast<uint32_t>(id);
 }
@@ -39,7 +39,7 @@ size_t IdOf(uint64_t key) { return static_cast<uint32_t>(key); }
 
 // The fewest of ranked[0, n) that remain after top_p, given weights by id. Ranks lazily: most choices need a few dozen of many thousands.
 size_t KeepTopP(std::span<uint64_t> ranked, std::span<const double> weights, double wanted) {
-  const auto worse = std::greater<uint64_t>();   // the best key at the top of the heap
+  const auto worse = std::greater<uint64_t>();  // the best key at the top of the heap
   std::make_heap(ranked.begin(), ranked.end(), worse);
   auto end = ranked.end();
   double sum = 0;
@@ -76,7 +76,7 @@ class Sampler {
     for (const int32_t id : window) {
       if (!InRange(id)) continue;
       int32_t& count = workspace_.counts_[static_cast<size_t>(id)];
-      if (count == 0) continue;   // done at an earlier occurrence
+      if (count == 0) continue;  // done at an earlier occurrence
       float& logit = workspace_.logits_[static_cast<size_t>(id)];
       logit = logit > 0 ? logit / numbers_.repetition_penalty : logit * numbers_.repetition_penalty;
       logit -= static_cast<float>(count) * numbers_.frequency_penalty;
@@ -152,7 +152,7 @@ class Sampler {
     for (const uint64_t key : ranked().first(count_)) {
       const float logit = logits_[IdOf(key)];
       double weight = 1;
-      if (logit != greatest) {   // also where both are infinite and their difference is not a number
+      if (logit != greatest) {  // also where both are infinite and their difference is not a number
         const double log_weight = (static_cast<double>(logit) - greatest) / static_cast<double>(numbers_.temperature);
         weight = log_weight >= kLeastLogWeight ? PortableExp(log_weight) : 0;
       }
@@ -170,13 +170,14 @@ class Sampler {
   const SamplingNumbers& numbers_;
   std::span<const float> logits_;
   SampleWorkspace& workspace_;
-  size_t count_ = 0;   // of the candidates left in ranked()
+  size_t count_ = 0;  // of the candidates left in ranked()
 };
 
-Result<int32_t> ChooseToken(const SamplingNumbers& numbers, std::span<const float> logits, std::span<const int32_t> window, Generator& generator,
-                            SampleWorkspace& workspace) {
+Result<int32_t> ChooseToken(const SamplingNumbers& numbers, std::span<const float> logits, std::span<const int32_t> window,
+                            Generator& generator, SampleWorkspace& workspace) {
   if (logits.size() != static_cast<size_t>(workspace.vocabulary())) {
-    return InvalidArgument("the sampler was made for " + std::to_string(workspace.vocabulary()) + " logits, not " + std::to_string(logits.size()));
+    return InvalidArgument("the sampler was made for " + std::to_string(workspace.vocabulary()) + " logits, not " +
+                           std::to_string(logits.size()));
   }
   Sampler sampler(numbers, logits, workspace);
   sampler.Penalise(window);

@@ -1,4 +1,5 @@
-// One choice: the next token from logits, options and the recent context (reprise/sampling.h says what each option does, and in which order).
+// One choice: the next token from logits, options and the recent context (reprise/sampling.h says what each option does, and in which
+// order).
 #pragma once
 
 #include <cstdint>
@@ -39,16 +40,16 @@ class SampleWorkspace {
 
  private:
   friend class Sampler;
-  std::vector<float> logits_;      // after the penalties
-  std::vector<int32_t> counts_;    // of each token in the window; all zero between choices
-  std::vector<uint64_t> ranked_;   // candidates, as keys whose ascending order is their rank
-  std::vector<double> weights_;    // of the candidates by id: proportional to their probability
+  std::vector<float> logits_;     // after the penalties
+  std::vector<int32_t> counts_;   // of each token in the window; all zero between choices
+  std::vector<uint64_t> ranked_;  // candidates, as keys whose ascending order is their rank
+  std::vector<double> weights_;   // of the candidates by id: proportional to their probability
 };
 
 // The next token. `window` is the context's tokens, newest last; only its last penalty_window count, and ids out of range are passed over.
-// Takes exactly one number from the generator, or none when the choice is greedy. `numbers` must have no Fault(). Allocates nothing unless it
-// fails: kInvalidArgument when the logits are not of the workspace's vocabulary, kInternal when none is above minus infinity.
-Result<int32_t> ChooseToken(const SamplingNumbers& numbers, std::span<const float> logits, std::span<const int32_t> window, Generator& generator,
-                            SampleWorkspace& workspace);
+// Takes exactly one number from the generator, or none when the choice is greedy. `numbers` must have no Fault(). Allocates nothing unless
+// it fails: kInvalidArgument when the logits are not of the workspace's vocabulary, kInternal when none is above minus infinity.
+Result<int32_t> ChooseToken(const SamplingNumbers& numbers, std::span<const float> logits, std::span<const int32_t> window,
+                            Generator& generator, SampleWorkspace& workspace);
 
 }  // namespace reprise

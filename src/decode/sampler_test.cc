@@ -1,6 +1,7 @@
 #include "decode/sampler.h"
 
 #include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
 
 #include <algorithm>
 #include <cmath>
@@ -8,8 +9,6 @@
 #include <map>
 #include <numeric>
 #include <string>
-
-#include <rapidcheck/gtest.h>
 
 namespace reprise {
 namespace {
@@ -42,7 +41,8 @@ std::vector<double> NaiveDistribution(const SamplingNumbers& n, std::vector<floa
   for (size_t i = 0; i < logits.size(); ++i) {
     if (!std::isnan(logits[i]) && logits[i] != -kInfinity) ids.push_back(static_cast<int32_t>(i));
   }
-  std::stable_sort(ids.begin(), ids.end(), [&](int32_t a, int32_t b) { return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)]; });
+  std::stable_sort(ids.begin(), ids.end(),
+                   [&](int32_t a, int32_t b) { return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)]; });
   std::vector<double> p(logits.size(), 0);
   if (n.temperature == 0) {
     p[static_cast<size_t>(ids[0])] = 1;
@@ -146,7 +146,8 @@ TEST(Sampler, NotANumberIsNeverChosen) {
   for (const float temperature : {0.0f, 1.0f, 1e-30f, 1e30f}) {
     for (uint64_t seed = 0; seed < 50; ++seed) {
       EXPECT_EQ(Choose({.temperature = temperature}, std::vector<float>{kNan, -3, kNan, -kInfinity}, {}, seed), 1);
-      EXPECT_EQ(Choose({.temperature = temperature, .top_k = 2, .top_p = 0.9f}, std::vector<float>{kNan, -3, kNan, -kInfinity}, {}, seed), 1);
+      EXPECT_EQ(Choose({.temperature = temperature, .top_k = 2, .top_p = 0.9f}, std::vector<float>{kNan, -3, kNan, -kInfinity}, {}, seed),
+                1);
     }
   }
 }
@@ -180,8 +181,9 @@ TEST(Sampler, LogitsOfAnotherVocabularyAreRefused) {
 
 TEST(Sampler, ExtremeTemperatures) {
   const std::vector<float> logits = {1, 1.0001f, 0};
-  for (uint64_t seed = 0; seed < 50; ++seed) EXPECT_EQ(Choose({.temperature = std::numeric_limits<float>::denorm_min()}, logits, {}, seed), 1);
-  ExpectDistribution({.temperature = std::numeric_limits<float>::max()}, logits);   // uniform
+  for (uint64_t seed = 0; seed < 50; ++seed)
+    EXPECT_EQ(Choose({.temperature = std::numeric_limits<float>::denorm_min()}, logits, {}, seed), 1);
+  ExpectDistribution({.temperature = std::numeric_limits<float>::max()}, logits);  // uniform
 }
 
 TEST(Sampler, EachOptionAloneGivesItsDistribution) {
@@ -205,8 +207,14 @@ TEST(Sampler, EachOptionAloneGivesItsDistribution) {
 }
 
 TEST(Sampler, AllOptionsTogetherGiveTheirDistribution) {
-  ExpectDistribution({.temperature = 0.8f, .top_k = 20, .top_p = 0.9f, .min_p = 0.02f, .repetition_penalty = 1.2f, .presence_penalty = 0.3f,
-                      .frequency_penalty = 0.2f, .penalty_window = 5},
+  ExpectDistribution({.temperature = 0.8f,
+                      .top_k = 20,
+                      .top_p = 0.9f,
+                      .min_p = 0.02f,
+                      .repetition_penalty = 1.2f,
+                      .presence_penalty = 0.3f,
+                      .frequency_penalty = 0.2f,
+                      .penalty_window = 5},
                      SomeLogits(40, 5), {4, 4, 4, 8, 15, 16, 23, 38, 38, -1, 40, 1 << 30});
 }
 
@@ -249,9 +257,10 @@ TEST(Sampler, PinnedStream) {
   SampleWorkspace workspace(1000);
   Generator generator{42, 0};
   std::vector<int32_t> tokens;
+  tokens.reserve(8);
   for (int i = 0; i < 8; ++i) {
-    tokens.push_back(*ChooseToken({.temperature = 0.7f, .top_k = 200, .top_p = 0.95f, .min_p = 0.01f, .presence_penalty = 0.5f}, logits, tokens, generator,
-                                  workspace));
+    tokens.push_back(*ChooseToken({.temperature = 0.7f, .top_k = 200, .top_p = 0.95f, .min_p = 0.01f, .presence_penalty = 0.5f}, logits,
+                                  tokens, generator, workspace));
   }
   EXPECT_EQ(tokens, (std::vector<int32_t>{615, 995, 788, 701, 310, 309, 233, 349}));
 }

@@ -8,8 +8,9 @@
 namespace reprise {
 
 SamplingNumbers SamplingNumbers::Of(const SamplingOptions& options) {
-  return {options.temperature,        options.top_k,            options.top_p,             options.min_p,
-          options.repetition_penalty, options.presence_penalty, options.frequency_penalty, options.penalty_window};
+  return {
+      options.temperature,       options.top_k,         options.top_p, options.min_p, options.repetition_penalty, options.presence_penalty,
+      options.frequency_penalty, options.penalty_window};
 }
 
 void SamplingNumbers::CopyTo(SamplingOptions& options) const {
@@ -42,7 +43,8 @@ int32_t SamplingNumbers::Window() const {
 
 Status SamplingOptions::Check() const {
   if (const char* fault = SamplingNumbers::Of(*this).Fault()) return InvalidArgument(fault);
-  if (stop.size() > kMaxStops) return InvalidArgument("at most " + std::to_string(kMaxStops) + " stop strings, not " + std::to_string(stop.size()));
+  if (stop.size() > kMaxStops)
+    return InvalidArgument("at most " + std::to_string(kMaxStops) + " stop strings, not " + std::to_string(stop.size()));
   size_t bytes = 0;
   for (const std::string& text : stop) {
     if (text.empty()) return InvalidArgument("a stop string must not be empty");
@@ -50,7 +52,8 @@ Status SamplingOptions::Check() const {
     bytes += text.size();
   }
   if (bytes > kMaxStopBytes) {
-    return InvalidArgument("the stop strings take " + std::to_string(bytes) + " bytes together; at most " + std::to_string(kMaxStopBytes) + " fit");
+    return InvalidArgument("the stop strings take " + std::to_string(bytes) + " bytes together; at most " + std::to_string(kMaxStopBytes) +
+                           " fit");
   }
   return Ok();
 }

@@ -41,7 +41,8 @@ StopMatcher::StopMatcher(const StopStrings& stops) {
 }
 
 bool StopMatcher::Begins(std::string_view text) const {
-  return std::any_of(stops().begin(), stops().end(), [&](std::string_view stop) { return stop.size() > text.size() && stop.starts_with(text); });
+  return std::any_of(stops().begin(), stops().end(),
+                     [&](std::string_view stop) { return stop.size() > text.size() && stop.starts_with(text); });
 }
 
 bool StopMatcher::Push(char byte, HeldText& held, std::string& shown) const {

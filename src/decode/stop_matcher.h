@@ -17,9 +17,9 @@ namespace reprise {
 struct StopStrings {
   uint32_t count = 0;
   uint16_t lengths[SamplingOptions::kMaxStops] = {};
-  char bytes[SamplingOptions::kMaxStopBytes] = {};   // the strings one after the other
+  char bytes[SamplingOptions::kMaxStopBytes] = {};  // the strings one after the other
 
-  void Set(std::span<const std::string> stops);   // that passed SamplingOptions::Check
+  void Set(std::span<const std::string> stops);  // that passed SamplingOptions::Check
 };
 
 struct HeldText {
@@ -39,8 +39,8 @@ class StopMatcher {
   std::span<const std::string_view> stops() const& { return {stops_, count_}; }
   std::span<const std::string_view> stops() && = delete;
 
-  // One byte more of the text. Appends to `shown` what is now certain to be shown. Returns true when a stop string is complete: then nothing is
-  // held any more, and the stop string was not shown.
+  // One byte more of the text. Appends to `shown` what is now certain to be shown. Returns true when a stop string is complete: then
+  // nothing is held any more, and the stop string was not shown.
   bool Push(char byte, HeldText& held, std::string& shown) const;
 
   // Whether `text` begins a stop string and is not the whole of it. True of all text that is ever held.
@@ -49,7 +49,7 @@ class StopMatcher {
  private:
   std::string_view stops_[SamplingOptions::kMaxStops];
   size_t count_ = 0;
-  bool leads_[256] = {};   // the bytes that begin a stop string: few texts are ever held
+  bool leads_[256] = {};  // the bytes that begin a stop string: few texts are ever held
 };
 
 }  // namespace reprise

@@ -1,12 +1,11 @@
 #include "decode/stop_matcher.h"
 
 #include <gtest/gtest.h>
+#include <rapidcheck/gtest.h>
 
 #include <cstring>
 #include <optional>
 #include <vector>
-
-#include <rapidcheck/gtest.h>
 
 namespace reprise {
 namespace {
@@ -52,7 +51,8 @@ Outcome Naive(const std::vector<std::string>& stops, std::string_view text) {
   for (size_t begin = 0; begin <= text.size(); ++begin) {
     const std::string_view tail = text.substr(begin);
     for (const std::string& stop : stops) {
-      if (tail.empty() || (stop.size() > tail.size() && stop.starts_with(tail))) return {std::string(text.substr(0, begin)), std::string(tail), false};
+      if (tail.empty() || (stop.size() > tail.size() && stop.starts_with(tail)))
+        return {std::string(text.substr(0, begin)), std::string(tail), false};
     }
   }
   return {std::string(text), "", false};
@@ -71,8 +71,8 @@ TEST(StopMatcher, FindsAStopWithinAnotherOnesFailedBeginning) {
   EXPECT_EQ(Match({"aab"}, "aaab"), (Outcome{"a", "", true}));
   EXPECT_EQ(Match({"ababc"}, "abababc"), (Outcome{"ab", "", true}));
   EXPECT_EQ(Match({"abcd", "bcx"}, "abcx"), (Outcome{"a", "", true}));
-  EXPECT_EQ(Match({"abcd", "c"}, "abcd"), (Outcome{"ab", "", true}));      // the first to be complete
-  EXPECT_EQ(Match({"cd", "abcd"}, "xabcd"), (Outcome{"x", "", true}));     // of two at the same byte, the longest
+  EXPECT_EQ(Match({"abcd", "c"}, "abcd"), (Outcome{"ab", "", true}));   // the first to be complete
+  EXPECT_EQ(Match({"cd", "abcd"}, "xabcd"), (Outcome{"x", "", true}));  // of two at the same byte, the longest
   EXPECT_EQ(Match({"aaaa", "ab"}, "aaab"), (Outcome{"aa", "", true}));
 }
 
