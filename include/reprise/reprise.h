@@ -33,6 +33,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* NOLINTBEGIN(readability-identifier-naming): names as C has them */
+
 #if defined(__GNUC__)
 #define REPRISE_API __attribute__((visibility("default")))
 #else
@@ -237,5 +239,7 @@ REPRISE_API reprise_status reprise_capsule_import(const reprise_model* model, co
 #ifdef __cplusplus
 } /* extern "C" */
 #endif
+
+/* NOLINTEND(readability-identifier-naming) */
 
 #endif /* REPRISE_REPRISE_H_ */

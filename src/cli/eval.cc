@@ -124,7 +124,7 @@ class Evaluation {
       const std::span<const float> logits = engine_.logits(row);
       own[row] = engine_.greedy(row);
       if (file_) REPRISE_RETURN_IF_ERROR(file_->Write(std::as_bytes(logits)));
-      const auto next = static_cast<size_t>(first + row + 1);
+      const auto next = static_cast<size_t>(first) + static_cast<size_t>(row) + 1;
       if (next < tokens_.size()) {
         nll_ += NegativeLogLikelihood(logits, tokens_[next]);
         ++predicted_;

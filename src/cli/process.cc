@@ -63,6 +63,7 @@ Result<ProcessResult> RunProcess(const std::vector<std::string>& arguments) {
   int pipe[2];
   if (::pipe2(pipe, O_CLOEXEC) != 0) return IoError(std::string("cannot make a pipe: ") + std::strerror(errno));
   std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
   const std::atomic<bool>& interrupted = CatchInterrupt();

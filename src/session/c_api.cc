@@ -128,7 +128,7 @@ Status CopyOut(std::span<const T> items, T* buffer, size_t capacity, size_t* cou
     return reprise::Exhausted("the buffer has room for " + std::to_string(capacity) + " elements, and " + std::to_string(items.size()) +
                               " are needed");
   }
-  if (!items.empty()) std::memcpy(buffer, items.data(), items.size_bytes());
+  if (!items.empty() && buffer != nullptr) std::memcpy(buffer, items.data(), items.size_bytes());
   return Ok();
 }
 
