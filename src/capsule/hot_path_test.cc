@@ -1,61 +1,12 @@
 // What a step, a snapshot, a restore, a fork and a drop may allocate: nothing. Every allocation of the program is counted, whoever asks.
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <cerrno>
-#include <cstdlib>
+#include <string>
 
+#include "base/allocations.h"
+#include "base/count_allocations.h"
 #include "capsule/capsule_test_support.h"
 #include "reprise/execution.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define REPRISE_COUNTS_ALLOCATIONS 0   // the sanitizers bring their own allocator
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define REPRISE_COUNTS_ALLOCATIONS 0
-#endif
-#endif
-#ifndef REPRISE_COUNTS_ALLOCATIONS
-#define REPRISE_COUNTS_ALLOCATIONS 1
-#endif
-
-#if REPRISE_COUNTS_ALLOCATIONS
-
-namespace {
-std::atomic<int64_t> allocations{0};
-}
-
-// operator new comes here too. glibc lets a program bring these, and offers its own under other names.
-extern "C" {
-void* __libc_malloc(size_t);
-void* __libc_calloc(size_t, size_t);
-void* __libc_realloc(void*, size_t);
-void* __libc_memalign(size_t, size_t);
-void __libc_free(void*);
-
-void* malloc(size_t n) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  return __libc_malloc(n);
-}
-void* calloc(size_t n, size_t size) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  return __libc_calloc(n, size);
-}
-void* realloc(void* p, size_t n) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  return __libc_realloc(p, n);
-}
-void* memalign(size_t alignment, size_t n) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  return __libc_memalign(alignment, n);
-}
-void* aligned_alloc(size_t alignment, size_t n) { return memalign(alignment, n); }
-int posix_memalign(void** p, size_t alignment, size_t n) {
-  *p = memalign(alignment, n);
-  return *p == nullptr ? ENOMEM : 0;
-}
-void free(void* p) { __libc_free(p); }
-}
 
 namespace reprise {
 namespace {
@@ -63,9 +14,9 @@ namespace {
 using namespace testing_support;
 
 TEST(HotPathTest, TheCounterCounts) {
-  const int64_t before = allocations;
+  const int64_t before = AllocationCount();
   auto* text = new std::string(1000, 'x');
-  EXPECT_GE(allocations - before, 2);
+  EXPECT_GE(AllocationCount() - before, 2);
   delete text;
 }
 
@@ -74,7 +25,7 @@ TEST(HotPathTest, NothingAllocates) {
   auto lane = *space->NewLane();
   auto other = *space->NewLane();
   Capsule kept[8];
-  const int64_t before = allocations;
+  const int64_t before = AllocationCount();
   bool ok = true;
   for (int round = 0; round < 200; ++round) {
     ok = ok && lane->Begin(1 + round % 40).ok();
@@ -92,7 +43,7 @@ TEST(HotPathTest, NothingAllocates) {
     if (round % 50 == 49) lane->Reset();
     if (round % 11 == 0) kept[(round + 5) % 8] = Capsule();
   }
-  const int64_t count = allocations - before;
+  const int64_t count = AllocationCount() - before;
   EXPECT_TRUE(ok);
   EXPECT_GT(other->copied_rows(), 0u);
   EXPECT_EQ(count, 0);
@@ -112,7 +63,7 @@ TEST(HotPathTest, NothingAllocatesBehindTheFacade) {
   const auto input = *execution.FindInput<float>("command");
   auto lane = *execution.NewLane();
   Capsule kept[4];
-  const int64_t before = allocations;
+  const int64_t before = AllocationCount();
   bool ok = true;
   for (int round = 0; round < 300; ++round) {
     ok = ok && execution.Write(input, std::as_bytes(std::span(command))).ok();
@@ -124,16 +75,10 @@ TEST(HotPathTest, NothingAllocatesBehindTheFacade) {
     kept[round % 4] = lane.Snapshot();
     if (round % 5 == 4) ok = ok && lane.Restore(kept[(round + 2) % 4]).ok();
   }
-  const int64_t count = allocations - before;
+  const int64_t count = AllocationCount() - before;
   EXPECT_TRUE(ok);
   EXPECT_EQ(count, 0);
 }
 
 }  // namespace
 }  // namespace reprise
-
-#else
-
-TEST(HotPathTest, NothingAllocates) { GTEST_SKIP() << "allocations are not counted under a sanitizer"; }
-
-#endif
