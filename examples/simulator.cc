@@ -20,9 +20,9 @@ constexpr float kActions[] = {-1.0f, 0.0f, 1.0f};
 
 // Everything that a step reads and writes, by name resolved once.
 struct Names {
-  reprise::RecurrentState<float> world;          // position, velocity
-  reprise::RecurrentState<int64_t> noise;        // the generator of the wind
-  reprise::RowState<float> trace;                // position and action at each step
+  reprise::RecurrentState<float> world;    // position, velocity
+  reprise::RecurrentState<int64_t> noise;  // the generator of the wind
+  reprise::RowState<float> trace;          // position and action at each step
   reprise::Input<float> goal;
 };
 

@@ -29,7 +29,7 @@ using Bytes = std::vector<uint8_t>;
 using Clock = std::chrono::steady_clock;
 
 constexpr int kRuns = 20000;
-constexpr auto kLongest = std::chrono::seconds(10);   // a slow machine, or a sanitizer, makes fewer inputs
+constexpr auto kLongest = std::chrono::seconds(10);  // a slow machine, or a sanitizer, makes fewer inputs
 constexpr size_t kMostCuts = 2000;
 constexpr size_t kLargestMutant = 1 << 20;
 
@@ -69,7 +69,7 @@ class Mutator {
     if (bytes.size() > kLargestMutant) bytes.resize(kLargestMutant);
   }
   size_t Below(size_t n) {
-    state_ ^= state_ << 13;   // xorshift64
+    state_ ^= state_ << 13;  // xorshift64
     state_ ^= state_ >> 7;
     state_ ^= state_ << 17;
     return n == 0 ? 0 : static_cast<size_t>(state_ % n);
@@ -85,18 +85,18 @@ class Mutator {
       case 1: bytes[at] = static_cast<uint8_t>(Below(256)); break;
       case 2: PutInteger(bytes, at); break;
       case 3: bytes.resize(at); break;
-      case 4: {   // a piece goes missing
+      case 4: {  // a piece goes missing
         const size_t length = std::min(bytes.size() - at, 1 + Below(64));
         bytes.erase(bytes.begin() + static_cast<std::ptrdiff_t>(at), bytes.begin() + static_cast<std::ptrdiff_t>(at + length));
         break;
       }
-      case 5: {   // a piece comes twice
+      case 5: {  // a piece comes twice
         const size_t length = std::min(bytes.size() - at, 1 + Below(64));
         const Bytes piece(bytes.begin() + static_cast<std::ptrdiff_t>(at), bytes.begin() + static_cast<std::ptrdiff_t>(at + length));
         bytes.insert(bytes.begin() + static_cast<std::ptrdiff_t>(at), piece.begin(), piece.end());
         break;
       }
-      case 6: {   // the rest of another seed
+      case 6: {  // the rest of another seed
         const Bytes& other = seeds[Below(seeds.size())];
         const size_t from = Below(other.size() + 1);
         bytes.resize(at);
@@ -108,8 +108,9 @@ class Mutator {
 
   // The integers that lying sizes are made of, in each width.
   void PutInteger(Bytes& bytes, size_t at) {
-    static constexpr uint64_t kIntegers[] = {0,          1,          2,          0x7f,       0xff,       0x7fff,      0xffff,     0x7fffffff, 0x80000000,
-                                             0xffffffff, 0x100000000, 1ull << 40, 1ull << 61, 1ull << 62, 1ull << 63, ~0ull >> 1, ~0ull,      ~0ull - 63};
+    static constexpr uint64_t kIntegers[] = {0,          1,          2,          0x7f,       0xff,        0x7fff,
+                                             0xffff,     0x7fffffff, 0x80000000, 0xffffffff, 0x100000000, 1ull << 40,
+                                             1ull << 61, 1ull << 62, 1ull << 63, ~0ull >> 1, ~0ull,       ~0ull - 63};
     const uint64_t value = kIntegers[Below(std::size(kIntegers))] + Below(3) - 1;
     const size_t width = size_t{1} << Below(4);
     std::memcpy(bytes.data() + at, &value, std::min(width, bytes.size() - at));
@@ -172,7 +173,8 @@ int main(int argc, char** argv) {
     Run(seed);
     ++inputs;
     const size_t step = std::max<size_t>(1, seed.size() / kMostCuts);
-    for (size_t size = 0; size < seed.size(); size += step, ++inputs) Run(Bytes(seed.begin(), seed.begin() + static_cast<std::ptrdiff_t>(size)));
+    for (size_t size = 0; size < seed.size(); size += step, ++inputs)
+      Run(Bytes(seed.begin(), seed.begin() + static_cast<std::ptrdiff_t>(size)));
   }
   const auto start = Clock::now();
   for (int i = 0; i < runs && Clock::now() - start < kLongest; ++i, ++inputs) {

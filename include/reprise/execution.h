@@ -82,8 +82,8 @@ bool ElementIs(ElementType type) {
   return false;
 }
 
-struct ExecutionCore;   // of an execution: its state space and its inputs
-struct LaneCore;        // of one lane of it
+struct ExecutionCore;  // of an execution: its state space and its inputs
+struct LaneCore;       // of one lane of it
 
 // What a step sees of its lane. Valid during the step function alone; the spans too.
 class StepView {
@@ -91,8 +91,8 @@ class StepView {
   StepView(const StepView&) = delete;
   StepView& operator=(const StepView&) = delete;
 
-  int64_t position() const;   // of the step's first row, which is how many positions were committed before it
-  int rows() const;           // new positions of this step; 0 in a step of host state alone
+  int64_t position() const;  // of the step's first row, which is how many positions were committed before it
+  int rows() const;          // new positions of this step; 0 in a step of host state alone
 
   // A recurrent state as it was before the step.
   template <class T>
@@ -166,9 +166,9 @@ class ExecutionLane {
     });
   }
 
-  Capsule Snapshot();                        // of the last committed boundary
-  Status Restore(const Capsule& capsule);    // kMismatch, and nothing changed, for a capsule of another execution
-  Status Reset();                            // back to the origin
+  Capsule Snapshot();                      // of the last committed boundary
+  Status Restore(const Capsule& capsule);  // kMismatch, and nothing changed, for a capsule of another execution
+  Status Reset();                          // back to the origin
 
   // The committed state, between steps; the span is good until the lane's next verb. Empty for a handle or position that cannot be.
   template <class T>
@@ -234,8 +234,8 @@ class Execution {
   }
   void Seal();
 
-  Result<ExecutionLane> NewLane();                                        // at the origin
-  Result<std::vector<ExecutionLane>> Fork(const Capsule& capsule, int n); // n new lanes at the capsule: all of them, or none and an error
+  Result<ExecutionLane> NewLane();                                         // at the origin
+  Result<std::vector<ExecutionLane>> Fork(const Capsule& capsule, int n);  // n new lanes at the capsule: all of them, or none and an error
 
   // A capsule of this execution from bytes, which are hostile until proven: see capsule.h.
   Result<Capsule> Deserialize(std::span<const std::byte> bytes, std::string* metadata = nullptr);
@@ -243,7 +243,7 @@ class Execution {
   // Called on a thread whose step or Deserialize finds a pool full; returns whether it dropped a capsule, and is then asked again if that was
   // not enough. It must not use lanes. Set it before the first lane.
   void SetEvictor(std::function<bool()> evictor);
-  size_t bytes_in_use() const;   // by live lanes, by capsules and by the origin; shared memory counted once
+  size_t bytes_in_use() const;  // by live lanes, by capsules and by the origin; shared memory counted once
 
  private:
   explicit Execution(std::shared_ptr<ExecutionCore> core) : core_(std::move(core)) {}

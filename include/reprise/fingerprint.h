@@ -16,8 +16,8 @@ namespace reprise {
 struct Fingerprint {
   std::array<uint8_t, 32> bytes{};
   bool operator==(const Fingerprint&) const = default;
-  std::string Hex() const;        // 64 lower-case digits
-  std::string ShortHex() const;   // the first 12 of them, for people
+  std::string Hex() const;       // 64 lower-case digits
+  std::string ShortHex() const;  // the first 12 of them, for people
 };
 
 // BLAKE2b-256 over labelled parts. Each part's label and length are digested too, so parts cannot run into one another.
@@ -30,10 +30,10 @@ class FingerprintBuilder {
   FingerprintBuilder& Add(std::string_view label, std::span<const std::byte> bytes);
   FingerprintBuilder& Add(std::string_view label, std::string_view text);
   FingerprintBuilder& Add(std::string_view label, uint64_t number);
-  Fingerprint Finish();   // once
+  Fingerprint Finish();  // once
 
  private:
-  alignas(64) std::array<unsigned char, 384> state_;   // libsodium's crypto_generichash_state
+  alignas(64) std::array<unsigned char, 384> state_;  // libsodium's crypto_generichash_state
 };
 
 }  // namespace reprise

@@ -44,13 +44,13 @@ inline constexpr size_t kMaxStateNameBytes = 256;
 inline constexpr size_t kMaxDimensions = 8;
 
 struct StateDecl {
-  std::string name;             // unique; printable ASCII without spaces, by convention "owner.part" or "blk.3.part"
+  std::string name;  // unique; printable ASCII without spaces, by convention "owner.part" or "blk.3.part"
   Growth growth;
   Space space;
   ElementType type;
-  std::vector<int64_t> shape;   // recurrent: of the whole state; append-only: of one row
-  size_t bytes = 0;             // recurrent: of the whole state; append-only: of one row
-  size_t offset = 0;            // within the state block of its space, or within one extent of its space (row r at offset + r * bytes)
+  std::vector<int64_t> shape;  // recurrent: of the whole state; append-only: of one row
+  size_t bytes = 0;            // recurrent: of the whole state; append-only: of one row
+  size_t offset = 0;           // within the state block of its space, or within one extent of its space (row r at offset + r * bytes)
 };
 
 class StateLayout {
@@ -64,14 +64,14 @@ class StateLayout {
 
   std::span<const StateDecl> states() const { return states_; }
   const StateDecl& operator[](int index) const { return states_[static_cast<size_t>(index)]; }
-  int Find(std::string_view name) const;   // -1 when there is none
+  int Find(std::string_view name) const;  // -1 when there is none
 
-  size_t block_bytes(Space space) const { return block_bytes_[static_cast<size_t>(space)]; }     // of one state block
-  size_t extent_bytes(Space space) const { return extent_bytes_[static_cast<size_t>(space)]; }   // of one extent (kExtentRows rows)
+  size_t block_bytes(Space space) const { return block_bytes_[static_cast<size_t>(space)]; }    // of one state block
+  size_t extent_bytes(Space space) const { return extent_bytes_[static_cast<size_t>(space)]; }  // of one extent (kExtentRows rows)
   size_t row_bytes() const;        // of one row of every append-only state, both spaces together
   size_t recurrent_bytes() const;  // of every recurrent state, both spaces, without padding
 
-  bool operator==(const StateLayout& other) const;   // same states, in the same order, of the same types and shapes
+  bool operator==(const StateLayout& other) const;  // same states, in the same order, of the same types and shapes
 
  private:
   int Declare(StateDecl decl);

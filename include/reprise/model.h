@@ -27,16 +27,16 @@ class Session;
 enum class KeyValueType { kAuto, kF16, kF32 };
 
 struct ModelOptions {
-  int threads = 0;          // 0: one for each processor that this process may use
+  int threads = 0;  // 0: one for each processor that this process may use
   bool pin_threads = false;
   int context = 0;          // most positions of a session; 0: what the model was made for, at most 32,768
   int lanes = 8;            // sessions that can be live at once
   int capsules = 64;        // recurrent blocks kept for capsules, beside the lanes' own; fewer if the budget asks for it
   size_t state_budget = 0;  // bytes of state in all; 0: half of this machine's memory. Pages are used as they are first touched
   int chunk = 256;          // most tokens of one step; results do not depend on it
-  KeyValueType kv = KeyValueType::kAuto;   // part of the fingerprint
-  std::string instruction_set = {};   // "" picks the best this processor has; see `reprise inspect --devices`
-  std::function<void(double fraction)> progress = {};   // called from the loading thread
+  KeyValueType kv = KeyValueType::kAuto;               // part of the fingerprint
+  std::string instruction_set = {};                    // "" picks the best this processor has; see `reprise inspect --devices`
+  std::function<void(double fraction)> progress = {};  // called from the loading thread
 };
 
 struct ModelInfo {
@@ -48,13 +48,13 @@ struct ModelInfo {
   int layers = 0;
   int width = 0;
   int vocabulary = 0;
-  int context = 0;          // of sessions here
+  int context = 0;  // of sessions here
   int lanes = 0;
   int capsules = 0;
-  bool has_draft = false;   // carries a block that foretells the token after next (MTP)
-  std::string backend;      // "cpu (avx512vnni, 2 threads)"
+  bool has_draft = false;  // carries a block that foretells the token after next (MTP)
+  std::string backend;     // "cpu (avx512vnni, 2 threads)"
   Fingerprint fingerprint;
-  uint64_t weight_bytes = 0;   // that a decode step reads
+  uint64_t weight_bytes = 0;  // that a decode step reads
 };
 
 class Model {
@@ -78,7 +78,7 @@ class Model {
   // on a model of the same fingerprint.
   Result<Capsule> ImportCapsule(std::span<const std::byte> bytes) const;
 
-  Engine& engine() const { return *engine_; }   // for Reprise's own programs
+  Engine& engine() const { return *engine_; }  // for Reprise's own programs
 
  private:
   explicit Model(std::shared_ptr<Engine> engine) : engine_(std::move(engine)) {}

@@ -19,9 +19,9 @@
 namespace reprise {
 
 enum class PortKind : uint32_t {
-  kSwap = 0,     // the bytes given are the bytes of the input; any time between steps
-  kStaged = 1,   // a transform turns what is given (a u8 image) into the bytes of the input (normalised f32); any time between steps
-  kSetup = 2,    // as kSwap, but only until the execution is sealed, which the first step does: what was captured may depend on it
+  kSwap = 0,    // the bytes given are the bytes of the input; any time between steps
+  kStaged = 1,  // a transform turns what is given (a u8 image) into the bytes of the input (normalised f32); any time between steps
+  kSetup = 2,   // as kSwap, but only until the execution is sealed, which the first step does: what was captured may depend on it
 };
 std::string_view PortKindName(PortKind kind);
 
@@ -29,7 +29,7 @@ std::string_view PortKindName(PortKind kind);
 using PortTransform = std::function<Status(std::span<const std::byte> from, std::span<std::byte> to)>;
 
 struct InputDecl {
-  std::string name;              // unique among the inputs, under the rules for the names of states
+  std::string name;  // unique among the inputs, under the rules for the names of states
   ElementType type = ElementType::kBytes;
   std::vector<int64_t> shape;
   PortKind kind = PortKind::kSwap;

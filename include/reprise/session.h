@@ -35,19 +35,19 @@ std::string_view FinishName(Finish finish);
 
 struct Token {
   int32_t id = -1;
-  std::string_view text;          // what may be shown now, whole characters; valid until the session's next call
+  std::string_view text;  // what may be shown now, whole characters; valid until the session's next call
   Finish finish = Finish::kNone;
 };
 
 struct PrefillReport {
-  int reused = 0;     // tokens of the prompt that were already computed
+  int reused = 0;  // tokens of the prompt that were already computed
   int computed = 0;
   double seconds = 0;
 };
 
 struct PrefillOptions {
-  std::function<void(int done, int total)> progress;   // after each step, with tokens of the part to be computed
-  const std::atomic<bool>* cancel = nullptr;           // looked at between steps; what was computed stays committed
+  std::function<void(int done, int total)> progress;  // after each step, with tokens of the part to be computed
+  const std::atomic<bool>* cancel = nullptr;          // looked at between steps; what was computed stays committed
 };
 
 // Guessing ahead: tokens that probably follow are drafted cheaply and checked in one step. What is chosen never depends on it: a guess counts only
@@ -55,19 +55,19 @@ struct PrefillOptions {
 // with and without, greedy or sampled; only the speed differs.
 struct Speculation {
   enum class Source {
-    kAuto,     // lookup where the context repeats itself, otherwise the MTP block where there is one
-    kMtp,      // the model's own block that foretells the token after next
-    kLookup,   // what followed the last occurrence of the latest tokens in the context
+    kAuto,    // lookup where the context repeats itself, otherwise the MTP block where there is one
+    kMtp,     // the model's own block that foretells the token after next
+    kLookup,  // what followed the last occurrence of the latest tokens in the context
   };
   static constexpr int kMostDraft = 15;
-  int draft = 0;   // most tokens guessed a step; 0 turns it off
+  int draft = 0;  // most tokens guessed a step; 0 turns it off
   Source source = Source::kAuto;
 };
 
 struct SpeculationStats {
-  int64_t steps = 0;      // that checked guesses
-  int64_t drafted = 0;    // tokens guessed
-  int64_t accepted = 0;   // guesses that came true
+  int64_t steps = 0;     // that checked guesses
+  int64_t drafted = 0;   // tokens guessed
+  int64_t accepted = 0;  // guesses that came true
 };
 
 class Session {
@@ -76,9 +76,9 @@ class Session {
   Session& operator=(Session&&) noexcept;
   ~Session();
 
-  int position() const;                     // tokens in the context, all of them committed
-  std::vector<int32_t> tokens() const;      // a copy of them
-  int32_t pending_token() const;            // chosen but not yet fed to the model, or -1
+  int position() const;                 // tokens in the context, all of them committed
+  std::vector<int32_t> tokens() const;  // a copy of them
+  int32_t pending_token() const;        // chosen but not yet fed to the model, or -1
 
   // Makes the context exactly `prompt`. The deepest boundary on its path that this session still holds (its own position, or a checkpoint) is
   // restored, and the rest is computed. Sampling options stay. kCancelled when cancelled: the boundary reached is kept.
@@ -119,7 +119,7 @@ class Session {
   Result<std::span<const float>> Logits();
   const Model& model() const;
 
-  Lane& lane() const;   // for Reprise's own programs; a step made past the session is unknown to its checkpoints
+  Lane& lane() const;  // for Reprise's own programs; a step made past the session is unknown to its checkpoints
 
  private:
   friend class Model;

@@ -22,7 +22,7 @@ namespace reprise {
 
 // The bytes of a weight as a model file holds them: `outputs` rows of `inputs` elements of `type`.
 struct WeightSource {
-  std::string_view name;   // for error messages
+  std::string_view name;  // for error messages
   TensorType type{};
   int64_t inputs = 0;
   int64_t outputs = 0;
@@ -33,8 +33,8 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
-  virtual std::string_view name() const = 0;       // "cpu"
-  virtual std::string description() const = 0;     // for people: instruction set, threads
+  virtual std::string_view name() const = 0;    // "cpu"
+  virtual std::string description() const = 0;  // for people: instruction set, threads
   // Names everything that decides the bits of a result: part of the fingerprint. Thread count is not part of it.
   virtual std::string numerics() const = 0;
   virtual int threads() const = 0;
@@ -44,7 +44,7 @@ class Backend {
 
   // Packs a weight for this device. The source bytes are not used after the call unless `source_stays` promises that they remain mapped.
   virtual Result<const Matrix*> LoadMatrix(const WeightSource& source) = 0;
-  virtual Result<Vector> LoadVector(const WeightSource& source) = 0;   // any float type, as float32; outputs may be > 1 (row-major)
+  virtual Result<Vector> LoadVector(const WeightSource& source) = 0;  // any float type, as float32; outputs may be > 1 (row-major)
 
   // Calls `record` with an Ops that captures; afterwards `table`'s address is fixed into the plan, and must outlive it. Rows buffers passed to
   // ops must hold table.max_rows() (or max_lanes()) rows. Scratch memory is the backend's.

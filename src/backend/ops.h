@@ -20,14 +20,14 @@
 
 namespace reprise {
 
-inline constexpr int kAttentionBlock = 256;   // positions of one attention partial
+inline constexpr int kAttentionBlock = 256;  // positions of one attention partial
 
-enum class Domain { kRows, kLanes };   // one row for each row of the step, or one for each of its lanes
+enum class Domain { kRows, kLanes };  // one row for each row of the step, or one for each of its lanes
 
 // A view of `width` consecutive floats in each row of a static buffer.
 struct Rows {
   float* data = nullptr;
-  int stride = 0;   // floats from one row to the next
+  int stride = 0;  // floats from one row to the next
   int width = 0;
   Domain domain = Domain::kRows;
 
@@ -65,16 +65,16 @@ struct StateRef {
 
 struct Product {
   const Matrix* weight = nullptr;
-  Rows out;                  // weight->outputs wide
-  bool accumulate = false;   // out += W x instead of out = W x (the residual stream)
+  Rows out;                 // weight->outputs wide
+  bool accumulate = false;  // out += W x instead of out = W x (the residual stream)
 };
 
 // Rotary position embedding over the first `dims` values of a head.
 struct RopeSpec {
   int dims = 0;
   double base = 10000.0;
-  bool interleaved = false;          // rotate (0,1), (2,3) ... (Llama GGUF) instead of (i, i + dims / 2) (NEOX)
-  const float* factors = nullptr;    // optional dims / 2 divisors of the frequencies (llama 3 scaling), backend memory; may be null
+  bool interleaved = false;        // rotate (0,1), (2,3) ... (Llama GGUF) instead of (i, i + dims / 2) (NEOX)
+  const float* factors = nullptr;  // optional dims / 2 divisors of the frequencies (llama 3 scaling), backend memory; may be null
 };
 
 class Ops {

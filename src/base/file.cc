@@ -51,8 +51,7 @@ Status WriteAll(int fd, std::span<const std::byte> bytes, const std::string& pat
 
 }  // namespace
 
-MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+MappedFile::MappedFile(MappedFile&& other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(data_, other.data_);
@@ -82,7 +81,8 @@ Result<std::vector<std::byte>> ReadFile(const std::string& path, uint64_t max_by
   if (fd.get() < 0) return FileError("open", path);
   REPRISE_ASSIGN_OR_RETURN(const uint64_t size, RegularFileSize(fd.get(), path));
   if (size > max_bytes) {
-    return Exhausted("'" + path + "' holds " + std::to_string(size) + " bytes, more than the " + std::to_string(max_bytes) + " allowed here");
+    return Exhausted("'" + path + "' holds " + std::to_string(size) + " bytes, more than the " + std::to_string(max_bytes) +
+                     " allowed here");
   }
   std::vector<std::byte> bytes(size);
   size_t filled = 0;

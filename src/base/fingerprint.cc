@@ -5,7 +5,9 @@
 namespace reprise {
 namespace {
 
-crypto_generichash_state* Sodium(std::array<unsigned char, 384>& state) { return reinterpret_cast<crypto_generichash_state*>(state.data()); }
+crypto_generichash_state* Sodium(std::array<unsigned char, 384>& state) {
+  return reinterpret_cast<crypto_generichash_state*>(state.data());
+}
 
 }  // namespace
 

@@ -18,7 +18,7 @@ Result<Capsule> WithoutStates(const Capsule& capsule, std::span<const std::strin
   const HeldState from = capsule.Hold();
   const HeldState origin = space.Origin();
   REPRISE_ASSIGN_OR_RETURN(HeldState to, space.AcquireState(from.position));
-  std::vector<std::byte> zeros;   // alive until the copies from it have happened
+  std::vector<std::byte> zeros;  // alive until the copies from it have happened
   for (const StateDecl& state : layout.states()) {
     if (state.growth == Growth::kAppend) zeros.resize(std::max(zeros.size(), state.bytes * kExtentRows));
   }

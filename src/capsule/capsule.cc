@@ -18,7 +18,11 @@ Capsule::Capsule(const Capsule& other)
 }
 
 Capsule::Capsule(Capsule&& other) noexcept
-    : space_(std::move(other.space_)), tip_(std::exchange(other.tip_, nullptr)), position_(other.position_), id_(other.id_), parent_(other.parent_) {
+    : space_(std::move(other.space_)),
+      tip_(std::exchange(other.tip_, nullptr)),
+      position_(other.position_),
+      id_(other.id_),
+      parent_(other.parent_) {
   for (int s = 0; s < kSpaces; ++s) block_[s] = std::exchange(other.block_[s], nullptr);
 }
 
@@ -73,8 +77,8 @@ Capsule Capsule::Take(Lane& lane) {
 Status Capsule::RestoreTo(Lane& lane) const {
   if (!valid()) return InvalidArgument("an empty capsule was given to restore");
   if (&lane.space() != space_.get()) {
-    return Mismatch("capsule " + std::to_string(id_) + " belongs to another loaded model (fingerprint " + fingerprint().ShortHex() + ", here " +
-                    lane.space().fingerprint().ShortHex() + "); move it as bytes instead");
+    return Mismatch("capsule " + std::to_string(id_) + " belongs to another loaded model (fingerprint " + fingerprint().ShortHex() +
+                    ", here " + lane.space().fingerprint().ShortHex() + "); move it as bytes instead");
   }
   if (lane.in_step()) return InvalidArgument("a lane cannot be restored in the middle of a step");
   lane.Adopt(Hold());
@@ -105,7 +109,8 @@ void Capsule::CopyOut(const StateDecl& state, std::byte* to) const {
   for (const Extent* extent = tip_; extent != nullptr; extent = extent->previous) {
     const int64_t first = int64_t{extent->index} * kExtentRows;
     const int64_t rows = std::min<int64_t>(kExtentRows, position_ - first);
-    space_->Copy(state.space, to + static_cast<size_t>(first) * state.bytes, extent->data[space] + state.offset, static_cast<size_t>(rows) * state.bytes);
+    space_->Copy(state.space, to + static_cast<size_t>(first) * state.bytes, extent->data[space] + state.offset,
+                 static_cast<size_t>(rows) * state.bytes);
   }
 }
 

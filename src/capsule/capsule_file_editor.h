@@ -31,7 +31,9 @@ void AddField(std::vector<std::byte>& bytes, T value) {
   PutField(bytes, bytes.size() - sizeof(T), value);
 }
 
-inline void AddBytes(std::vector<std::byte>& bytes, std::span<const std::byte> more) { bytes.insert(bytes.end(), more.begin(), more.end()); }
+inline void AddBytes(std::vector<std::byte>& bytes, std::span<const std::byte> more) {
+  bytes.insert(bytes.end(), more.begin(), more.end());
+}
 
 inline uint64_t Xxh3(std::span<const std::byte> bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
 
@@ -52,12 +54,12 @@ struct CapsuleFile {
     std::optional<uint64_t> payload_bytes_override;
     std::optional<uint64_t> checksum_override;
   };
-  std::vector<std::byte> start;   // the first 64 bytes: magic to fingerprint
+  std::vector<std::byte> start;  // the first 64 bytes: magic to fingerprint
   uint64_t position = 0;
   std::vector<State> states;
-  std::vector<std::byte> layout_tail;   // behind the last entry
+  std::vector<std::byte> layout_tail;  // behind the last entry
   std::vector<std::byte> metadata;
-  std::vector<std::byte> tail;          // behind the last payload
+  std::vector<std::byte> tail;  // behind the last payload
   std::optional<uint32_t> count_override;
 
   // Nothing when the bytes do not have the shape of a file.

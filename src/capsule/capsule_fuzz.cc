@@ -47,8 +47,23 @@ std::vector<std::byte> Seed(int position) {
 
 // A number that is often at an edge.
 uint64_t Edge(std::minstd_rand& random, uint64_t near) {
-  const uint64_t edges[] = {0, 1, near - 1, near + 1, 63, 64, 65, 255, 257, 4097, uint64_t{1} << 31, uint64_t{1} << 32, uint64_t{1} << 40, uint64_t{1} << 63,
-                            ~uint64_t{0}, ~uint64_t{0} - 63, random()};
+  const uint64_t edges[] = {0,
+                            1,
+                            near - 1,
+                            near + 1,
+                            63,
+                            64,
+                            65,
+                            255,
+                            257,
+                            4097,
+                            uint64_t{1} << 31,
+                            uint64_t{1} << 32,
+                            uint64_t{1} << 40,
+                            uint64_t{1} << 63,
+                            ~uint64_t{0},
+                            ~uint64_t{0} - 63,
+                            random()};
   return edges[random() % std::size(edges)];
 }
 

@@ -27,17 +27,21 @@ bool AllZero(std::span<const std::byte> bytes) {
 
 Status CheckHeader(std::span<const std::byte> bytes) {
   if (bytes.size() < kHeaderBytes) {
-    return Corrupt("a capsule starts with a header of " + std::to_string(kHeaderBytes) + " bytes; only " + std::to_string(bytes.size()) + " are here");
+    return Corrupt("a capsule starts with a header of " + std::to_string(kHeaderBytes) + " bytes; only " + std::to_string(bytes.size()) +
+                   " are here");
   }
-  if (std::memcmp(bytes.data(), kMagic, sizeof(kMagic)) != 0) return Corrupt("this is no capsule: its first eight bytes are not those of one");
+  if (std::memcmp(bytes.data(), kMagic, sizeof(kMagic)) != 0)
+    return Corrupt("this is no capsule: its first eight bytes are not those of one");
   ByteReader reader(bytes.subspan(sizeof(kMagic)));
   REPRISE_ASSIGN_OR_RETURN(const auto version, reader.Get<uint32_t>("the version"));
   if (version != kVersion) {
-    return Unsupported("capsule format version " + std::to_string(version) + " is not known; this build reads version " + std::to_string(kVersion));
+    return Unsupported("capsule format version " + std::to_string(version) + " is not known; this build reads version " +
+                       std::to_string(kVersion));
   }
   uint64_t stored;
   std::memcpy(&stored, bytes.data() + kChecksumOffset, sizeof(stored));
-  if (stored != Checksum(bytes.first(kChecksumOffset))) return Corrupt("the capsule's header is damaged: its checksum at offset 120 does not match");
+  if (stored != Checksum(bytes.first(kChecksumOffset)))
+    return Corrupt("the capsule's header is damaged: its checksum at offset 120 does not match");
   return Ok();
 }
 
@@ -81,14 +85,16 @@ Result<Parsed> Parse(std::span<const std::byte> bytes) {
   REPRISE_ASSIGN_OR_RETURN(const auto layout_checksum, reader.Get<uint64_t>("the checksum of the layout"));
   REPRISE_ASSIGN_OR_RETURN(const auto metadata_bytes, reader.Get<uint64_t>("the size of the metadata"));
   REPRISE_ASSIGN_OR_RETURN(const auto metadata_checksum, reader.Get<uint64_t>("the checksum of the metadata"));
-  if (!AllZero(bytes.subspan(reader.offset(), kChecksumOffset - reader.offset()))) return Corrupt("the header's reserved bytes are not zero");
+  if (!AllZero(bytes.subspan(reader.offset(), kChecksumOffset - reader.offset())))
+    return Corrupt("the header's reserved bytes are not zero");
   REPRISE_RETURN_IF_ERROR(reader.Bytes(kHeaderBytes - reader.offset(), "the header").status());
 
   if (total_bytes != bytes.size()) {
     return Corrupt("the capsule says that it has " + std::to_string(total_bytes) + " bytes; " + std::to_string(bytes.size()) + " are here");
   }
   if (state_count > kMaxStates) return Corrupt("the capsule says that it has " + std::to_string(state_count) + " states");
-  if (position > static_cast<uint64_t>(std::numeric_limits<int32_t>::max())) return Corrupt("the position " + std::to_string(position) + " is impossible");
+  if (position > static_cast<uint64_t>(std::numeric_limits<int32_t>::max()))
+    return Corrupt("the position " + std::to_string(position) + " is impossible");
   summary.position = static_cast<int64_t>(position);
   if (metadata_bytes > Capsule::kMaxMetadata) return Corrupt("metadata of " + std::to_string(metadata_bytes) + " bytes is too long");
 
@@ -115,13 +121,15 @@ Result<Parsed> Parse(std::span<const std::byte> bytes) {
     if (Status status = summary.layout.Check(); !status.ok()) return Corrupt("the capsule's layout is impossible: " + status.message());
     // `bytes` is at most 2^40 and the position below 2^31: their product may pass 2^64.
     const StateDecl& declared = summary.layout[index];
-    const auto expected = declared.growth == Growth::kAppend ? CheckedMul(declared.bytes, position) : std::optional<uint64_t>(declared.bytes);
+    const auto expected =
+        declared.growth == Growth::kAppend ? CheckedMul(declared.bytes, position) : std::optional<uint64_t>(declared.bytes);
     if (!expected || *expected != payload_bytes) {
       return Corrupt("the state '" + state.name + "' says that it has " + std::to_string(payload_bytes) + " bytes; its shape gives " +
                      (expected ? std::to_string(*expected) : std::string("more than 2^64")));
     }
     const size_t offset = reader.offset();
-    REPRISE_ASSIGN_OR_RETURN(const auto payload, reader.Bytes(payload_bytes, "the state '" + state.name + "' at offset " + std::to_string(offset)));
+    REPRISE_ASSIGN_OR_RETURN(const auto payload,
+                             reader.Bytes(payload_bytes, "the state '" + state.name + "' at offset " + std::to_string(offset)));
     REPRISE_RETURN_IF_ERROR(skip_padding());
     summary.payload_bytes.push_back(payload_bytes);
     parsed.payloads.push_back(payload);
@@ -142,8 +150,8 @@ std::string Describe(const StateDecl& state) {
 Status CheckBelongs(const Parsed& parsed, const StateSpace& space) {
   const CapsuleSummary& summary = parsed.summary;
   if (summary.fingerprint != space.fingerprint()) {
-    return Mismatch("the capsule was taken on another model, quantisation or kernel version: its fingerprint is " + summary.fingerprint.ShortHex() +
-                    ", this model's is " + space.fingerprint().ShortHex());
+    return Mismatch("the capsule was taken on another model, quantisation or kernel version: its fingerprint is " +
+                    summary.fingerprint.ShortHex() + ", this model's is " + space.fingerprint().ShortHex());
   }
   const auto theirs = summary.layout.states();
   const auto ours = space.layout().states();
@@ -155,11 +163,12 @@ Status CheckBelongs(const Parsed& parsed, const StateSpace& space) {
     }
   }
   if (summary.position > space.max_position()) {
-    return Exhausted("the capsule is at position " + std::to_string(summary.position) + ", beyond the context of " + std::to_string(space.max_position()) +
-                     " positions; load the model with a longer context");
+    return Exhausted("the capsule is at position " + std::to_string(summary.position) + ", beyond the context of " +
+                     std::to_string(space.max_position()) + " positions; load the model with a longer context");
   }
   for (size_t i = 0; i < parsed.payloads.size(); ++i) {
-    if (Checksum(parsed.payloads[i]) != parsed.checksums[i]) return Corrupt("the state '" + ours[i].name + "' is damaged: its checksum does not match");
+    if (Checksum(parsed.payloads[i]) != parsed.checksums[i])
+      return Corrupt("the state '" + ours[i].name + "' is damaged: its checksum does not match");
   }
   return Ok();
 }
@@ -188,7 +197,8 @@ Result<Capsule> DeserializeCapsule(std::span<const std::byte> bytes, const std::
     for (const Extent* extent = held.tip.get(); extent != nullptr; extent = extent->previous) {
       const int32_t first = extent->index * kExtentRows;
       const int32_t rows = std::min<int32_t>(kExtentRows, held.position - first);
-      space->Copy(state.space, extent->data[s] + state.offset, payload + static_cast<size_t>(first) * state.bytes, static_cast<size_t>(rows) * state.bytes);
+      space->Copy(state.space, extent->data[s] + state.offset, payload + static_cast<size_t>(first) * state.bytes,
+                  static_cast<size_t>(rows) * state.bytes);
     }
   }
   space->memory().Synchronize();

@@ -94,7 +94,7 @@ TEST_F(CapsuleTest, IsAValue) {
     Capsule a = Capsule::Take(*lane_);
     Capsule b = a;
     Capsule c = std::move(a);
-    EXPECT_FALSE(a.valid());   // NOLINT(bugprone-use-after-move)
+    EXPECT_FALSE(a.valid());  // NOLINT(bugprone-use-after-move)
     a = b;
     b = Capsule();
     a = *&a;
@@ -173,7 +173,7 @@ TEST_F(CapsuleTest, CopiesAreDroppedOnOtherThreads) {
     for (auto& thread : threads) thread.join();
   }
   EXPECT_EQ(space_->usage().blocks[0], usage.blocks[0]);
-  EXPECT_EQ(space_->usage().extents, 8);   // 500 rows
+  EXPECT_EQ(space_->usage().extents, 8);  // 500 rows
 }
 
 TEST_F(CapsuleTest, ALongHistoryIsLetGoOfWithoutRecursion) {

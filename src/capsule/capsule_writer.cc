@@ -15,7 +15,8 @@ uint64_t capsule_format::Checksum(std::span<const std::byte> bytes) { return XXH
 Result<std::vector<std::byte>> Capsule::Serialize(std::string_view metadata) const {
   using namespace capsule_format;
   if (!valid()) return InvalidArgument("an empty capsule was given to serialise");
-  if (metadata.size() > kMaxMetadata) return InvalidArgument("capsule metadata of " + std::to_string(metadata.size()) + " bytes is too long");
+  if (metadata.size() > kMaxMetadata)
+    return InvalidArgument("capsule metadata of " + std::to_string(metadata.size()) + " bytes is too long");
   // Sizes first, so that the file is allocated once and every payload is copied once, straight into its place.
   size_t total = kHeaderBytes + metadata.size();
   for (const StateDecl& state : layout().states()) {
@@ -24,7 +25,7 @@ Result<std::vector<std::byte>> Capsule::Serialize(std::string_view metadata) con
   const size_t first_payload = AlignUp(total, kPayloadAlignment);
   total = first_payload;
   for (const StateDecl& state : layout().states()) total += AlignUp(StateBytes(state), kPayloadAlignment);
-  std::vector<std::byte> file(total);   // zeroed: the padding
+  std::vector<std::byte> file(total);  // zeroed: the padding
 
   size_t offset = first_payload;
   for (const StateDecl& state : layout().states()) {

@@ -17,7 +17,7 @@ struct ExecutionCore {
   std::shared_ptr<StateSpace> space;
   std::shared_ptr<HostMemory> memory;
   std::vector<Port> ports;
-  std::atomic<bool> has_lanes{false};   // from here on addresses and the origin are fixed
+  std::atomic<bool> has_lanes{false};  // from here on addresses and the origin are fixed
   std::atomic<bool> sealed{false};
 };
 
@@ -32,12 +32,12 @@ struct LaneCore {
     return decl.growth == growth ? &decl : nullptr;
   }
 
-  std::shared_ptr<ExecutionCore> core;   // before the lane: outlives it
+  std::shared_ptr<ExecutionCore> core;  // before the lane: outlives it
   std::unique_ptr<Lane> lane;
   // Of the open step.
   int rows = 0;
-  const char* misuse = nullptr;    // the first call of the step that could not be
-  std::vector<uint8_t> written;    // [state]: its part of the write block is the step's own by now
+  const char* misuse = nullptr;  // the first call of the step that could not be
+  std::vector<uint8_t> written;  // [state]: its part of the write block is the step's own by now
 };
 
 int64_t StepView::position() const { return lane_.lane->position(); }
@@ -64,10 +64,11 @@ std::span<std::byte> StepView::WriteBytes(int state, bool keep) {
   }
   std::byte* bytes = lane_.lane->write(decl->space) + decl->offset;
   uint8_t& written = lane_.written[static_cast<size_t>(state)];
-  if (!written && decl->space == Space::kDevice) {   // the host part starts as a copy in any case
+  if (!written && decl->space == Space::kDevice) {  // the host part starts as a copy in any case
     if (keep) std::memcpy(bytes, lane_.lane->read(decl->space) + decl->offset, decl->bytes);
 #ifndef NDEBUG
-    else std::memset(bytes, 0xCC, decl->bytes);   // whoever relies on what was there finds out
+    else
+      std::memset(bytes, 0xCC, decl->bytes);  // whoever relies on what was there finds out
 #endif
   }
   written = 1;
@@ -113,7 +114,7 @@ Status ExecutionLane::RunStep(int rows, void* fn, Status (*call)(void*, StepView
   if (lane.in_step()) return InvalidArgument("a lane cannot step in the middle of a step");
   if (!core_->core->sealed.load(std::memory_order_relaxed)) core_->core->sealed = true;
   REPRISE_RETURN_IF_ERROR(rows == 0 ? lane.BeginHost() : lane.Begin(rows));
-  struct AbortUnlessCommitted {   // also when the step function throws
+  struct AbortUnlessCommitted {  // also when the step function throws
     Lane& lane;
     ~AbortUnlessCommitted() {
       if (lane.in_step()) lane.Abort();
@@ -186,9 +187,11 @@ Result<int> Execution::FindState(std::string_view name, Growth growth, bool (*is
   if (index < 0) return NotFound("no state is named '" + std::string(name) + "'");
   const StateDecl& state = layout()[index];
   if (state.growth != growth) {
-    return InvalidArgument("the state '" + state.name + "' is " + (state.growth == Growth::kAppend ? "append-only, not recurrent" : "recurrent, not append-only"));
+    return InvalidArgument("the state '" + state.name + "' is " +
+                           (state.growth == Growth::kAppend ? "append-only, not recurrent" : "recurrent, not append-only"));
   }
-  if (!is(state.type)) return InvalidArgument("the state '" + state.name + "' holds " + std::string(ElementTypeName(state.type)) + ", not the type asked for");
+  if (!is(state.type))
+    return InvalidArgument("the state '" + state.name + "' holds " + std::string(ElementTypeName(state.type)) + ", not the type asked for");
   return index;
 }
 
@@ -197,7 +200,8 @@ Result<int> Execution::FindInputIndex(std::string_view name, bool (*is)(ElementT
     const Buffer& buffer = core_->ports[i].buffer();
     if (buffer.name != name) continue;
     if (is != nullptr && !is(buffer.type)) {
-      return InvalidArgument("the input '" + buffer.name + "' holds " + std::string(ElementTypeName(buffer.type)) + ", not the type asked for");
+      return InvalidArgument("the input '" + buffer.name + "' holds " + std::string(ElementTypeName(buffer.type)) +
+                             ", not the type asked for");
     }
     return static_cast<int>(i);
   }
@@ -217,10 +221,12 @@ Status Execution::SetOriginBytes(int state, std::span<const std::byte> bytes) {
   if (state < 0 || static_cast<size_t>(state) >= layout().states().size() || layout()[state].growth != Growth::kRecurrent) {
     return InvalidArgument("the origin was set by a handle that is not of this execution");
   }
-  if (core_->has_lanes) return InvalidArgument("the origin of '" + layout()[state].name + "' comes too late: it is set before the first lane");
+  if (core_->has_lanes)
+    return InvalidArgument("the origin of '" + layout()[state].name + "' comes too late: it is set before the first lane");
   const auto origin = core_->space->origin(state);
   if (bytes.size() != origin.size()) {
-    return InvalidArgument("the state '" + layout()[state].name + "' has " + std::to_string(origin.size()) + " bytes, not " + std::to_string(bytes.size()));
+    return InvalidArgument("the state '" + layout()[state].name + "' has " + std::to_string(origin.size()) + " bytes, not " +
+                           std::to_string(bytes.size()));
   }
   std::memcpy(origin.data(), bytes.data(), bytes.size());
   return Ok();
@@ -232,7 +238,8 @@ Status Execution::Write(std::string_view input, std::span<const std::byte> bytes
 }
 
 Status Execution::WriteInput(int input, std::span<const std::byte> bytes) {
-  if (input < 0 || static_cast<size_t>(input) >= core_->ports.size()) return InvalidArgument("an input was written by a handle that is not of this execution");
+  if (input < 0 || static_cast<size_t>(input) >= core_->ports.size())
+    return InvalidArgument("an input was written by a handle that is not of this execution");
   Port& port = core_->ports[static_cast<size_t>(input)];
   if (core_->sealed) port.Seal();
   return port.Write(bytes);

@@ -36,9 +36,9 @@ TEST(HotPathTest, NothingAllocates) {
     lane->Abort();
     kept[round % 8] = Capsule::Take(*lane);
     Capsule copy = kept[(round + 3) % 8];
-    if (copy.valid() && round % 3 == 0) ok = ok && copy.RestoreTo(*other).ok();   // a fork: both go on from there
-    if (round % 7 == 6) ok = ok && kept[(round + 6) % 8].RestoreTo(*lane).ok();     // a rollback
-    ok = ok && other->Begin(5).ok();                                               // copies on write
+    if (copy.valid() && round % 3 == 0) ok = ok && copy.RestoreTo(*other).ok();  // a fork: both go on from there
+    if (round % 7 == 6) ok = ok && kept[(round + 6) % 8].RestoreTo(*lane).ok();  // a rollback
+    ok = ok && other->Begin(5).ok();                                             // copies on write
     other->Commit();
     if (round % 50 == 49) lane->Reset();
     if (round % 11 == 0) kept[(round + 5) % 8] = Capsule();
@@ -67,10 +67,12 @@ TEST(HotPathTest, NothingAllocatesBehindTheFacade) {
   bool ok = true;
   for (int round = 0; round < 300; ++round) {
     ok = ok && execution.Write(input, std::as_bytes(std::span(command))).ok();
-    ok = ok && lane.Step(3, [&](StepView& step) {
-                     step.Write(h)[0] = step.Read(h)[0] + step.Read(input)[0];
-                     step.Row(actions, 1)[6] = step.History(actions, step.position())[0];
-                   }).ok();
+    ok = ok && lane.Step(3,
+                         [&](StepView& step) {
+                           step.Write(h)[0] = step.Read(h)[0] + step.Read(input)[0];
+                           step.Row(actions, 1)[6] = step.History(actions, step.position())[0];
+                         })
+                   .ok();
     ok = ok && lane.Step(0, [&](StepView& step) { ++step.Update(world)[3]; }).ok();
     kept[round % 4] = lane.Snapshot();
     if (round % 5 == 4) ok = ok && lane.Restore(kept[(round + 2) % 4]).ok();

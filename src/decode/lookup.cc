@@ -11,7 +11,9 @@ int DraftByLookup(std::span<const int32_t> context, std::span<int32_t> out) {
   int best_length = 0;
   for (int64_t end = size - 1; end >= kShortestMatch && best_length < kLongestMatch; --end) {
     int length = 0;
-    while (length < kLongestMatch && length < end && context[static_cast<size_t>(end - 1 - length)] == context[static_cast<size_t>(size - 1 - length)]) ++length;
+    while (length < kLongestMatch && length < end &&
+           context[static_cast<size_t>(end - 1 - length)] == context[static_cast<size_t>(size - 1 - length)])
+      ++length;
     if (length > best_length) {
       best_length = length;
       best_end = end;

@@ -19,11 +19,12 @@ struct Buffer {
   ElementType type = ElementType::kBytes;
   std::vector<int64_t> shape;
   Space space = Space::kDevice;
-  std::byte* address = nullptr;   // fixed for life: captured plans hold it
+  std::byte* address = nullptr;  // fixed for life: captured plans hold it
   size_t bytes = 0;
 
   // Takes zeroed memory of `memory`, which is of `space`. Name and shape are checked like those of a state.
-  static Result<Buffer> Allocate(DeviceMemory& memory, std::string name, ElementType type, std::vector<int64_t> shape, Space space = Space::kDevice);
+  static Result<Buffer> Allocate(DeviceMemory& memory, std::string name, ElementType type, std::vector<int64_t> shape,
+                                 Space space = Space::kDevice);
 };
 
 }  // namespace reprise

@@ -36,7 +36,7 @@ class FreeList {
     free_.fetch_add(1, std::memory_order_relaxed);
   }
 
-  int32_t free() const { return free_.load(std::memory_order_relaxed); }   // exact when no thread is within Pop or Push
+  int32_t free() const { return free_.load(std::memory_order_relaxed); }  // exact when no thread is within Pop or Push
 
  private:
   static uint64_t Pack(int32_t index, uint32_t tag) { return uint64_t{tag} << 32 | static_cast<uint32_t>(index); }
@@ -44,7 +44,7 @@ class FreeList {
   static uint32_t Tag(uint64_t head) { return static_cast<uint32_t>(head >> 32); }
 
   std::unique_ptr<std::atomic<int32_t>[]> next_;
-  std::atomic<uint64_t> head_{0};   // index of the top, and a tag that changes with every exchange (the ABA problem)
+  std::atomic<uint64_t> head_{0};  // index of the top, and a tag that changes with every exchange (the ABA problem)
   std::atomic<int32_t> free_;
 };
 

@@ -101,8 +101,8 @@ Status Lane::ReserveRows(int rows) {
   } else {
     write_tip_ = held_.tip;
   }
-  for (auto index = static_cast<int32_t>(CeilDiv(static_cast<uint64_t>(begin), kExtentRows)); index < CeilDiv(static_cast<uint64_t>(end), kExtentRows);
-       ++index) {
+  for (auto index = static_cast<int32_t>(CeilDiv(static_cast<uint64_t>(begin), kExtentRows));
+       index < CeilDiv(static_cast<uint64_t>(end), kExtentRows); ++index) {
     const int32_t frontier = std::min<int32_t>(kExtentRows, end - index * kExtentRows);
     REPRISE_ASSIGN_OR_RETURN(write_tip_, space_.AcquireExtent(write_tip_, index, frontier));
     Enter(write_tip_.get());
@@ -148,7 +148,7 @@ Status Lane::OwnTipFrom(int32_t used, int32_t wanted) {
 // going back, a step that failed would cost the next one a copy, and perhaps an extent that the pool no longer has.
 void Lane::GiveRowsBack() {
   if (claimed_ != 0) {
-    int32_t expected = claimed_;   // still there: only a lane that stands on the claimed rows could have moved it, and none can
+    int32_t expected = claimed_;  // still there: only a lane that stands on the claimed rows could have moved it, and none can
     held_.tip->frontier.compare_exchange_strong(expected, held_.position % kExtentRows, std::memory_order_acq_rel);
     claimed_ = 0;
   }

@@ -40,11 +40,12 @@ class Lane {
   bool in_step() const { return step_ != StepKind::kNone; }
 
   const std::byte* read(Space space) const { return held_.block[static_cast<int>(space)]->data; }
-  std::byte* write(Space space) const { return write_[static_cast<int>(space)]->data; }   // valid in a step
+  std::byte* write(Space space) const { return write_[static_cast<int>(space)]->data; }  // valid in a step
   // Entry e is the extent that holds positions from e * kExtentRows, for every committed or begun position. The address stays the same.
   std::byte* const* extents(Space space) const { return table_[static_cast<int>(space)].data(); }
   std::byte* row(const StateDecl& state, int32_t position) const {
-    return table_[static_cast<int>(state.space)][position / kExtentRows] + state.offset + static_cast<size_t>(position % kExtentRows) * state.bytes;
+    return table_[static_cast<int>(state.space)][position / kExtentRows] + state.offset +
+           static_cast<size_t>(position % kExtentRows) * state.bytes;
   }
 
   // The state as of the last commit, also within a step, by reference. No byte is copied.
@@ -75,14 +76,14 @@ class Lane {
   void Enter(Extent* extent);
 
   StateSpace& space_;
-  HeldState held_;                               // as of the last commit; a step in progress never touches it
-  Ref<StateBlock> write_[kSpaces];               // what held_.block becomes at commit; a part that is absent stays
-  Ref<Extent> write_tip_;                        // what held_.tip becomes at commit
-  int32_t claimed_ = 0;                          // where the open step moved the frontier of held_.tip; 0 if it did not
+  HeldState held_;                  // as of the last commit; a step in progress never touches it
+  Ref<StateBlock> write_[kSpaces];  // what held_.block becomes at commit; a part that is absent stays
+  Ref<Extent> write_tip_;           // what held_.tip becomes at commit
+  int32_t claimed_ = 0;             // where the open step moved the frontier of held_.tip; 0 if it did not
   StepKind step_ = StepKind::kNone;
-  int32_t rows_ = 0;                             // of the open step
-  std::vector<const Extent*> chain_;             // [e]: the extent at index e of this lane's history
-  std::vector<std::byte*> table_[kSpaces];       // [space][e]: its data, as kernels want it
+  int32_t rows_ = 0;                        // of the open step
+  std::vector<const Extent*> chain_;        // [e]: the extent at index e of this lane's history
+  std::vector<std::byte*> table_[kSpaces];  // [space][e]: its data, as kernels want it
   uint64_t copied_rows_ = 0;
 };
 

@@ -18,7 +18,9 @@ std::unique_ptr<Lane> LaneOf(StateSpace& space) {
   return *std::move(lane);
 }
 
-const std::byte* RowAddress(const Lane& lane, int32_t position) { return lane.row(lane.space().layout()[lane.space().layout().Find("a.keys")], position); }
+const std::byte* RowAddress(const Lane& lane, int32_t position) {
+  return lane.row(lane.space().layout()[lane.space().layout().Find("a.keys")], position);
+}
 
 TEST(LaneTest, StartsAtTheOrigin) {
   auto space = NewSpace(MixedLayout(), {.lanes = 2, .capsules = 2, .max_position = 300});
@@ -76,7 +78,7 @@ TEST(LaneTest, AbortLeavesEverythingAsItWas) {
   auto space = NewSpace(MixedLayout(), {.lanes = 2, .capsules = 2, .max_position = 400});
   auto lane = LaneOf(*space);
   ASSERT_TRUE(StepLane(*lane, 70, 1).ok());
-  const HeldState kept = lane->Hold();   // somebody else holds the tip
+  const HeldState kept = lane->Hold();  // somebody else holds the tip
   const Model before = ReadLane(*lane);
   const auto usage = space->usage();
   for (const int rows : {1, 57, 58, 59, 200}) {
@@ -120,7 +122,7 @@ TEST(LaneTest, ACommitOfTheFirstRowsGivesTheOthersBack) {
         ASSERT_EQ(space->usage().extents, (start + kept + 63) / 64);
         ASSERT_EQ(lane->Hold().tip->frontier.load(), (start + kept - 1) % 64 + 1);
 
-        const HeldState here = lane->Hold();   // goes on in place, also when the tip is shared
+        const HeldState here = lane->Hold();  // goes on in place, also when the tip is shared
         ASSERT_TRUE(StepLane(*lane, 70, 3).ok());
         StepModel(space->layout(), model, 70, 3);
         ASSERT_EQ(ReadLane(*lane), model);
@@ -164,7 +166,7 @@ TEST(LaneTest, WhatIsHeldWithinAStepIsTheCommittedState) {
 TEST(LaneTest, TheFirstToGoOnTakesTheFrontierAndTheOthersCopyOneExtent) {
   auto space = NewSpace(MixedLayout(), {.lanes = 3, .capsules = 4, .rows = 64 * 12, .max_position = 400});
   auto a = LaneOf(*space);
-  ASSERT_TRUE(StepLane(*a, 170, 1).ok());   // two full extents, and 42 rows in a third
+  ASSERT_TRUE(StepLane(*a, 170, 1).ok());  // two full extents, and 42 rows in a third
   auto b = LaneOf(*space);
   auto c = LaneOf(*space);
   b->Adopt(a->Hold());
@@ -174,10 +176,10 @@ TEST(LaneTest, TheFirstToGoOnTakesTheFrontierAndTheOthersCopyOneExtent) {
   Model model_b = model_a;
   Model model_c = model_a;
 
-  ASSERT_TRUE(StepLane(*b, 5, 2).ok());   // in place: it stood at the frontier
+  ASSERT_TRUE(StepLane(*b, 5, 2).ok());  // in place: it stood at the frontier
   EXPECT_EQ(b->copied_rows(), 0u);
   EXPECT_EQ(space->usage().extents, 3);
-  ASSERT_TRUE(StepLane(*c, 5, 3).ok());   // behind it: a copy of the 42 rows, never of the 128 below
+  ASSERT_TRUE(StepLane(*c, 5, 3).ok());  // behind it: a copy of the 42 rows, never of the 128 below
   EXPECT_EQ(c->copied_rows(), 42u);
   EXPECT_EQ(space->usage().extents, 4);
   EXPECT_EQ(RowAddress(*c, 127), RowAddress(*a, 127));
@@ -235,11 +237,11 @@ TEST(LaneTest, AdoptStopsWhereTheHistoriesMeet) {
   auto** table = const_cast<std::byte**>(lane->extents(Space::kDevice));
   std::byte* const kept = table[2];
   table[2] = nullptr;
-  lane->Adopt(early);   // its tip, extent 4, is below the lane's own: at once the same
+  lane->Adopt(early);  // its tip, extent 4, is below the lane's own: at once the same
   EXPECT_EQ(table[2], nullptr);
   table[2] = kept;
 
-  ASSERT_TRUE(StepLane(*lane, 10, 3).ok());   // a copy of extent 4; 0 to 3 are common
+  ASSERT_TRUE(StepLane(*lane, 10, 3).ok());  // a copy of extent 4; 0 to 3 are common
   EXPECT_EQ(lane->copied_rows(), 44u);
   table[2] = nullptr;
   lane->Adopt(early);
@@ -250,7 +252,7 @@ TEST(LaneTest, AdoptStopsWhereTheHistoriesMeet) {
   EXPECT_EQ(ReadLane(*lane), model);
 
   const HeldState held = lane->Hold();
-  lane->Reset();   // nothing in common: everything is entered again
+  lane->Reset();  // nothing in common: everything is entered again
   table[2] = nullptr;
   lane->Adopt(held);
   EXPECT_EQ(table[2], kept);
@@ -342,7 +344,7 @@ TEST(LaneTest, AnEvictionThatEndsTheSharingMakesTheCopyNeedless) {
   {
     auto other = LaneOf(*space);
     other->Adopt(capsule);
-    ASSERT_TRUE(StepLane(*other, 1, 2).ok());   // takes the frontier along
+    ASSERT_TRUE(StepLane(*other, 1, 2).ok());  // takes the frontier along
   }
   EXPECT_EQ(lane->Begin(1).code(), StatusCode::kExhausted);
   int asked = 0;

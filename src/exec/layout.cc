@@ -48,19 +48,21 @@ Status StateLayout::Place(StateDecl& decl) {
   constexpr uint64_t kMostBytes = uint64_t{1} << 40;
   if (states_.size() >= kMaxStates) return InvalidArgument("more than " + std::to_string(kMaxStates) + " states are declared");
   if (decl.name.empty() || decl.name.size() > kMaxStateNameBytes) {
-    return InvalidArgument("a state's name has 1 to " + std::to_string(kMaxStateNameBytes) + " bytes, not " + std::to_string(decl.name.size()));
+    return InvalidArgument("a state's name has 1 to " + std::to_string(kMaxStateNameBytes) + " bytes, not " +
+                           std::to_string(decl.name.size()));
   }
   // The name itself is not repeated: it may come from a file, and the message may go to a terminal.
   const auto odd = std::find_if_not(decl.name.begin(), decl.name.end(), [](char c) { return c > ' ' && c < 127; });
   if (odd != decl.name.end()) {
-    return InvalidArgument("a state's name must be printable ASCII without spaces; byte " + std::to_string(odd - decl.name.begin()) + " of the name of state " +
-                           std::to_string(states_.size()) + " is " + std::to_string(static_cast<unsigned char>(*odd)));
+    return InvalidArgument("a state's name must be printable ASCII without spaces; byte " + std::to_string(odd - decl.name.begin()) +
+                           " of the name of state " + std::to_string(states_.size()) + " is " +
+                           std::to_string(static_cast<unsigned char>(*odd)));
   }
   if (Find(decl.name) >= 0) return InvalidArgument("the state '" + decl.name + "' is declared twice");
   if (ElementSize(decl.type) == 0) return InvalidArgument("the state '" + decl.name + "' has an unknown element type");
   if (decl.shape.size() > kMaxDimensions) {
-    return InvalidArgument("the state '" + decl.name + "' has " + std::to_string(decl.shape.size()) + " dimensions; at most " + std::to_string(kMaxDimensions) +
-                           " are allowed");
+    return InvalidArgument("the state '" + decl.name + "' has " + std::to_string(decl.shape.size()) + " dimensions; at most " +
+                           std::to_string(kMaxDimensions) + " are allowed");
   }
   uint64_t bytes = ElementSize(decl.type);
   for (const int64_t dimension : decl.shape) {

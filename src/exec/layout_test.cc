@@ -40,13 +40,14 @@ std::string Refusal(const StateLayout& layout) {
 
 TEST(LayoutTest, RefusesWhatCannotBe) {
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
-  for (const auto& shape : {std::vector<int64_t>{0}, {-1}, {4, 0, 4}, {kMost}, {kMost, kMost}, {int64_t{1} << 32, int64_t{1} << 32}, {int64_t{1} << 39}}) {
+  for (const auto& shape :
+       {std::vector<int64_t>{0}, {-1}, {4, 0, 4}, {kMost}, {kMost, kMost}, {int64_t{1} << 32, int64_t{1} << 32}, {int64_t{1} << 39}}) {
     StateLayout layout;
     layout.Recurrent("s", ElementType::kF32, shape);
     EXPECT_NE(Refusal(layout).find("'s'"), std::string::npos);
   }
   StateLayout rows;
-  rows.Append("s", ElementType::kBytes, {int64_t{1} << 35});   // 64 rows of it pass the bound
+  rows.Append("s", ElementType::kBytes, {int64_t{1} << 35});  // 64 rows of it pass the bound
   EXPECT_NE(Refusal(rows).find("2^40"), std::string::npos);
 
   StateLayout sum;
@@ -58,7 +59,8 @@ TEST(LayoutTest, RefusesWhatCannotBe) {
   twice.Append("s", ElementType::kF32, {1});
   EXPECT_NE(Refusal(twice).find("twice"), std::string::npos);
 
-  for (const std::string& name : {std::string(), std::string("a b"), std::string("a\n"), std::string("\x1b[2J"), std::string(257, 'x'), std::string("a\0b", 3)}) {
+  for (const std::string& name :
+       {std::string(), std::string("a b"), std::string("a\n"), std::string("\x1b[2J"), std::string(257, 'x'), std::string("a\0b", 3)}) {
     StateLayout layout;
     layout.Recurrent(name, ElementType::kF32, {1});
     const std::string message = Refusal(layout);

@@ -16,7 +16,8 @@ Result<std::byte*> HostMemory::Allocate(size_t bytes, std::string_view what) {
   if (bytes == 0) bytes = 1;
   void* address = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (address == MAP_FAILED) {
-    return Exhausted("the operating system gave no " + std::to_string(bytes) + " bytes for " + std::string(what) + ": " + std::strerror(errno));
+    return Exhausted("the operating system gave no " + std::to_string(bytes) + " bytes for " + std::string(what) + ": " +
+                     std::strerror(errno));
   }
 #ifdef MADV_HUGEPAGE
   // Large pages make the first touch of a state block cheap; without them the request is merely refused.

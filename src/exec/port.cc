@@ -15,7 +15,7 @@ std::string_view PortKindName(PortKind kind) {
 }
 
 Result<Buffer> Buffer::Allocate(DeviceMemory& memory, std::string name, ElementType type, std::vector<int64_t> shape, Space space) {
-  StateLayout layout;   // knows the rules for names, types and shapes, and what they come to in bytes
+  StateLayout layout;  // knows the rules for names, types and shapes, and what they come to in bytes
   layout.Recurrent(name, type, shape, space);
   REPRISE_RETURN_IF_ERROR(layout.Check().Within("buffer"));
   Buffer buffer;
@@ -35,7 +35,8 @@ Result<Port> Port::Create(const InputDecl& input, DeviceMemory& memory, Space sp
     return InvalidArgument("the staged input '" + input.name + "' needs a transform and the number of bytes it is given");
   }
   if (!staged && (input.transform || input.source_bytes != 0)) {
-    return InvalidArgument("input '" + input.name + "' has a transform, but its port is " + std::string(PortKindName(input.kind)) + ", not staged");
+    return InvalidArgument("input '" + input.name + "' has a transform, but its port is " + std::string(PortKindName(input.kind)) +
+                           ", not staged");
   }
   Port port;
   REPRISE_ASSIGN_OR_RETURN(port.buffer_, Buffer::Allocate(memory, input.name, input.type, input.shape, space));
@@ -49,7 +50,8 @@ Result<Port> Port::Create(const InputDecl& input, DeviceMemory& memory, Space sp
 
 Status Port::Write(std::span<const std::byte> bytes) {
   if (bytes.size() != source_bytes_) {
-    return InvalidArgument("input '" + buffer_.name + "' takes " + std::to_string(source_bytes_) + " bytes, not " + std::to_string(bytes.size()));
+    return InvalidArgument("input '" + buffer_.name + "' takes " + std::to_string(source_bytes_) + " bytes, not " +
+                           std::to_string(bytes.size()));
   }
   if (kind_ == PortKind::kSetup && sealed_) {
     return InvalidArgument("input '" + buffer_.name + "' is of the setup: it can be written until the first step, and no longer");
@@ -59,7 +61,7 @@ Status Port::Write(std::span<const std::byte> bytes) {
     bytes = staging_;
   }
   memory_->Copy(buffer_.address, bytes.data(), bytes.size());
-  memory_->Synchronize();   // the caller's bytes are the caller's again
+  memory_->Synchronize();  // the caller's bytes are the caller's again
   return Ok();
 }
 

@@ -21,7 +21,7 @@ class Port {
 
   const Buffer& buffer() const { return buffer_; }
   PortKind kind() const { return kind_; }
-  size_t source_bytes() const { return source_bytes_; }   // what a write must give
+  size_t source_bytes() const { return source_bytes_; }  // what a write must give
 
   // The whole input. kInvalidArgument for another size and for a sealed kSetup port; otherwise what the transform reports.
   Status Write(std::span<const std::byte> bytes);
@@ -38,7 +38,7 @@ class Port {
   PortKind kind_ = PortKind::kSwap;
   size_t source_bytes_ = 0;
   PortTransform transform_;
-  std::vector<std::byte> staging_;   // kStaged: a transform that fails halfway must not leave half an input
+  std::vector<std::byte> staging_;  // kStaged: a transform that fails halfway must not leave half an input
   bool sealed_ = false;
 };
 

@@ -34,7 +34,7 @@ struct Extent {
   // Rows below it have been given to some lane to write. A lane at row r may go on in place if it moves the frontier from r; see Lane.
   std::atomic<int32_t> frontier{0};
   int32_t slot = 0;
-  int32_t index = 0;   // holds positions [index * kExtentRows, (index + 1) * kExtentRows)
+  int32_t index = 0;  // holds positions [index * kExtentRows, (index + 1) * kExtentRows)
   Extent* previous = nullptr;
   std::byte* data[kSpaces] = {nullptr, nullptr};
   ExtentPool* pool = nullptr;
@@ -43,7 +43,8 @@ struct Extent {
 class BlockPool {
  public:
   // `memory` holds `count` slabs of `stride` bytes.
-  BlockPool(std::byte* memory, size_t stride, int32_t count) : free_(count), count_(count), slabs_(std::make_unique<StateBlock[]>(static_cast<size_t>(count))) {
+  BlockPool(std::byte* memory, size_t stride, int32_t count)
+      : free_(count), count_(count), slabs_(std::make_unique<StateBlock[]>(static_cast<size_t>(count))) {
     for (int32_t i = 0; i < count; ++i) {
       StateBlock& slab = slabs_[static_cast<size_t>(i)];
       slab.slot = i;
@@ -133,12 +134,12 @@ class Ref {
   ~Ref() {
     if (slab_ != nullptr) Release(slab_);
   }
-  static Ref Adopt(T* slab) {   // takes over a hold that the caller has
+  static Ref Adopt(T* slab) {  // takes over a hold that the caller has
     Ref ref;
     ref.slab_ = slab;
     return ref;
   }
-  static Ref To(T* slab) {   // adds a hold
+  static Ref To(T* slab) {  // adds a hold
     if (slab != nullptr) Hold(slab);
     return Adopt(slab);
   }

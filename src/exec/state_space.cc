@@ -10,7 +10,8 @@
 
 namespace reprise {
 
-StateSpace::StateSpace(StateLayout layout, const StateSpaceOptions& options, const Fingerprint& fingerprint, std::shared_ptr<DeviceMemory> memory)
+StateSpace::StateSpace(StateLayout layout, const StateSpaceOptions& options, const Fingerprint& fingerprint,
+                       std::shared_ptr<DeviceMemory> memory)
     : layout_(std::move(layout)), options_(options), fingerprint_(fingerprint), memory_(std::move(memory)) {}
 
 Result<std::shared_ptr<StateSpace>> StateSpace::Create(StateLayout layout, const StateSpaceOptions& options, const Fingerprint& fingerprint,
@@ -30,8 +31,9 @@ Status StateSpace::AllocatePools() {
   const int64_t shared_count = int64_t{options_.lanes} * 2 + options_.capsules + 1;
   const int64_t block_counts[kSpaces] = {shared_count, shared_count + options_.host_blocks};
   // Lanes do not share the extent that their last rows are in, so room for every lane is rounded up lane by lane.
-  const int64_t extents = options_.rows > 0 ? static_cast<int64_t>(CeilDiv(static_cast<uint64_t>(options_.rows), kExtentRows))
-                                            : options_.lanes * static_cast<int64_t>(CeilDiv(static_cast<uint64_t>(options_.max_position), kExtentRows));
+  const int64_t extents = options_.rows > 0
+                              ? static_cast<int64_t>(CeilDiv(static_cast<uint64_t>(options_.rows), kExtentRows))
+                              : options_.lanes * static_cast<int64_t>(CeilDiv(static_cast<uint64_t>(options_.max_position), kExtentRows));
   const int64_t extent_count = has_extents() ? extents : 0;
   if (block_counts[1] > INT32_MAX || extent_count > INT32_MAX) return InvalidArgument("a pool of more than 2^31 slabs was asked for");
 
@@ -81,7 +83,7 @@ Result<Ref<StateBlock>> StateSpace::AcquireBlock(Space space) {
 Result<Ref<Extent>> StateSpace::AcquireExtent(Ref<Extent>& previous, int32_t index, int32_t frontier) {
   do {
     if (Extent* extent = extents_->Acquire(previous.get(), index, frontier)) {
-      previous.Detach();   // the new extent holds it now
+      previous.Detach();  // the new extent holds it now
       return Ref<Extent>::Adopt(extent);
     }
   } while (evictor_ && evictor_());
@@ -95,8 +97,8 @@ Result<HeldState> StateSpace::AcquireState(int32_t position) {
   const int32_t extents = has_extents() ? static_cast<int32_t>(CeilDiv(static_cast<uint64_t>(position), kExtentRows)) : 0;
   // Without this the evictor would be asked for everything there is before the answer is no.
   if (extents > extents_->count()) {
-    return Exhausted(std::to_string(position) + " rows take " + std::to_string(extents) + " extents; there are " + std::to_string(extents_->count()) +
-                     " in all, so ask for more rows when loading");
+    return Exhausted(std::to_string(position) + " rows take " + std::to_string(extents) + " extents; there are " +
+                     std::to_string(extents_->count()) + " in all, so ask for more rows when loading");
   }
   for (int s = 0; s < kSpaces; ++s) {
     REPRISE_ASSIGN_OR_RETURN(held.block[s], AcquireBlock(static_cast<Space>(s)));

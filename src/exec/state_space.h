@@ -31,7 +31,7 @@ struct StateSpaceOptions {
 // What a lane or a capsule holds of a space: everything an execution remembers, by reference. A value; copying it takes three references.
 struct HeldState {
   Ref<StateBlock> block[kSpaces];
-  Ref<Extent> tip;      // holds row position - 1, and through it every row before; none at position 0 or without append-only states
+  Ref<Extent> tip;  // holds row position - 1, and through it every row before; none at position 0 or without append-only states
   int32_t position = 0;
 };
 
@@ -61,11 +61,11 @@ class StateSpace : public std::enable_shared_from_this<StateSpace> {
   void SetEvictor(std::function<bool()> evictor) { evictor_ = std::move(evictor); }
 
   struct Usage {
-    int blocks[kSpaces];         // in use
+    int blocks[kSpaces];  // in use
     int block_limit;
-    int extents;                 // in use
+    int extents;  // in use
     int extent_limit;
-    size_t bytes;                // held by what is in use, both spaces
+    size_t bytes;  // held by what is in use, both spaces
   };
   Usage usage() const;
 
@@ -93,7 +93,7 @@ class StateSpace : public std::enable_shared_from_this<StateSpace> {
   HostMemory host_memory_;
   std::optional<BlockPool> blocks_[kSpaces];
   std::optional<ExtentPool> extents_;
-  HeldState origin_;   // after the pools: let go of before they go
+  HeldState origin_;  // after the pools: let go of before they go
   std::function<bool()> evictor_;
   std::atomic<uint64_t> next_capsule_id_{1};
   std::atomic<int> live_lanes_{0};

@@ -57,7 +57,7 @@ TEST(StateSpaceTest, EveryFailedAllocationIsReported) {
 }
 
 TEST(StateSpaceTest, TheDefaultPoolHoldsEveryLaneAtItsFullLength) {
-  auto space = NewSpace(MixedLayout(), {.lanes = 3, .capsules = 0, .max_position = 100});   // two extents a lane, not 300 / 64 in all
+  auto space = NewSpace(MixedLayout(), {.lanes = 3, .capsules = 0, .max_position = 100});  // two extents a lane, not 300 / 64 in all
   std::vector<std::unique_ptr<Lane>> lanes;
   for (int i = 0; i < 3; ++i) {
     lanes.push_back(*space->NewLane());
@@ -114,7 +114,7 @@ TEST(StateSpaceTest, TheEvictorIsAskedUntilThereIsRoomOrNothingIsLeft) {
     held.erase(held.begin());
     return true;
   });
-  for (uint64_t i = 0; i < 4; ++i) {   // the fifth block is the origin
+  for (uint64_t i = 0; i < 4; ++i) {  // the fifth block is the origin
     ASSERT_TRUE(StepLane(*lane, 1, i).ok());
     held.push_back(lane->Hold());
   }

@@ -63,7 +63,7 @@ inline std::shared_ptr<StateSpace> NewSpace(StateLayout layout, StateSpaceOption
 
 // Everything that an execution remembers, by value.
 struct Model {
-  std::vector<std::vector<std::byte>> states;   // recurrent: the whole; append-only: every row
+  std::vector<std::vector<std::byte>> states;  // recurrent: the whole; append-only: every row
   int32_t position = 0;
   bool operator==(const Model&) const = default;
 };
@@ -211,14 +211,16 @@ inline std::string Unaccounted(StateSpace& space, const std::vector<const HeldSt
       wrong += "blocks in use " + std::to_string(usage.blocks[s]) + ", reachable " + std::to_string(blocks[s].size()) + "; ";
     }
     for (const auto& [block, holds] : blocks[s]) {
-      if (block->holders.load() != holds) wrong += "a block has " + std::to_string(block->holders.load()) + " holders, not " + std::to_string(holds) + "; ";
+      if (block->holders.load() != holds)
+        wrong += "a block has " + std::to_string(block->holders.load()) + " holders, not " + std::to_string(holds) + "; ";
     }
   }
   if (usage.extents != static_cast<int>(extents.size())) {
     wrong += "extents in use " + std::to_string(usage.extents) + ", reachable " + std::to_string(extents.size()) + "; ";
   }
   for (const auto& [extent, holds] : extents) {
-    if (extent->holders.load() != holds) wrong += "an extent has " + std::to_string(extent->holders.load()) + " holders, not " + std::to_string(holds) + "; ";
+    if (extent->holders.load() != holds)
+      wrong += "an extent has " + std::to_string(extent->holders.load()) + " holders, not " + std::to_string(holds) + "; ";
   }
   return wrong;
 }

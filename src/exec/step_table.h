@@ -14,12 +14,12 @@
 namespace reprise {
 
 struct LaneBinding {
-  const std::byte* read = nullptr;       // device part of the state block before the step; never written
-  std::byte* write = nullptr;            // device part of the block after the step; a kernel must write each state it owns in full
-  std::byte* const* extents = nullptr;   // device part of extent e holds rows [e * kExtentRows, (e + 1) * kExtentRows)
+  const std::byte* read = nullptr;      // device part of the state block before the step; never written
+  std::byte* write = nullptr;           // device part of the block after the step; a kernel must write each state it owns in full
+  std::byte* const* extents = nullptr;  // device part of extent e holds rows [e * kExtentRows, (e + 1) * kExtentRows)
   int32_t first_row = 0;
   int32_t rows = 0;
-  int32_t position = 0;                  // of the lane's first row; rows [0, position) of its extents are history
+  int32_t position = 0;  // of the lane's first row; rows [0, position) of its extents are history
 };
 
 struct StepTable {
@@ -36,7 +36,7 @@ struct StepTable {
 
   int32_t rows = 0;
   int32_t lanes = 0;
-  std::vector<LaneBinding> lane;          // sized once; kernels hold its address
+  std::vector<LaneBinding> lane;  // sized once; kernels hold its address
   std::vector<int32_t> row_lane;
   std::vector<int32_t> row_position;
   std::vector<int32_t> token;

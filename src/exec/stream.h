@@ -16,7 +16,7 @@ namespace reprise {
 // A point in a stream's work. A value; copying it copies the reference to the point.
 struct Event {
   const void* stream = nullptr;
-  uint64_t sequence = 0;   // every piece of work of `stream` numbered up to this is included
+  uint64_t sequence = 0;  // every piece of work of `stream` numbered up to this is included
 };
 
 class Stream {
@@ -27,8 +27,8 @@ class Stream {
   // Copies between memory of either space; the ranges must not overlap, and must stay valid and unchanged until an Event past the copy.
   virtual Status Copy(std::byte* to, const std::byte* from, size_t bytes) = 0;
   virtual Event Record() = 0;
-  virtual Status Wait(const Event& event) = 0;   // later work of this stream starts after `event`
-  virtual Status Synchronize() = 0;              // returns once everything given so far is done
+  virtual Status Wait(const Event& event) = 0;  // later work of this stream starts after `event`
+  virtual Status Synchronize() = 0;             // returns once everything given so far is done
 };
 
 }  // namespace reprise

@@ -17,10 +17,10 @@ struct FeedForward {
 
 // Activations of one sublayer at a time: the sublayers run one after another, so they share these buffers.
 struct FeedForwardRows {
-  Rows normed;   // width
-  Rows gate;     // inner
-  Rows up;       // inner
-  Rows mixed;    // inner
+  Rows normed;  // width
+  Rows gate;    // inner
+  Rows up;      // inner
+  Rows mixed;   // inner
 };
 
 void RecordFeedForward(Ops& ops, const FeedForward& weights, const FeedForwardRows& rows, Rows residual, float eps);

@@ -32,12 +32,13 @@ class Llama : public Network {
     kv_heads_ = loader.Int("attention.head_count_kv", 1, 1 << 12, heads_);
     loader.Require(heads_ % kv_heads_ == 0, "attention.head_count is not a multiple of attention.head_count_kv");
     head_dim_ = loader.Int("attention.key_length", 1, 1 << 12, width_ / heads_);
-    loader.Require(loader.Int("attention.value_length", 1, 1 << 12, head_dim_) == head_dim_, "attention.value_length differs from attention.key_length");
+    loader.Require(loader.Int("attention.value_length", 1, 1 << 12, head_dim_) == head_dim_,
+                   "attention.value_length differs from attention.key_length");
     eps_ = static_cast<float>(loader.Float("attention.layer_norm_rms_epsilon", 1e-5));
     rope_.dims = loader.Int("rope.dimension_count", 2, 1 << 12, head_dim_);
     loader.Require(rope_.dims <= head_dim_ && rope_.dims % 2 == 0, "rope.dimension_count is odd or larger than a head");
     rope_.base = loader.Float("rope.freq_base", 10000.0);
-    rope_.interleaved = true;   // GGUF stores the q and k rows permuted for it
+    rope_.interleaved = true;  // GGUF stores the q and k rows permuted for it
     loader.RefuseUnless("rope.scaling.type", "none", "scaled rotary positions");
     loader.Require(loader.Int("expert_count", 0, 1 << 16, 0) == 0, "mixtures of experts are not supported");
     info_.context = loader.Int("context_length", 1, INT32_MAX, 2048);

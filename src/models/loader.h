@@ -35,17 +35,17 @@ class Loader {
   // Weights, with their shape checked: `outputs` rows of `inputs` values, and `size` values.
   const Matrix* LoadMatrix(const std::string& name, int64_t inputs, int64_t outputs);
   Vector LoadVector(const std::string& name, int64_t size);
-  Vector LoadVector(const std::string& name, int64_t inner, int64_t outer);   // [outer][inner]
+  Vector LoadVector(const std::string& name, int64_t inner, int64_t outer);  // [outer][inner]
   bool Has(const std::string& name) const { return file_.Find(name) != nullptr; }
 
-  uint64_t parameters() const { return parameters_; }   // of the weights loaded so far
+  uint64_t parameters() const { return parameters_; }  // of the weights loaded so far
 
   // A static buffer with a row of `width` floats for each row of the largest step, or for `rows` of them.
   Rows NewRows(int width) { return NewRows(width, options_.max_rows); }
   Rows NewRows(int width, int rows);
 
-  StateRef Recurrent(std::string name, std::vector<int64_t> shape);        // float32, device
-  StateRef KeyValueRows(std::string name, std::vector<int64_t> row_shape);   // of options().kv_type, device
+  StateRef Recurrent(std::string name, std::vector<int64_t> shape);         // float32, device
+  StateRef KeyValueRows(std::string name, std::vector<int64_t> row_shape);  // of options().kv_type, device
 
  private:
   void Fail(Status status) {

@@ -8,7 +8,7 @@ namespace reprise {
 namespace {
 
 struct Architecture {
-  std::string_view name;   // general.architecture of the file
+  std::string_view name;  // general.architecture of the file
   Result<std::unique_ptr<Network>> (*load)(Loader&, NetworkInfo);
 };
 
@@ -33,7 +33,8 @@ Result<std::unique_ptr<Network>> Network::Load(const GgufFile& file, Backend& ba
   info.name = title;
   const GgufTensor* embedding = file.Find("token_embd.weight");
   if (embedding == nullptr) return NotFound("the model has no tensor 'token_embd.weight'");
-  if (embedding->dims[1] > (1u << 24)) return Corrupt("a vocabulary of " + std::to_string(embedding->dims[1]) + " tokens is beyond any model");
+  if (embedding->dims[1] > (1u << 24))
+    return Corrupt("a vocabulary of " + std::to_string(embedding->dims[1]) + " tokens is beyond any model");
   info.vocabulary = static_cast<int>(embedding->dims[1]);
   for (const Architecture& architecture : kArchitectures) {
     if (architecture.name != name) continue;

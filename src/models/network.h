@@ -23,21 +23,21 @@
 namespace reprise {
 
 struct NetworkOptions {
-  int max_rows = 256;                        // of one step
-  int max_lanes = 8;                         // of one step
-  ElementType kv_type = ElementType::kF16;   // of keys and values: kF16 or kF32
-  std::function<void(uint64_t bytes)> progress;   // called while weights load, with the bytes of the file read so far
+  int max_rows = 256;                            // of one step
+  int max_lanes = 8;                             // of one step
+  ElementType kv_type = ElementType::kF16;       // of keys and values: kF16 or kF32
+  std::function<void(uint64_t bytes)> progress;  // called while weights load, with the bytes of the file read so far
 };
 
 // What callers need to know of a network.
 struct NetworkInfo {
   std::string architecture;
-  std::string name;            // general.name, or empty
+  std::string name;  // general.name, or empty
   int vocabulary = 0;
-  int width = 0;               // of a hidden row
+  int width = 0;  // of a hidden row
   int layers = 0;
-  int context = 0;             // that the model was made for
-  bool has_draft = false;      // an MTP block
+  int context = 0;         // that the model was made for
+  bool has_draft = false;  // an MTP block
   uint64_t parameters = 0;
 };
 

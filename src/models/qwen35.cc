@@ -24,42 +24,42 @@ struct GatedAttention {
 
 // What the recurrence of one block takes from a row, and all it takes: enough to run it again without a matrix product.
 struct DeltaInputs {
-  Rows qkv;     // before the convolution
-  Rows alpha;   // value_heads
-  Rows beta;    // value_heads
+  Rows qkv;    // before the convolution
+  Rows alpha;  // value_heads
+  Rows beta;   // value_heads
 };
 
 struct DeltaNet {
-  Vector norm;                    // [width]
-  const Matrix* qkv = nullptr;    // [key_heads x key_dim | key_heads x key_dim | value_heads x value_dim, width]
-  const Matrix* gate = nullptr;   // z: [value_heads x value_dim, width]
-  const Matrix* alpha = nullptr;  // [value_heads, width]
-  const Matrix* beta = nullptr;   // [value_heads, width]
-  Vector a;                       // [value_heads], -exp(A_log)
-  Vector dt;                      // [value_heads]
-  Vector convolution;             // [channels of qkv][kernel]
-  Vector head_norm;               // [value_dim]
-  const Matrix* output = nullptr; // [width, value_heads x value_dim]
-  StateRef tail;                  // [kernel - 1][channels of qkv]
-  StateRef memory;                // [value_heads][key_dim][value_dim]
-  DeltaInputs log;                // of a logged step
+  Vector norm;                     // [width]
+  const Matrix* qkv = nullptr;     // [key_heads x key_dim | key_heads x key_dim | value_heads x value_dim, width]
+  const Matrix* gate = nullptr;    // z: [value_heads x value_dim, width]
+  const Matrix* alpha = nullptr;   // [value_heads, width]
+  const Matrix* beta = nullptr;    // [value_heads, width]
+  Vector a;                        // [value_heads], -exp(A_log)
+  Vector dt;                       // [value_heads]
+  Vector convolution;              // [channels of qkv][kernel]
+  Vector head_norm;                // [value_dim]
+  const Matrix* output = nullptr;  // [width, value_heads x value_dim]
+  StateRef tail;                   // [kernel - 1][channels of qkv]
+  StateRef memory;                 // [value_heads][key_dim][value_dim]
+  DeltaInputs log;                 // of a logged step
 };
 
 struct Block {
   bool recurrent = false;
-  GatedAttention attention;   // of a full-attention block
-  DeltaNet delta;             // of a recurrent block
+  GatedAttention attention;  // of a full-attention block
+  DeltaNet delta;            // of a recurrent block
   FeedForward feed_forward;
 };
 
 // Draft: from the hidden row of the token before and the embedding of a token, the hidden row whose logits foretell the token after it.
 struct DraftBlock {
-  Vector embedding_norm;            // [width]
-  Vector hidden_norm;               // [width]
-  const Matrix* merge = nullptr;    // [width, 2 x width]: of the normed embedding, then the normed hidden row
-  GatedAttention attention;         // with keys and values of its own
+  Vector embedding_norm;          // [width]
+  Vector hidden_norm;             // [width]
+  const Matrix* merge = nullptr;  // [width, 2 x width]: of the normed embedding, then the normed hidden row
+  GatedAttention attention;       // with keys and values of its own
   FeedForward feed_forward;
-  Vector head_norm;                 // [width]
+  Vector head_norm;  // [width]
   const Matrix* embedding = nullptr;
   const Matrix* output = nullptr;
 };
@@ -91,7 +91,8 @@ class Qwen35 : public Network {
       RecordFeedForward(ops, block.feed_forward, ffn_, residual_, eps_);
     }
     ops.RmsNorm(hidden_, residual_, output_norm_, eps_);
-    if (info_.has_draft) RecordDraft(ops, Rows{});   // reads last.hidden of the step before, so it comes before SaveLast in meaning and in order
+    if (info_.has_draft)
+      RecordDraft(ops, Rows{});  // reads last.hidden of the step before, so it comes before SaveLast in meaning and in order
     ops.SaveLast(last_hidden_, hidden_);
   }
 
@@ -105,12 +106,14 @@ class Qwen35 : public Network {
   void RecordDraftStep(Ops& ops, bool chained) const override { RecordDraft(ops, chained ? draft_hidden_ : Rows{}); }
 
   void RecordHead(Ops& ops, Rows logits, Rows hidden) const override { ops.MatMul(hidden, std::array{Product{output_, logits}}); }
-  void RecordDraftHead(Ops& ops, Rows logits, Rows hidden) const override { ops.MatMul(hidden, std::array{Product{draft_.output, logits}}); }
+  void RecordDraftHead(Ops& ops, Rows logits, Rows hidden) const override {
+    ops.MatMul(hidden, std::array{Product{draft_.output, logits}});
+  }
 
  private:
   void ReadNumbers(Loader& loader) {
     const int blocks = loader.Int("block_count", 1, kMostLayers);
-    const int drafts = loader.Int("nextn_predict_layers", 0, 1, 0);   // counted in block_count
+    const int drafts = loader.Int("nextn_predict_layers", 0, 1, 0);  // counted in block_count
     info_.layers = blocks - drafts;
     info_.has_draft = drafts > 0;
     loader.Require(info_.layers >= 1, "block_count leaves no block beside the MTP block");
@@ -120,7 +123,8 @@ class Qwen35 : public Network {
     kv_heads_ = loader.Int("attention.head_count_kv", 1, 1 << 12);
     loader.Require(heads_ % kv_heads_ == 0, "attention.head_count is not a multiple of attention.head_count_kv");
     head_dim_ = loader.Int("attention.key_length", 1, 1 << 12);
-    loader.Require(loader.Int("attention.value_length", 1, 1 << 12, head_dim_) == head_dim_, "attention.value_length differs from attention.key_length");
+    loader.Require(loader.Int("attention.value_length", 1, 1 << 12, head_dim_) == head_dim_,
+                   "attention.value_length differs from attention.key_length");
     eps_ = static_cast<float>(loader.Float("attention.layer_norm_rms_epsilon", 1e-6));
     rope_.dims = loader.Int("rope.dimension_count", 2, 1 << 12);
     loader.Require(rope_.dims <= head_dim_ && rope_.dims % 2 == 0, "rope.dimension_count is odd or larger than a head");
@@ -224,7 +228,7 @@ class Qwen35 : public Network {
 
   // residual += o_proj(attention(rope(norm(q)), rope(norm(k)), v) * sigmoid(gate))
   void RecordAttention(Ops& ops, const GatedAttention& block, Rows residual, int first_position) const {
-    const Heads query = {query_, heads_, head_dim_, 2 * head_dim_};   // each head: its query, then its gate
+    const Heads query = {query_, heads_, head_dim_, 2 * head_dim_};  // each head: its query, then its gate
     const Heads gate = {query_.Columns(head_dim_, query_.width - head_dim_), heads_, head_dim_, 2 * head_dim_};
     ops.RmsNorm(ffn_.normed, residual, block.norm, eps_);
     ops.MatMul(ffn_.normed, std::array{Product{block.query, query_}, Product{block.key, key_}, Product{block.value, value_}});

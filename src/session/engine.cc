@@ -5,11 +5,10 @@
 #include <cstring>
 #include <utility>
 
-
 namespace reprise {
 
 Engine::~Engine() {
-  if (space_) space_->SetEvictor(nullptr);   // capsules may keep the space longer than the engine
+  if (space_) space_->SetEvictor(nullptr);  // capsules may keep the space longer than the engine
 }
 
 Status Engine::CheckFeeds(std::span<const Feed> feeds) const {
@@ -66,8 +65,12 @@ void Engine::Bind(std::span<const Feed> feeds) {
   for (size_t i = 0; i < feeds.size(); ++i) {
     Lane& lane = *feeds[i].lane;
     const int32_t position = lane.position();
-    table.lane[i] = {lane.read(Space::kDevice), lane.write(Space::kDevice), lane.extents(Space::kDevice), table.rows,
-                     static_cast<int32_t>(feeds[i].tokens.size()), position};
+    table.lane[i] = {lane.read(Space::kDevice),
+                     lane.write(Space::kDevice),
+                     lane.extents(Space::kDevice),
+                     table.rows,
+                     static_cast<int32_t>(feeds[i].tokens.size()),
+                     position};
     for (size_t t = 0; t < feeds[i].tokens.size(); ++t) {
       const auto row = static_cast<size_t>(table.rows++);
       const int32_t at = position + static_cast<int32_t>(t);
@@ -81,7 +84,8 @@ void Engine::Bind(std::span<const Feed> feeds) {
 
 Status Engine::BeginTentative(Lane& lane, int rows) {
   if (rows < 1 || rows > std::min(kMaxTentativeRows, max_rows())) {
-    return InvalidArgument("a tentative step takes 1 to " + std::to_string(std::min(kMaxTentativeRows, max_rows())) + " rows, not " + std::to_string(rows));
+    return InvalidArgument("a tentative step takes 1 to " + std::to_string(std::min(kMaxTentativeRows, max_rows())) + " rows, not " +
+                           std::to_string(rows));
   }
   return lane.Begin(rows);
 }
@@ -126,7 +130,8 @@ void Engine::AbortTentative(Lane& lane) {
 
 Status Engine::ComputeLogits(std::span<Lane* const> lanes) {
   if (lanes.empty() || static_cast<int>(lanes.size()) > max_lanes()) {
-    return InvalidArgument("logits are computed for 1 to " + std::to_string(max_lanes()) + " lanes at once, not " + std::to_string(lanes.size()));
+    return InvalidArgument("logits are computed for 1 to " + std::to_string(max_lanes()) + " lanes at once, not " +
+                           std::to_string(lanes.size()));
   }
   for (const Lane* lane : lanes) {
     if (lane->position() == 0) return InvalidArgument("there is nothing to continue yet: give a prompt of at least one token first");
@@ -143,7 +148,8 @@ Status Engine::ComputeLogits(std::span<Lane* const> lanes) {
 
 Status Engine::ComputeRowLogits() {
   if (rows_advanced_ < 1 || rows_advanced_ > kMaxLogitRows) {
-    return InvalidArgument("row logits follow a step of 1 to " + std::to_string(kMaxLogitRows) + " rows, not " + std::to_string(rows_advanced_));
+    return InvalidArgument("row logits follow a step of 1 to " + std::to_string(kMaxLogitRows) + " rows, not " +
+                           std::to_string(rows_advanced_));
   }
   return backend_->stream().Replay(*row_head_);
 }
@@ -151,7 +157,8 @@ Status Engine::ComputeRowLogits() {
 Status Engine::ComputeDraftLogits() {
   if (!draft_head_) return Unsupported("this model has no block that drafts tokens");
   if (rows_advanced_ < 1 || rows_advanced_ > kMaxLogitRows) {
-    return InvalidArgument("draft logits follow a step of 1 to " + std::to_string(kMaxLogitRows) + " rows, not " + std::to_string(rows_advanced_));
+    return InvalidArgument("draft logits follow a step of 1 to " + std::to_string(kMaxLogitRows) + " rows, not " +
+                           std::to_string(rows_advanced_));
   }
   return backend_->stream().Replay(*draft_head_);
 }
@@ -165,7 +172,8 @@ void Engine::CopyTokens(const HeldState& held, int first, std::span<int32_t> out
     const int from = std::max(first, base);
     const int to = std::min(last, base + kExtentRows);
     if (from < to) {
-      std::memcpy(out.data() + (from - first), extent->data[static_cast<int>(Space::kHost)] + history.offset + static_cast<size_t>(from - base) * sizeof(int32_t),
+      std::memcpy(out.data() + (from - first),
+                  extent->data[static_cast<int>(Space::kHost)] + history.offset + static_cast<size_t>(from - base) * sizeof(int32_t),
                   static_cast<size_t>(to - from) * sizeof(int32_t));
     }
     if (base <= first) break;

@@ -59,8 +59,10 @@ class Engine : public std::enable_shared_from_this<Engine> {
 
   // The logits at each lane's boundary: entry i is lane i's. Valid until the next call. kInvalidArgument for a lane at position 0.
   Status ComputeLogits(std::span<Lane* const> lanes);
-  std::span<const float> logits(int i) const { return {logits_.data + static_cast<size_t>(i) * logits_.stride, static_cast<size_t>(logits_.width)}; }
-  int32_t greedy(int i) const { return greedy_[static_cast<size_t>(i)]; }   // the most likely token of the same entry
+  std::span<const float> logits(int i) const {
+    return {logits_.data + static_cast<size_t>(i) * logits_.stride, static_cast<size_t>(logits_.width)};
+  }
+  int32_t greedy(int i) const { return greedy_[static_cast<size_t>(i)]; }  // the most likely token of the same entry
 
   // The logits after each row of the Advance just made, which had at most kMaxLogitRows rows, in the same entries.
   Status ComputeRowLogits();
@@ -83,12 +85,12 @@ class Engine : public std::enable_shared_from_this<Engine> {
 
   // The file's tokenizer, or why there is none.
   Result<const Tokenizer*> tokenizer() const;
-  const Tokenizer* tokenizer_or_null() const { return tokenizer_ ? &*tokenizer_ : nullptr; }   // allocates nothing
+  const Tokenizer* tokenizer_or_null() const { return tokenizer_ ? &*tokenizer_ : nullptr; }  // allocates nothing
 
   // Checkpoints of live sessions are dropped, oldest first, when a pool is empty.
   void Register(Checkpoints* checkpoints);
   void Unregister(Checkpoints* checkpoints);
-  std::span<Checkpoints* const> checkpoints() const { return checkpoints_; }   // of the live sessions
+  std::span<Checkpoints* const> checkpoints() const { return checkpoints_; }  // of the live sessions
 
  private:
   Engine() = default;
@@ -103,10 +105,10 @@ class Engine : public std::enable_shared_from_this<Engine> {
   ModelInfo info_;
   std::optional<GgufFile> file_;
   std::shared_ptr<Backend> backend_;
-  StateLayout layout_;   // while it is declared; then moved into the space
+  StateLayout layout_;  // while it is declared; then moved into the space
   std::unique_ptr<Network> network_;
   DecodeState decode_;
-  int history_ = -1;     // the append-only state of token ids
+  int history_ = -1;  // the append-only state of token ids
   std::shared_ptr<StateSpace> space_;
   std::optional<Tokenizer> tokenizer_;
   Status tokenizer_status_;
@@ -123,7 +125,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Rows lane_hidden_;
   Rows logits_;
   int32_t* greedy_ = nullptr;
-  int rows_advanced_ = 0;   // whose hidden rows are still there
+  int rows_advanced_ = 0;  // whose hidden rows are still there
 
   std::optional<SampleWorkspace> workspace_;
   std::vector<int32_t> token_scratch_;

@@ -42,12 +42,15 @@ ElementType KeyValueElement(const GgufFile& file, KeyValueType wanted) {
 
 Status CheckOptions(const ModelOptions& options) {
   if (options.context < 0 || options.context > kMostContext) {
-    return InvalidArgument("a context of " + std::to_string(options.context) + " positions is out of range; 1 to " + std::to_string(kMostContext));
+    return InvalidArgument("a context of " + std::to_string(options.context) + " positions is out of range; 1 to " +
+                           std::to_string(kMostContext));
   }
   if (options.lanes < 1 || options.lanes > 256) return InvalidArgument(std::to_string(options.lanes) + " lanes are out of range; 1 to 256");
   if (options.capsules < 0 || options.capsules > 1 << 20) return InvalidArgument("the number of capsules is out of range; 0 to 1048576");
-  if (options.chunk < 1 || options.chunk > 4096) return InvalidArgument("a chunk of " + std::to_string(options.chunk) + " tokens is out of range; 1 to 4096");
-  if (options.threads < 0 || options.threads > 1024) return InvalidArgument(std::to_string(options.threads) + " threads are out of range; 1 to 1024");
+  if (options.chunk < 1 || options.chunk > 4096)
+    return InvalidArgument("a chunk of " + std::to_string(options.chunk) + " tokens is out of range; 1 to 4096");
+  if (options.threads < 0 || options.threads > 1024)
+    return InvalidArgument(std::to_string(options.threads) + " threads are out of range; 1 to 1024");
   return Ok();
 }
 
@@ -104,18 +107,20 @@ Status Engine::MakeSpace(const ModelOptions& options) {
   const auto block_bytes = layout_.block_bytes(Space::kDevice) + layout_.block_bytes(Space::kHost);
   const auto bytes = [&] {
     return static_cast<size_t>(2 * space.lanes + space.capsules + 1) * block_bytes +
-           static_cast<size_t>(space.host_blocks) * layout_.block_bytes(Space::kHost) + static_cast<size_t>(space.rows) * layout_.row_bytes();
+           static_cast<size_t>(space.host_blocks) * layout_.block_bytes(Space::kHost) +
+           static_cast<size_t>(space.rows) * layout_.row_bytes();
   };
   while (bytes() > budget && space.capsules > 4) space.capsules /= 2;
   if (bytes() > budget) space.rows = space.max_position + int64_t{options.lanes} * kExtentRows;
   if (bytes() > budget) {
-    return Exhausted("a context of " + std::to_string(space.max_position) + " positions and " + std::to_string(space.lanes) + " lanes needs " +
-                     std::to_string(bytes() >> 20) + " MiB of state, and the budget is " + std::to_string(budget >> 20) +
+    return Exhausted("a context of " + std::to_string(space.max_position) + " positions and " + std::to_string(space.lanes) +
+                     " lanes needs " + std::to_string(bytes() >> 20) + " MiB of state, and the budget is " + std::to_string(budget >> 20) +
                      " MiB; ask for a shorter context or fewer lanes, or give a larger budget");
   }
 
   info_.fingerprint = ModelFingerprint(*file_, network.architecture, layout_, backend_->numerics());
-  REPRISE_ASSIGN_OR_RETURN(space_, StateSpace::Create(std::move(layout_), space, info_.fingerprint, std::make_shared<BackendMemory>(backend_)));
+  REPRISE_ASSIGN_OR_RETURN(space_,
+                           StateSpace::Create(std::move(layout_), space, info_.fingerprint, std::make_shared<BackendMemory>(backend_)));
   decode_.InitialiseOrigin(*space_);
   space_->SetEvictor([this] { return DropCheckpoint(); });
 
@@ -184,7 +189,8 @@ void Engine::LoadTokenizer() {
     REPRISE_ASSIGN_OR_RETURN(Vocabulary vocabulary, ReadVocabulary(*file_));
     REPRISE_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::Create(std::move(vocabulary)));
     if (tokenizer.vocab_size() > info_.vocabulary) {
-      return Corrupt("the tokenizer knows " + std::to_string(tokenizer.vocab_size()) + " tokens, the embedding only " + std::to_string(info_.vocabulary));
+      return Corrupt("the tokenizer knows " + std::to_string(tokenizer.vocab_size()) + " tokens, the embedding only " +
+                     std::to_string(info_.vocabulary));
     }
     return tokenizer;
   };

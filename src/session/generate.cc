@@ -40,7 +40,7 @@ Status Session::NextBatch(std::span<Session* const> sessions, std::span<Token> t
   if (sessions.empty()) return Ok();
   if (tokens.size() != sessions.size()) return InvalidArgument("NextBatch needs a place for each session's token");
   Engine& engine = sessions[0]->state_->engine();
-  constexpr size_t kMost = 256;   // lanes that Load allows
+  constexpr size_t kMost = 256;  // lanes that Load allows
   Engine::Feed feeds[kMost];
   int32_t pending[kMost];
   Lane* lanes[kMost];
@@ -123,7 +123,8 @@ Result<Finish> Session::Generate(int max_tokens, const std::function<bool(const 
 
 Status Session::SetSpeculation(const Speculation& speculation) {
   if (speculation.draft < 0 || speculation.draft > Speculation::kMostDraft) {
-    return InvalidArgument("a draft of " + std::to_string(speculation.draft) + " tokens is out of range; 0 to " + std::to_string(Speculation::kMostDraft));
+    return InvalidArgument("a draft of " + std::to_string(speculation.draft) + " tokens is out of range; 0 to " +
+                           std::to_string(Speculation::kMostDraft));
   }
   if (speculation.source == Speculation::Source::kMtp && !model().info().has_draft) {
     return Unsupported("this model has no MTP block to draft tokens with; lookup drafting works with any model");

@@ -38,8 +38,8 @@ Result<Capsule> Model::ImportCapsule(std::span<const std::byte> bytes) const {
   engine_->CopyTokens(held, 0, tokens);
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] < 0 || tokens[i] >= info().vocabulary) {
-      return Corrupt("the capsule's token " + std::to_string(tokens[i]) + " at position " + std::to_string(i) + " is outside the vocabulary of " +
-                     std::to_string(info().vocabulary));
+      return Corrupt("the capsule's token " + std::to_string(tokens[i]) + " at position " + std::to_string(i) +
+                     " is outside the vocabulary of " + std::to_string(info().vocabulary));
     }
   }
   return capsule;

@@ -31,8 +31,8 @@ HeldState Session::State::DeepestOnPath(std::span<const int32_t> tokens) const {
 Status Session::State::FeedTokens(std::span<const int32_t> tokens, const PrefillOptions& options) {
   const int total = static_cast<int>(tokens.size());
   if (total > engine().info().context - lane->position()) {
-    return Exhausted("a context of " + std::to_string(engine().info().context) + " positions cannot take " + std::to_string(total) + " more tokens after " +
-                     std::to_string(lane->position()) + "; load the model with a longer context");
+    return Exhausted("a context of " + std::to_string(engine().info().context) + " positions cannot take " + std::to_string(total) +
+                     " more tokens after " + std::to_string(lane->position()) + "; load the model with a longer context");
   }
   int last_kept = lane->position();
   for (int done = 0; done < total;) {
@@ -92,21 +92,22 @@ Result<PrefillReport> Session::Prefill(std::span<const int32_t> prompt, const Pr
   if (prompt.empty()) return InvalidArgument("an empty prompt leaves nothing to continue");
   for (const int32_t token : prompt) {
     if (token < 0 || token >= s.engine().info().vocabulary) {
-      return InvalidArgument("token " + std::to_string(token) + " is outside the vocabulary of " + std::to_string(s.engine().info().vocabulary));
+      return InvalidArgument("token " + std::to_string(token) + " is outside the vocabulary of " +
+                             std::to_string(s.engine().info().vocabulary));
     }
   }
   if (static_cast<int64_t>(prompt.size()) > s.engine().info().context) {
-    return Exhausted("a prompt of " + std::to_string(prompt.size()) + " tokens does not fit the context of " + std::to_string(s.engine().info().context) +
-                     " positions; load the model with a longer context");
+    return Exhausted("a prompt of " + std::to_string(prompt.size()) + " tokens does not fit the context of " +
+                     std::to_string(s.engine().info().context) + " positions; load the model with a longer context");
   }
   HeldState base = s.DeepestOnPath(prompt);
   const int reused = base.position;
-  base.block[kHost] = s.lane->Hold().block[kHost];   // the sampler's options and generator are not the prompt's business
+  base.block[kHost] = s.lane->Hold().block[kHost];  // the sampler's options and generator are not the prompt's business
   s.lane->Adopt(std::move(base));
   REPRISE_RETURN_IF_ERROR(s.ChangeHost([&](std::byte* host) {
     s.decode().set_pending(host, -1);
     s.text.clear();
-    s.decode().Flush(host, s.text);   // what an earlier generation held back belongs to no one now
+    s.decode().Flush(host, s.text);  // what an earlier generation held back belongs to no one now
     return Ok();
   }));
   // Every boundary of a prompt has the host state that the prompt was given with, however many of its tokens were computed before.
@@ -161,7 +162,8 @@ Status Session::Restore(const Capsule& capsule) {
 
 Result<std::vector<Session>> Session::Fork(const Capsule& capsule, int count) const {
   if (count < 1 || count > state_->engine().info().lanes) {
-    return InvalidArgument("cannot fork " + std::to_string(count) + " ways; this model has " + std::to_string(state_->engine().info().lanes) + " lanes");
+    return InvalidArgument("cannot fork " + std::to_string(count) + " ways; this model has " +
+                           std::to_string(state_->engine().info().lanes) + " lanes");
   }
   std::vector<Session> sessions;
   sessions.reserve(static_cast<size_t>(count));
@@ -191,7 +193,8 @@ Status Session::Rollback(int count) {
     if (there && s.decode().pending(kept.held.block[kHost]->data) < 0) host = kept.held.block[kHost];
   }
   if (!host) {
-    return InvalidArgument("the boundary at position " + std::to_string(target) + " is out of reach: its sampler state is no longer kept; the nearest kept one below is at " +
+    return InvalidArgument("the boundary at position " + std::to_string(target) +
+                           " is out of reach: its sampler state is no longer kept; the nearest kept one below is at " +
                            std::to_string(base.position) + ", and a capsule taken there can be restored");
   }
   const HeldState before = s.lane->Hold();

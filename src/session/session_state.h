@@ -73,17 +73,17 @@ struct Session::State {
 
   struct BurstToken {
     int32_t id;
-    size_t text_begin, text_end;   // within `text`
+    size_t text_begin, text_end;  // within `text`
     Finish finish;
   };
 
-  Model model;   // first: everything below lives in its memory
+  Model model;  // first: everything below lives in its memory
   std::unique_ptr<Lane> lane;
   Checkpoints checkpoints;
   std::string text;
   Speculation speculation;
   SpeculationStats stats;
-  std::array<BurstToken, Engine::kMaxTentativeRows> burst;   // what the last Speculate chose, in order
+  std::array<BurstToken, Engine::kMaxTentativeRows> burst;  // what the last Speculate chose, in order
   int burst_size = 0;
 };
 

@@ -10,7 +10,7 @@
 namespace reprise {
 namespace {
 
-constexpr char kModel[] = "models/reprise-austen.gguf";   // its MTP block guesses well, so that every length of burst occurs
+constexpr char kModel[] = "models/reprise-austen.gguf";  // its MTP block guesses well, so that every length of burst occurs
 constexpr char kPrompt[] = "It was a truth that Elizabeth had never doubted, that her sister was the kindest of women; and";
 
 struct Outcome {
@@ -140,7 +140,7 @@ TEST_F(SpeculationTest, NothingLeaksAndTheContextsEndIsReached) {
     Session session = Prompted({}, {.draft = 9});
     const int room = model_->info().context - session.position();
     const Outcome outcome = Generate(session, room);
-    EXPECT_EQ(static_cast<int>(outcome.ids.size()), room);   // the last one stays pending: no position is left to feed it
+    EXPECT_EQ(static_cast<int>(outcome.ids.size()), room);  // the last one stays pending: no position is left to feed it
     EXPECT_FALSE(session.Generate(2, [](const Token&) { return true; }).ok());
   }
   const auto after = model_->engine().space().usage();
