@@ -16,6 +16,7 @@ build      libfmt-dev         module:fmt                                   # tex
 build      libcli11-dev       module:CLI11                                 # the command line
 build      nlohmann-json3-dev module:nlohmann_json                         # JSON
 build      libsodium-dev      module:libsodium                             # fingerprints and signatures
+build      libsqlite3-dev     module:sqlite3                                # the index of the store
 build      libxxhash-dev      module:libxxhash                             # checksums
 build      libutf8proc-dev    module:libutf8proc                           # Unicode classes and normal forms
 test       libgtest-dev       module:gtest                                 # unit tests

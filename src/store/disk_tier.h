@@ -1,0 +1,88 @@
+// DiskTier: capsules in a directory, whole or not there.
+//
+// A capsule on disk is one *block* object (its recurrent states) and a chain of *segments*: the rows of a run of positions, each resting on
+// the one before. By promise 3 the tokens of a path determine its rows, so a capsule that is written stores only the rows past the deepest point of
+// its path that is already stored, whoever computed them. Objects are files named by a keyed digest of their content (BLAKE2b-256; the key is the
+// namespace's, so that namespaces share nothing and tell each other nothing), written, synced and renamed before the index (SQLite, WAL)
+// lists them. Object layout: docs/store_format.md.
+//
+// Several processes may share a directory. Thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "reprise/capsule.h"
+#include "reprise/store.h"
+#include "store/file_system.h"
+
+namespace reprise {
+
+struct DiskOptions {
+  uint64_t budget = uint64_t{8} << 30;
+  bool read_only = false;
+};
+
+// What is written beside a capsule, and read back.
+struct DiskNote {
+  Keep keep = Keep::kRequested;
+  std::string name;
+  bool pinned = false;
+  std::string metadata;
+  int64_t created = 0;  // seconds since the epoch
+  int64_t used = 0;
+  int64_t hits = 0;
+};
+
+struct DiskEntry {
+  int64_t id = 0;  // the index's; never used twice
+  std::string name_space;
+  std::vector<int32_t> tokens;  // its path; the position is their number
+  DiskNote note;
+  uint64_t bytes = 0;  // that removing it would free: its block, and the segments that nothing else rests on
+};
+
+class DiskTier {
+ public:
+  static Result<std::unique_ptr<DiskTier>> Open(std::shared_ptr<FileSystem> files, const DiskOptions& options);
+  virtual ~DiskTier() = default;
+
+  virtual bool read_only() const = 0;
+
+  // Every whole capsule of the fingerprint, in all namespaces.
+  virtual Result<std::vector<DiskEntry>> List(const Fingerprint& fingerprint) = 0;
+  // Whether another process has changed the index since the last List. A few microseconds.
+  virtual bool Changed() = 0;
+
+  // Makes `capsule` durable and returns its id. Evicts what is worth least (policy.h) to stay within the budget, of which `evicted` tells the ids; kExhausted, with nothing changed,
+  // when the budget or the disk has no room. An automatic entry at the same place of the same namespace is kept, and its id returned.
+  virtual Result<int64_t> Put(std::string_view name_space, std::span<const int32_t> tokens, const Capsule& capsule, const DiskNote& note,
+                              std::vector<int64_t>& evicted) = 0;
+  // The capsule, every checksum verified. Rows that `base` (a capsule on the same path, or an invalid one) holds are shared with it and not read. kCorrupt:
+  // a file was damaged; it and everything that rests on it has been moved to quarantine/ and is no longer listed.
+  virtual Result<Capsule> Load(int64_t id, const std::shared_ptr<StateSpace>& space, const Capsule& base) = 0;
+
+  virtual Status Update(int64_t id, const DiskNote& note) = 0;  // not its keep or created
+  virtual Status Remove(int64_t id) = 0;
+
+  virtual uint64_t bytes() const = 0;          // of objects and index, as the file system counts them
+  virtual uint64_t bytes_written() const = 0;  // since Open
+  virtual uint64_t rows_written() const = 0;
+
+  struct CheckReport {
+    int64_t capsules = 0, objects = 0;
+    uint64_t bytes = 0;
+    std::vector<std::string> faults;   // one sentence each: which capsule, which file, what is wrong
+    std::vector<std::string> orphans;  // files that nothing lists: of writes that a crash ended
+  };
+  // Reads and verifies everything; changes nothing.
+  virtual Result<CheckReport> Check() = 0;
+  // Removes orphans and what rests on damaged files; returns the bytes freed.
+  virtual Result<uint64_t> CollectGarbage() = 0;
+};
+
+}  // namespace reprise
