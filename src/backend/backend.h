@@ -29,6 +29,12 @@ struct WeightSource {
   std::span<const std::byte> data;
 };
 
+// What the device can do at most, however the work is arranged.
+struct BackendLimits {
+  double read_bytes_per_second = 0;  // of memory that is in no cache
+  double byte_macs_per_second = 0;   // multiplications of bytes, with their additions
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -38,6 +44,7 @@ class Backend {
   // Names everything that decides the bits of a result: part of the fingerprint. Thread count is not part of it.
   virtual std::string numerics() const = 0;
   virtual int threads() const = 0;
+  virtual BackendLimits MeasureLimits() = 0;  // takes about a second
 
   // Zeroed, 64-byte aligned memory of this device; physical pages may be attached at first touch. `what` names it in errors.
   virtual Result<std::byte*> Allocate(size_t bytes, std::string_view what) = 0;

@@ -152,6 +152,7 @@ class Bench {
       REPRISE_ASSIGN_OR_RETURN(peer, StartLlamaCpp(options));
     }
     REPRISE_RETURN_IF_ERROR(Measure(*ours, peer.get(), model.info().vocabulary));
+    CountWork(model);
     return Report(model);
   }
 
@@ -221,6 +222,27 @@ class Bench {
     return Ok();
   }
 
+  // What a step must do at least: read every weight to decode a token, multiply by every matrix but the output's to prefill one. (An embedding
+  // that is not tied is only looked up, so this asks a little more of decoding than it does.)
+  void CountWork(const Model& model) {
+    limits_ = model.engine().backend().MeasureLimits();
+    decode_bytes_ = static_cast<double>(model.info().weight_bytes);
+    for (const GgufTensor& tensor : model.engine().file().tensors()) {
+      if (tensor.n_dims < 2 || tensor.name == "token_embd.weight" || tensor.name == "output.weight") continue;
+      prefill_macs_ += static_cast<double>(tensor.elements());
+    }
+  }
+  // Of the machine's limit: the weights read by a decode, the products made by a prefill. Attention and the recurrences come on top.
+  std::optional<double> Reached(const Series& series) const {
+    if (series.name == "decode" && limits_.read_bytes_per_second > 0) {
+      return Median(series.values) * decode_bytes_ / limits_.read_bytes_per_second;
+    }
+    if (series.name == "prefill" && limits_.byte_macs_per_second > 0) {
+      return Median(series.values) * prefill_macs_ / limits_.byte_macs_per_second;
+    }
+    return std::nullopt;
+  }
+
   Json ToJson(const Model& model) {
     const MachineFacts after = ReadMachineFacts();
     Json machine = {{"cpu", facts_.cpu},
@@ -229,6 +251,8 @@ class Bench {
                     {"kernel", facts_.kernel},
                     {"backend", model.info().backend},
                     {"threads", model.engine().backend().threads()},
+                    {"read_gb_s", std::round(limits_.read_bytes_per_second / 1e8) / 10},
+                    {"int8_gmac_s", std::round(limits_.byte_macs_per_second / 1e9)},
                     {"load_average", {facts_.load_average, after.load_average}}};
     Json results = Json::array();
     for (const Series& series : table_.all()) {
@@ -244,16 +268,19 @@ class Bench {
         one["peer"] = {{"name", "llama.cpp"}, {"median", Median(series.peer)}};
         one["ratio"] = *ratio;
       }
+      if (const auto reached = Reached(series)) one["of_limit"] = *reached;
       results.push_back(std::move(one));
     }
     return {{"machine", machine}, {"model", ModelTitle(model.info())}, {"results", results}};
   }
 
   void Print(const Model& model) {
-    fmt::print("{} on {}, {} of {}; load average {:.1f}\n\n", SafeForTerminal(ModelTitle(model.info())), facts_.cpu, model.info().backend,
+    fmt::print("{} on {}, {} of {}; load average {:.1f}\n", SafeForTerminal(ModelTitle(model.info())), facts_.cpu, model.info().backend,
                facts_.cores == 1 ? "1 core" : fmt::format("{} cores", facts_.cores), facts_.load_average);
+    fmt::print("this machine reads {:.1f} GB/s and multiplies {:.0f} G int8 MAC/s on these threads\n\n",
+               limits_.read_bytes_per_second / 1e9, limits_.byte_macs_per_second / 1e9);
     const bool peer = !flags_.peer.empty();
-    fmt::print("{:<15}{:>8}{:>12} {:<6}{:>22}{:>14}", "", "prompt", "median", "", "min to max", "bytes copied");
+    fmt::print("{:<15}{:>8}{:>12} {:<6}{:>22}{:>14}{:>10}", "", "prompt", "median", "", "min to max", "bytes copied", "of limit");
     if (peer) fmt::print("{:>12}{:>9}", "llama.cpp", "ratio");
     fmt::print("\n");
     for (const Series& series : table_.all()) {
@@ -262,6 +289,8 @@ class Bench {
                                 Number(*std::max_element(series.values.begin(), series.values.end()));
       fmt::print("{:<15}{:>8}{:>12} {:<6}{:>22}{:>14}", name, series.prompt > 0 ? std::to_string(series.prompt) : "",
                  Number(Median(series.values)), series.unit, range, series.bytes_copied ? Grouped(*series.bytes_copied) : "");
+      const auto reached = Reached(series);
+      fmt::print("{:>10}", reached ? fmt::format("{:.0f} %", *reached * 100) : "");
       if (const auto ratio = Ratio(series)) fmt::print("{:>12}{:>9}", Number(Median(series.peer)), fmt::format("{:.2f}x", *ratio));
       fmt::print("\n");
     }
@@ -306,6 +335,9 @@ class Bench {
   const bool quiet_;
   MachineFacts facts_;
   Table table_;
+  BackendLimits limits_;
+  double decode_bytes_ = 0;  // that a token reads
+  double prefill_macs_ = 0;  // that a token needs
 };
 
 }  // namespace

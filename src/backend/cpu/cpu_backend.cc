@@ -7,6 +7,7 @@
 
 #include "backend/cpu/cpu_plan.h"
 #include "backend/cpu/kernels.h"
+#include "backend/cpu/limits.h"
 #include "backend/cpu/memory.h"
 #include "backend/cpu/packed_matrix.h"
 #include "backend/cpu/targets.h"
@@ -102,6 +103,7 @@ class CpuBackend : public Backend {
   }
   std::string numerics() const override { return isa_.fused ? kNumericsFused : kNumericsUnfused; }
   int threads() const override { return team_.threads(); }
+  BackendLimits MeasureLimits() override { return MeasureCpuLimits(isa_.target, team_.threads()); }
 
   Result<std::byte*> Allocate(size_t bytes, std::string_view what) override { return arena_.Allocate(bytes, what); }
 
