@@ -58,6 +58,39 @@ void FillQ4_1(float deviation, RandomBits& random, std::span<std::byte> blocks) 
   }
 }
 
+// The scales of a block of 256 vary by a quarter too, around the middle of their 6 bits; -8 to 8 of 32 steps.
+constexpr int kMiddleScale = 32;
+int VariedScale(RandomBits& random) { return kMiddleScale - 8 + static_cast<int>(random.Next() % 17); }
+
+void FillQ4_K(float deviation, RandomBits& random, std::span<std::byte> blocks) {
+  const float step = deviation / StepsDeviation(16) / kMiddleScale;
+  for (std::byte *out = blocks.data(), *end = out + blocks.size(); out < end;) {
+    // With minima equal to the scales, and 7.5 times their step, the weights are zero on average.
+    Put(out, FloatToHalf(step));
+    Put(out, FloatToHalf(7.5f * step));
+    // 8 scales, then 8 minima, of 6 bits in 12 bytes (formats/quantize.h).
+    int scale[8];
+    for (int& one : scale) one = VariedScale(random);
+    for (int g = 0; g < 4; ++g) {
+      const auto packed = static_cast<std::byte>(scale[g] | scale[g + 4] >> 4 << 6);
+      out[g] = out[g + 4] = packed;
+      out[g + 8] = static_cast<std::byte>((scale[g + 4] & 15) | (scale[g + 4] & 15) << 4);
+    }
+    out += 12;
+    PutBits(out, random, 128);
+  }
+}
+
+void FillQ6_K(float deviation, RandomBits& random, std::span<std::byte> blocks) {
+  const float step = deviation / StepsDeviation(64) / kMiddleScale;
+  for (std::byte *out = blocks.data(), *end = out + blocks.size(); out < end;) {
+    PutBits(out, random, 128 + 64);
+    // Values mean -32 to 31, half a step below zero on average; with scales of both signs the weights as a whole are not.
+    for (int g = 0; g < 16; ++g) *out++ = static_cast<std::byte>(random.Next() & 1 ? VariedScale(random) : -VariedScale(random));
+    Put(out, FloatToHalf(step));
+  }
+}
+
 template <class T, class Convert>
 void FillValues(float deviation, RandomBits& random, std::span<std::byte> blocks, Convert convert) {
   const float reach = deviation / kUnitDeviation;
@@ -76,7 +109,9 @@ bool CanFillRandomly(TensorType type) {
     case TensorType::kBF16:
     case TensorType::kQ8_0:
     case TensorType::kQ4_0:
-    case TensorType::kQ4_1: return true;
+    case TensorType::kQ4_1:
+    case TensorType::kQ4_K:
+    case TensorType::kQ6_K: return true;
     default: return false;
   }
 }
@@ -89,6 +124,8 @@ void FillRandomly(TensorType type, float deviation, RandomBits& random, std::spa
     case TensorType::kQ8_0: return FillQ8_0(deviation, random, blocks);
     case TensorType::kQ4_0: return FillQ4_0(deviation, random, blocks);
     case TensorType::kQ4_1: return FillQ4_1(deviation, random, blocks);
+    case TensorType::kQ4_K: return FillQ4_K(deviation, random, blocks);
+    case TensorType::kQ6_K: return FillQ6_K(deviation, random, blocks);
     default: assert(false);
   }
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <utility>
 #include <vector>
 
@@ -156,6 +157,7 @@ uint32_t FileType(TensorType type) {  // general.file_type, as ggml numbers it
     case TensorType::kQ4_0: return 2;
     case TensorType::kQ4_1: return 3;
     case TensorType::kQ8_0: return 7;
+    case TensorType::kQ4_K: return 15;
     case TensorType::kBF16: return 32;
     default: return 0;
   }
@@ -270,6 +272,19 @@ float VectorValue(const Weight& weight, RandomBits& random) {
   return 0.0f;
 }
 
+// Which matrices of a Q4_K_M file are Q6_K: the output's, and in the first eighth, the last eighth and a third of the layers between, the
+// values' and the one that leads out of the feed-forward part. Rows that are no multiple of 256 stay in 8 bits.
+TensorType MatrixType(TensorType type, const Weight& weight, const SynthShape& shape) {
+  if (type != TensorType::kQ4_K) return type;
+  if (weight.dims[0] % 256 != 0) return TensorType::kQ8_0;
+  if (weight.name == "output.weight" || (weight.name == "token_embd.weight" && shape.tied)) return TensorType::kQ6_K;
+  int layer = 0;
+  if (std::sscanf(weight.name.c_str(), "blk.%d.", &layer) != 1) return type;
+  const int eighth = shape.layers / 8;
+  const bool matters = layer < eighth || layer >= shape.layers - eighth || (layer - eighth) % 3 == 2;
+  return matters && (weight.name.ends_with("attn_v.weight") || weight.name.ends_with("ffn_down.weight")) ? TensorType::kQ6_K : type;
+}
+
 struct Plan {
   SynthShape shape;
   WeightList weights;
@@ -278,9 +293,9 @@ struct Plan {
 
 Result<Plan> MakePlan(const SynthOptions& options) {
   REPRISE_ASSIGN_OR_RETURN(const SynthShape shape, FindSynthShape(options.shape));
-  if (!CanFillRandomly(options.type)) {
+  if (!CanFillRandomly(options.type) || options.type == TensorType::kQ6_K) {
     return InvalidArgument(
-        fmt::format("random weights are made in F32, F16, BF16, Q8_0, Q4_0 and Q4_1, not in {}", TensorTypeName(options.type)));
+        fmt::format("random weights are made in F32, F16, BF16, Q8_0, Q4_0, Q4_1 and Q4_K, not in {}", TensorTypeName(options.type)));
   }
   if (options.mtp && shape.architecture != "qwen35") {
     return InvalidArgument(
@@ -294,7 +309,7 @@ Result<Plan> MakePlan(const SynthOptions& options) {
   AddTokenizer(out, shape);
   WeightList weights(shape, options.mtp);
   for (const Weight& weight : weights.all()) {
-    out.Tensor(weight.name, weight.fill == Fill::kMatrix ? options.type : TensorType::kF32, weight.dims);
+    out.Tensor(weight.name, weight.fill == Fill::kMatrix ? MatrixType(options.type, weight, shape) : TensorType::kF32, weight.dims);
   }
   return Plan{shape, std::move(weights), std::move(out)};
 }

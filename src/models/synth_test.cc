@@ -55,6 +55,23 @@ TEST_F(SynthTest, TinyModelsOfEveryTypeAreSoundFiles) {
   }
 }
 
+TEST_F(SynthTest, TheMixtureOfSixAndFourBitsIsThatOfTheField) {
+  ASSERT_TRUE(Synthesize({"qwen3.5-0.1b", TensorType::kQ4_K}, path_).ok());
+  const auto file = GgufFile::Open(path_);
+  ASSERT_TRUE(file.ok()) << file.status().message();
+  EXPECT_EQ(file->Find("token_embd.weight")->type, TensorType::kQ6_K);  // tied: it is the output matrix too
+  EXPECT_EQ(file->Find("blk.0.ffn_down.weight")->type, TensorType::kQ6_K);
+  EXPECT_EQ(file->Find("blk.0.ffn_up.weight")->type, TensorType::kQ4_K);
+  int six = 0, four = 0;
+  for (const GgufTensor& tensor : file->tensors()) {
+    if (!tensor.name.ends_with("ffn_down.weight")) continue;
+    six += tensor.type == TensorType::kQ6_K;
+    four += tensor.type == TensorType::kQ4_K;
+  }
+  EXPECT_GT(six, 0);
+  EXPECT_GT(four, six / 2);
+}
+
 // The same bytes on every machine, so that timings and failures can be spoken of by shape and seed.
 TEST_F(SynthTest, TheSameSeedGivesTheSameBytes) {
   const auto digest = [&](std::string shape, TensorType type, uint64_t seed) {
@@ -79,6 +96,7 @@ TEST_F(SynthTest, FullShapesHaveTheirPublishedSizes) {
   EXPECT_NEAR(megabytes("llama-3.1-8b", TensorType::kBF16), 16060, 20);
   EXPECT_NEAR(megabytes("qwen3.5-0.1b", TensorType::kF32), 4 * 115, 20);
   EXPECT_GT(megabytes("qwen3.5-0.8b", TensorType::kQ8_0, true), 820);
+  EXPECT_NEAR(megabytes("qwen3.5-0.8b", TensorType::kQ4_K), 530, 25);
   for (const SynthShape& shape : SynthShapes()) EXPECT_GT(megabytes(std::string(shape.name), TensorType::kQ4_0), 0) << shape.name;
 }
 
@@ -98,7 +116,9 @@ TEST_F(SynthTest, MistakesAndCancellationLeaveNoFile) {
 }
 
 TEST(RandomBlocks, HaveTheDeviationAskedFor) {
-  for (const TensorType type : kTypes) {
+  std::vector<TensorType> types(std::begin(kTypes), std::end(kTypes));
+  types.insert(types.end(), {TensorType::kQ4_K, TensorType::kQ6_K});
+  for (const TensorType type : types) {
     std::vector<float> values(1 << 18);
     std::vector<std::byte> blocks(*TensorBytes(type, values.size(), 1));
     RandomBits random(3);
