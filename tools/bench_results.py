@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""Runs the benchmarks that bench/RESULTS.md quotes, and writes it: tables from the runs, and the plots beside it.
+
+    tools/bench_results.py                    every suite that is not kept in build-bench/ yet, with llama.cpp in turns; about an hour
+    tools/bench_results.py --only q8_0-512    one suite anew; the others keep the figures of their last run, each under its own date
+    tools/bench_results.py --report           writes RESULTS.md from what build-bench/ keeps; runs nothing
+
+Run it on a machine that does nothing else: the load average is part of each table.
+"""
+import argparse
+import datetime
+import json
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+KEPT = ROOT / "build-bench"
+SHAPE = "qwen3.5-0.8b"
+
+
+def suite(name, title, model, prompt, runs, branches="1,8", peer=True, plot=False):
+    return dict(name=name, title=title, model=model, prompt=prompt, runs=runs, branches=branches, peer=peer, plot=plot)
+
+
+# A model is a known name, or a type of the synthetic shape.
+SUITES = [
+    suite("embedded", "The embedded model, 512 to 8,192 tokens", None, "512,1024,2048,4096,8192", 5, peer=False, plot=True),
+    *(suite(f"{kind}-{prompt}", f"{SHAPE} shape, {kind.upper()}, random weights, {prompt:,} tokens", f"synth:{kind}", str(prompt), runs)
+      for kind in ("q8_0", "q4_0", "q4_k_m") for prompt, runs in ((512, 5), (2048, 5), (8192, 3))),
+    *(suite(f"smollm2-{prompt}", f"SmolLM2-135M-Instruct, Q4_1, {prompt:,} tokens", "smollm2-135m", str(prompt), 5) for prompt in (512, 2048)),
+]
+
+HEAD = """# Results
+
+Made by `make bench` (tools/bench_results.py). Each table is one run: Reprise and llama.cpp in turns on the same file, each restore after another prompt
+has dirtied the state. A ratio above 1 means that Reprise is better. "Of limit" is what a decode's weights and a prefill's products come to, of the memory
+bandwidth and the int8 multiplications a second that the same run measured on the same threads; a model that fits a cache can pass 100 %.
+
+"""
+
+
+def model_file(program, model):
+    if model is None or not model.startswith("synth:"):
+        if model is not None:
+            subprocess.run([program, "pull", model], check=True, stdout=subprocess.DEVNULL)
+        return model
+    kind = model.removeprefix("synth:")
+    path = KEPT / f"{SHAPE}-{kind}.gguf"
+    if not path.exists():
+        subprocess.run([program, "synth", SHAPE, str(path), "--type", kind], check=True)
+    return str(path)
+
+
+def run(one, program, python):
+    command = [program, "bench", "--prompt", one["prompt"], "--branches", one["branches"], "--runs", str(one["runs"])]
+    shown = ["reprise", *command[1:]]
+    file = model_file(program, one["model"])
+    if file is not None:
+        command += ["-m", file]
+        shown += ["-m", pathlib.Path(file).name]
+    if one["peer"]:
+        command += ["--peer", "llama.cpp"]
+        shown += ["--peer", "llama.cpp"]
+        if python:
+            command += ["--peer-python", python]
+    if one["plot"]:
+        command += ["--plot", str(ROOT / "bench" / f"ttft-{one['name']}.svg")]
+    print(f"{one['name']}: {' '.join(shown)}", flush=True)
+    kept = KEPT / f"{one['name']}.json"
+    subprocess.run([*command, "--json", str(kept)], check=True)
+    result = json.loads(kept.read_text())
+    result.update(command=" ".join(shown), date=datetime.date.today().isoformat())
+    kept.write_text(json.dumps(result, indent=1))
+
+
+def number(value):
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:,.{digits}f}"
+
+
+def table(one, result):
+    machine = result["machine"]
+    before, after = machine["load_average"]
+    text = f"## {one['title']}\n\n```\n{result['command']}\n```\n\n"
+    text += (f"{result['date']}; {machine['cpu']}, {machine['cores']} cores, {machine['backend']}; reads {machine['read_gb_s']} GB/s, multiplies "
+             f"{machine['int8_gmac_s']:.0f} G int8 MAC/s; load average {before:.1f} before, {after:.1f} after; {one['runs']} runs.\n\n")
+    peer = any("peer" in row for row in result["results"])
+    text += "| | prompt | median | min to max | bytes copied | of limit |" + (" llama.cpp | ratio |" if peer else "") + "\n"
+    text += "|---|---|---|---|---|---|" + ("---|---|" if peer else "") + "\n"
+    for row in result["results"]:
+        name = row["name"] + (f" x{row['branches']}" if "branches" in row else "")
+        cells = [name, f"{row['prompt']:,}" if row["prompt"] else "", f"{number(row['median'])} {row['unit']}",
+                 f"{number(row['min'])} to {number(row['max'])}", f"{row['bytes_copied']:,}" if "bytes_copied" in row else "",
+                 f"{row['of_limit']:.0%}".replace("%", " %") if "of_limit" in row else ""]
+        if peer:
+            cells += [number(row["peer"]["median"]), f"{row['ratio']:.2f}"] if "peer" in row else ["", ""]
+        text += "| " + " | ".join(cells) + " |\n"
+    if one["plot"]:
+        text += f"\n![Time to the first token](ttft-{one['name']}.svg)\n"
+    return text + "\n"
+
+
+def report():
+    text = HEAD
+    missing = []
+    for one in SUITES:
+        kept = KEPT / f"{one['name']}.json"
+        if kept.exists():
+            text += table(one, json.loads(kept.read_text()))
+        else:
+            missing.append(one["name"])
+    notes = ROOT / "bench" / "notes.md"
+    if notes.exists():
+        text += notes.read_text()
+    if missing:
+        text += f"\nNot run for this page: {', '.join(missing)}.\n"
+    (ROOT / "bench" / "RESULTS.md").write_text(text)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", metavar="SUITE", help="run this suite, even if it is kept; may be repeated")
+    parser.add_argument("--report", action="store_true", help="run nothing")
+    parser.add_argument("--list", action="store_true", help="name the suites")
+    parser.add_argument("--peer-python", help="the Python that has llama-cpp-python (that of .venv)")
+    parser.add_argument("--program", default=str(ROOT / "build" / "reprise"))
+    arguments = parser.parse_args()
+    names = [one["name"] for one in SUITES]
+    for name in arguments.only or []:
+        if name not in names:
+            sys.exit(f"bench_results: there is no suite '{name}'; there are {', '.join(names)}")
+    if arguments.list:
+        print("\n".join(names))
+        return
+    KEPT.mkdir(exist_ok=True)
+    if not arguments.report:
+        for one in SUITES:
+            if one["name"] in (arguments.only or []) or (not arguments.only and not (KEPT / f"{one['name']}.json").exists()):
+                run(one, arguments.program, arguments.peer_python)
+    report()
+
+
+main()
