@@ -3,13 +3,14 @@
 // Load maps the file, packs its weights for the processor, captures the plans of every step shape, and sizes every pool; after that, running
 // allocates nothing. A Model is a handle: copies share one model, which is freed with the last copy, session and capsule.
 //
-// Thread-safety: a model and all its sessions are used by one thread at a time. Only info(), the tokenizer calls and dropping or copying
-// capsules are safe beside a running session.
+// Thread-safety: a model and all its sessions are used by one thread at a time. Only info(), the tokenizer calls, dropping or copying
+// capsules, and the store (but for two calls, see store.h) are safe beside a running session.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -17,6 +18,7 @@
 
 #include "reprise/capsule.h"
 #include "reprise/status.h"
+#include "reprise/store.h"
 
 namespace reprise {
 
@@ -37,6 +39,11 @@ struct ModelOptions {
   KeyValueType kv = KeyValueType::kAuto;               // part of the fingerprint
   std::string instruction_set = {};                    // "" picks the best this processor has; see `reprise inspect --devices`
   std::function<void(double fraction)> progress = {};  // called from the loading thread
+  std::optional<StoreOptions> store = {};              // where capsules live when no session holds them; none: they do not
+};
+
+struct SessionOptions {
+  std::string name_space = {};  // what the session puts into the store, and finds there, is of this namespace alone
 };
 
 struct ModelInfo {
@@ -66,7 +73,10 @@ class Model {
   const StateLayout& layout() const;
 
   // A session at position 0. kExhausted when `lanes` sessions are live.
-  Result<Session> NewSession() const;
+  Result<Session> NewSession(const SessionOptions& options = {}) const;
+
+  // The store that was asked for when loading, or null. It lives as long as the model.
+  CapsuleStore* store() const;
 
   // Text to tokens. Control tokens written in `text` become those tokens only with `parse_special`. kUnsupported when the file has no
   // tokenizer, or one this build does not know.

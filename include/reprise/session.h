@@ -4,7 +4,7 @@
 // Snapshot works at any time, and what it takes is complete: keys and values, recurrent memories, the sampler's generator, options and stop
 // strings, the token chosen but not yet fed, half a character waiting for its other half.
 //
-//   Prefill(prompt)       make the context this prompt, computing only what this session's checkpoints do not already hold
+//   Prefill(prompt)       make the context this prompt, computing only what neither this session nor the store already holds
 //   Next() / Generate()   choose tokens, one boundary each
 //   Snapshot()            everything, by reference: microseconds, nothing copied
 //   Restore(capsule)      the same, bit for bit; the same tokens follow
@@ -27,6 +27,7 @@
 #include "reprise/model.h"
 #include "reprise/sampling.h"
 #include "reprise/status.h"
+#include "reprise/store.h"
 
 namespace reprise {
 
@@ -40,14 +41,25 @@ struct Token {
 };
 
 struct PrefillReport {
-  int reused = 0;  // tokens of the prompt that were already computed
-  int computed = 0;
+  int reused = 0;    // tokens of the prompt that were already computed
+  int computed = 0;  // and those that were not
   double seconds = 0;
+  Tier tier = Tier::kNone;     // where the reused ones came from
+  int known = 0;               // how many tokens of the prompt lie on a path that session or store has seen
+  uint64_t diverged_from = 0;  // the store's entry whose path the prompt left there, or 0
+  std::string reason;          // why nothing, or less than `known`, was reused; "" when there is nothing to explain
+};
+
+// A position within a prompt that later prompts are likely to share: the end of its system message, of each question.
+struct Boundary {
+  int position = 0;
+  Keep keep = Keep::kTurn;
 };
 
 struct PrefillOptions {
-  std::function<void(int done, int total)> progress;  // after each step, with tokens of the part to be computed
-  const std::atomic<bool>* cancel = nullptr;          // looked at between steps; what was computed stays committed
+  std::function<void(int done, int total)> progress = {};  // after each step, with tokens of the part to be computed
+  const std::atomic<bool>* cancel = nullptr;               // looked at between steps; what was computed stays committed
+  std::vector<Boundary> boundaries = {};                   // in any order; those that are not within the prompt are passed over
 };
 
 // Guessing ahead: tokens that probably follow are drafted cheaply and checked in one step. What is chosen never depends on it: a guess counts only
@@ -80,10 +92,19 @@ class Session {
   std::vector<int32_t> tokens() const;  // a copy of them
   int32_t pending_token() const;        // chosen but not yet fed to the model, or -1
 
-  // Makes the context exactly `prompt`. The deepest boundary on its path that this session still holds (its own position, or a checkpoint) is
-  // restored, and the rest is computed. Sampling options stay. kCancelled when cancelled: the boundary reached is kept.
+  // Makes the context exactly `prompt`. The deepest boundary on its path that this session still holds (its own position, or a checkpoint) or
+  // the store knows is restored, and the rest is computed. Sampling options stay. kCancelled when cancelled: the boundary reached is kept.
   Result<PrefillReport> Prefill(std::span<const int32_t> prompt, const PrefillOptions& options = {});
   Result<PrefillReport> Prefill(std::string_view prompt, const PrefillOptions& options = {});
+  // The same in pieces, for whoever has other sessions to serve in between. StartPrefill goes to the deepest boundary and reports what is
+  // reused and what is to be computed; each ContinuePrefill computes up to `tokens` more, and says whether the prompt is complete. CancelPrefill
+  // stays where it is, which the store keeps; every verb that goes elsewhere, and the end of the session, does that by itself. Choosing a token
+  // before the prompt is complete is refused. `progress` and `cancel` are Prefill's alone.
+  Result<PrefillReport> StartPrefill(std::span<const int32_t> prompt, const PrefillOptions& options = {});
+  Result<bool> ContinuePrefill(int tokens);
+  Status CancelPrefill();  // fine when there is none in hand
+  bool prefilling() const;
+
   // Adds to the context. A token chosen but not yet fed is fed first.
   Status Append(std::span<const int32_t> tokens, const PrefillOptions& options = {});
 
@@ -103,6 +124,13 @@ class Session {
   static Status NextBatch(std::span<Session* const> sessions, std::span<Token> tokens);
   // The text still held back (it might have begun a stop string, or half a character), once nothing more will follow.
   Result<std::string_view> FlushText();
+
+  // Puts the present boundary, whole as Snapshot() takes it, into the store, and returns the id that CapsuleStore::Get knows it by; 0 when the
+  // budget has no room for it. kUnsupported without a store.
+  Result<uint64_t> Save(const CapsuleStore::PutOptions& options = {});
+  // A reply ends here, for whatever reason: the store keeps the boundary, so that the next question goes on from it. Nothing without a store. The
+  // ends of prompts are kept without being asked for.
+  Status EndReply();
 
   Capsule Snapshot();
   // kMismatch, and nothing changed, for a capsule of another model.

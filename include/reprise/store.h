@@ -11,8 +11,9 @@
 // Namespaces (one for each API key, say) never see each other's capsules, neither by content nor by the timing of a hit. Capsules of another
 // fingerprint lie in the same directory unseen.
 //
-// Thread-safety: every call may come from any thread. FindDeepest and Put take a lock for microseconds; only a hit on disk waits for a file.
-// Neither is called between the tokens of a generation.
+// Thread-safety: every call may come from any thread, but FindDeepest and Get come from the one that uses the model, as restoring what they
+// give does: a capsule read from disk takes memory of the pools. FindDeepest and Put hold a lock for microseconds; only a hit on disk waits for
+// a file. Neither is called between the tokens of a generation.
 #pragma once
 
 #include <cstdint>
@@ -84,11 +85,12 @@ class CapsuleStore {
     int32_t position = 0;  // of the capsule; 0 on a miss
     Tier tier = Tier::kNone;
     int32_t known = 0;  // how many tokens of the prompt lie on a path that the store has seen; a capsule at `known` is worth taking
-    uint64_t diverged_from = 0;  // the entry whose path the prompt left at `known`, or 0 when the prompt only goes on
-    std::string reason;          // why nothing, or less than `known`, was reused; "" when there is nothing to explain
+    uint64_t diverged_from = 0;        // the entry whose path the prompt left at `known`, or 0 when the prompt only goes on
+    std::string reason;                // why nothing, or less than `known`, was reused; "" when there is nothing to explain
+    std::shared_ptr<const void> hold;  // while a copy lives, the entry is not evicted: for as long as the prompt is in hand
   };
-  // The deepest capsule at or below `prompt`.size() tokens on the prompt's path that lies above `deeper_than`, which the caller has already. A damaged file
-  // is quarantined, reported once through notices(), and the next best answers.
+  // The deepest capsule on the prompt's path, at most prompt.size() and more than `deeper_than` tokens down, which the caller has already. A
+  // damaged file is quarantined, reported once through TakeNotices(), and the next best answers.
   virtual Found FindDeepest(std::string_view name_space, std::span<const int32_t> prompt, int32_t deeper_than = 0) = 0;
 
   struct PutOptions {
@@ -115,6 +117,11 @@ class CapsuleStore {
 
   // Waits until everything that is worth it is on disk.
   virtual Status Flush() = 0;
+
+  // That computing `tokens` of a prompt took `seconds`: what reading a capsule from disk is weighed against.
+  virtual void Measured(int64_t tokens, double seconds) = 0;
+  // Drops from memory what is worth least there. False when there is nothing that may go. For the pools' owner, when one of them is empty.
+  virtual bool DropOne() = 0;
 
   struct Stats {
     uint64_t memory_bytes = 0, memory_budget = 0;

@@ -77,6 +77,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   const DecodeState& decode() const { return decode_; }
   StateSpace& space() const { return *space_; }
   std::shared_ptr<StateSpace> shared_space() const { return space_; }
+  CapsuleStore* store() const { return store_.get(); }  // null without one
   SampleWorkspace& workspace() { return *workspace_; }
   // A buffer for context tokens: as long as the longest context.
   std::span<int32_t> token_scratch() { return token_scratch_; }
@@ -113,6 +114,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::optional<Tokenizer> tokenizer_;
   Status tokenizer_status_;
 
+  std::shared_ptr<CapsuleStore> store_;
   std::optional<StepTable> table_;
   std::unique_ptr<Plan> body_;
   std::unique_ptr<Plan> tentative_body_;

@@ -73,6 +73,7 @@ Result<std::shared_ptr<Engine>> Engine::Load(const std::string& path, const Mode
   REPRISE_RETURN_IF_ERROR(engine->MakeSpace(options));
   REPRISE_RETURN_IF_ERROR(engine->CapturePlans());
   engine->LoadTokenizer();
+  if (options.store) return Unsupported("capsules cannot be stored yet");
   return engine;
 }
 

@@ -53,6 +53,7 @@ Status Session::NextBatch(std::span<Session* const> sessions, std::span<Token> t
     lanes[i] = s.lane.get();
     pending[i] = s.pending();
     if (pending[i] >= 0) feeds[feed_count++] = {lanes[i], std::span(&pending[i], 1)};
+    if (s.plan) return InvalidArgument("the prompt is not complete yet: continue the prefill, or cancel it");
     if (pending[i] < 0 && lanes[i]->position() == 0) {
       return InvalidArgument("there is nothing to continue yet: give a prompt of at least one token first");
     }

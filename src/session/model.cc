@@ -13,6 +13,7 @@ Result<Model> Model::Load(const std::string& path, const ModelOptions& options) 
 
 const ModelInfo& Model::info() const { return engine_->info(); }
 const StateLayout& Model::layout() const { return engine_->space().layout(); }
+CapsuleStore* Model::store() const { return engine_->store(); }
 
 Result<std::vector<int32_t>> Model::Tokenize(std::string_view text, bool parse_special) const {
   REPRISE_ASSIGN_OR_RETURN(const Tokenizer* tokenizer, engine_->tokenizer());

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <chrono>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -17,44 +16,6 @@ std::string_view FinishName(Finish finish) {
   return "unknown";
 }
 
-// The deepest of the checkpoints, the present boundary and the origin that lies on the path of `tokens`.
-HeldState Session::State::DeepestOnPath(std::span<const int32_t> tokens) const {
-  HeldState best = engine().space().Origin();
-  if (const HeldState here = lane->Hold(); here.position > best.position && OnPath(here, tokens)) best = here;
-  const auto kept = checkpoints.kept();
-  for (auto it = kept.rbegin(); it != kept.rend() && it->held.position > best.position; ++it) {
-    if (OnPath(it->held, tokens)) best = it->held;
-  }
-  return best;
-}
-
-Status Session::State::FeedTokens(std::span<const int32_t> tokens, const PrefillOptions& options) {
-  const int total = static_cast<int>(tokens.size());
-  if (total > engine().info().context - lane->position()) {
-    return Exhausted("a context of " + std::to_string(engine().info().context) + " positions cannot take " + std::to_string(total) +
-                     " more tokens after " + std::to_string(lane->position()) + "; load the model with a longer context");
-  }
-  int last_kept = lane->position();
-  for (int done = 0; done < total;) {
-    if (options.cancel != nullptr && options.cancel->load(std::memory_order_relaxed)) {
-      KeepHere();
-      return Cancelled("stopped on request after " + std::to_string(done) + " of " + std::to_string(total) + " tokens");
-    }
-    const int count = std::min(engine().max_rows(), total - done);
-    const int before = lane->position();
-    const Engine::Feed feed{lane.get(), tokens.subspan(static_cast<size_t>(done), static_cast<size_t>(count))};
-    REPRISE_RETURN_IF_ERROR(engine().Advance(std::span(&feed, 1)));
-    checkpoints.Mark(before + 1, lane->position(), lane->Hold().block[kHost]);
-    done += count;
-    if (done == total || lane->position() - last_kept >= kPrefillStride) {
-      KeepHere();
-      last_kept = lane->position();
-    }
-    if (options.progress) options.progress(done, total);
-  }
-  return Ok();
-}
-
 Status Session::State::FeedPending() {
   const int32_t token = pending();
   if (token < 0) return Ok();
@@ -69,9 +30,9 @@ Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;
 Session::~Session() = default;
 
-Result<Session> Model::NewSession() const {
+Result<Session> Model::NewSession(const SessionOptions& options) const {
   REPRISE_ASSIGN_OR_RETURN(auto lane, engine_->space().NewLane());
-  return Session(std::make_unique<Session::State>(*this, std::move(lane)));
+  return Session(std::make_unique<Session::State>(*this, std::move(lane), options.name_space));
 }
 
 int Session::position() const { return state_->lane->position(); }
@@ -84,51 +45,6 @@ std::vector<int32_t> Session::tokens() const {
   std::vector<int32_t> tokens(static_cast<size_t>(position()));
   state_->engine().CopyTokens(state_->lane->Hold(), 0, tokens);
   return tokens;
-}
-
-Result<PrefillReport> Session::Prefill(std::span<const int32_t> prompt, const PrefillOptions& options) {
-  const auto start = std::chrono::steady_clock::now();
-  State& s = *state_;
-  if (prompt.empty()) return InvalidArgument("an empty prompt leaves nothing to continue");
-  for (const int32_t token : prompt) {
-    if (token < 0 || token >= s.engine().info().vocabulary) {
-      return InvalidArgument("token " + std::to_string(token) + " is outside the vocabulary of " +
-                             std::to_string(s.engine().info().vocabulary));
-    }
-  }
-  if (static_cast<int64_t>(prompt.size()) > s.engine().info().context) {
-    return Exhausted("a prompt of " + std::to_string(prompt.size()) + " tokens does not fit the context of " +
-                     std::to_string(s.engine().info().context) + " positions; load the model with a longer context");
-  }
-  HeldState base = s.DeepestOnPath(prompt);
-  const int reused = base.position;
-  base.block[kHost] = s.lane->Hold().block[kHost];  // the sampler's options and generator are not the prompt's business
-  s.lane->Adopt(std::move(base));
-  REPRISE_RETURN_IF_ERROR(s.ChangeHost([&](std::byte* host) {
-    s.decode().set_pending(host, -1);
-    s.text.clear();
-    s.decode().Flush(host, s.text);  // what an earlier generation held back belongs to no one now
-    return Ok();
-  }));
-  // Every boundary of a prompt has the host state that the prompt was given with, however many of its tokens were computed before.
-  s.checkpoints.NewLine();
-  s.checkpoints.Mark(0, reused, s.lane->Hold().block[kHost]);
-  PrefillReport report;
-  report.reused = reused;
-  report.computed = static_cast<int>(prompt.size()) - reused;
-  REPRISE_RETURN_IF_ERROR(s.FeedTokens(prompt.subspan(static_cast<size_t>(reused)), options));
-  report.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return report;
-}
-
-Result<PrefillReport> Session::Prefill(std::string_view prompt, const PrefillOptions& options) {
-  REPRISE_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, model().Tokenize(prompt));
-  return Prefill(tokens, options);
-}
-
-Status Session::Append(std::span<const int32_t> tokens, const PrefillOptions& options) {
-  REPRISE_RETURN_IF_ERROR(state_->FeedPending());
-  return state_->FeedTokens(tokens, options);
 }
 
 Status Session::SetSampling(const SamplingOptions& options) {
@@ -153,6 +69,7 @@ Capsule Session::Snapshot() { return Capsule::Take(*state_->lane); }
 
 Status Session::Restore(const Capsule& capsule) {
   State& s = *state_;
+  REPRISE_RETURN_IF_ERROR(s.CancelPrefill());
   REPRISE_RETURN_IF_ERROR(capsule.RestoreTo(*s.lane));
   s.checkpoints.NewLine();
   s.MarkHere();
@@ -168,7 +85,7 @@ Result<std::vector<Session>> Session::Fork(const Capsule& capsule, int count) co
   std::vector<Session> sessions;
   sessions.reserve(static_cast<size_t>(count));
   for (int i = 0; i < count; ++i) {
-    REPRISE_ASSIGN_OR_RETURN(Session session, model().NewSession());
+    REPRISE_ASSIGN_OR_RETURN(Session session, model().NewSession({.name_space = state_->name_space}));
     REPRISE_RETURN_IF_ERROR(session.Restore(capsule));
     sessions.push_back(std::move(session));
   }
@@ -179,6 +96,7 @@ Status Session::Rollback(int count) {
   State& s = *state_;
   if (count < 0) return InvalidArgument("cannot roll back " + std::to_string(count) + " tokens");
   if (count == 0) return Ok();
+  REPRISE_RETURN_IF_ERROR(s.CancelPrefill());
   // The token chosen last counts as one: it has been seen, though not yet fed.
   const int end = position() + (s.pending() >= 0 ? 1 : 0);
   const int target = end - count;

@@ -1,20 +1,23 @@
-// Session::State: what a session is made of. Shared by the files that implement its verbs (session.cc) and its choosing (generate.cc,
-// speculate.cc).
+// Session::State: what a session is made of. Shared by the files that implement its verbs (session.cc), its reading of prompts (prefill.cc) and
+// its choosing (generate.cc, speculate.cc).
 #pragma once
 
 #include <algorithm>
 #include <array>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "reprise/session.h"
 #include "session/engine.h"
+#include "store/policy.h"
 
 namespace reprise {
 
 // A checkpoint on the way through a long prefill, and through a long generation: going back costs at most this many tokens of replay.
-inline constexpr int kPrefillStride = 1024;
+inline constexpr int kPrefillStride = policy::kStride;
 inline constexpr int kDecodeStride = 64;
 
 inline constexpr int kHost = static_cast<int>(Space::kHost);
@@ -23,13 +26,26 @@ inline constexpr int kDevice = static_cast<int>(Space::kDevice);
 // Longer than any burst of tokens; a longer one costs an allocation.
 inline constexpr size_t kTextReserve = 4096;
 
+// A prompt in hand: what is still to be computed, and where capsules are taken on the way.
+struct PrefillPlan {
+  std::vector<int32_t> prompt;
+  std::vector<Boundary> cuts;  // ascending; those from `next` on are still ahead
+  size_t next = 0;
+  int last_kept = 0;
+  std::shared_ptr<const void> hold;  // on the store's entry that it began from
+};
+
 struct Session::State {
-  explicit State(Model handle, std::unique_ptr<Lane> live) : model(std::move(handle)), lane(std::move(live)) {
+  State(Model handle, std::unique_ptr<Lane> live, std::string of)
+      : model(std::move(handle)), lane(std::move(live)), name_space(std::move(of)) {
     text.reserve(kTextReserve);
     engine().Register(&checkpoints);
     MarkHere();
   }
-  ~State() { engine().Unregister(&checkpoints); }
+  ~State() {
+    (void)CancelPrefill();
+    engine().Unregister(&checkpoints);
+  }
 
   Engine& engine() const { return model.engine(); }
   const DecodeState& decode() const { return engine().decode(); }
@@ -63,7 +79,14 @@ struct Session::State {
     }
     return status;
   }
+  // One step; its boundaries are marked.
+  Status Feed(std::span<const int32_t> tokens);
   Status FeedTokens(std::span<const int32_t> tokens, const PrefillOptions& options);
+  Result<PrefillReport> StartPrefill(std::span<const int32_t> prompt, std::vector<Boundary> boundaries);
+  Result<bool> ContinuePrefill(int tokens);
+  Status CancelPrefill();
+  // The present boundary, into the store. 0 when there is none, or it has no room.
+  Result<uint64_t> Save(const CapsuleStore::PutOptions& options);
   Status FeedPending();
   // The next token into the open step's host block, after the committed tokens and then `ahead`; what may be shown of it is added to `text`.
   Status Choose(std::span<const float> logits, std::span<const int32_t> ahead, Token& token);
@@ -79,7 +102,9 @@ struct Session::State {
 
   Model model;  // first: everything below lives in its memory
   std::unique_ptr<Lane> lane;
+  std::string name_space;
   Checkpoints checkpoints;
+  std::optional<PrefillPlan> plan;
   std::string text;
   Speculation speculation;
   SpeculationStats stats;

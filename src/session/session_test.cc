@@ -195,6 +195,49 @@ TEST(SessionTest, ACancelledPrefillKeepsItsBoundaryAndTheRetryGoesOnFromIt) {
   EXPECT_EQ(Everything(fresh), Everything(session));
 }
 
+// One prompt in pieces, while another session talks.
+TEST(SessionTest, APromptInPiecesIsThePromptAndOthersAreServedInBetween) {
+  const Model model = Load();
+  const auto prompt = Tokens(200);
+  Session whole = NewSession(model);
+  ASSERT_TRUE(whole.Prefill(prompt).ok());
+  Session other = NewSession(model);
+  ASSERT_TRUE(other.Prefill(Tokens(40, 3)).ok());
+  Session pieces = NewSession(model);
+  const auto report = pieces.StartPrefill(prompt, {.boundaries = {{150, Keep::kTurn}, {70, Keep::kSystem}, {-3}, {0}, {200}, {9999}}});
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  EXPECT_EQ(report->reused, 0);
+  EXPECT_EQ(report->computed, 200);
+  EXPECT_EQ(report->tier, Tier::kNone);
+  int steps = 0;
+  for (bool complete = false; !complete; ++steps) {
+    EXPECT_TRUE(pieces.prefilling());
+    EXPECT_EQ(pieces.position(), std::min(200, steps * 23));
+    EXPECT_EQ(pieces.Next().status().code(), StatusCode::kInvalidArgument);
+    const auto more = pieces.ContinuePrefill(23);
+    ASSERT_TRUE(more.ok()) << more.status().message();
+    complete = *more;
+    Say(other, 2);
+  }
+  EXPECT_EQ(steps, 9);
+  EXPECT_FALSE(pieces.prefilling());
+  EXPECT_EQ(Everything(pieces), Everything(whole));
+  EXPECT_TRUE(*pieces.ContinuePrefill(1));
+  // The boundaries asked for are there to go back to, and what was cancelled is there to go on from.
+  EXPECT_EQ(pieces.Prefill(Joined({prompt.begin(), prompt.begin() + 150}, Tokens(9, 7)))->reused, 150);
+  EXPECT_EQ(pieces.Prefill(Joined({prompt.begin(), prompt.begin() + 70}, Tokens(9, 8)))->reused, 70);
+  ASSERT_TRUE(pieces.StartPrefill(Tokens(100, 5)).ok());
+  EXPECT_FALSE(*pieces.ContinuePrefill(33));
+  ASSERT_TRUE(pieces.CancelPrefill().ok());
+  EXPECT_EQ(pieces.position(), 33);
+  ASSERT_TRUE(pieces.Prefill(prompt).ok());
+  const auto retry = pieces.StartPrefill(Tokens(100, 5));
+  EXPECT_EQ(retry->reused, 33);
+  EXPECT_EQ(retry->tier, Tier::kLive);
+  EXPECT_EQ(pieces.Save().status().code(), StatusCode::kUnsupported);
+  EXPECT_TRUE(pieces.EndReply().ok());
+}
+
 // Goes back `depth` tokens from `generated` tokens after a prompt, and says them again.
 void ExpectExactRollback(const Model& model, size_t prompt, int generated, int depth) {
   Session session = NewSession(model);

@@ -29,6 +29,7 @@ struct DiskOptions {
 
 // What is written beside a capsule, and read back.
 struct DiskNote {
+  uint64_t id = 0;  // the store's, below 2^53
   Keep keep = Keep::kRequested;
   std::string name;
   bool pinned = false;
@@ -66,7 +67,7 @@ class DiskTier {
   // a file was damaged; it and everything that rests on it has been moved to quarantine/ and is no longer listed.
   virtual Result<Capsule> Load(int64_t id, const std::shared_ptr<StateSpace>& space, const Capsule& base) = 0;
 
-  virtual Status Update(int64_t id, const DiskNote& note) = 0;  // not its keep or created
+  virtual Status Update(int64_t id, const DiskNote& note) = 0;  // not its id, keep or created
   virtual Status Remove(int64_t id) = 0;
 
   virtual uint64_t bytes() const = 0;          // of objects and index, as the file system counts them
