@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <utility>
 
 #include "base/checked.h"
 
@@ -16,6 +17,7 @@ namespace {
 constexpr size_t kAlignment = 64;
 constexpr size_t kHugePage = size_t{2} << 20;
 constexpr size_t kMapFrom = size_t{256} << 10;  // smaller pieces come from the heap
+constexpr size_t kSlab = size_t{64} << 20;      // of which pieces are cut; larger ones are mapped on their own
 
 }  // namespace
 
@@ -38,15 +40,16 @@ Result<std::byte*> Arena::Allocate(size_t bytes, std::string_view what) {
   const size_t size = static_cast<size_t>(*rounded);
 #if defined(__linux__)
   if (size >= kMapFrom) {
-    // Pieces of a huge page and more start on one, so that weights stream without a page walk every 4 KB.
-    const size_t slack = size >= kHugePage ? kHugePage : 0;
-    void* raw = mmap(nullptr, size + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (raw == MAP_FAILED) return refused();
-    pieces_.push_back({static_cast<std::byte*>(raw), size + slack, true});
-    if (!slack) return static_cast<std::byte*>(raw);
-    const auto address = AlignUp(reinterpret_cast<uintptr_t>(raw), kHugePage);
-    madvise(reinterpret_cast<void*>(address), size, MADV_HUGEPAGE);  // a hint: refusal costs speed only
-    return reinterpret_cast<std::byte*>(address);
+    if (size > slab_bytes_) {
+      const size_t mapped = size > kSlab / 2 ? static_cast<size_t>(AlignUp(size, kHugePage)) : kSlab;
+      std::byte* const data = Map(mapped);
+      if (!data) return refused();
+      if (mapped != kSlab) return data;
+      slab_ = data;
+      slab_bytes_ = mapped;
+    }
+    slab_bytes_ -= size;
+    return std::exchange(slab_, slab_ + size);
   }
 #endif
   auto* data = static_cast<std::byte*>(std::aligned_alloc(kAlignment, size));
@@ -55,5 +58,18 @@ Result<std::byte*> Arena::Allocate(size_t bytes, std::string_view what) {
   pieces_.push_back({data, size, false});
   return data;
 }
+
+#if defined(__linux__)
+// Weights stream without a page walk every 4 KB only where whole huge pages are theirs: a matrix of 3.9 MB that ended its own mapping would
+// have one huge page and 1.9 MB of small ones.
+std::byte* Arena::Map(size_t bytes) {
+  void* const raw = mmap(nullptr, bytes + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (raw == MAP_FAILED) return nullptr;
+  pieces_.push_back({static_cast<std::byte*>(raw), bytes + kHugePage, true});
+  const auto address = AlignUp(reinterpret_cast<uintptr_t>(raw), kHugePage);
+  madvise(reinterpret_cast<void*>(address), bytes, MADV_HUGEPAGE);  // a hint: refusal costs speed only
+  return reinterpret_cast<std::byte*>(address);
+}
+#endif
 
 }  // namespace reprise

@@ -16,7 +16,7 @@ class Arena {
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 
-  // Zeroed and 64-byte aligned. Large pieces are pages of their own, in huge pages where the system has them, attached at first touch.
+  // Zeroed and 64-byte aligned. Pieces of some size share huge pages where the system has them, attached at first touch.
   Result<std::byte*> Allocate(size_t bytes, std::string_view what);
 
  private:
@@ -25,7 +25,11 @@ class Arena {
     size_t bytes;
     bool mapped;
   };
+  std::byte* Map(size_t bytes);  // whole huge pages, or null
+
   std::vector<Piece> pieces_;
+  std::byte* slab_ = nullptr;  // what is left of the last one mapped
+  size_t slab_bytes_ = 0;
 };
 
 }  // namespace reprise
