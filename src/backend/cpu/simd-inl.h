@@ -38,6 +38,15 @@ struct Ints {
 
 #define REPRISE_PARTS REPRISE_UNROLL for (int p = 0; p < kParts; ++p)
 
+// Fetches the line of `p` into the second-level cache. Any address will do.
+HWY_INLINE void FetchFar(const void* p) {
+#if defined(__GNUC__)
+  __builtin_prefetch(p, /*write=*/0, /*locality=*/2);
+#else
+  (void)p;
+#endif
+}
+
 HWY_INLINE Floats Set(float x) {
   Floats r;
   REPRISE_PARTS r.v[p] = hn::Set(kTagF, x);
