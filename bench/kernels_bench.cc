@@ -53,12 +53,13 @@ std::vector<std::byte> WeightBytes(TensorType type, int inputs, int outputs) {
   return std::vector<std::byte>(*TensorBytes(type, static_cast<uint64_t>(inputs), static_cast<uint64_t>(outputs)));
 }
 
-void MatMul(benchmark::State& state, TensorType type, int inputs, int outputs, CpuOptions options) {
+// With `cached`, one weight again and again: the kernel without the memory.
+void MatMul(benchmark::State& state, TensorType type, int inputs, int outputs, CpuOptions options, bool cached) {
   const int rows = static_cast<int>(state.range(0));
   auto backend = MakeBackend(state, options);
   if (!backend) return;
   const auto bytes = WeightBytes(type, inputs, outputs);
-  const size_t copies = rows > 8 ? 4 : std::max<size_t>(1, kBeyondCaches / bytes.size());
+  const size_t copies = cached ? 1 : rows > 8 ? 4 : std::max<size_t>(1, kBeyondCaches / bytes.size());
   const Rows in = Buffer(*backend, rows, inputs), out = Buffer(*backend, rows, outputs);
   StepTable table(rows, 1);
   FillStep(table, rows);
@@ -168,12 +169,20 @@ void Register() {
   for (TensorType type :
        {TensorType::kQ8_0, TensorType::kQ4_0, TensorType::kQ4_1, TensorType::kQ4_K, TensorType::kQ6_K, TensorType::kF16}) {
     const std::string name(TensorTypeName(type));
-    rows(benchmark::RegisterBenchmark(("MatMul/" + name + "/3584x1024").c_str(), MatMul, type, 1024, 3584, CpuOptions{}));
-    rows(benchmark::RegisterBenchmark(("MatMul/" + name + "/1024x3584").c_str(), MatMul, type, 3584, 1024, CpuOptions{}));
+    rows(benchmark::RegisterBenchmark(("MatMul/" + name + "/3584x1024").c_str(), MatMul, type, 1024, 3584, CpuOptions{}, false));
+    rows(benchmark::RegisterBenchmark(("MatMul/" + name + "/1024x3584").c_str(), MatMul, type, 3584, 1024, CpuOptions{}, false));
+    rows(benchmark::RegisterBenchmark(("Cached/" + name + "/768x1024/2threads").c_str(), MatMul, type, 1024, 768, CpuOptions{.threads = 2},
+                                      true));
+    for (const char* isa : {"avx512vnni", "avx2", "portable", "neon"}) {
+      if (!MakeCpuBackend({.threads = 1, .isa = isa}).ok()) continue;
+      rows(benchmark::RegisterBenchmark(("Cached/" + name + "/384x1024/" + isa).c_str(), MatMul, type, 1024, 384,
+                                        CpuOptions{.threads = 1, .isa = isa}, true));
+    }
   }
-  rows(benchmark::RegisterBenchmark("MatMul/Q8_0/248320x1024", MatMul, TensorType::kQ8_0, 1024, 248320, CpuOptions{}));
-  rows(benchmark::RegisterBenchmark("MatMul/Q8_0/3584x1024/1thread", MatMul, TensorType::kQ8_0, 1024, 3584, CpuOptions{.threads = 1}));
-  rows(benchmark::RegisterBenchmark("MatMul/Q8_0/3584x1024/avx2", MatMul, TensorType::kQ8_0, 1024, 3584, CpuOptions{.isa = "avx2"}));
+  rows(benchmark::RegisterBenchmark("MatMul/Q8_0/248320x1024", MatMul, TensorType::kQ8_0, 1024, 248320, CpuOptions{}, false));
+  rows(benchmark::RegisterBenchmark("MatMul/Q8_0/3584x1024/1thread", MatMul, TensorType::kQ8_0, 1024, 3584, CpuOptions{.threads = 1},
+                                    false));
+  rows(benchmark::RegisterBenchmark("MatMul/Q8_0/3584x1024/avx2", MatMul, TensorType::kQ8_0, 1024, 3584, CpuOptions{.isa = "avx2"}, false));
   benchmark::RegisterBenchmark("Launch", Launches)->Args({64, 1})->Args({4096, 8})->UseRealTime();
   benchmark::RegisterBenchmark("Attention", Attention)
       ->ArgsProduct({{1, 64, 512}, {512, 8192}})
