@@ -19,6 +19,7 @@
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/math-inl.h"
 #include "backend/cpu/simd-inl.h"
+#include "hwy/cache_control.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace reprise {
@@ -73,13 +74,24 @@ struct Partial {
   HWY_INLINE Floats Total(int c) const { return Add(Add(part[0][c], part[1][c]), Add(part[2][c], part[3][c])); }
 };
 
+// Where the slice lies that comes after this one, to be fetched while this one is worked on: a row of a slice is too short, and too far from
+// the next, for the machine to guess what follows. One line in each row of each of the two passes, so that requests come evenly.
+struct NextSlice {
+  const float* rows = nullptr;
+  int64_t stride = 0;
+  HWY_INLINE void Fetch(int row, int line) const {
+    if (rows) FetchFar(rows + row * stride + line * 16);
+  }
+};
+
 // seen = S^T k.
 template <int C>
-void ReadOut(const float* from, int64_t stride, int key_dim, const float* k, Floats* seen) {
+void ReadOut(const float* from, int64_t stride, int key_dim, const float* k, const NextSlice& after, Floats* seen) {
   Partial<C> sums;
   sums.Clear();
   int i = 0;
   const auto step = [&](int j) HWY_ATTR {
+    after.Fetch(i + j, 0);
     const Floats key = Set(k[i + j]);
     REPRISE_UNROLL for (int c = 0; c < C; ++c) { sums.part[j][c] = MulAdd(key, Load(from + (i + j) * stride + c * 16), sums.part[j][c]); }
   };
@@ -103,9 +115,10 @@ struct Token {
 };
 
 // One token on C vectors of columns: seen is S^T k before it. `from` and `to` may be the same place. With kNext the pass that writes S also
-// forms S^T k of the token that follows, so that S is read once a token; the sums are those of ReadOut.
-template <int C, bool kNext>
-void UpdateSlice(const float* from, int64_t from_stride, float* to, int64_t to_stride, int key_dim, const Token& token, Floats* seen) {
+// forms S^T k of the token that follows, so that S is read once a token; the sums are those of ReadOut. With kStream S goes past the caches.
+template <int C, bool kNext, bool kStream>
+void UpdateSlice(const float* from, int64_t from_stride, float* to, int64_t to_stride, int key_dim, const Token& token,
+                 const NextSlice& after, Floats* seen) {
   Floats delta[C];
   const Floats decay = Set(token.gate);
   REPRISE_UNROLL for (int c = 0; c < C; ++c) { delta[c] = Mul(Set(token.write), Sub(Load(token.v + c * 16), Mul(decay, seen[c]))); }
@@ -114,10 +127,15 @@ void UpdateSlice(const float* from, int64_t from_stride, float* to, int64_t to_s
   next.Clear();
   int i = 0;
   const auto step = [&](int j) HWY_ATTR {
+    after.Fetch(i + j, 1);
     const Floats key = Set(token.k[i + j]), query = Set(token.q[i + j]);
     REPRISE_UNROLL for (int c = 0; c < C; ++c) {
       const Floats s = MulAdd(key, delta[c], Mul(decay, Load(from + (i + j) * from_stride + c * 16)));
-      Store(s, to + (i + j) * to_stride + c * 16);
+      if constexpr (kStream) {
+        StreamStore(s, to + (i + j) * to_stride + c * 16);
+      } else {
+        Store(s, to + (i + j) * to_stride + c * 16);
+      }
       sums.part[j][c] = MulAdd(query, s, sums.part[j][c]);
       if constexpr (kNext) next.part[j][c] = MulAdd(Set(token.next_k[i + j]), s, next.part[j][c]);
     }
@@ -135,13 +153,22 @@ void UpdateSlice(const float* from, int64_t from_stride, float* to, int64_t to_s
   }
 }
 
+// The step's states are too large to be in a cache when the next step reads them: they are fetched ahead and written past the caches, which
+// saves reading the lines that are written. Every layer of a model has a state of this size and weights that are larger.
+bool StreamsState(const DeltaNetArgs& args) {
+  return args.state.bytes >= (size_t{256} << 10) && args.state.offset % 64 == 0 && args.shape.value_dim % kSlice == 0;
+}
+
 Split SplitDeltaNet(const DeltaNetArgs& args, int threads) {
   const Ops::DeltaNetShape& s = args.shape;
   const int lanes = args.table->lanes;
   if (lanes == 0) return {};
   const int64_t slices = (s.value_dim + kSlice - 1) / kSlice;
   const double token = s.key_dim * kSlice * 0.07;
-  return EvenSplit(lanes * slices * s.value_heads, token * args.table->rows / lanes + 200, threads);
+  Split split = EvenSplit(lanes * slices * s.value_heads, token * args.table->rows / lanes + 200, threads);
+  // The first slice of a run is not fetched ahead.
+  if (StreamsState(args)) split.units = std::max<int64_t>(std::min<int64_t>(split.units, 2 * threads), split.units / 2);
+  return split;
 }
 
 void DeltaNet(const DeltaNetArgs& args, int64_t first_item, int64_t last_item, int thread) {
@@ -149,14 +176,23 @@ void DeltaNet(const DeltaNetArgs& args, int64_t first_item, int64_t last_item, i
   const int64_t slices = (s.value_dim + kSlice - 1) / kSlice;
   const int keys = s.key_heads * s.key_dim;
   float* local = args.scratch + thread * args.scratch_floats;
+  const bool stream = StreamsState(args);
+  const auto place = [&](int64_t item) {  // of an item's slice in its block
+    return item / slices % s.value_heads * s.key_dim * s.value_dim + item % slices * kSlice;
+  };
+  const auto before = [&](int64_t item) {
+    const LaneBinding& lane = args.table->lane[static_cast<size_t>(item / slices / s.value_heads)];
+    return reinterpret_cast<const float*>(lane.read + args.state.offset) + place(item);
+  };
   for (int64_t item = first_item; item < last_item; ++item) {
     const int64_t unit = item / slices;
     const int first = static_cast<int>(item % slices) * kSlice, count = std::min(kSlice, s.value_dim - first);
     const int head = static_cast<int>(unit % s.value_heads);
     const LaneBinding& lane = args.table->lane[static_cast<size_t>(unit / s.value_heads)];
-    const int64_t at = static_cast<int64_t>(head) * s.key_dim * s.value_dim + first;
-    const float* read = reinterpret_cast<const float*>(lane.read + args.state.offset) + at;
-    float* write = reinterpret_cast<float*>(lane.write + args.state.offset) + at;
+    const float* read = before(item);
+    float* write = reinterpret_cast<float*>(lane.write + args.state.offset) + place(item);
+    NextSlice after;
+    if (stream && item + 1 < last_item) after = {before(item + 1), s.value_dim};
     if (lane.rows == 0 || count < kSlice) {
       // A narrow last slice runs in a padded buffer; a lane without rows only carries its state over.
       std::memset(local, 0, sizeof(float) * kSlice * s.key_dim);
@@ -180,11 +216,13 @@ void DeltaNet(const DeltaNetArgs& args, int64_t first_item, int64_t last_item, i
       if (!whole) std::memcpy(values, v, sizeof(float) * count);
       const Token token{
           q, q + keys, q + keys + 2 * keys, whole ? v : values, whole ? out : results, gates[head], gates[s.value_heads + head]};
-      if (begins) ReadOut<kVectors>(from, from_stride, s.key_dim, token.k, seen);
-      if (ends) {
-        UpdateSlice<kVectors, false>(from, from_stride, to, to_stride, s.key_dim, token, seen);
+      if (begins) ReadOut<kVectors>(from, from_stride, s.key_dim, token.k, after, seen);
+      if (!ends) {
+        UpdateSlice<kVectors, true, false>(from, from_stride, to, to_stride, s.key_dim, token, NextSlice{}, seen);
+      } else if (stream) {
+        UpdateSlice<kVectors, false, true>(from, from_stride, to, to_stride, s.key_dim, token, after, seen);
       } else {
-        UpdateSlice<kVectors, true>(from, from_stride, to, to_stride, s.key_dim, token, seen);
+        UpdateSlice<kVectors, false, false>(from, from_stride, to, to_stride, s.key_dim, token, NextSlice{}, seen);
       }
       if (!whole) std::memcpy(out, results, sizeof(float) * count);
     }
@@ -194,6 +232,7 @@ void DeltaNet(const DeltaNetArgs& args, int64_t first_item, int64_t last_item, i
       }
     }
   }
+  if (stream) hwy::FlushStream();
 }
 
 void AddDeltaNet(KernelTable& table) {

@@ -68,6 +68,8 @@ HWY_INLINE Floats Load(const float* from) {
   return r;
 }
 HWY_INLINE void Store(Floats x, float* to) { REPRISE_PARTS hn::StoreU(x.v[p], kTagF, to + p * kPartLanes); }
+// Past the caches, to an address that is a multiple of 64. hwy::FlushStream before anyone else reads it.
+HWY_INLINE void StreamStore(Floats x, float* to) { REPRISE_PARTS hn::Stream(x.v[p], kTagF, to + p * kPartLanes); }
 
 // The first `count` (0 to 16) floats, zeros after them; reads nothing else.
 HWY_INLINE Floats LoadFirst(const float* from, int count) {

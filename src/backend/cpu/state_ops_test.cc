@@ -227,6 +227,7 @@ TEST(DeltaNet, EqualHeads) { CheckDeltaNet({{4, 32, 4, 64}, {20, 3}}, 21); }
 TEST(DeltaNet, GroupedHeadsOfFullWidth) { CheckDeltaNet({{2, 128, 4, 128}, {7, 1, 2}}, 22); }
 TEST(DeltaNet, OddWidths) { CheckDeltaNet({{1, 10, 3, 20}, {9}}, 23); }
 TEST(DeltaNet, SliceAndARemainder) { CheckDeltaNet({{2, 16, 2, 40}, {5, 5}}, 24); }
+TEST(DeltaNet, AStateTooLargeForTheCaches) { CheckDeltaNet({{8, 64, 16, 64}, {3, 1}}, 25); }
 
 TEST(LastRow, PreviousAndSaveLast) {
   constexpr int kWidth = 24;
