@@ -74,6 +74,8 @@ struct StoreEntry {
 
 class CapsuleStore {
  public:
+  static constexpr size_t kMaxName = 200;  // bytes
+
   // Adopts what the directory holds for this fingerprint. A directory that cannot be used is an error; one that cannot be written is used
   // read-only, and notices() says so.
   static Result<std::shared_ptr<CapsuleStore>> Open(const StoreOptions& options, std::shared_ptr<StateSpace> space);

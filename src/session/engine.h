@@ -88,7 +88,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Result<const Tokenizer*> tokenizer() const;
   const Tokenizer* tokenizer_or_null() const { return tokenizer_ ? &*tokenizer_ : nullptr; }  // allocates nothing
 
-  // Checkpoints of live sessions are dropped, oldest first, when a pool is empty.
+  // Checkpoints of live sessions are dropped, oldest first, when a pool is empty; then what the store can best do without.
   void Register(Checkpoints* checkpoints);
   void Unregister(Checkpoints* checkpoints);
   std::span<Checkpoints* const> checkpoints() const { return checkpoints_; }  // of the live sessions
@@ -97,6 +97,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Engine() = default;
   Status LoadNetwork(const ModelOptions& options);
   Status MakeSpace(const ModelOptions& options);
+  void MakeRoomForStore(const StoreOptions& options, size_t room, StateSpaceOptions& space);
   Status CapturePlans();
   void LoadTokenizer();
   Status CheckFeeds(std::span<const Feed> feeds) const;
@@ -115,6 +116,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Status tokenizer_status_;
 
   std::shared_ptr<CapsuleStore> store_;
+  size_t store_budget_ = 0;
   std::optional<StepTable> table_;
   std::unique_ptr<Plan> body_;
   std::unique_ptr<Plan> tentative_body_;

@@ -71,9 +71,13 @@ Result<std::shared_ptr<Engine>> Engine::Load(const std::string& path, const Mode
   REPRISE_ASSIGN_OR_RETURN(engine->backend_, MakeCpuBackend(cpu));
   if (Status status = engine->LoadNetwork(options); !status.ok()) return status.Within("'" + path + "'");
   REPRISE_RETURN_IF_ERROR(engine->MakeSpace(options));
+  if (options.store) {
+    StoreOptions store = *options.store;
+    store.memory_budget = engine->store_budget_;
+    REPRISE_ASSIGN_OR_RETURN(engine->store_, CapsuleStore::Open(store, engine->space_));
+  }
   REPRISE_RETURN_IF_ERROR(engine->CapturePlans());
   engine->LoadTokenizer();
-  if (options.store) return Unsupported("capsules cannot be stored yet");
   return engine;
 }
 
@@ -118,12 +122,13 @@ Status Engine::MakeSpace(const ModelOptions& options) {
                      " lanes needs " + std::to_string(bytes() >> 20) + " MiB of state, and the budget is " + std::to_string(budget >> 20) +
                      " MiB; ask for a shorter context or fewer lanes, or give a larger budget");
   }
+  if (options.store) MakeRoomForStore(*options.store, budget - bytes(), space);
 
   info_.fingerprint = ModelFingerprint(*file_, network.architecture, layout_, backend_->numerics());
   REPRISE_ASSIGN_OR_RETURN(space_,
                            StateSpace::Create(std::move(layout_), space, info_.fingerprint, std::make_shared<BackendMemory>(backend_)));
   decode_.InitialiseOrigin(*space_);
-  space_->SetEvictor([this] { return DropCheckpoint(); });
+  space_->SetEvictor([this] { return DropCheckpoint() || (store_ && store_->DropOne()); });
 
   info_.name = network.name;
   info_.architecture = network.architecture;
@@ -140,6 +145,20 @@ Status Engine::MakeSpace(const ModelOptions& options) {
   workspace_.emplace(network.vocabulary);
   token_scratch_.resize(static_cast<size_t>(space.max_position));
   return Ok();
+}
+
+// What the store may hold comes on top of what live sessions need. Its budget is in bytes, and how they divide into blocks and rows is the
+// workload's business, so either pool could take all of them; but a block comes with at least an extent of rows. Pages are used as they are
+// first touched.
+void Engine::MakeRoomForStore(const StoreOptions& options, size_t room, StateSpaceOptions& space) {
+  const auto block_bytes = layout_.block_bytes(Space::kDevice) + layout_.block_bytes(Space::kHost);
+  const auto extent_bytes = layout_.extent_bytes(Space::kDevice) + layout_.extent_bytes(Space::kHost);
+  const size_t wanted =
+      options.memory_budget > 0 ? options.memory_budget : static_cast<size_t>(space.capsules) * (block_bytes + 8 * extent_bytes);
+  store_budget_ = std::min<size_t>(wanted, room / 2);
+  const size_t blocks = store_budget_ / (block_bytes + extent_bytes) + 1;
+  space.capsules += static_cast<int>(std::min<size_t>(blocks, 1 << 20));
+  if (layout_.row_bytes() > 0) space.rows += static_cast<int64_t>(store_budget_ / layout_.row_bytes());
 }
 
 Status Engine::CapturePlans() {

@@ -89,7 +89,7 @@ Result<PrefillReport> Session::State::StartPrefill(std::span<const int32_t> prom
     report.diverged_from = found.diverged_from;
     report.reason = std::move(found.reason);
     next.hold = std::move(found.hold);
-    if (found.known < size) boundaries.push_back({found.known, Keep::kDivergence});
+    if (found.known > base.position + policy::kNear) boundaries.push_back({found.known, Keep::kDivergence});
   }
   report.reused = base.position;
   report.computed = size - report.reused;
@@ -150,8 +150,9 @@ Result<bool> Session::State::ContinuePrefill(int tokens) {
     REPRISE_RETURN_IF_ERROR(keep_here(keep));
   }
   if (lane->position() < size) return false;
-  REPRISE_RETURN_IF_ERROR(keep_here(Keep::kPrompt));
-  plan.reset();
+  plan.reset();  // and with it what the prompt began from may go
+  KeepHere();
+  REPRISE_RETURN_IF_ERROR(Save({.keep = Keep::kPrompt}).status());
   return true;
 }
 

@@ -42,9 +42,10 @@ inline constexpr double kHalfLife = 3600;
 // A later boundary of the same line serves all but edits and regenerations.
 inline constexpr double kSuperseded = 0.25;
 
+inline double Decay(double idle_seconds) { return std::exp2(-std::max(0.0, idle_seconds) / kHalfLife); }
+
 inline double Worth(const Stake& stake) {
-  return stake.tokens * stake.weight * std::exp2(-std::max(0.0, stake.idle) / kHalfLife) * (stake.superseded ? kSuperseded : 1.0) /
-         std::max(1.0, stake.bytes);
+  return stake.tokens * stake.weight * Decay(stake.idle) * (stake.superseded ? kSuperseded : 1.0) / std::max(1.0, stake.bytes);
 }
 
 // How likely an entry is to be used again. Visits are the prompts that passed through it. The tip of the main line has had none yet, so an entry
@@ -58,5 +59,18 @@ inline double Weight(int64_t visits, double weight_above, int32_t siblings) {
 // requests, each of them new, cannot push out the line that keeps coming back, however long the burst.
 inline constexpr double kProven = 2.0;
 inline constexpr double kProvenShare = 0.75;
+
+// Whether to write a capsule to disk that is `rows` past the nearest one that is there. A recurrent block may be as large as a thousand rows, and
+// disks wear: a block is written where it spares the reading process enough computation, so that in the long run blocks are at most a few
+// times the rows. `tip`: the store is closing and this is where a line ends, so it is what the next process will ask for.
+inline bool WorthWriting(Keep keep, int32_t rows, bool tip, uint64_t block_bytes, uint64_t row_bytes) {
+  constexpr uint64_t kBlocksToRows = 8;
+  const auto fair = static_cast<int32_t>(std::clamp<uint64_t>(block_bytes / std::max<uint64_t>(1, row_bytes) / kBlocksToRows, kNear, 256));
+  if (keep == Keep::kStride) return rows >= 4 * kStride;  // where a long prefill may have been killed
+  return rows >= (tip || keep == Keep::kSystem ? kNear : fair);
+}
+
+// Opening files and looking up where they are, in seconds: what a read costs before its first byte.
+inline constexpr double kReadLatency = 0.0005;
 
 }  // namespace reprise::policy

@@ -1,0 +1,130 @@
+// TieredStore: the CapsuleStore. A tree for each namespace, the memory tier, and a directory that a thread of its own writes to.
+//
+// One lock guards everything in memory and is never held while a file is touched, a pool is asked for memory, or a capsule is copied: so nobody
+// who takes it waits for longer than another's look-up. What the disk says is merged under the lock afterwards.
+//
+// Files: capsule_store.cc finds, puts and names; eviction.cc makes room in memory; write_behind.cc moves entries to and from the directory.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "reprise/store.h"
+#include "store/disk_tier.h"
+#include "store/memory_tier.h"
+#include "store/stored.h"
+#include "store/token_tree.h"
+
+namespace reprise {
+
+struct NameSpace {
+  std::string name;
+  TokenTree tree;
+  std::map<std::string, Stored*, std::less<>> names;
+};
+
+class TieredStore final : public CapsuleStore {
+ public:
+  // `disk` may be null: memory alone.
+  static Result<std::shared_ptr<CapsuleStore>> Make(const StoreOptions& options, std::shared_ptr<StateSpace> space,
+                                                    std::unique_ptr<DiskTier> disk);
+  ~TieredStore() override;
+
+  Found FindDeepest(std::string_view name_space, std::span<const int32_t> prompt, int32_t deeper_than) override;
+  Result<uint64_t> Put(std::string_view name_space, std::span<const int32_t> tokens, const Capsule& capsule,
+                       const PutOptions& options) override;
+  Result<Capsule> Get(std::string_view name_space, uint64_t id) override;
+  Result<StoreEntry> Find(std::string_view name_space, std::string_view name) override;
+  Result<StoreEntry> Show(std::string_view name_space, uint64_t id) override;
+  Result<std::vector<int32_t>> Tokens(std::string_view name_space, uint64_t id) override;
+  std::vector<StoreEntry> List(std::string_view name_space) override;
+  Status Pin(std::string_view name_space, uint64_t id, bool pinned) override;
+  Status Name(std::string_view name_space, uint64_t id, std::string_view name) override;
+  Status Remove(std::string_view name_space, uint64_t id) override;
+  Status Flush() override;
+  void Measured(int64_t tokens, double seconds) override;
+  bool DropOne() override;
+  Stats stats() const override;
+  std::vector<std::string> TakeNotices() override;
+
+ private:
+  using Lock = std::unique_lock<std::mutex>;
+
+  TieredStore(const StoreOptions& options, std::shared_ptr<StateSpace> space, std::unique_ptr<DiskTier> disk);
+
+  // All below but what says otherwise is called with the lock held.
+  NameSpace& SpaceOf(std::string_view name);
+  Stored* EntryOf(std::string_view name_space, uint64_t id) const;
+  Status NoSuch(uint64_t id) const;
+  StoreEntry Describe(const Stored& entry) const;
+  Stored* NewEntry(NameSpace& space, TokenTree::Node* node, DiskNote note);
+  void Install(Stored* entry, const Capsule& capsule);
+  void Touch(Stored* entry);
+  void TakeName(Stored* entry, std::string_view name);
+  void Forget(Stored* entry);       // from the tree and from memory; what is on disk is the caller's business
+  void LeaveMemory(Stored* entry);  // and the store, if it is nowhere else
+  void Supersede(Stored* entry);
+  Result<Capsule> Bring(Lock& lock, uint64_t id, const Capsule& base);  // from disk into memory; the lock is let go of meanwhile
+  void Notice(std::string text);
+
+  // eviction.cc
+  bool MakeRoom(const Capsule& capsule, bool proven);
+  bool Evict(bool proven_too);
+  void Survey();
+  double WeightOf(Stored* entry);
+  double WorthOf(Stored* entry) const;
+  bool Proven(const Stored& entry) const;
+  double ReadSeconds(int32_t rows) const;
+
+  // write_behind.cc
+  static bool EndsALine(const Stored& entry);
+  bool WorthWriting(const Stored& entry, bool last_chance) const;
+  void Write(Lock& lock, Stored* entry);
+  void WriteEverything(Lock& lock);
+  void UpdateNotes(Lock& lock, bool usage_too);
+  void Run();
+  void Resync(Lock& lock);
+  void Merge(std::vector<DiskEntry> listed, const std::vector<int64_t>& before);
+  void GoneFromDisk(int64_t disk_id);
+
+  const StoreOptions options_;
+  const std::shared_ptr<StateSpace> space_;
+  const std::unique_ptr<DiskTier> disk_;
+  const bool writes_;  // there is a directory, and it may be written
+
+  mutable std::mutex mutex_;
+  MemoryTier memory_;
+  std::map<std::string, std::unique_ptr<NameSpace>, std::less<>> spaces_;
+  std::unordered_map<uint64_t, std::unique_ptr<Stored>> entries_;
+  std::unordered_map<int64_t, Stored*> by_disk_id_;
+  Stats stats_;
+  std::vector<std::string> notices_;
+  std::string last_trouble_;  // told once, until something else happens
+
+  // Eviction: entries as the last survey ranked them, what is worth least at the back.
+  uint64_t survey_ = 0;
+  std::vector<uint64_t> ranked_;
+  size_t trusted_ = 0;  // how many of them may go before another survey is made
+  uint64_t proven_bytes_ = 0;
+
+  double tokens_per_second_ = 0;  // 0 until measured
+  double read_bytes_per_second_ = 1e9;
+
+  // Write-behind. `waiting_` holds ids in the order in which they were put.
+  std::deque<uint64_t> waiting_;
+  bool writing_ = false;
+  bool stop_ = false;
+  bool trouble_ = false;  // the last write failed
+  std::condition_variable wake_;
+  std::condition_variable idle_;
+  std::thread thread_;
+};
+
+}  // namespace reprise

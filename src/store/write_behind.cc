@@ -1,0 +1,283 @@
+// To the directory and back: the thread that writes, reading on a hit, and what other processes did meanwhile.
+//
+// The lock is let go of around every call that may touch a file. What was known before such a call is looked up again after it.
+#include <algorithm>
+#include <utility>
+
+#include "store/capsule_store.h"
+#include "store/policy.h"
+
+namespace reprise {
+namespace {
+
+using std::chrono::duration;
+using std::chrono::milliseconds;
+
+constexpr auto kLookAround = milliseconds(250);  // how often the thread asks whether another process has written
+
+StoreClock::duration Of(double seconds) { return std::chrono::duration_cast<StoreClock::duration>(duration<double>(seconds)); }
+
+}  // namespace
+
+TieredStore::~TieredStore() {
+  (void)Flush();  // what could not be written was told as a notice, which nobody is left to read
+  if (!thread_.joinable()) return;
+  {
+    const Lock lock(mutex_);
+    stop_ = true;
+  }
+  wake_.notify_all();
+  thread_.join();
+}
+
+// Where the next process will go on: nothing was kept below, or only what followed the last question, whose beginning formats may rewrite.
+bool TieredStore::EndsALine(const Stored& entry) {
+  if (entry.node->kept == static_cast<int32_t>(entry.node->entries.size())) return true;
+  if (entry.note.keep != Keep::kTurn) return false;
+  bool last = true;
+  std::vector<const TokenTree::Node*> below{entry.node};
+  while (last && !below.empty()) {
+    const TokenTree::Node* node = below.back();
+    below.pop_back();
+    for (const Stored* other : node->entries) last &= node == entry.node || other->note.keep != Keep::kTurn;
+    for (const auto& [token, child] : node->children) {
+      if (child->kept > 0) below.push_back(child.get());
+    }
+  }
+  return last;
+}
+
+// Blocks are large and rows are small, so what is written is few capsules, and every row once.
+bool TieredStore::WorthWriting(const Stored& entry, bool last_chance) const {
+  if (!entry.in_memory() || entry.on_disk()) return false;
+  if (!entry.automatic()) return true;
+  if (entry.superseded) return false;
+  const TokenTree::Node* written = entry.node;
+  const auto on_disk = [](const TokenTree::Node* node) {
+    return std::any_of(node->entries.begin(), node->entries.end(), [](const Stored* other) { return other->on_disk(); });
+  };
+  while (written != nullptr && !on_disk(written)) written = TokenTree::Above(written);
+  const int32_t rows = entry.position() - (written != nullptr ? written->depth : 0);
+  return policy::WorthWriting(entry.note.keep, rows, last_chance && EndsALine(entry), space_->layout().recurrent_bytes(),
+                              space_->layout().row_bytes());
+}
+
+void TieredStore::Write(Lock& lock, Stored* entry) {
+  const uint64_t id = entry->note.id;
+  const auto hold = entry->in_hand;  // it stays where it is counted while it is read
+  const Capsule capsule = entry->capsule;
+  const DiskNote note = entry->note;
+  const std::string name_space = entry->space->name;
+  const std::vector<int32_t> tokens = TokenTree::PathOf(entry->node);
+  const TokenTree::Node* above = TokenTree::Above(entry->node);
+  const uint64_t bytes = space_->layout().recurrent_bytes() +
+                         static_cast<uint64_t>(entry->position() - (above != nullptr ? above->depth : 0)) * space_->layout().row_bytes();
+  std::vector<int64_t> evicted;
+
+  writing_ = true;
+  lock.unlock();
+  auto written = disk_->Put(name_space, tokens, capsule, note, evicted);
+  lock.lock();
+  writing_ = false;
+  idle_.notify_all();
+
+  for (const int64_t gone : evicted) {
+    GoneFromDisk(gone);
+    ++stats_.evicted_disk;
+  }
+  if (!written.ok()) {
+    trouble_ = true;
+    Notice("capsules are no longer written to '" + options_.directory + "': " + written.status().message());
+    return;
+  }
+  if (trouble_) {
+    trouble_ = false;
+    Notice("capsules are written to '" + options_.directory + "' again");
+  }
+  const auto at = entries_.find(id);
+  if (by_disk_id_.contains(*written)) return;  // another process had put the same
+  if (at == entries_.end()) {
+    // Removed while it was written.
+    lock.unlock();
+    (void)disk_->Remove(*written);
+    lock.lock();
+    return;
+  }
+  at->second->disk_id = *written;
+  at->second->disk_bytes = bytes;
+  by_disk_id_[*written] = at->second.get();
+}
+
+// The ends of lines first, then from the root down: each is weighed against what is on disk above it.
+void TieredStore::WriteEverything(Lock& lock) {
+  struct Candidate {
+    bool inner;
+    int32_t position;
+    uint64_t id;
+    auto operator<=>(const Candidate&) const = default;
+  };
+  std::vector<Candidate> order;
+  for (const auto& [id, entry] : entries_) {
+    if (entry->in_memory() && !entry->on_disk()) order.push_back({!EndsALine(*entry), entry->position(), id});
+  }
+  std::sort(order.begin(), order.end());
+  for (const Candidate& candidate : order) {
+    const auto at = entries_.find(candidate.id);
+    if (at != entries_.end() && WorthWriting(*at->second, /*last_chance=*/true)) Write(lock, at->second.get());
+    if (trouble_) return;
+  }
+}
+
+Status TieredStore::Flush() {
+  if (!writes_) return Ok();
+  Lock lock(mutex_);
+  idle_.wait(lock, [&] { return !writing_; });
+  waiting_.clear();
+  trouble_ = false;
+  WriteEverything(lock);
+  UpdateNotes(lock, /*usage_too=*/true);
+  return Ok();
+}
+
+// Names and pins at once; how often something was used when there is time.
+void TieredStore::UpdateNotes(Lock& lock, bool usage_too) {
+  if (!writes_) return;
+  std::vector<std::pair<int64_t, DiskNote>> changed;
+  for (const auto& [id, entry] : entries_) {
+    if (!entry->on_disk() || !(entry->note_changed || (usage_too && entry->usage_changed))) continue;
+    changed.push_back({entry->disk_id, entry->note});
+    entry->note_changed = entry->usage_changed = false;
+  }
+  lock.unlock();
+  Status status;
+  for (const auto& [disk_id, note] : changed) {
+    if (Status updated = disk_->Update(disk_id, note); !updated.ok() && updated.code() != StatusCode::kNotFound) status = updated;
+  }
+  lock.lock();
+  if (!status.ok()) Notice("what is known of the capsules in '" + options_.directory + "' could not be updated: " + status.message());
+}
+
+void TieredStore::Run() {
+  Lock lock(mutex_);
+  auto next_look = StoreClock::now() + kLookAround;
+  auto next_write = StoreClock::now();
+  while (!stop_) {
+    if (const auto now = StoreClock::now(); now >= next_look) {
+      next_look = now + kLookAround;
+      if (disk_->Changed()) Resync(lock);
+      continue;
+    }
+    if (writing_) {  // somebody flushes
+      idle_.wait(lock, [&] { return !writing_; });
+      continue;
+    }
+    Stored* entry = nullptr;
+    while (entry == nullptr && !waiting_.empty()) {
+      const auto at = entries_.find(waiting_.front());
+      if (at != entries_.end()) {
+        entry = at->second.get();
+      } else {
+        waiting_.pop_front();
+      }
+    }
+    const auto due = entry != nullptr ? std::max(entry->put + Of(options_.write_delay), next_write) : next_look;
+    if (entry == nullptr || due > StoreClock::now()) {
+      wake_.wait_until(lock, std::min(due, next_look));
+      continue;
+    }
+    waiting_.pop_front();
+    if (!WorthWriting(*entry, /*last_chance=*/false)) continue;
+    const uint64_t before = disk_->bytes_written();
+    Write(lock, entry);
+    if (options_.write_rate > 0) {
+      const auto bytes = static_cast<double>(disk_->bytes_written() - before);
+      next_write = StoreClock::now() + Of(bytes / static_cast<double>(options_.write_rate));
+    }
+  }
+}
+
+Result<Capsule> TieredStore::Bring(Lock& lock, uint64_t id, const Capsule& base) {
+  Stored* entry = entries_.at(id).get();
+  const auto hold = entry->in_hand;
+  const int64_t disk_id = entry->disk_id;
+  const auto start = StoreClock::now();
+  lock.unlock();
+  auto capsule = disk_->Load(disk_id, space_, base);
+  lock.lock();
+  if (!capsule.ok()) {
+    if (capsule.status().code() == StatusCode::kCorrupt) {
+      ++stats_.quarantined;
+      Notice("a capsule in '" + options_.directory + "' was damaged and has been set aside: " + capsule.status().message());
+      Resync(lock);
+    }
+    return capsule.status();
+  }
+  const StateLayout& layout = space_->layout();
+  const int64_t shared = base.valid() ? base.position() : 0;
+  const double bytes = static_cast<double>(layout.recurrent_bytes()) +
+                       static_cast<double>(capsule->position() - shared) * static_cast<double>(layout.row_bytes());
+  const double rate = bytes / std::max(1e-6, duration<double>(StoreClock::now() - start).count());
+  read_bytes_per_second_ = 0.7 * read_bytes_per_second_ + 0.3 * rate;
+  const auto at = entries_.find(id);
+  if (at != entries_.end() && !at->second->in_memory() && MakeRoom(*capsule, Proven(*at->second))) Install(at->second.get(), *capsule);
+  return capsule;
+}
+
+void TieredStore::Resync(Lock& lock) {
+  std::vector<int64_t> before;
+  before.reserve(by_disk_id_.size());
+  for (const auto& [disk_id, entry] : by_disk_id_) before.push_back(disk_id);
+  lock.unlock();
+  auto listed = disk_->List(space_->fingerprint());
+  lock.lock();
+  if (!listed.ok()) return Notice("the list of capsules in '" + options_.directory + "' could not be read: " + listed.status().message());
+  Merge(*std::move(listed), before);
+}
+
+// What the directory lists becomes what the tree holds; of `before`, what it lists no longer is gone.
+void TieredStore::Merge(std::vector<DiskEntry> listed, const std::vector<int64_t>& before) {
+  std::unordered_map<int64_t, bool> there;
+  for (DiskEntry& found : listed) {
+    there[found.id] = true;
+    if (found.tokens.empty() || found.tokens.size() > static_cast<size_t>(space_->max_position())) continue;
+    Stored* entry = nullptr;
+    if (const auto at = by_disk_id_.find(found.id); at != by_disk_id_.end()) {
+      entry = at->second;
+    } else {
+      NameSpace& space = SpaceOf(found.name_space);
+      TokenTree::Node* node = space.tree.Insert(found.tokens);
+      const bool automatic = found.note.keep != Keep::kRequested && found.note.name.empty() && !found.note.pinned;
+      for (Stored* here : node->entries) {
+        if (!here->on_disk() && (here->note.id == found.note.id || (automatic && here->automatic()))) entry = here;
+      }
+      if (entry == nullptr) {
+        entry = NewEntry(space, node, std::move(found.note));
+        entry->visits = entry->note.hits;
+        entry->note_changed = false;
+      }
+      entry->disk_id = found.id;
+      by_disk_id_[found.id] = entry;
+      entry->disk_bytes = found.bytes;
+      continue;
+    }
+    entry->disk_bytes = found.bytes;
+    if (entry->note_changed) continue;  // what is said here is newer
+    entry->note.pinned = found.note.pinned;
+    if (entry->note.name != found.note.name) TakeName(entry, found.note.name);
+    entry->note_changed = false;
+  }
+  for (const int64_t disk_id : before) {
+    if (!there.contains(disk_id)) GoneFromDisk(disk_id);
+  }
+}
+
+void TieredStore::GoneFromDisk(int64_t disk_id) {
+  const auto at = by_disk_id_.find(disk_id);
+  if (at == by_disk_id_.end()) return;
+  Stored* entry = at->second;
+  by_disk_id_.erase(at);
+  entry->disk_id = 0;
+  if (!entry->in_memory()) Forget(entry);
+}
+
+}  // namespace reprise
