@@ -58,6 +58,8 @@ class Backend {
   virtual Result<std::unique_ptr<Plan>> Capture(const StepTable& table, const std::function<void(Ops&)>& record) = 0;
 
   virtual Stream& stream() = 0;
+  // Whether Allocate gives ordinary memory, which any thread may read and write where no step does.
+  virtual bool ordinary_memory() const { return false; }
 };
 
 }  // namespace reprise

@@ -18,6 +18,9 @@ class DeviceMemory {
   virtual void Copy(std::byte* to, const std::byte* from, size_t bytes) = 0;
   // Returns once every copy and step so far has happened, so that the host may read.
   virtual void Synchronize() = 0;
+  // Whether this is ordinary memory: any thread may then read and write it where no step does, without Copy and Synchronize, which belong to the
+  // thread of the steps.
+  virtual bool ordinary() const { return false; }
 };
 
 // Anonymous pages of the operating system: no physical memory is used until first touch. Used by one thread at a time.
@@ -31,6 +34,7 @@ class HostMemory : public DeviceMemory {
   Result<std::byte*> Allocate(size_t bytes, std::string_view what) override;
   void Copy(std::byte* to, const std::byte* from, size_t bytes) override;
   void Synchronize() override {}
+  bool ordinary() const override { return true; }
 
  private:
   struct Mapping {

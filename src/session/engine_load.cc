@@ -21,6 +21,7 @@ class BackendMemory : public DeviceMemory {
   Result<std::byte*> Allocate(size_t bytes, std::string_view what) override { return backend_->Allocate(bytes, what); }
   void Copy(std::byte* to, const std::byte* from, size_t bytes) override { (void)backend_->stream().Copy(to, from, bytes); }
   void Synchronize() override { (void)backend_->stream().Synchronize(); }
+  bool ordinary() const override { return backend_->ordinary_memory(); }
 
  private:
   std::shared_ptr<Backend> backend_;

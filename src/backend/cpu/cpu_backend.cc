@@ -163,6 +163,7 @@ class CpuBackend : public Backend {
   }
 
   Stream& stream() override { return stream_; }
+  bool ordinary_memory() const override { return true; }
 
  private:
   const Isa isa_;
