@@ -2,11 +2,12 @@
 //
 // A capsule on disk is one *block* object (its recurrent states) and a chain of *segments*: the rows of a run of positions, each resting on
 // the one before. By promise 3 the tokens of a path determine its rows, so a capsule that is written stores only the rows past the deepest point of
-// its path that is already stored, whoever computed them. Objects are files named by a keyed digest of their content (BLAKE2b-256; the key is the
-// namespace's, so that namespaces share nothing and tell each other nothing), written, synced and renamed before the index (SQLite, WAL)
-// lists them. Object layout: docs/store_format.md.
+// its path that is already stored, whoever computed them. Objects are files named by a digest of their content (BLAKE2b-256; a salt of the
+// namespace's own is part of it, so that namespaces share nothing and tell each other nothing), written, synced and renamed before the index (SQLite,
+// WAL) lists them. Object layout: docs/store_format.md.
 //
-// Several processes may share a directory. Thread-safe.
+// Several processes may share a directory. Thread-safe; Put and Load hold no lock while they read and write state. State that is not in ordinary
+// memory (DeviceMemory::ordinary) is copied on the calling thread, which must then be that of the steps.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +19,7 @@
 
 #include "reprise/capsule.h"
 #include "reprise/store.h"
+#include "store/disk_note.h"
 #include "store/file_system.h"
 
 namespace reprise {
@@ -25,18 +27,6 @@ namespace reprise {
 struct DiskOptions {
   uint64_t budget = uint64_t{8} << 30;
   bool read_only = false;
-};
-
-// What is written beside a capsule, and read back.
-struct DiskNote {
-  uint64_t id = 0;  // the store's, below 2^53
-  Keep keep = Keep::kRequested;
-  std::string name;
-  bool pinned = false;
-  std::string metadata;
-  int64_t created = 0;  // seconds since the epoch
-  int64_t used = 0;
-  int64_t hits = 0;
 };
 
 struct DiskEntry {
@@ -59,8 +49,9 @@ class DiskTier {
   // Whether another process has changed the index since the last List. A few microseconds.
   virtual bool Changed() = 0;
 
-  // Makes `capsule` durable and returns its id. Evicts what is worth least (policy.h) to stay within the budget, of which `evicted` tells the ids; kExhausted, with nothing changed,
-  // when the budget or the disk has no room. An automatic entry at the same place of the same namespace is kept, and its id returned.
+  // Makes `capsule` durable and returns its id. Evicts what is worth least to stay within the budget; `evicted` gets the ids, whatever the outcome.
+  // kExhausted when the budget has no room that is worth it, or the disk none at all. An automatic entry at the same place of the same namespace is kept,
+  // and its id returned.
   virtual Result<int64_t> Put(std::string_view name_space, std::span<const int32_t> tokens, const Capsule& capsule, const DiskNote& note,
                               std::vector<int64_t>& evicted) = 0;
   // The capsule, every checksum verified. Rows that `base` (a capsule on the same path, or an invalid one) holds are shared with it and not read. kCorrupt:
@@ -82,8 +73,12 @@ class DiskTier {
   };
   // Reads and verifies everything; changes nothing.
   virtual Result<CheckReport> Check() = 0;
-  // Removes orphans and what rests on damaged files; returns the bytes freed.
+  // Verifies everything, quarantines what is damaged and unlists what rests on it; removes orphans, and what earlier calls left in quarantine. Returns the
+  // bytes freed.
   virtual Result<uint64_t> CollectGarbage() = 0;
+
+  // What a person should know (an index that was damaged and made anew, a file in quarantine): each is given once.
+  virtual std::vector<std::string> TakeNotices() = 0;
 };
 
 }  // namespace reprise
