@@ -1,0 +1,223 @@
+// An agent's day: the requests of a coding agent, each served by a session of its own as a server would, so that whatever is reused comes from the
+// store. An oracle remembers every token path that was ever computed, and every boundary that the policy promises to keep.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "reprise/session.h"
+#include "session/engine.h"
+#include "store/policy.h"
+
+namespace reprise {
+namespace {
+
+constexpr char kEmbedded[] = "models/reprise-austen.gguf";
+
+using Path = std::vector<int32_t>;
+
+Path Joined(Path a, const Path& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+Path Prefix(const Path& path, size_t count) { return {path.begin(), path.begin() + static_cast<ptrdiff_t>(count)}; }
+
+size_t Common(const Path& a, const Path& b) {
+  return static_cast<size_t>(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin());
+}
+
+// What was computed, and what is promised.
+class Oracle {
+ public:
+  size_t Known(const Path& prompt) const {
+    size_t known = 0;
+    for (const Path& path : seen_) known = std::max(known, Common(path, prompt));
+    return known;
+  }
+  // The deepest promised boundary within the first `known` tokens.
+  size_t Promised(const Path& prompt, size_t known) const {
+    size_t deepest = 0;
+    for (const Path& path : promised_) {
+      if (path.size() <= known && Common(path, prompt) == path.size()) deepest = std::max(deepest, path.size());
+    }
+    return deepest;
+  }
+  void See(const Path& path) { seen_.push_back(path); }
+  void Promise(const Path& path, Keep keep) {
+    const bool always = keep == Keep::kSystem || keep == Keep::kTurn;
+    // A few tokens past another it is not kept: that is the policy too.
+    if (always || path.size() > Promised(path, path.size()) + policy::kNear) promised_.push_back(path);
+  }
+
+ private:
+  std::vector<Path> seen_, promised_;
+};
+
+class AgentDay {
+ public:
+  AgentDay(const std::string& model, bool rewrites) : file_(model), rewrites_(rewrites) {
+    Start();
+    auto cold = Model::Load(file_, {.threads = 1, .context = 8192, .lanes = 1, .capsules = 16, .chunk = 61});
+    EXPECT_TRUE(cold.ok()) << cold.status().message();
+    cold_.emplace(*std::move(cold));
+  }
+
+  // One request: the prompt is read, and a reply of `reply` tokens given. Returns the reply.
+  Path Ask(const std::string& what, const Path& prompt, std::vector<Boundary> boundaries, int reply) {
+    auto session = model_->NewSession({.name_space = "agent"});
+    EXPECT_TRUE(session.ok());
+    const size_t known = oracle_.Known(prompt);
+    const size_t nearest = oracle_.Promised(prompt, known);
+    const auto report = session->Prefill(prompt, {.boundaries = boundaries});
+    EXPECT_TRUE(report.ok()) << what << ": " << report.status().message();
+    if (!report.ok()) return {};
+    EXPECT_EQ(report->reused + report->computed, static_cast<int>(prompt.size())) << what;
+    EXPECT_LE(report->computed, static_cast<int>(prompt.size() - nearest)) << what << ": known " << known << ", promised " << nearest;
+    EXPECT_EQ(report->known, static_cast<int>(known)) << what;
+    if (report->reused == 0) {
+      EXPECT_NE(report->reason, "") << what;
+    }
+    computed_ += report->computed;
+    lower_bound_ += static_cast<int64_t>(prompt.size() - known);
+    log_ += what + ": " + std::to_string(prompt.size()) + " tokens, " + std::to_string(prompt.size() - known) + " new, " +
+            std::to_string(report->computed) + " computed, from " + std::string(TierName(report->tier)) + "\n";
+    ExpectColdLogits(what, *session, prompt);
+
+    std::sort(boundaries.begin(), boundaries.end(), [](const Boundary& a, const Boundary& b) { return a.position < b.position; });
+    if (known > static_cast<size_t>(report->reused)) oracle_.Promise(Prefix(prompt, known), Keep::kDivergence);
+    for (const Boundary& at : boundaries) {
+      if (at.position > report->reused) oracle_.Promise(Prefix(prompt, static_cast<size_t>(at.position)), at.keep);
+    }
+    oracle_.Promise(prompt, Keep::kPrompt);
+    Path said;
+    for (int i = 0; i < reply; ++i) {
+      const auto token = session->Next();
+      EXPECT_TRUE(token.ok());
+      said.push_back(token->id);
+    }
+    EXPECT_TRUE(session->EndReply().ok());
+    const Path whole = session->tokens();
+    oracle_.See(whole);
+    oracle_.Promise(whole, Keep::kReply);
+    return said;
+  }
+
+  // Begun and given up after `after` tokens.
+  void Cancel(const Path& prompt, int after) {
+    auto session = model_->NewSession({.name_space = "agent"});
+    ASSERT_TRUE(session.ok());
+    const size_t known = oracle_.Known(prompt);
+    const auto report = session->StartPrefill(prompt);
+    ASSERT_TRUE(report.ok());
+    EXPECT_FALSE(*session->ContinuePrefill(after));
+    const size_t there = static_cast<size_t>(session->position());
+    // The end of the session is a cancellation too.
+    computed_ += static_cast<int64_t>(there) - report->reused;
+    lower_bound_ += static_cast<int64_t>(there - std::min(there, known));
+    oracle_.See(Prefix(prompt, there));
+    if (known > static_cast<size_t>(report->reused) && known < there) oracle_.Promise(Prefix(prompt, known), Keep::kDivergence);
+    oracle_.Promise(Prefix(prompt, there), Keep::kStop);
+  }
+
+  void ExpectColdLogits(const std::string& what, Session& session, const Path& prompt) {
+    auto fresh = cold_->NewSession();
+    ASSERT_TRUE(fresh.ok());
+    ASSERT_TRUE(fresh->Prefill(prompt).ok());
+    const auto cold = fresh->Logits();
+    ASSERT_TRUE(cold.ok());
+    const std::vector<float> wanted(cold->begin(), cold->end());
+    const auto logits = session.Logits();
+    ASSERT_TRUE(logits.ok());
+    EXPECT_TRUE(std::equal(wanted.begin(), wanted.end(), logits->begin(), logits->end())) << what << ": other bits than a cold run";
+  }
+
+  // Text to tokens of the vocabulary, the same for the same words.
+  Path Words(int count, int seed) const {
+    Path path;
+    for (int i = 0; i < count; ++i) {
+      path.push_back(static_cast<int32_t>((static_cast<int64_t>(i) * i * 31 + i * 7 + seed * 7919) % (model_->info().vocabulary - 10)));
+    }
+    return path;
+  }
+
+  void Play() {
+    const Path system = Words(600, 1);
+    struct Turn {
+      Path question, reply;
+    };
+    std::vector<Turn> turns;
+    const auto said_later = [&](const Path& reply) { return rewrites_ ? Path(reply.begin() + 12, reply.end()) : reply; };
+    const auto prompt_of = [&](size_t count, const Path& last) {
+      Path prompt = system;
+      for (size_t i = 0; i < count; ++i) prompt = Joined(Joined(prompt, turns[i].question), said_later(turns[i].reply));
+      return Joined(prompt, last);
+    };
+    // An answer's opening follows each question, and formats rewrite it.
+    const Path opening = Words(6, 2);
+    const auto ask = [&](const std::string& what, const Path& context) {
+      const auto end = static_cast<int>(context.size());
+      return Ask(what, Joined(context, opening), {{static_cast<int>(system.size()), Keep::kSystem}, {end, Keep::kTurn}}, 64);
+    };
+    for (int i = 0; i < 6; ++i) {
+      turns.push_back({Words(70 + 10 * i, 10 + i), {}});
+      turns.back().reply = Joined(opening, ask("turn " + std::to_string(i + 1), prompt_of(turns.size() - 1, turns.back().question)));
+    }
+    const Path full = prompt_of(6, {});
+    ask("regenerate", prompt_of(5, turns[5].question));
+    const Path edited = Joined(Prefix(turns[4].question, 60), Words(30, 30));
+    ask("edit the turn before last", prompt_of(4, edited));
+    for (int i = 0; i < 4; ++i) ask("sub-agent " + std::to_string(i + 1), Joined(full, Words(90, 40 + i)));
+    turns.push_back({Words(80, 50), {}});
+    turns.back().reply = Joined(opening, ask("back to the main line", prompt_of(6, turns.back().question)));
+    ask("a new chat on the same system message", Joined(system, Words(50, 60)));
+    Path deep = prompt_of(6, turns[6].question);
+    deep[650] = (deep[650] + 1) % 1000;
+    ask("a deep edit", deep);
+    const Path long_prompt = Joined(prompt_of(7, {}), Words(900, 70));
+    Cancel(Joined(long_prompt, opening), 400);
+    ask("retry after a cancellation", long_prompt);
+    if (!directory_.empty()) {
+      Start();
+      ask("the same context after a restart", long_prompt);
+      turns.push_back({Words(900, 70), {}});
+    }
+    EXPECT_LE(static_cast<double>(computed_), 1.10 * static_cast<double>(lower_bound_)) << log_;
+    std::printf("%s%lld tokens computed, at least %lld had to be\n", log_.c_str(), static_cast<long long>(computed_),
+                static_cast<long long>(lower_bound_));
+  }
+
+ private:
+  void Start() {
+    model_.reset();  // first: what it has not written yet is written now
+    StoreOptions store;
+    store.directory = directory_;
+    auto model = Model::Load(file_, {.threads = 2, .context = 8192, .lanes = 2, .capsules = 64, .chunk = 128, .store = store});
+    ASSERT_TRUE(model.ok()) << model.status().message();
+    model_.emplace(*std::move(model));
+  }
+
+  std::string file_;
+  bool rewrites_;
+  std::string directory_;
+  std::optional<Model> model_, cold_;
+  Oracle oracle_;
+  int64_t computed_ = 0, lower_bound_ = 0;
+  std::string log_;
+};
+
+TEST(AgentDayTest, NothingIsPrefilledTwice) {
+  AgentDay day(kEmbedded, /*rewrites=*/false);
+  day.Play();
+}
+
+TEST(AgentDayTest, NorWhenTheFormatRewritesWhatItSaid) {
+  AgentDay day(kEmbedded, /*rewrites=*/true);
+  day.Play();
+}
+
+}  // namespace
+}  // namespace reprise
