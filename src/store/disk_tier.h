@@ -78,7 +78,7 @@ class DiskTier {
   virtual Result<uint64_t> CollectGarbage() = 0;
 
   // What a person should know (an index that was damaged and made anew, a file in quarantine): each is given once.
-  virtual std::vector<std::string> TakeNotices() = 0;
+  virtual std::vector<std::string> TakeNotices() { return {}; }
 };
 
 }  // namespace reprise
