@@ -37,7 +37,7 @@ inline std::shared_ptr<StateSpace> NewToySpace(std::string_view name = "toy") {
 }
 
 // `count` tokens: those of `path`, which differ between paths from `branch` on.
-inline std::vector<int32_t> Path(int32_t count, int32_t branch = 0, int32_t path = 0) {
+inline std::vector<int32_t> TokenPath(int32_t count, int32_t branch = 0, int32_t path = 0) {
   std::vector<int32_t> tokens;
   for (int32_t i = 0; i < count; ++i) tokens.push_back(i < branch ? i % 97 : (i * 7 + path * 131) % 1000);
   return tokens;

@@ -12,7 +12,7 @@ using namespace testing_support;
 TEST(DiskTier, GivesBackEveryByteInAnotherProcessesWords) {
   const TemporaryDirectory directory;
   const auto space = NewToySpace();
-  const auto tokens = Path(150);
+  const auto tokens = TokenPath(150);
   const Capsule capsule = Toy(*space, tokens);
   int64_t id = 0;
   {
@@ -59,15 +59,15 @@ TEST(DiskTier, WritesEachRowOnce) {
     rows += new_rows;
     EXPECT_EQ(tier->rows_written(), rows);
   };
-  add(Path(100, 1000), 100);
-  add(Path(130, 1000), 30);
-  add(Path(200, 110, 1), 90);
-  add(Path(200, 110, 2), 90);
-  add(Path(70, 1000), 0);
-  add(Path(115, 1000), 0);
+  add(TokenPath(100, 1000), 100);
+  add(TokenPath(130, 1000), 30);
+  add(TokenPath(200, 110, 1), 90);
+  add(TokenPath(200, 110, 2), 90);
+  add(TokenPath(70, 1000), 0);
+  add(TokenPath(115, 1000), 0);
   add({}, 0);
-  add(Path(64, 1000), 0);
-  add(Path(300, 200, 3), 170);
+  add(TokenPath(64, 1000), 0);
+  add(TokenPath(300, 200, 3), 170);
   ASSERT_EQ(put.size(), 9u);
   const auto list = tier->List(space->fingerprint());
   ASSERT_TRUE(list.ok()) << list.status().message();
@@ -103,7 +103,7 @@ TEST(DiskTier, KeepsOneAutomaticEntryAtAPlaceAndEveryRequestedOne) {
   const TemporaryDirectory directory;
   const auto space = NewToySpace();
   const auto tier = OpenTier(directory.path());
-  const auto tokens = Path(90);
+  const auto tokens = TokenPath(90);
   const Capsule capsule = Toy(*space, tokens);
   const auto first = PutToy(*tier, tokens, capsule, {.keep = Keep::kReply});
   const auto again = PutToy(*tier, tokens, capsule, {.keep = Keep::kPrompt});
@@ -118,8 +118,8 @@ TEST(DiskTier, RemovesWhatNothingNeeds) {
   const TemporaryDirectory directory;
   const auto space = NewToySpace();
   const auto tier = OpenTier(directory.path());
-  const auto long_id = PutToy(*tier, Path(300), Toy(*space, Path(300)));
-  const auto short_id = PutToy(*tier, Path(100), Toy(*space, Path(100)));
+  const auto long_id = PutToy(*tier, TokenPath(300), Toy(*space, TokenPath(300)));
+  const auto short_id = PutToy(*tier, TokenPath(100), Toy(*space, TokenPath(100)));
   ASSERT_TRUE(long_id.ok() && short_id.ok());
   EXPECT_EQ(tier->Check()->objects, 3);
   ASSERT_TRUE(tier->Remove(*long_id).ok());
@@ -137,9 +137,9 @@ TEST(DiskTier, ANameMovesToItsNewestHolder) {
   const TemporaryDirectory directory;
   const auto space = NewToySpace();
   const auto tier = OpenTier(directory.path());
-  const auto a = PutToy(*tier, Path(10), Toy(*space, Path(10)), {.name = "x"});
-  const auto b = PutToy(*tier, Path(20), Toy(*space, Path(20)), {.name = "x"});
-  const auto other = PutToy(*tier, Path(20), Toy(*space, Path(20)), {.name = "x"}, "other");
+  const auto a = PutToy(*tier, TokenPath(10), Toy(*space, TokenPath(10)), {.name = "x"});
+  const auto b = PutToy(*tier, TokenPath(20), Toy(*space, TokenPath(20)), {.name = "x"});
+  const auto other = PutToy(*tier, TokenPath(20), Toy(*space, TokenPath(20)), {.name = "x"}, "other");
   ASSERT_TRUE(a.ok() && b.ok() && other.ok());
   const auto name_of = [&](int64_t id) {
     const auto list = tier->List(space->fingerprint());
