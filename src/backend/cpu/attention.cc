@@ -1,11 +1,11 @@
 // Causal attention over extents.
 //
 // For each (row, head) and each absolute block of kAttentionBlock positions there is one partial: the greatest score m, the sum l of
-// exp(score - m), and the values weighted by exp(score - m). Partials are combined in the order of the blocks. With many rows a unit goes
-// through all blocks of its rows and combines as it goes; with few, units are single blocks, partials go to memory, and a second launch
-// combines them. Both ways run the same two functions, so the bits are the same.
+// exp(score - m), and the values weighted by exp(score - m). Partials are combined in the order of the blocks. In the whole form an item goes
+// through all blocks of its rows and combines as it goes; in the split form items are single blocks, partials go to memory, and a second
+// launch combines them (attention.h says which form when). Both run the same two functions, so the bits are the same.
 //
-// A unit has one key-value head, and the rows x query heads that read it ("queries", at most kMostQueries): keys are transposed to
+// An item has one key-value head, and the rows x query heads that read it ("queries", at most kMostQueries): keys are transposed to
 // [width][16 positions] once for all of them, so that a score, too, is a sum over inputs in ascending order in a lane of its own.
 
 // clang-format off
@@ -19,368 +19,19 @@
 #include "backend/cpu/attention.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
+#include "backend/cpu/attention_block-inl.h"
 #include "backend/cpu/dispatch.h"
-#include "backend/cpu/dot-inl.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/math-inl.h"
 #include "backend/cpu/simd-inl.h"
-#include "hwy/cache_control.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace reprise {
 namespace HWY_NAMESPACE {
-
-// Element types of keys and values.
-struct StateF32 {
-  using Element = float;
-  static HWY_INLINE Floats All(const float* p) { return Load(p); }
-  static HWY_INLINE Floats First(const float* p, int count) { return LoadFirst(p, count); }
-};
-struct StateF16 {
-  using Element = uint16_t;
-  static HWY_INLINE Floats All(const uint16_t* p) { return LoadHalf(p); }
-  static HWY_INLINE Floats First(const uint16_t* p, int count) { return LoadHalfFirst(p, count); }
-};
-template <class State>
-struct LoadKeys {
-  using Element = typename State::Element;
-  static HWY_INLINE Floats At(const Element* p) { return State::All(p); }
-};
-
-// The transpositions below work in 128-bit vectors on every machine: the wide ones would need as many shuffles again to cross their halves.
-template <class T>
-HWY_INLINE void TransposeSquare(const T* from, int64_t stride, T* to);
-
-template <>
-HWY_INLINE void TransposeSquare<float>(const float* from, int64_t stride, float* to) {
-  const hn::CappedTag<float, 4> d;
-  const hn::Repartition<uint64_t, decltype(d)> d64;
-  const auto a = hn::LoadU(d, from), b = hn::LoadU(d, from + stride);
-  const auto c = hn::LoadU(d, from + 2 * stride), e = hn::LoadU(d, from + 3 * stride);
-  const auto ab0 = hn::BitCast(d64, hn::InterleaveLower(d, a, b)), ab1 = hn::BitCast(d64, hn::InterleaveUpper(d, a, b));
-  const auto ce0 = hn::BitCast(d64, hn::InterleaveLower(d, c, e)), ce1 = hn::BitCast(d64, hn::InterleaveUpper(d, c, e));
-  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab0, ce0)), d, to);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab0, ce0)), d, to + 16);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab1, ce1)), d, to + 32);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab1, ce1)), d, to + 48);
-}
-
-template <>
-HWY_INLINE void TransposeSquare<uint16_t>(const uint16_t* from, int64_t stride, uint16_t* to) {
-  const hn::CappedTag<uint16_t, 8> d;
-  const hn::Repartition<uint32_t, decltype(d)> d32;
-  const hn::Repartition<uint64_t, decltype(d)> d64;
-  hn::Vec<decltype(d32)> pairs[8];
-  REPRISE_UNROLL for (int i = 0; i < 4; ++i) {
-    const auto a = hn::LoadU(d, from + 2 * i * stride), b = hn::LoadU(d, from + (2 * i + 1) * stride);
-    pairs[i] = hn::BitCast(d32, hn::InterleaveLower(d, a, b));      // elements 0 to 3 of two rows
-    pairs[i + 4] = hn::BitCast(d32, hn::InterleaveUpper(d, a, b));  // elements 4 to 7
-  }
-  REPRISE_UNROLL for (int half = 0; half < 8; half += 4) {
-    const auto a0 = hn::BitCast(d64, hn::InterleaveLower(d32, pairs[half], pairs[half + 1]));
-    const auto a1 = hn::BitCast(d64, hn::InterleaveUpper(d32, pairs[half], pairs[half + 1]));
-    const auto b0 = hn::BitCast(d64, hn::InterleaveLower(d32, pairs[half + 2], pairs[half + 3]));
-    const auto b1 = hn::BitCast(d64, hn::InterleaveUpper(d32, pairs[half + 2], pairs[half + 3]));
-    uint16_t* const out = to + half * 16;
-    hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, a0, b0)), d, out);
-    hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, a0, b0)), d, out + 16);
-    hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, a1, b1)), d, out + 32);
-    hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, a1, b1)), d, out + 48);
-  }
-}
-
-// to[i][16] = element i of 16 consecutive key rows, which lie `stride` elements apart.
-template <class T>
-void TransposeKeys(const T* keys, int64_t stride, int width, T* to) {
-  constexpr int kSide = 16 / sizeof(T);
-  const int whole = width / kSide * kSide;
-  for (int p = 0; p < 16; p += kSide) {
-    for (int i = 0; i < whole; i += kSide) {
-      TransposeSquare<T>(keys + p * stride + i, stride, to + i * 16 + p);
-    }
-    for (int i = whole; i < width; ++i) {
-      for (int j = 0; j < kSide; ++j) to[i * 16 + p + j] = keys[(p + j) * stride + i];
-    }
-  }
-}
-
-// Queries of a unit, in the order row by row, head by head.
-struct Queries {
-  int first_row;  // of the step
-  int rows;
-  int heads;  // query heads that share the key-value head
-  int first_head;
-  int first_position;  // position of the first row
-  int count() const { return rows * heads; }
-  int Position(int query) const { return first_position + query / heads; }
-};
-
-// A thread's scratch, cut up.
-struct Work {
-  float* q;     // [group][width][R], scaled
-  float* keys;  // [width][16], and twice that in the state's own type
-  void* own_keys;
-  float* scores;  // [query][kAttentionBlock]
-  float* sums;    // [query][width]: the partial's weighted values
-  float* most;    // [query]
-  float* total;   // [query]
-  Work(const AttentionArgs& args, int thread) {
-    const int64_t width = AttentionWidth(args);
-    q = args.scratch + thread * args.scratch_floats;
-    keys = q + kMostQueries * width;
-    own_keys = keys + 16 * width;
-    scores = keys + 48 * width;
-    sums = scores + kMostQueries * kAttentionBlock;
-    most = sums + kMostQueries * width;
-    total = most + kMostQueries;
-  }
-};
-
-// Prefetches the rows of the tiles that come next, a line at every call, spread over the time that the present tiles take: a row of one
-// head lies too far from the next for the machine to guess, and all lines at once would exceed what a core can have under way.
-struct FetchRows {
-  const std::byte* tile[2] = {nullptr, nullptr};
-  int64_t row_bytes = 0;
-  int lines = 1;  // of a row
-  mutable int row = 0, line = 0;
-  HWY_INLINE void operator()(int64_t) const {
-    if (row == 32 || !tile[row / 16]) return;
-    hwy::Prefetch(tile[row / 16] + row % 16 * row_bytes + line * 64);
-    if (++line == lines) {
-      line = 0;
-      ++row;
-    }
-  }
-};
-
-// Scores of `rows` queries against C tiles of 16 positions, `tile_stride` elements apart. out: [C][rows].
-template <class Loader, int C, int kMost, int R = 1, class Fetch>
-HWY_INLINE void ScoreTiles(int rows, const typename Loader::Element* keys, int64_t tile_stride, const float* q, int64_t width, Floats* out,
-                           const Fetch& fetch) {
-  if constexpr (R < kMost) {
-    if (rows != R) return ScoreTiles<Loader, C, kMost, R + 1>(rows, keys, tile_stride, q, width, out, fetch);
-  }
-  DotTiles<R, C, Loader>(keys, tile_stride, q, width, out, fetch);
-}
-
-void LoadQueries(const AttentionArgs& args, const Queries& queries, const Work& work) {
-  const RowGroups groups(queries.count(), kRowGroup);
-  const int width = args.q.width;
-  for (int g = 0; g < groups.count; ++g) {
-    const int first = groups.First(g), size = groups.Size(g);
-    float* to = work.q + static_cast<int64_t>(first) * width;
-    for (int r = 0; r < size; ++r) {
-      const int query = first + r;
-      const float* from = RowAt(args.q.rows, queries.first_row + query / queries.heads) +
-                          static_cast<int64_t>(queries.first_head + query % queries.heads) * args.q.stride;
-      for (int i = 0; i < width; ++i) to[static_cast<int64_t>(i) * size + r] = from[i] * args.scale;
-    }
-  }
-}
-
-// Some positions of one extent: rows of values `stride` elements apart, and the weights of each query, kAttentionBlock apart. `next`,
-// unless null, is where the rows of the next extent begin.
-template <class T>
-struct ValueRun {
-  const T* values;
-  const T* next;
-  int64_t stride;
-  int count;
-  const float* weights;
-};
-// Rows whose columns are fetched ahead of their use: 8 rows of 4 vectors take about as long as one access to memory.
-constexpr int kAheadRows = 8;
-
-// Adds the weighted values of a run to the sums of R queries, for C vectors of columns. `after`, unless null: what will be read after them.
-template <class State, int R, int C>
-HWY_INLINE void WeighColumns(const ValueRun<typename State::Element>& run, int column, const typename State::Element* after, float* sums,
-                             int64_t padded) {
-  Floats acc[R][C];
-  REPRISE_UNROLL for (int r = 0; r < R; ++r) {
-    REPRISE_UNROLL for (int c = 0; c < C; ++c) acc[r][c] = Load(sums + r * padded + column + c * 16);
-  }
-  const auto* v = run.values + column;
-  for (int i = 0; i < run.count; ++i, v += run.stride) {
-    if (after) {
-      const auto* ahead = i + kAheadRows < run.count ? v + kAheadRows * run.stride : after + (i + kAheadRows - run.count) * run.stride;
-      for (int at = 0; at < C * 16; at += static_cast<int>(64 / sizeof(*v))) hwy::Prefetch(ahead + at);
-    }
-    Floats value[C];
-    REPRISE_UNROLL for (int c = 0; c < C; ++c) value[c] = State::All(v + c * 16);
-    REPRISE_UNROLL for (int r = 0; r < R; ++r) {
-      const Floats weight = Set(run.weights[r * kAttentionBlock + i]);
-      REPRISE_UNROLL for (int c = 0; c < C; ++c) acc[r][c] = MulAdd(weight, value[c], acc[r][c]);
-    }
-  }
-  REPRISE_UNROLL for (int r = 0; r < R; ++r) {
-    REPRISE_UNROLL for (int c = 0; c < C; ++c) Store(acc[r][c], sums + r * padded + column + c * 16);
-  }
-}
-
-// The last columns of a head whose width is no multiple of 16.
-template <class State>
-void WeighTail(const ValueRun<typename State::Element>& run, int column, int count, const float* weights, float* sums) {
-  Floats acc = Load(sums + column);
-  for (int i = 0; i < run.count; ++i) acc = MulAdd(Set(weights[i]), State::First(run.values + i * run.stride + column, count), acc);
-  Store(acc, sums + column);
-}
-
-// Queries and vectors of columns whose sums stay in registers. AVX-512: 6 x 4 of 32, beside 4 vectors of values and a weight. AVX2 has 16
-// registers of half the width.
-constexpr int kWeighQueries = kParts == 1 ? 6 : 2;
-constexpr int kWeighVectors = kParts == 1 ? 4 : (kParts == 2 ? 2 : 1);
-
-template <class State, int R>
-void WeighQueries(const ValueRun<typename State::Element>& run, int width, bool fetch, float* sums, int64_t padded) {
-  constexpr int kStep = 16 * kWeighVectors;
-  int i = 0;
-  for (; i + kStep <= width; i += kStep) {
-    const auto* after = !fetch ? nullptr : i + 2 * kStep <= width ? run.values + i + kStep : run.next;
-    WeighColumns<State, R, kWeighVectors>(run, i, after, sums, padded);
-  }
-  for (; i + 16 <= width; i += 16) WeighColumns<State, R, 1>(run, i, nullptr, sums, padded);
-  if (i < width) {
-    for (int r = 0; r < R; ++r) WeighTail<State>(run, i, width - i, run.weights + r * kAttentionBlock, sums + r * padded);
-  }
-}
-template <class State, int R = 1>
-void WeighGroup(int queries, const ValueRun<typename State::Element>& run, int width, bool fetch, float* sums, int64_t padded) {
-  if constexpr (R < kWeighQueries) {
-    if (queries != R) return WeighGroup<State, R + 1>(queries, run, width, fetch, sums, padded);
-  }
-  WeighQueries<State, R>(run, width, fetch, sums, padded);
-}
-
-// Scores of all queries for positions [from, end) of the block, into work.scores; -infinity where a query must not look.
-template <class State>
-void ScoreBlock(const AttentionArgs& args, const LaneBinding& lane, const Queries& queries, int64_t column, int block_first, int from,
-                int end, const Work& work) {
-  using Element = typename State::Element;
-  const int width = args.q.width;
-  const float nothing = -std::numeric_limits<float>::infinity();
-  const int64_t stride = static_cast<int64_t>(args.k.bytes / sizeof(Element));
-  const auto keys_at = [&](int position) { return reinterpret_cast<const Element*>(StateRow(lane, args.k, position)) + column; };
-  const auto end_of = [&](int query) { return std::min(queries.Position(query) + 1, block_first + kAttentionBlock); };
-  Element* const own_keys = static_cast<Element*>(work.own_keys);
-  const auto keep = [&](const Floats* scores, int tile, int first, int size) {
-    for (int r = 0; r < size; ++r) {
-      float* to = work.scores + static_cast<int64_t>(first + r) * kAttentionBlock + (tile - block_first);
-      Store(scores[r], to);
-      for (int p = tile; p < from; ++p) to[p - tile] = nothing;
-      for (int p = std::max(tile, end_of(first + r)); p < tile + 16; ++p) to[p - tile] = nothing;
-    }
-  };
-  const RowGroups groups(queries.count(), kRowGroup);
-  // Few queries are few chains of additions, which would wait for one another: two tiles side by side make twice as many.
-  constexpr int kFew = kRowGroup / 2;
-  const int at_once = queries.count() <= kFew ? 2 : 1;
-  int tile = from & ~15;
-  while (tile < end) {
-    const int tiles = tile + 16 < end ? at_once : 1;
-    FetchRows fetch;
-    fetch.row_bytes = static_cast<int64_t>(args.k.bytes);
-    fetch.lines = std::max(1, width * static_cast<int>(sizeof(Element)) / 64);
-    for (int t = 0; t < tiles; ++t) {
-      const int next = tile + (t + tiles) * 16;
-      if (next < end) fetch.tile[t] = reinterpret_cast<const std::byte*>(keys_at(next));
-      TransposeKeys<Element>(keys_at(tile + t * 16), stride, width, own_keys + t * 16 * width);
-    }
-    Floats scores[2 * kRowGroup];
-    if (tiles == 2) {
-      ScoreTiles<LoadKeys<State>, 2, kFew>(queries.count(), own_keys, 16 * width, work.q, width, scores, fetch);
-      keep(scores, tile, 0, queries.count());
-      keep(scores + queries.count(), tile + 16, 0, queries.count());
-    } else {
-      // Many groups share one conversion.
-      const bool convert = groups.count > 2 && sizeof(Element) != sizeof(float);
-      if (convert) {
-        for (int i = 0; i < width; ++i) Store(State::All(own_keys + i * 16), work.keys + i * 16);
-      }
-      for (int g = 0; g < groups.count; ++g) {
-        const int first = groups.First(g), size = groups.Size(g);
-        if (end_of(first + size - 1) <= tile) continue;
-        const float* q = work.q + static_cast<int64_t>(first) * width;
-        if (convert) {
-          ScoreTiles<LoadKeys<StateF32>, 1, kRowGroup>(size, work.keys, 0, q, width, scores, NoFetch());
-        } else {
-          ScoreTiles<LoadKeys<State>, 1, kRowGroup>(size, own_keys, 0, q, width, scores, fetch);
-        }
-        keep(scores, tile, first, size);
-      }
-    }
-    tile += 16 * tiles;
-  }
-}
-
-// The partials of all queries for the block that starts at `block_first`, into work.most, total and sums. A query that sees no position of
-// the block gets most = -infinity and total = 0.
-template <class State>
-void BlockPartials(const AttentionArgs& args, const LaneBinding& lane, const Queries& queries, int kv_head, int block_first,
-                   const Work& work) {
-  using Element = typename State::Element;
-  const int width = args.q.width;
-  const int64_t padded = AttentionWidth(args);
-  const float nothing = -std::numeric_limits<float>::infinity();
-  const int64_t column = static_cast<int64_t>(kv_head) * width;
-  const int from = std::max(block_first, args.first_position);
-  const int block_end = block_first + kAttentionBlock;
-  const auto end_of = [&](int query) { return std::min(queries.Position(query) + 1, block_end); };
-  const int end = end_of(queries.count() - 1);
-
-  ScoreBlock<State>(args, lane, queries, column, block_first, from, end, work);
-
-  for (int query = 0; query < queries.count(); ++query) {
-    float* scores = work.scores + static_cast<int64_t>(query) * kAttentionBlock;
-    std::fill_n(work.sums + query * padded, padded, 0.0f);
-    const int begin = (from & ~15) - block_first, stop = end_of(query) - block_first;
-    if (end_of(query) <= from) {
-      work.most[query] = nothing;
-      work.total[query] = 0.0f;
-      continue;
-    }
-    Floats top = Set(nothing);
-    for (int i = begin; i < stop; i += 16) top = Max(top, Load(scores + i));
-    const float most = MaxLane(top);
-    Floats total = Zeros();
-    for (int i = begin; i < stop; i += 16) {
-      const Floats weight = Exp(Sub(Load(scores + i), Set(most)));
-      Store(weight, scores + i);
-      total = Add(total, weight);
-    }
-    work.most[query] = most;
-    work.total[query] = Sum(total);
-  }
-
-  // Extent by extent. Positions that all queries of a group see are weighed together, the few more of its later rows one query at a time: a
-  // position that a row must not see is not even multiplied by zero, so that a NaN there cannot reach it.
-  const RowGroups groups(queries.count(), kWeighQueries);
-  const int64_t stride = static_cast<int64_t>(args.v.bytes / sizeof(Element));
-  for (int begin = from; begin < end;) {
-    const int stop = std::min(end, (begin / kExtentRows + 1) * kExtentRows);
-    ValueRun<Element> run{};
-    const auto values_at = [&](int position) { return reinterpret_cast<const Element*>(StateRow(lane, args.v, position)) + column; };
-    const Element* const values = values_at(begin);
-    run.next = stop < end ? values_at(stop) : nullptr;
-    run.stride = stride;
-    const auto weigh = [&](int first, int count, int run_from, int run_to, bool fetch) {
-      if (run_from >= run_to) return;
-      run.values = values + (run_from - begin) * stride;
-      run.count = run_to - run_from;
-      run.weights = work.scores + static_cast<int64_t>(first) * kAttentionBlock + (run_from - block_first);
-      WeighGroup<State>(count, run, width, fetch, work.sums + first * padded, padded);
-    };
-    for (int g = 0; g < groups.count; ++g) {
-      const int first = groups.First(g), size = groups.Size(g);
-      const int common = std::clamp(end_of(first), begin, stop);
-      weigh(first, size, begin, common, g == 0);
-      for (int query = first; query < first + size; ++query) weigh(query, 1, common, std::min(end_of(query), stop), false);
-    }
-    begin = stop;
-  }
-}
 
 // (most, total, sums) joined with the next block's partial.
 void Combine(float* most, float* total, float* sums, float next_most, float next_total, const float* next_sums, int width) {
@@ -409,79 +60,126 @@ void Finish(const AttentionArgs& args, int row, int head, float total, float* ou
   }
 }
 
+// What an item of a launch is.
+struct Item {
+  Queries queries;
+  int kv_head;
+  int first_block, end_block;  // of the split form: one block
+
+  Item(const AttentionArgs& args, int64_t index) {
+    const AttentionCut& cut = *args.cut;
+    queries.heads = args.q.count / args.kv_heads;
+    queries.rows = 0;
+    uint64_t members = 1;
+    int first_member;
+    if (cut.split) {
+      const AttentionSpan* span = cut.span;
+      while (index >= int64_t{span->blocks} * args.kv_heads) index -= int64_t{span++->blocks} * args.kv_heads;
+      // Items that follow one another go through the blocks of one head.
+      kv_head = static_cast<int>(index / span->blocks);
+      first_block = span->first_block + static_cast<int>(index % span->blocks);
+      end_block = first_block + 1;
+      first_member = span->first_member;
+      members = span->members;
+    } else {
+      // The costliest, the last rows of a lane, come first.
+      kv_head = static_cast<int>(index % args.kv_heads);
+      first_member = cut.members - 1 - static_cast<int>(index / args.kv_heads);
+      const AttentionMember& member = cut.member[first_member];
+      first_block = args.first_position / kAttentionBlock;
+      end_block = (member.position + member.rows - 1) / kAttentionBlock + 1;
+    }
+    queries.first_head = kv_head * queries.heads;
+    queries.lane = &args.table->lane[static_cast<size_t>(cut.member[first_member + std::countr_zero(members)].lane)];
+    for (; members != 0; members &= members - 1) {
+      const AttentionMember& member = cut.member[first_member + std::countr_zero(members)];
+      for (int i = 0; i < member.rows; ++i) {
+        queries.row[queries.rows] = member.row + i;
+        queries.position[queries.rows++] = member.position + i;
+      }
+    }
+  }
+
+  // The first keys of a block.
+  const void* Keys(const AttentionArgs& args, int block) const {
+    const int position = std::max(block * kAttentionBlock, args.first_position) & ~15;
+    return StateRow(*queries.lane, args.k, position) + kv_head * args.q.width * ElementSize(args.k.type);
+  }
+};
+
 template <class State>
-void WholeUnit(const AttentionArgs& args, const AttentionUnit& unit, int thread) {
-  const Work work(args, thread);
-  const LaneBinding& lane = args.table->lane[static_cast<size_t>(unit.lane)];
-  const int heads = args.q.count / args.kv_heads;
-  const Queries queries{lane.first_row + unit.row, unit.rows, heads, unit.kv_head * heads, lane.position + unit.row};
-  LoadQueries(args, queries, work);
+void WholeItem(const AttentionArgs& args, const Item& item, const Work& work) {
+  const Queries& queries = item.queries;
   float most[kMostQueries], total[kMostQueries];
   const auto out_of = [&](int query) {
-    return RowAt(args.out, queries.first_row + query / heads) + static_cast<int64_t>(queries.first_head + query % heads) * args.q.width;
+    return RowAt(args.out, queries.Row(query)) + static_cast<int64_t>(queries.Head(query)) * args.q.width;
   };
   for (int query = 0; query < queries.count(); ++query) {
     most[query] = -std::numeric_limits<float>::infinity();
     total[query] = 0.0f;
     std::fill_n(out_of(query), args.q.width, 0.0f);
   }
-  const int last = queries.Position(queries.count() - 1);
-  for (int block = args.first_position / kAttentionBlock; block <= last / kAttentionBlock; ++block) {
-    BlockPartials<State>(args, lane, queries, unit.kv_head, block * kAttentionBlock, work);
+  for (int block = item.first_block; block < item.end_block; ++block) {
+    const void* const then = block + 1 < item.end_block ? item.Keys(args, block + 1) : nullptr;
+    BlockPartials<State>(args, queries, item.kv_head, block * kAttentionBlock, then, work);
     for (int query = 0; query < queries.count(); ++query) {
       Combine(&most[query], &total[query], out_of(query), work.most[query], work.total[query], work.sums + query * AttentionWidth(args),
               args.q.width);
     }
   }
-  for (int query = 0; query < queries.count(); ++query) {
-    Finish(args, queries.first_row + query / heads, queries.first_head + query % heads, total[query], out_of(query));
-  }
+  for (int query = 0; query < queries.count(); ++query) Finish(args, queries.Row(query), queries.Head(query), total[query], out_of(query));
 }
 
 template <class State>
-void BlockUnit(const AttentionArgs& args, const AttentionUnit& unit, int64_t blocks, int thread) {
-  const Work work(args, thread);
-  const LaneBinding& lane = args.table->lane[static_cast<size_t>(unit.lane)];
-  const int heads = args.q.count / args.kv_heads;
-  const Queries queries{lane.first_row + unit.row, unit.rows, heads, unit.kv_head * heads, lane.position + unit.row};
-  LoadQueries(args, queries, work);
-  BlockPartials<State>(args, lane, queries, unit.kv_head, unit.block * kAttentionBlock, work);
+void BlockItem(const AttentionArgs& args, const Item& item, const void* then, const Work& work) {
+  const Queries& queries = item.queries;
+  BlockPartials<State>(args, queries, item.kv_head, item.first_block * kAttentionBlock, then, work);
   for (int query = 0; query < queries.count(); ++query) {
-    const int64_t row = queries.first_row + query / heads, head = queries.first_head + query % heads;
-    float* to = args.partials + ((row * args.q.count + head) * blocks + unit.block) * (args.q.width + 2);
+    const int64_t place = static_cast<int64_t>(queries.Row(query)) * args.q.count + queries.Head(query);
+    float* to = args.partials + (place * args.cut->blocks + item.first_block) * (args.q.width + 2);
     to[0] = work.most[query];
     to[1] = work.total[query];
     std::memcpy(to + 2, work.sums + query * AttentionWidth(args), sizeof(float) * static_cast<size_t>(args.q.width));
   }
 }
 
+// Items are few and unequal, so each is a unit, until there are enough of them that some may follow one another.
 Split SplitAttention(const AttentionArgs& args, int threads) {
-  const AttentionCut cut(args, threads);
-  // Units are few and unequal, so each item is one.
-  return {cut.items, std::max<int64_t>(cut.items, 1)};
+  const int64_t items = args.cut->items;
+  return {items, std::clamp<int64_t>(items, 1, int64_t{16} * threads)};
 }
 
-void Attention(const AttentionArgs& args, int64_t first, int64_t last, int thread) {
-  const AttentionCut cut(args, args.threads);
-  for (int64_t item = first; item < last; ++item) {
-    const AttentionUnit unit = cut.Unit(args, item);
-    if (cut.split) {
-      args.k.type == ElementType::kF16 ? BlockUnit<StateF16>(args, unit, cut.blocks, thread)
-                                       : BlockUnit<StateF32>(args, unit, cut.blocks, thread);
+template <class State>
+void AttentionItems(const AttentionArgs& args, int64_t first, int64_t last, int thread) {
+  const Work work(args, thread);
+  for (int64_t index = first; index < last; ++index) {
+    const Item item(args, index);
+    LoadQueries(args, item.queries, work);
+    if (!args.cut->split) {
+      WholeItem<State>(args, item, work);
     } else {
-      args.k.type == ElementType::kF16 ? WholeUnit<StateF16>(args, unit, thread) : WholeUnit<StateF32>(args, unit, thread);
+      const void* then = nullptr;
+      if (index + 1 < last) {
+        const Item next(args, index + 1);
+        then = next.Keys(args, next.first_block);
+      }
+      BlockItem<State>(args, item, then, work);
     }
   }
 }
 
+void Attention(const AttentionArgs& args, int64_t first, int64_t last, int thread) {
+  args.k.type == ElementType::kF16 ? AttentionItems<StateF16>(args, first, last, thread)
+                                   : AttentionItems<StateF32>(args, first, last, thread);
+}
+
 Split SplitCombine(const AttentionArgs& args, int threads) {
-  const AttentionCut cut(args, threads);
-  if (!cut.split) return {};
-  return EvenSplit(static_cast<int64_t>(args.table->rows) * args.q.count, static_cast<double>(cut.blocks) * args.q.width * 0.1, threads);
+  if (!args.cut->split) return {};
+  const double cost = static_cast<double>(args.cut->blocks) * args.q.width * 0.1;
+  return EvenSplit(static_cast<int64_t>(args.table->rows) * args.q.count, cost, threads);
 }
 
 void CombineBlocks(const AttentionArgs& args, int64_t first, int64_t last, int) {
-  const AttentionCut cut(args, args.threads);
   const int width = args.q.width;
   for (int64_t item = first; item < last; ++item) {
     const int row = static_cast<int>(item / args.q.count), head = static_cast<int>(item % args.q.count);
@@ -490,7 +188,7 @@ void CombineBlocks(const AttentionArgs& args, int64_t first, int64_t last, int) 
     float most = -std::numeric_limits<float>::infinity(), total = 0.0f;
     const int position = args.table->row_position[static_cast<size_t>(row)];
     for (int block = args.first_position / kAttentionBlock; block <= position / kAttentionBlock; ++block) {
-      const float* partial = args.partials + (item * cut.blocks + block) * (width + 2);
+      const float* partial = args.partials + (item * args.cut->blocks + block) * (width + 2);
       Combine(&most, &total, out, partial[0], partial[1], partial + 2, width);
     }
     Finish(args, row, head, total, out);

@@ -4,8 +4,6 @@
 #include <cmath>
 #include <numbers>
 
-#include "backend/cpu/attention.h"
-
 namespace reprise {
 
 Result<std::byte*> Workspace::Slot(const std::string& name, size_t bytes) {
@@ -201,15 +199,37 @@ void CpuOps::Attention(Rows out, Heads q, StateRef k, StateRef v, int kv_heads, 
       return;
     }
   }
-  AttentionArgs args{&table_, out, q, gate, k, v, scale, kv_heads, first_position, nullptr, 0, nullptr, 0, threads_};
+  // Split work is for few rows, where partials are small; 8 MB hold 262,144 positions of one row with 8 heads of 256.
+  constexpr int64_t kPartialFloats = int64_t{2} << 20;
+  const int64_t slots = kPartialFloats / (q.width + 2);
+  const AttentionCut* const cut = CutFor({&table_, nullptr, q.count, kv_heads, first_position, threads_, slots});
+  AttentionArgs args{&table_, cut, out, q, gate, k, v, scale, kv_heads, first_position, nullptr, 0, nullptr};
   args.scratch_floats = AttentionScratchFloats(args);
   args.scratch = Scratch<float>("attention", args.scratch_floats * threads_);
-  // Split work is for few rows, where partials are small; 8 MB hold 262,144 positions of one row with 8 heads of 256.
-  constexpr int64_t kPartialBytes = int64_t{8} << 20;
-  args.partial_slots = kPartialBytes / static_cast<int64_t>(sizeof(float)) / (q.width + 2);
-  args.partials = Scratch<float>("attention partials", kPartialBytes / static_cast<int64_t>(sizeof(float)));
+  args.partials = Scratch<float>("attention partials", kPartialFloats);
   Add(kernels_.attention, args);
   Add(kernels_.combine_attention, args);
+}
+
+const AttentionCut* CpuOps::CutFor(AttentionCutArgs args) {
+  for (const auto& [known, cut] : cuts_) {
+    if (known.heads == args.heads && known.kv_heads == args.kv_heads && known.first_position == args.first_position &&
+        known.partial_slots == args.partial_slots) {
+      return cut;
+    }
+  }
+  const std::string name = "attention cut " + std::to_string(cuts_.size());
+  const int64_t rows = MostRows(Domain::kRows);
+  args.cut = Scratch<AttentionCut>(name, 1);
+  auto* const members = Scratch<AttentionMember>(name + " members", AttentionCut::MostMembers(rows));
+  auto* const spans = Scratch<AttentionSpan>(name + " spans", AttentionCut::MostSpans(rows));
+  if (!error_.ok()) return nullptr;
+  *args.cut = {};
+  args.cut->member = members;
+  args.cut->span = spans;
+  Add(AttentionCutKernel(), args);
+  cuts_.emplace_back(args, args.cut);
+  return args.cut;
 }
 
 void CpuOps::CausalConv(Rows out, Rows in, StateRef tail, Vector weight, int kernel, bool silu) {

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/cpu/attention.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/launch.h"
 #include "backend/cpu/memory.h"
@@ -84,6 +85,8 @@ class CpuOps : public Ops {
   bool CheckRows(const char* op, const Rows& rows, int width, Domain domain);
   bool CheckHeads(const char* op, const Heads& heads);
   bool CheckLast(const char* op, const StateRef& last, int width);
+  // How attention of a shape is cut: made by a launch of its own, before the first attention that needs it.
+  const AttentionCut* CutFor(AttentionCutArgs args);
   // Memory of a slot, or null with the error remembered.
   template <class T>
   T* Scratch(const std::string& name, int64_t count);
@@ -96,6 +99,7 @@ class CpuOps : public Ops {
   const int threads_;
   Status error_;
   std::vector<std::pair<std::tuple<int, double, const float*>, const float*>> angles_;  // rope tables that this plan computes
+  std::vector<std::pair<AttentionCutArgs, const AttentionCut*>> cuts_;                  // and how it cuts attention
 };
 
 }  // namespace reprise

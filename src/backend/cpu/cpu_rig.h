@@ -51,6 +51,7 @@ struct Job {
   std::function<void(Backend&, Ops&, Rows in, Rows out)> record;
   int max_rows = 0;         // 0: as many as the cut needs
   bool idle_lanes = false;  // lanes that bring no row to a step take part in it all the same
+  std::vector<int> prefix;  // by lane, whole extents: it begins at this position, in the extents of lane 0, which must get there first
 };
 
 // How lanes share steps: step -> rows of each lane. Rows of a lane must add up to its rows.
@@ -123,7 +124,8 @@ inline Outcome RunJob(const Job& job, const Floats1d& in, const Cut& cut, const 
   std::vector<AlignedBytes> blocks[2];
   std::vector<std::vector<AlignedBytes>> extents(static_cast<size_t>(lanes));
   std::vector<std::vector<std::byte*>> extent_list(static_cast<size_t>(lanes));
-  std::vector<int> first_row(static_cast<size_t>(lanes)), position(static_cast<size_t>(lanes)), side(static_cast<size_t>(lanes));
+  std::vector<int> first_row(static_cast<size_t>(lanes)), position(static_cast<size_t>(lanes)), side(static_cast<size_t>(lanes)),
+      base(static_cast<size_t>(lanes));
   int rows_before = 0;
   Outcome outcome;
   for (int lane = 0; lane < lanes; ++lane) {
@@ -133,11 +135,14 @@ inline Outcome RunJob(const Job& job, const Floats1d& in, const Cut& cut, const 
       std::memset(two.back().data(), 0, two.back().size);
     }
     if (!job.first_block.empty()) std::memcpy(blocks[0][at].data(), job.first_block[at].data(), job.block_bytes);
+    const int prefix = job.prefix.empty() ? 0 : job.prefix[at];
+    for (int i = 0; i < prefix / kExtentRows; ++i) extent_list[at].push_back(extent_list[0][static_cast<size_t>(i)]);
     for (int i = 0; i * kExtentRows < job.lane_rows[at]; ++i) {
       extents[at].emplace_back(job.extent_bytes + 64);
       extents[at].back().Poison();
       extent_list[at].push_back(extents[at].back().data());
     }
+    base[at] = prefix;
     first_row[at] = rows_before;
     rows_before += job.lane_rows[at];
     outcome.out.emplace_back(static_cast<size_t>(job.lane_rows[at]) * job.out);
@@ -156,11 +161,11 @@ inline Outcome RunJob(const Job& job, const Floats1d& in, const Cut& cut, const 
       binding.extents = extent_list[at].data();
       binding.first_row = table.rows;
       binding.rows = step[at];
-      binding.position = position[at];
+      binding.position = base[at] + position[at];
       for (int i = 0; i < step[at]; ++i) {
         const auto row = static_cast<size_t>(table.rows++);
         table.row_lane[row] = table.lanes;
-        table.row_position[row] = position[at] + i;
+        table.row_position[row] = base[at] + position[at] + i;
         const size_t source = static_cast<size_t>(first_row[at] + position[at] + i);
         if (!job.tokens.empty()) table.token[row] = job.tokens[source];
         std::memcpy(x + row * job.in, in.data() + source * job.in, sizeof(float) * job.in);

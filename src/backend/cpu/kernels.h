@@ -112,8 +112,10 @@ struct AppendArgs {
   StateRef state;
 };
 
+struct AttentionCut;  // attention.h
 struct AttentionArgs {
   const StepTable* table;
+  const AttentionCut* cut;
   Rows out;
   Heads q, gate;
   StateRef k, v;
@@ -123,8 +125,6 @@ struct AttentionArgs {
   float* scratch;  // one piece a thread
   int64_t scratch_floats;
   float* partials;  // of the split form: [row][head][block] of most, total, sums[q.width]
-  int64_t partial_slots;
-  int threads;
 };
 
 struct ConvArgs {
@@ -183,6 +183,7 @@ struct KernelTable {
 
 // The kernels that are the same code on every machine (kernels_portable.cc).
 Kernel RopeTableKernel();
+Kernel AttentionCutKernel();  // attention_cut.cc
 Kernel AppendKernel();
 Kernel EmbedKernel();
 Kernel PreviousKernel();

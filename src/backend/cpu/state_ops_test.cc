@@ -29,7 +29,7 @@ struct AttentionCase {
 };
 
 // Row: [q | k | v | gate]. Keys and values are appended, then attended to.
-void CheckAttention(const AttentionCase& c, uint32_t seed, int most_chunk) {
+Job AttentionJob(const AttentionCase& c) {
   const int q_width = c.heads * c.width, kv_width = c.kv_heads * c.width;
   const size_t element = ElementSize(c.type);
   Job job;
@@ -48,6 +48,13 @@ void CheckAttention(const AttentionCase& c, uint32_t seed, int most_chunk) {
     if (!c.gated) gate.count = 0;
     ops.Attention(out, q, k, v, c.kv_heads, scale, gate, c.first_position);
   };
+  return job;
+}
+
+void CheckAttention(const AttentionCase& c, uint32_t seed, int most_chunk) {
+  const Job job = AttentionJob(c);
+  const int q_width = c.heads * c.width, kv_width = c.kv_heads * c.width;
+  const float scale = 1.0f / std::sqrt(static_cast<float>(c.width));
   int all = 0;
   for (int n : c.lane_rows) all += n;
   const Floats1d in = RandomFloats(static_cast<size_t>(all) * job.in, seed);
@@ -96,6 +103,40 @@ TEST(Attention, OddWidths) { CheckAttention({3, 1, 20, ElementType::kF16, 0, tru
 TEST(Attention, NarrowHeads) { CheckAttention({4, 4, 6, ElementType::kF32, 0, false, {33}}, 5, 5); }
 TEST(Attention, FirstPosition) { CheckAttention({2, 1, 16, ElementType::kF32, 3, true, {40}}, 6, 7); }
 TEST(Attention, FirstPositionInALaterBlock) { CheckAttention({2, 1, 16, ElementType::kF16, 270, false, {400, 280}}, 7, 60); }
+// Lanes that read a shared history in the same extents, some further than others, against lanes that have all of it to themselves.
+TEST(Attention, SharedHistoryIsReadOnceForTheSameBits) {
+  const AttentionCase c{8, 2, 32, ElementType::kF16, 0, true, {640, 30, 225, 30, 3}};
+  Job job = AttentionJob(c);
+  job.prefix = {0, 576, 320, 576, 576};
+  std::vector<Floats1d> rows;  // by lane
+  for (size_t lane = 0; lane < c.lane_rows.size(); ++lane) {
+    rows.push_back(RandomFloats(static_cast<size_t>(c.lane_rows[lane]) * job.in, 40 + static_cast<uint32_t>(lane)));
+  }
+  Floats1d shared, alone;
+  Job whole = AttentionJob(c);
+  for (size_t lane = 0; lane < rows.size(); ++lane) {
+    shared.insert(shared.end(), rows[lane].begin(), rows[lane].end());
+    alone.insert(alone.end(), rows[0].begin(), rows[0].begin() + int64_t{job.prefix[lane]} * job.in);
+    alone.insert(alone.end(), rows[lane].begin(), rows[lane].end());
+    whole.lane_rows[lane] += job.prefix[lane];
+  }
+  Cut cut = {{600, 0, 0, 0, 0}, {3, 2, 1, 0, 1}, {0, 0, 200, 0, 0}};
+  for (int i = 0; i < 20; ++i) cut.push_back({1, 1, 1, 1, i < 2});
+  cut.push_back({17, 8, 4, 10, 0});
+  const Outcome wanted = RunJob(whole, alone, OneStep(whole.lane_rows), {.threads = 2});
+  const std::string numerics = (*MakeCpuBackend({.threads = 1}))->numerics();
+  for (const std::string& isa : Isas()) {
+    if ((*MakeCpuBackend({.threads = 1, .isa = isa}))->numerics() != numerics) continue;
+    for (int threads : {1, 2, 8}) {
+      const Outcome outcome = RunJob(job, shared, cut, {.threads = threads, .isa = isa});
+      for (size_t lane = 0; lane < rows.size(); ++lane) {
+        const float* const from = wanted.out[lane].data() + int64_t{job.prefix[lane]} * job.out;
+        EXPECT_EQ(std::memcmp(outcome.out[lane].data(), from, sizeof(float) * outcome.out[lane].size()), 0)
+            << isa << ", " << threads << " threads, lane " << lane;
+      }
+    }
+  }
+}
 TEST(Attention, WideHeadsOfOneGroup) { CheckAttention({4, 1, 256, ElementType::kF16, 0, true, {130}}, 8, 40); }
 
 struct ConvCase {
