@@ -220,7 +220,7 @@ class Execution {
   }
 
   // Before the first lane: the inputs, and the state that every lane starts from (zero where nothing is set).
-  Status AddInput(InputDecl input);
+  Status AddInput(const InputDecl& input);
   template <class T>
   Status SetOrigin(RecurrentState<T> state, std::type_identity_t<std::span<const T>> values) {
     return SetOriginBytes(state.index, std::as_bytes(values));

@@ -208,7 +208,7 @@ Result<int> Execution::FindInputIndex(std::string_view name, bool (*is)(ElementT
   return NotFound("no input is named '" + std::string(name) + "'");
 }
 
-Status Execution::AddInput(InputDecl input) {
+Status Execution::AddInput(const InputDecl& input) {
   if (core_->has_lanes) return InvalidArgument("input '" + input.name + "' comes too late: inputs are added before the first lane");
   if (FindInputIndex(input.name, nullptr).ok()) return InvalidArgument("the input '" + input.name + "' is declared twice");
   REPRISE_ASSIGN_OR_RETURN(Port port, Port::Create(input, *core_->memory, Space::kHost));

@@ -60,7 +60,7 @@ std::string PlotSvg(const std::string& title, const std::vector<PlotSeries>& ser
       "font-size=\"13\">\n"
       "<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n<text x=\"{2}\" y=\"28\" font-size=\"16\" fill=\"#222222\">{3}</text>\n",
       kWidth, kHeight, kLeft, Escaped(title));
-  for (double power = y_axis.low; power <= y_axis.high + 0.01; ++power) {
+  for (int power = static_cast<int>(y_axis.low); power <= static_cast<int>(y_axis.high); ++power) {
     const double y = y_axis.At(std::pow(10, power));
     svg += fmt::format("<line x1=\"{}\" x2=\"{}\" y1=\"{:.1f}\" y2=\"{:.1f}\" stroke=\"#e4e4e4\"/>\n", kLeft, kWidth - kRight, y, y);
     svg +=
