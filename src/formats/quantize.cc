@@ -188,7 +188,7 @@ bool QuantizeQ4_1(const float* in, Byte* out) {
   const float inverse = Inverse(d);
   if (!StoreHalf(out, d) || !StoreHalf(out + 2, min)) return false;
   int q[32];
-  for (int i = 0; i < 32; ++i) q[i] = std::min(15, static_cast<int>((in[i] - min) * inverse + 0.5f));
+  for (int i = 0; i < 32; ++i) q[i] = std::min(15, static_cast<int>(std::lround((in[i] - min) * inverse)));
   StoreNibbles(out + 4, q);
   return true;
 }

@@ -228,7 +228,7 @@ std::string_view PreTokenizer(const SynthShape& shape) {
 void AddTokenizer(GgufWriter& out, const SynthShape& shape) {
   const size_t words_end = shape.vocabulary - std::size(kControlTokens);
   const std::vector<std::string> letters = ByteLetters();
-  const std::string space = letters[' '];
+  const std::string& space = letters[' '];
   std::vector<std::string> tokens = letters, merges;
   for (const char first : std::string_view("etaoinshrdlu")) {  // 144 pairs of frequent letters, which text merges into
     for (const char second : std::string_view("etaoinshrdlu")) {

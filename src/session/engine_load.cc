@@ -208,7 +208,7 @@ Status Engine::CapturePlans() {
 void Engine::LoadTokenizer() {
   const auto load = [&]() -> Result<Tokenizer> {
     REPRISE_ASSIGN_OR_RETURN(Vocabulary vocabulary, ReadVocabulary(*file_));
-    REPRISE_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::Create(std::move(vocabulary)));
+    REPRISE_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::Create(vocabulary));
     if (tokenizer.vocab_size() > info_.vocabulary) {
       return Corrupt("the tokenizer knows " + std::to_string(tokenizer.vocab_size()) + " tokens, the embedding only " +
                      std::to_string(info_.vocabulary));

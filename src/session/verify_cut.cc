@@ -114,6 +114,7 @@ class Cuts {
       std::vector<Token> tokens(prompts.size());
       REPRISE_RETURN_IF_ERROR(subject.Next(lines, tokens));
       std::vector<std::pair<int32_t, std::string>> said;
+      said.reserve(tokens.size());
       for (const Token& token : tokens) said.emplace_back(token.id, token.text);
       REPRISE_ASSIGN_OR_RETURN(auto logits, subject.Logits(lines));
       for (size_t l = 0; l < lines.size(); ++l)

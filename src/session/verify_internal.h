@@ -7,6 +7,7 @@
 #include <random>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "session/verify.h"
@@ -21,9 +22,9 @@ class Findings {
   void Fail(std::string what) {
     if (failures_++ == 0) first_failure_ = std::move(what);
   }
-  void Note(std::string sentence) {
+  void Note(std::string_view sentence) {
     if (!notes_.empty()) notes_ += " ";
-    notes_ += std::move(sentence);
+    notes_ += sentence;
   }
   bool passed() const { return failures_ == 0; }
   std::string Evidence() const;

@@ -77,6 +77,7 @@ Status CheckIsolated(Setup& setup, Findings& findings) {
     std::vector<Token> tokens(all.size());
     REPRISE_RETURN_IF_ERROR(subject.Next(all, tokens));
     std::vector<std::string> texts;
+    texts.reserve(tokens.size());
     for (const Token& token : tokens) texts.emplace_back(token.text);
     REPRISE_ASSIGN_OR_RETURN(auto logits, subject.Logits(all));
     for (size_t i = 0; i < all.size(); ++i) said[i].push_back({tokens[i].id, texts[i], tokens[i].finish, std::move(logits[i])});

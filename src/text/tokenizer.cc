@@ -77,7 +77,7 @@ struct Tokenizer::PieceMemory {
   BpeScratch scratch;
 };
 
-Result<Tokenizer> Tokenizer::Create(Vocabulary vocabulary) {
+Result<Tokenizer> Tokenizer::Create(const Vocabulary& vocabulary) {
   Tokenizer t;
   REPRISE_ASSIGN_OR_RETURN(t.pre_, PreTokenizerByName(vocabulary.pre));
   REPRISE_RETURN_IF_ERROR(t.AddTokens(vocabulary));

@@ -38,7 +38,7 @@ class Tokenizer {
  public:
   // kCorrupt for a vocabulary that contradicts itself, kUnsupported for an unknown pre-tokenizer, always naming the token or merge at
   // fault. Tokens known as structure by their names (<|im_start|> and the like) count as control tokens whatever type the file gives them.
-  static Result<Tokenizer> Create(Vocabulary vocabulary);
+  static Result<Tokenizer> Create(const Vocabulary& vocabulary);
 
   // Cannot fail. Time is near-linear in the text for any text; pieces past 64 MiB are cut there.
   std::vector<int32_t> Encode(std::string_view text, EncodeOptions options = {}) const;

@@ -81,7 +81,10 @@ Vocabulary ReadVocabulary(Input& in) {
     };
     left = part();
     right = part();
-    if (kind < 0xc0) v.merges.push_back(left + " " + right);
+    if (kind < 0xc0) {
+      v.merges.push_back(left);
+      v.merges.back().append(" ").append(right);
+    }
     v.tokens.push_back(left + right);
     v.types.push_back(sound ? (kind < 0xc0 ? 1 : 4) : in.Byte() % 8);
   }

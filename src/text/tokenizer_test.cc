@@ -49,8 +49,8 @@ Vocabulary Small(const std::vector<std::pair<std::string, std::string>>& merges 
   return v;
 }
 
-Tokenizer Make(Vocabulary v) {
-  auto t = Tokenizer::Create(std::move(v));
+Tokenizer Make(const Vocabulary& v) {
+  auto t = Tokenizer::Create(v);
   EXPECT_TRUE(t.ok()) << t.status().message();
   return *std::move(t);
 }

@@ -56,9 +56,8 @@ DecodedChar DecodeUtf8(std::string_view bytes) {
   uint32_t length;
   uint8_t low = 0x80, high = 0xbf;
   char32_t code;
-  if (lead < 0xc2) {
-    return kInvalid;
-  } else if (lead < 0xe0) {
+  if (lead < 0xc2 || lead >= 0xf5) return kInvalid;
+  if (lead < 0xe0) {
     length = 2;
     code = lead & 0x1f;
   } else if (lead < 0xf0) {
@@ -66,13 +65,11 @@ DecodedChar DecodeUtf8(std::string_view bytes) {
     code = lead & 0x0f;
     if (lead == 0xe0) low = 0xa0;
     if (lead == 0xed) high = 0x9f;
-  } else if (lead < 0xf5) {
+  } else {
     length = 4;
     code = lead & 0x07;
     if (lead == 0xf0) low = 0x90;
     if (lead == 0xf4) high = 0x8f;
-  } else {
-    return kInvalid;
   }
   if (bytes.size() < length || at(1) < low || at(1) > high) return kInvalid;
   for (uint32_t i = 1; i < length; i++) {
