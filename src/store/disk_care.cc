@@ -102,6 +102,11 @@ std::vector<DiskStore::Finding> DiskStore::Examine(const std::vector<IndexedCaps
   std::map<int64_t, Digest> salts;
   for (const IndexedSegment& segment : segments) by_id[segment.id] = &segment;
   for (const IndexedNamespace& name_space : name_spaces) salts[name_space.id] = name_space.salt;
+  const auto find = [&](const Digest& object, const Status& status, std::string_view of) {
+    if (status.ok()) return;
+    const bool damaged = status.code() == StatusCode::kCorrupt || status.code() == StatusCode::kNotFound;
+    findings.push_back({object, fmt::format("{}: {}", of, status.message()), damaged});
+  };
   const auto below = [&](int64_t segment) { return by_id.contains(segment) ? by_id[segment]->object.name : Digest{}; };
   const auto examine = [&](const IndexedObject& object, ObjectKind kind, const Fingerprint& fingerprint, int64_t name_space, int32_t first,
                            int32_t last, const Digest& rests_on) -> Status {
@@ -113,15 +118,16 @@ std::vector<DiskStore::Finding> DiskStore::Examine(const std::vector<IndexedCaps
     return name == object.name ? Ok() : Corrupt(fmt::format("'{}' is damaged: its digest is another", ObjectPath(object.name)));
   };
   for (const IndexedSegment& segment : segments) {
-    Status status = examine(segment.object, ObjectKind::kSegment, segment.fingerprint, segment.name_space, segment.first, segment.last,
-                            below(segment.parent));
-    if (!status.ok())
-      findings.push_back({segment.object.name, fmt::format("rows {} to {}: {}", segment.first, segment.last, status.message())});
+    find(segment.object.name,
+         examine(segment.object, ObjectKind::kSegment, segment.fingerprint, segment.name_space, segment.first, segment.last,
+                 below(segment.parent)),
+         fmt::format("rows {} to {}", segment.first, segment.last));
   }
   for (const IndexedCapsule& capsule : capsules) {
-    Status status = examine(capsule.object, ObjectKind::kBlock, capsule.fingerprint, capsule.name_space, capsule.position, capsule.position,
-                            below(capsule.segment));
-    if (!status.ok()) findings.push_back({capsule.object.name, fmt::format("capsule {}: {}", capsule.id, status.message())});
+    find(capsule.object.name,
+         examine(capsule.object, ObjectKind::kBlock, capsule.fingerprint, capsule.name_space, capsule.position, capsule.position,
+                 below(capsule.segment)),
+         fmt::format("capsule {}", capsule.id));
   }
   return findings;
 }
@@ -146,7 +152,9 @@ Result<uint64_t> DiskStore::CollectGarbage() {
   }
   const auto findings = Examine(capsules, segments, name_spaces);
   const std::lock_guard lock(mutex_);
-  for (const Finding& finding : findings) REPRISE_RETURN_IF_ERROR(Quarantine(finding.object, finding.what));
+  for (const Finding& finding : findings) {
+    if (finding.damaged) REPRISE_RETURN_IF_ERROR(Quarantine(finding.object, finding.what));
+  }
   REPRISE_ASSIGN_OR_RETURN(const uint64_t swept, Sweep());
   return freed + swept;
 }

@@ -90,7 +90,7 @@ Result<int64_t> DiskStore::Put(std::string_view name_space, std::span<const int3
 Result<int64_t> DiskStore::Reserve(Draft& draft, std::vector<int64_t>& evicted) {
   const std::lock_guard lock(mutex_);
   if (sweep_due_) (void)Sweep();
-  constexpr int kTries = 4;  // another process may take the room that was made
+  constexpr int kTries = 5;  // another process may take the room that was made
   for (int i = 0; i < kTries; ++i) {
     REPRISE_ASSIGN_OR_RETURN(Transaction transaction, index_->Write());
     REPRISE_RETURN_IF_ERROR(Plan(draft));
@@ -106,6 +106,11 @@ Result<int64_t> DiskStore::Reserve(Draft& draft, std::vector<int64_t>& evicted) 
                             2 * ((draft.has_segment() ? draft.segment.tokens.size() * sizeof(int32_t) : 0) + note.metadata.size());
     REPRISE_ASSIGN_OR_RETURN(const uint64_t used, Usage());
     if (needed > options_.budget || used > options_.budget - needed) {
+      if (i == 0) {  // the log is the cheapest to give up
+        { const Transaction ended = std::move(transaction); }
+        index_->Shrink();
+        continue;
+      }
       REPRISE_RETURN_IF_ERROR(MakeRoom(draft, used + needed - options_.budget, transaction, evicted));
       continue;
     }
@@ -198,6 +203,7 @@ Status DiskStore::MakeRoom(const Draft& draft, uint64_t needed, Transaction& tra
       REPRISE_RETURN_IF_ERROR(index_->RemoveCapsule(id, objects));
     }
     REPRISE_RETURN_IF_ERROR(transaction.Commit());
+    index_->Shrink();  // or the log of the removal would take the room that it made
     evicted.insert(evicted.end(), eviction.capsules.begin(), eviction.capsules.end());
   } else {
     REPRISE_RETURN_IF_ERROR(transaction.Commit());

@@ -102,6 +102,7 @@ class DiskStore : public DiskTier {
   struct Finding {
     Digest object;
     std::string what;
+    bool damaged;  // and not only out of reach: an error of the device may pass
   };
   std::vector<Finding> Examine(const std::vector<IndexedCapsule>& capsules, const std::vector<IndexedSegment>& segments,
                                const std::vector<IndexedNamespace>& name_spaces);

@@ -171,6 +171,8 @@ Status Index::Overwrite() {
   return transaction.Commit();
 }
 
+void Index::Shrink() { (void)db_.Run("PRAGMA wal_checkpoint(TRUNCATE)"); }
+
 Status Index::Verify() {
   Query pages(db_, "PRAGMA integrity_check(1)");
   REPRISE_ASSIGN_OR_RETURN(const bool row, pages.Row());

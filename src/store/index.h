@@ -68,6 +68,7 @@ class Index {
   // A commit that failed may have left its frames in the log, where a recovery would find them whole. One that succeeds overwrites them; only then may
   // files be removed that the lost transaction listed.
   Status Overwrite();
+  void Shrink();  // empties the log, if no other process reads it
 
   Result<std::optional<IndexedNamespace>> FindNamespace(std::string_view name);
   Result<IndexedNamespace> AddNamespace(std::string_view name, const Digest& salt);
