@@ -30,7 +30,7 @@
 namespace reprise {
 
 struct StoreOptions {
-  uint64_t memory_budget = 0;  // bytes that entries may keep in the pools; 0: three quarters of what the pools hold for capsules
+  uint64_t memory_budget = 0;  // bytes that entries may keep in the pools; 0: as many capsules, with 512 rows each, as the model is loaded for
   std::string directory = {};  // "": memory alone. Created with mode 0700 if it is missing
   uint64_t disk_budget = uint64_t{8} << 30;
   uint64_t write_rate = uint64_t{200} << 20;  // most bytes a second written in the background; 0: no limit
@@ -117,7 +117,8 @@ class CapsuleStore {
   virtual Status Name(std::string_view name_space, uint64_t id, std::string_view name) = 0;  // "" takes the name away
   virtual Status Remove(std::string_view name_space, uint64_t id) = 0;                       // from every tier
 
-  // Waits until everything that is worth it is on disk.
+  // Returns when everything that is worth it is on disk. On a device whose memory only the steps' thread may read, that thread calls it, and it is
+  // what writes; elsewhere a thread of the store's own writes too.
   virtual Status Flush() = 0;
 
   // That computing `tokens` of a prompt took `seconds`: what reading a capsule from disk is weighed against.

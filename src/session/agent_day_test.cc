@@ -1,6 +1,9 @@
 // An agent's day: the requests of a coding agent, each served by a session of its own as a server would, so that whatever is reused comes from the
 // store. An oracle remembers every token path that was ever computed, and every boundary that the policy promises to keep.
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -59,7 +62,8 @@ class Oracle {
 
 class AgentDay {
  public:
-  AgentDay(const std::string& model, bool rewrites) : file_(model), rewrites_(rewrites) {
+  AgentDay(const std::string& model, bool rewrites, std::string directory = "")
+      : file_(model), rewrites_(rewrites), directory_(std::move(directory)) {
     Start();
     auto cold = Model::Load(file_, {.threads = 1, .context = 8192, .lanes = 1, .capsules = 16, .chunk = 61});
     EXPECT_TRUE(cold.ok()) << cold.status().message();
@@ -183,11 +187,13 @@ class AgentDay {
     if (!directory_.empty()) {
       Start();
       ask("the same context after a restart", long_prompt);
-      turns.push_back({Words(900, 70), {}});
+      ask("and once more", long_prompt);
+      const auto stats = model_->store()->stats();
+      EXPECT_GT(stats.hits_disk, 0u);
+      EXPECT_LE(stats.disk_bytes, stats.disk_budget);
     }
     EXPECT_LE(static_cast<double>(computed_), 1.10 * static_cast<double>(lower_bound_)) << log_;
-    std::printf("%s%lld tokens computed, at least %lld had to be\n", log_.c_str(), static_cast<long long>(computed_),
-                static_cast<long long>(lower_bound_));
+    std::printf("%lld tokens computed, at least %lld had to be\n", static_cast<long long>(computed_), static_cast<long long>(lower_bound_));
   }
 
  private:
@@ -195,6 +201,7 @@ class AgentDay {
     model_.reset();  // first: what it has not written yet is written now
     StoreOptions store;
     store.directory = directory_;
+    store.write_delay = 0.01;
     auto model = Model::Load(file_, {.threads = 2, .context = 8192, .lanes = 2, .capsules = 64, .chunk = 128, .store = store});
     ASSERT_TRUE(model.ok()) << model.status().message();
     model_.emplace(*std::move(model));
@@ -209,6 +216,12 @@ class AgentDay {
   std::string log_;
 };
 
+std::string NewDirectory(const std::string& name) {
+  const std::string directory = std::filesystem::temp_directory_path() / ("reprise_" + name + "_" + std::to_string(::getpid()));
+  std::filesystem::remove_all(directory);
+  return directory;
+}
+
 TEST(AgentDayTest, NothingIsPrefilledTwice) {
   AgentDay day(kEmbedded, /*rewrites=*/false);
   day.Play();
@@ -217,6 +230,65 @@ TEST(AgentDayTest, NothingIsPrefilledTwice) {
 TEST(AgentDayTest, NorWhenTheFormatRewritesWhatItSaid) {
   AgentDay day(kEmbedded, /*rewrites=*/true);
   day.Play();
+}
+
+TEST(AgentDayTest, NorAfterARestart) {
+  const std::string directory = NewDirectory("day");
+  {
+    AgentDay day(kEmbedded, /*rewrites=*/true, directory);
+    day.Play();
+  }
+  std::filesystem::remove_all(directory);
+}
+
+// A process reads a long prompt, idles for a moment, and is killed in the middle of the next. What is found afterwards is whole, it is the prompt up
+// to what the policy leaves unwritten, and the logits are those of a cold run.
+TEST(AgentDayTest, NorAfterKill9) {
+  const std::string directory = NewDirectory("kill");
+  const auto load = [&] {
+    StoreOptions store;
+    store.directory = directory;
+    store.write_delay = 0.01;
+    return Model::Load(kEmbedded, {.threads = 1, .context = 8192, .lanes = 2, .capsules = 64, .chunk = 64, .store = store});
+  };
+  Path prompt;
+  for (int i = 0; i < 1500; ++i) prompt.push_back((i * i + 3 * i) % 4000);
+  int pipe[2];
+  ASSERT_EQ(::pipe(pipe), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    auto model = load();
+    auto session = model.ok() ? model->NewSession() : Result<Session>(model.status());
+    if (!session.ok() || !session->Prefill(prompt, {.boundaries = {{700, Keep::kTurn}}}).ok()) ::_exit(1);
+    while (model->store()->stats().waiting > 0) ::usleep(1000);
+    (void)!::write(pipe[1], "x", 1);
+    for (int i = 0;; ++i) {
+      prompt[static_cast<size_t>(i) % 600] = i % 4000;
+      (void)session->Prefill(prompt);
+    }
+  }
+  char ready = 0;
+  ASSERT_EQ(::read(pipe[0], &ready, 1), 1);
+  ::usleep(30000);
+  ASSERT_EQ(::kill(child, SIGKILL), 0);
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ::close(pipe[0]);
+  ::close(pipe[1]);
+  auto model = load();
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  auto session = model->NewSession();
+  const auto report = session->Prefill(prompt);
+  ASSERT_TRUE(report.ok());
+  EXPECT_EQ(report->tier, Tier::kDisk) << report->reason;
+  EXPECT_GE(report->reused, 1500 - 256);
+  auto cold = Model::Load(kEmbedded, {.threads = 1, .context = 8192, .lanes = 1, .capsules = 8});
+  auto fresh = cold->NewSession();
+  ASSERT_TRUE(fresh->Prefill(prompt).ok());
+  const auto wanted = fresh->Logits();
+  const auto logits = session->Logits();
+  EXPECT_TRUE(std::equal(wanted->begin(), wanted->end(), logits->begin(), logits->end()));
+  std::filesystem::remove_all(directory);
 }
 
 }  // namespace

@@ -65,8 +65,19 @@ Result<std::shared_ptr<CapsuleStore>> TieredStore::Make(const StoreOptions& give
 
 Result<std::shared_ptr<CapsuleStore>> CapsuleStore::Open(const StoreOptions& options, std::shared_ptr<StateSpace> space) {
   if (space == nullptr) return InvalidArgument("a store needs the state space whose capsules it keeps");
-  if (!options.directory.empty()) return Unsupported("capsules cannot be written to a directory yet");
-  return TieredStore::Make(options, std::move(space), nullptr);
+  std::unique_ptr<DiskTier> disk;
+  if (!options.directory.empty()) {
+    auto files = FileSystem::Open(options.directory, options.read_only);
+    if (!files.ok() && !options.read_only) {
+      // Perhaps it can be read all the same; if not, why it cannot be written is what to tell.
+      if (auto readable = FileSystem::Open(options.directory, /*read_only=*/true); readable.ok()) files = std::move(readable);
+    }
+    if (!files.ok()) return files.status().Within("the store in '" + options.directory + "'");
+    auto opened = DiskTier::Open(*std::move(files), {.budget = options.disk_budget, .read_only = options.read_only});
+    if (!opened.ok()) return opened.status().Within("the store in '" + options.directory + "'");
+    disk = *std::move(opened);
+  }
+  return TieredStore::Make(options, std::move(space), std::move(disk));
 }
 
 NameSpace& TieredStore::SpaceOf(std::string_view name) {
@@ -320,7 +331,7 @@ void TieredStore::Supersede(Stored* entry) {
 
 Result<Capsule> TieredStore::Get(std::string_view name_space, uint64_t id) {
   Lock lock(mutex_);
-  if (disk_ != nullptr && disk_->Changed()) Resync(lock);
+  LookAround(lock);
   Stored* entry = EntryOf(name_space, id);
   if (entry == nullptr) return NoSuch(id);
   Touch(entry);
@@ -342,7 +353,7 @@ Result<Capsule> TieredStore::Get(std::string_view name_space, uint64_t id) {
 
 Result<StoreEntry> TieredStore::Find(std::string_view name_space, std::string_view name) {
   Lock lock(mutex_);
-  if (disk_ != nullptr && disk_->Changed()) Resync(lock);
+  LookAround(lock);
   const auto space = spaces_.find(name_space);
   if (space != spaces_.end() && !name.empty()) {
     const auto at = space->second->names.find(name);
@@ -353,7 +364,7 @@ Result<StoreEntry> TieredStore::Find(std::string_view name_space, std::string_vi
 
 Result<StoreEntry> TieredStore::Show(std::string_view name_space, uint64_t id) {
   Lock lock(mutex_);
-  if (disk_ != nullptr && disk_->Changed()) Resync(lock);
+  LookAround(lock);
   const Stored* entry = EntryOf(name_space, id);
   if (entry == nullptr) return NoSuch(id);
   return Describe(*entry);
@@ -368,7 +379,7 @@ Result<std::vector<int32_t>> TieredStore::Tokens(std::string_view name_space, ui
 
 std::vector<StoreEntry> TieredStore::List(std::string_view name_space) {
   Lock lock(mutex_);
-  if (disk_ != nullptr && disk_->Changed()) Resync(lock);
+  LookAround(lock);
   std::vector<StoreEntry> list;
   const auto space = spaces_.find(name_space);
   if (space == spaces_.end()) return list;
@@ -439,11 +450,14 @@ void TieredStore::Measured(int64_t tokens, double seconds) {
 }
 
 CapsuleStore::Stats TieredStore::stats() const {
-  const Lock lock(mutex_);
-  Stats stats = stats_;
-  stats.memory_bytes = memory_.bytes();
-  stats.entries_on_disk = by_disk_id_.size();
-  stats.waiting = waiting_.size() + (writing_ ? 1 : 0);
+  Stats stats;
+  {
+    const Lock lock(mutex_);
+    stats = stats_;
+    stats.memory_bytes = memory_.bytes();
+    stats.entries_on_disk = by_disk_id_.size();
+    stats.waiting = waiting_.size() + (writing_ ? 1 : 0);
+  }
   if (disk_ != nullptr) {
     stats.disk_bytes = disk_->bytes();
     stats.bytes_written = disk_->bytes_written();
@@ -453,8 +467,12 @@ CapsuleStore::Stats TieredStore::stats() const {
 }
 
 std::vector<std::string> TieredStore::TakeNotices() {
+  std::vector<std::string> notices;
+  if (disk_ != nullptr) notices = disk_->TakeNotices();
   const Lock lock(mutex_);
-  return std::exchange(notices_, {});
+  notices.insert(notices.end(), std::make_move_iterator(notices_.begin()), std::make_move_iterator(notices_.end()));
+  notices_.clear();
+  return notices;
 }
 
 }  // namespace reprise

@@ -90,6 +90,7 @@ class TieredStore final : public CapsuleStore {
   void WriteEverything(Lock& lock);
   void UpdateNotes(Lock& lock, bool usage_too);
   void Run();
+  void LookAround(Lock& lock);  // whether another process has written
   void Resync(Lock& lock);
   void Merge(std::vector<DiskEntry> listed, const std::vector<int64_t>& before);
   void GoneFromDisk(int64_t disk_id);

@@ -177,6 +177,7 @@ class FakeDisk final : public DiskTier {
   uint64_t rows_written() const override { return 0; }
   Result<CheckReport> Check() override { return CheckReport(); }
   Result<uint64_t> CollectGarbage() override { return uint64_t{0}; }
+  std::vector<std::string> TakeNotices() override { return {}; }
 
  private:
   uint64_t Bytes() const {

@@ -161,10 +161,12 @@ void TieredStore::Run() {
   Lock lock(mutex_);
   auto next_look = StoreClock::now() + kLookAround;
   auto next_write = StoreClock::now();
+  // State that only the steps' own thread may read is written when that thread flushes.
+  const bool may_read = space_->memory().ordinary();
   while (!stop_) {
     if (const auto now = StoreClock::now(); now >= next_look) {
       next_look = now + kLookAround;
-      if (disk_->Changed()) Resync(lock);
+      LookAround(lock);
       continue;
     }
     if (writing_) {  // somebody flushes
@@ -172,7 +174,7 @@ void TieredStore::Run() {
       continue;
     }
     Stored* entry = nullptr;
-    while (entry == nullptr && !waiting_.empty()) {
+    while (may_read && entry == nullptr && !waiting_.empty()) {
       const auto at = entries_.find(waiting_.front());
       if (at != entries_.end()) {
         entry = at->second.get();
@@ -221,6 +223,14 @@ Result<Capsule> TieredStore::Bring(Lock& lock, uint64_t id, const Capsule& base)
   const auto at = entries_.find(id);
   if (at != entries_.end() && !at->second->in_memory() && MakeRoom(*capsule, Proven(*at->second))) Install(at->second.get(), *capsule);
   return capsule;
+}
+
+void TieredStore::LookAround(Lock& lock) {
+  if (disk_ == nullptr) return;
+  lock.unlock();
+  const bool changed = disk_->Changed();
+  lock.lock();
+  if (changed) Resync(lock);
 }
 
 void TieredStore::Resync(Lock& lock) {
