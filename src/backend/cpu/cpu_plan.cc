@@ -104,11 +104,11 @@ void CpuOps::MatMul(Rows in, std::span<const Product> products) {
     if (!Check(m->inputs == in.width, "MatMul", "a matrix has other inputs than the row has columns")) return;
     if (!CheckRows("MatMul", product.out, m->outputs, in.domain)) return;
     const FormTraits traits = TraitsOf(m->form);
-    quantised |= traits.quantised;
-    floats |= !traits.quantised;
+    quantised |= traits.quantised();
+    floats |= !traits.quantised();
     sums |= traits.has_min;
     int shift = -1;
-    if (traits.quantised && m->zero) {
+    if (traits.quantised() && m->zero) {
       const bool halves = traits.scale_inputs == 16;
       for (shift = 0; shift < zeros && (to.zeros[shift] != m->zero || to.halves[shift] != halves); ++shift) {
       }

@@ -56,6 +56,17 @@ struct PackedWords {
 HWY_INLINE PackedWords LoadWords(const uint8_t* p) { return {hn::LoadU(kTagI, reinterpret_cast<const int32_t*>(p))}; }
 HWY_INLINE PackedWords LowNibbles(PackedWords w) { return {hn::And(w.v, hn::Set(kTagI, 0x0f0f0f0f))}; }
 HWY_INLINE PackedWords HighNibbles(PackedWords w) { return {hn::And(hn::ShiftRight<4>(w.v), hn::Set(kTagI, 0x0f0f0f0f))}; }
+// The nibbles w with the bit pairs 2 j, 2 j + 1 of each byte of `tops` above them.
+template <int j>
+HWY_INLINE hn::Vec<TagI> TopBits(hn::Vec<TagI> tops, int32_t mask) {
+  if constexpr (j < 2) return hn::And(hn::ShiftLeft<4 - 2 * j>(tops), hn::Set(kTagI, mask));
+  if constexpr (j == 2) return hn::And(tops, hn::Set(kTagI, mask));
+  if constexpr (j > 2) return hn::And(hn::ShiftRight<2 * j - 4>(tops), hn::Set(kTagI, mask));
+}
+template <int j>
+HWY_INLINE PackedWords WithTops(PackedWords w, PackedWords tops) {
+  return {hn::Or(w.v, TopBits<j>(tops.v, 0x30303030))};
+}
 HWY_INLINE Ints DotBytes(Ints sum, PackedWords w, const int8_t* acts) {
   // As assembly, so that the four activations are always broadcast by the instruction itself instead of being kept in (and spilled from)
   // registers, and so that no compiler flag beyond AVX-512 is needed.
@@ -96,6 +107,21 @@ HWY_INLINE PackedWords HighNibbles(PackedWords w) {
     w.odd[p] = hn::ShiftRight<4>(w.odd[p]);
   }
   return LowNibbles(w);
+}
+template <int j>
+HWY_INLINE hn::Vec<TagI> TopBits(hn::Vec<TagI> tops) {
+  const auto mask = hn::Set(kTagI, 0x00300030);
+  if constexpr (j < 2) return hn::And(hn::ShiftLeft<4 - 2 * j>(tops), mask);
+  if constexpr (j == 2) return hn::And(tops, mask);
+  if constexpr (j > 2) return hn::And(hn::ShiftRight<2 * j - 4>(tops), mask);
+}
+template <int j>
+HWY_INLINE PackedWords WithTops(PackedWords w, const PackedWords& tops) {
+  REPRISE_PARTS {
+    w.even[p] = hn::Or(w.even[p], TopBits<j>(tops.even[p]));
+    w.odd[p] = hn::Or(w.odd[p], TopBits<j>(tops.odd[p]));
+  }
+  return w;
 }
 // In each 32-bit lane: the sum of the products of its two pairs of 16-bit numbers.
 HWY_INLINE hn::Vec<TagI> DotPairs(hn::Vec<TagI> a, hn::Vec<TagI> b) {

@@ -126,49 +126,72 @@ void FloatTile(const PackedMatrix& m, const std::byte* tile, const Group& group,
 // full whenever a block takes long to compute. One row hardly notices, eight take a quarter less time.
 constexpr int kFetchAhead = 4096;
 
+// The words of group g (0 to 7) of a block.
+template <int kBits, int g>
+HWY_INLINE PackedWords GroupWords(const uint8_t* block) {
+  if constexpr (kBits == 8) {
+    return LoadWords(block + g * 64);
+  } else {
+    const PackedWords words = LoadWords(block + g % 4 * 64);
+    const PackedWords nibbles = g < 4 ? LowNibbles(words) : HighNibbles(words);
+    if constexpr (kBits == 4) return nibbles;
+    if constexpr (kBits == 6) return WithTops<g % 4>(nibbles, LoadWords(block + (4 + g / 4) * 64));
+  }
+}
+
+// dots[r] += the products of R rows with the groups [g, kEnd) of a block.
+template <int R, int kBits, int g, int kEnd>
+HWY_INLINE void DotGroups(const uint8_t* block, const int8_t* acts, Ints* dots) {
+  if constexpr (g < kEnd) {
+    const PackedWords words = GroupWords<kBits, g>(block);
+    REPRISE_UNROLL for (int r = 0; r < R; ++r) dots[r] = DotBytes(dots[r], words, acts + (g * R + r) * 4);
+    DotGroups<R, kBits, g + 1, kEnd>(block, acts, dots);
+  }
+}
+
 template <int R, PackedForm kForm>
 void QuantTile(const PackedMatrix& m, const std::byte* tile, const Group& group, Floats* out) {
   constexpr FormTraits kTraits = TraitsOf(kForm);
-  constexpr int kHalves = kQuantBlock / kTraits.scale_inputs;
-  constexpr int kBlockBytes = kTileColumns * (kTraits.nibbles ? 16 : 32);
-  const std::byte* scales = tile;
+  constexpr int kHalves = kQuantBlock / kTraits.scale_inputs, kGroups = 8 / kHalves;
+  constexpr int kBlockBytes = kTraits.block_bytes();
+  constexpr int kScaleBytes = kTileColumns * kTraits.scale_bytes();
+  const std::byte* supers = tile;
+  const std::byte* scales = tile + m.scales_offset;
   const std::byte* mins = tile + m.mins_offset;
   const uint8_t* quants = reinterpret_cast<const uint8_t*>(tile + m.quants_offset);
   const int8_t* acts = group.quants;
   const float* act_scales = group.scales;
   const float* sums = group.sums;
   const int32_t* shifts = group.shifts;
-  const auto load_scale = [](const std::byte* p) HWY_ATTR {
-    return kTraits.half_scales ? LoadHalf(reinterpret_cast<const uint16_t*>(p)) : Load(reinterpret_cast<const float*>(p));
+  Floats super = Zeros(), super_min = Zeros();
+  const auto load_scale = [&](const std::byte* p, const Floats& times) HWY_ATTR {
+    if constexpr (!kTraits.k_type) return LoadHalf(reinterpret_cast<const uint16_t*>(p));
+    if constexpr (kTraits.k_type && kTraits.has_min) return Mul(times, LoadBytes(reinterpret_cast<const uint8_t*>(p)));
+    if constexpr (kTraits.k_type && !kTraits.has_min) return Mul(times, LoadBytes(reinterpret_cast<const int8_t*>(p)));
   };
-  constexpr int kScaleBytes = kTileColumns * (kTraits.half_scales ? 2 : 4);
 
   Floats total[R];
   REPRISE_UNROLL for (int r = 0; r < R; ++r) total[r] = Zeros();
   for (int b = 0; b < m.blocks; ++b) {
     REPRISE_UNROLL for (int line = 0; line < kBlockBytes; line += 64) FetchFar(quants + kFetchAhead + line);
+    if (kTraits.k_type && b % kSuperBlocks == 0) {
+      super = LoadHalf(reinterpret_cast<const uint16_t*>(supers));
+      if (kTraits.has_min) super_min = Neg(LoadHalf(reinterpret_cast<const uint16_t*>(supers) + kTileColumns));
+      supers += kTraits.super_bytes();
+    }
+    Floats scale[kHalves];
+    Ints dots[kHalves][R];
     REPRISE_UNROLL for (int h = 0; h < kHalves; ++h) {
-      Ints dots[R];
-      REPRISE_UNROLL for (int r = 0; r < R; ++r) { dots[r] = kTraits.has_min ? SetInts(0) : SetInts(shifts[h * R + r]); }
-      constexpr int kGroups = 8 / kHalves;
-      if constexpr (kTraits.nibbles) {
-        REPRISE_UNROLL for (int g = 0; g < 4; ++g) {
-          const PackedWords words = LoadWords(quants + g * 64);
-          const PackedWords low = LowNibbles(words), high = HighNibbles(words);
-          REPRISE_UNROLL for (int r = 0; r < R; ++r) dots[r] = DotBytes(dots[r], low, acts + (g * R + r) * 4);
-          REPRISE_UNROLL for (int r = 0; r < R; ++r) dots[r] = DotBytes(dots[r], high, acts + ((g + 4) * R + r) * 4);
-        }
-      } else {
-        REPRISE_UNROLL for (int g = 0; g < kGroups; ++g) {
-          const PackedWords words = LoadWords(quants + (h * kGroups + g) * 64);
-          REPRISE_UNROLL for (int r = 0; r < R; ++r) { dots[r] = DotBytes(dots[r], words, acts + ((h * kGroups + g) * R + r) * 4); }
-        }
+      REPRISE_UNROLL for (int r = 0; r < R; ++r) dots[h][r] = kTraits.has_min ? SetInts(0) : SetInts(shifts[h * R + r]);
+      if (h == 0) DotGroups<R, kTraits.bits, 0, kGroups>(quants, acts, dots[0]);
+      if constexpr (kHalves == 2) {
+        if (h == 1) DotGroups<R, kTraits.bits, kGroups, 8>(quants, acts, dots[1]);
       }
-      const Floats scale = load_scale(scales + h * kScaleBytes);
-      REPRISE_UNROLL for (int r = 0; r < R; ++r) { total[r] = MulAdd(ToFloats(dots[r]), Mul(scale, Set(act_scales[r])), total[r]); }
+      scale[h] = load_scale(scales + h * kScaleBytes, super);
+      REPRISE_UNROLL for (int r = 0; r < R; ++r) { total[r] = MulAdd(ToFloats(dots[h][r]), Mul(scale[h], Set(act_scales[r])), total[r]); }
     }
     if constexpr (kTraits.has_min) {
-      const Floats min = load_scale(mins);
+      const Floats min = load_scale(mins, super_min);
       REPRISE_UNROLL for (int r = 0; r < R; ++r) total[r] = MulAdd(min, Set(sums[r]), total[r]);
       mins += kScaleBytes;
       sums += R;
@@ -194,9 +217,9 @@ TileKernel KernelOf(PackedForm form) {
     case PackedForm::kByteMin: return QuantTile<R, PackedForm::kByteMin>;
     case PackedForm::kNibble: return QuantTile<R, PackedForm::kNibble>;
     case PackedForm::kNibbleMin: return QuantTile<R, PackedForm::kNibbleMin>;
-    case PackedForm::kByteMinF32: return QuantTile<R, PackedForm::kByteMinF32>;
-    case PackedForm::kNibbleMinF32: return QuantTile<R, PackedForm::kNibbleMinF32>;
-    case PackedForm::kByte16F32: return QuantTile<R, PackedForm::kByte16F32>;
+    case PackedForm::kByteMinK: return QuantTile<R, PackedForm::kByteMinK>;
+    case PackedForm::kNibbleMinK: return QuantTile<R, PackedForm::kNibbleMinK>;
+    case PackedForm::kSixK: return QuantTile<R, PackedForm::kSixK>;
   }
   return nullptr;
 }
@@ -228,7 +251,7 @@ void MatMul(const MatMulArgs& args, int64_t first_tile, int64_t last_tile, int) 
     const int tile = static_cast<int>(t) - product->first_tile;
     const int column = tile * kTileColumns;
     const int columns = std::min(kTileColumns, m.outputs - column);
-    const bool halves = m.form == PackedForm::kByte16F32;
+    const bool halves = m.form == PackedForm::kSixK;
     for (int g = 0; g < groups.count; ++g) {
       const int first = groups.First(g), size = groups.Size(g);
       const int64_t at = static_cast<int64_t>(first) * m.blocks;

@@ -26,9 +26,9 @@ std::optional<TypeForm> FormOf(TensorType type) {
     case TensorType::kQ5_1: return TypeForm{PackedForm::kByteMin, 0};
     case TensorType::kQ4_0: return TypeForm{PackedForm::kNibble, 8};
     case TensorType::kQ4_1: return TypeForm{PackedForm::kNibbleMin, 0};
-    case TensorType::kQ4_K: return TypeForm{PackedForm::kNibbleMinF32, 0};
-    case TensorType::kQ5_K: return TypeForm{PackedForm::kByteMinF32, 0};
-    case TensorType::kQ6_K: return TypeForm{PackedForm::kByte16F32, 32};
+    case TensorType::kQ4_K: return TypeForm{PackedForm::kNibbleMinK, 0};
+    case TensorType::kQ5_K: return TypeForm{PackedForm::kByteMinK, 0};
+    case TensorType::kQ6_K: return TypeForm{PackedForm::kSixK, 32};
     default: return std::nullopt;
   }
 }
@@ -43,10 +43,10 @@ uint8_t U8(std::byte b) { return static_cast<uint8_t>(b); }
 // One block of 32 inputs of one output, in the common form.
 struct Block {
   uint8_t quants[kQuantBlock];
-  float scale[2];  // the second only where a scale covers 16 inputs
-  float min;
-  uint16_t half_scale;  // the same, where the file has a half
-  uint16_t half_min;
+  uint16_t scale;         // halves
+  uint16_t min;           // K types: subtracted, not added
+  uint8_t scale_byte[2];  // K types: what multiplies the halves; signed in Q6_K, which has two
+  uint8_t min_byte;
 };
 
 // The 6-bit scale and minimum of sub-block `j` of a Q4_K or Q5_K super-block: eight of each in 12 bytes.
@@ -76,34 +76,34 @@ void ReadBlock(TensorType type, const std::byte* row, int b, Block* out) {
   switch (type) {
     case TensorType::kQ8_0: {
       const std::byte* p = row + b * 34;
-      out->half_scale = ReadU16(p);
+      out->scale = ReadU16(p);
       for (int i = 0; i < 32; ++i) out->quants[i] = U8(p[2 + i]) ^ 0x80;
       return;
     }
     case TensorType::kQ4_0: {
       const std::byte* p = row + b * 18;
-      out->half_scale = ReadU16(p);
+      out->scale = ReadU16(p);
       nibbles(p + 2);
       return;
     }
     case TensorType::kQ4_1: {
       const std::byte* p = row + b * 20;
-      out->half_scale = ReadU16(p);
-      out->half_min = ReadU16(p + 2);
+      out->scale = ReadU16(p);
+      out->min = ReadU16(p + 2);
       nibbles(p + 4);
       return;
     }
     case TensorType::kQ5_0: {
       const std::byte* p = row + b * 22;
-      out->half_scale = ReadU16(p);
+      out->scale = ReadU16(p);
       nibbles(p + 6);
       fifth_bits(p + 2);
       return;
     }
     case TensorType::kQ5_1: {
       const std::byte* p = row + b * 24;
-      out->half_scale = ReadU16(p);
-      out->half_min = ReadU16(p + 2);
+      out->scale = ReadU16(p);
+      out->min = ReadU16(p + 2);
       nibbles(p + 8);
       fifth_bits(p + 4);
       return;
@@ -117,8 +117,10 @@ void ReadBlock(TensorType type, const std::byte* row, int b, Block* out) {
       const int j = b % 8;
       int scale, min;
       ScaleAndMin(p + 4, j, &scale, &min);
-      out->scale[0] = HalfToFloat(ReadU16(p)) * static_cast<float>(scale);
-      out->min = -(HalfToFloat(ReadU16(p + 2)) * static_cast<float>(min));
+      out->scale = ReadU16(p);
+      out->min = ReadU16(p + 2);
+      out->scale_byte[0] = static_cast<uint8_t>(scale);
+      out->min_byte = static_cast<uint8_t>(min);
       const std::byte* q = p + (five ? 48 : 16) + (j / 2) * 32;
       for (int i = 0; i < 32; ++i) out->quants[i] = (j & 1) ? U8(q[i]) >> 4 : U8(q[i]) & 0x0f;
       if (five) {
@@ -136,8 +138,8 @@ void ReadBlock(TensorType type, const std::byte* row, int b, Block* out) {
         const int lo = j < 2 ? U8(low[i]) & 0x0f : U8(low[i]) >> 4;
         out->quants[i] = static_cast<uint8_t>(lo | (((U8(high[i]) >> (2 * j)) & 3) << 4));
       }
-      const float d = HalfToFloat(ReadU16(p + 208));
-      for (int s = 0; s < 2; ++s) out->scale[s] = d * static_cast<float>(static_cast<int8_t>(U8(p[192 + h * 8 + j * 2 + s])));
+      out->scale = ReadU16(p + 208);
+      for (int s = 0; s < 2; ++s) out->scale_byte[s] = U8(p[192 + h * 8 + j * 2 + s]);
       return;
     }
     default: return;
@@ -168,15 +170,17 @@ Result<PackedMatrix> PackedMatrix::Plan(const WeightSource& source) {
   m.zero = form->zero;
   m.source_row_bytes = static_cast<size_t>(*bytes) / static_cast<size_t>(source.outputs);
   const FormTraits traits = TraitsOf(m.form);
-  if (!traits.quantised) {
+  if (!traits.quantised()) {
     m.tile_bytes = AlignUp(static_cast<uint64_t>(m.inputs) * kTileColumns * (m.form == PackedForm::kF32 ? 4 : 2), 64);
     return m;
   }
   m.blocks = m.inputs / kQuantBlock;
-  const uint64_t scale_bytes = static_cast<uint64_t>(m.blocks) * kTileColumns * (traits.half_scales ? 2 : 4);
-  m.mins_offset = AlignUp(scale_bytes * static_cast<uint64_t>(kQuantBlock / traits.scale_inputs), 64);
+  const auto blocks = static_cast<uint64_t>(m.blocks);
+  const uint64_t scale_bytes = blocks * kTileColumns * static_cast<uint64_t>(traits.scale_bytes());
+  m.scales_offset = AlignUp(blocks / kSuperBlocks * static_cast<uint64_t>(traits.super_bytes()), 64);
+  m.mins_offset = m.scales_offset + AlignUp(scale_bytes * static_cast<uint64_t>(kQuantBlock / traits.scale_inputs), 64);
   m.quants_offset = m.mins_offset + (traits.has_min ? AlignUp(scale_bytes, 64) : 0);
-  m.tile_bytes = m.quants_offset + static_cast<uint64_t>(m.blocks) * kTileColumns * (traits.nibbles ? kQuantBlock / 2 : kQuantBlock);
+  m.tile_bytes = m.quants_offset + blocks * static_cast<uint64_t>(traits.block_bytes());
   return m;
 }
 
@@ -187,7 +191,7 @@ void PackedMatrix::PackTile(const std::byte* source, int index) const {
   const FormTraits traits = TraitsOf(form);
   if (columns < kTileColumns) std::memset(to, 0, tile_bytes);
 
-  if (!traits.quantised) {
+  if (!traits.quantised()) {
     const auto transpose = [&]<class T>(T* out) {
       for (int c = 0; c < columns; ++c) {
         const std::byte* row = source + static_cast<size_t>(first + c) * source_row_bytes;
@@ -200,28 +204,38 @@ void PackedMatrix::PackTile(const std::byte* source, int index) const {
     return;
   }
 
-  const size_t scale_size = traits.half_scales ? 2 : 4;
+  const auto scale_size = static_cast<size_t>(traits.scale_bytes());
   const int scales = kQuantBlock / traits.scale_inputs;
   for (int b = 0; b < blocks; ++b) {
-    std::byte* const scale_row = to + static_cast<size_t>(b * scales) * kTileColumns * scale_size;
+    std::byte* const super_row = to + static_cast<size_t>(b / kSuperBlocks) * static_cast<size_t>(traits.super_bytes());
+    std::byte* const scale_row = to + scales_offset + static_cast<size_t>(b * scales) * kTileColumns * scale_size;
     std::byte* const min_row = to + mins_offset + static_cast<size_t>(b) * kTileColumns * scale_size;
-    auto* const quants = reinterpret_cast<uint8_t*>(to + quants_offset) +
-                         static_cast<size_t>(b) * kTileColumns * (traits.nibbles ? kQuantBlock / 2 : kQuantBlock);
+    auto* const quants =
+        reinterpret_cast<uint8_t*>(to + quants_offset) + static_cast<size_t>(b) * static_cast<size_t>(traits.block_bytes());
+    if (traits.bits == 6) std::memset(quants + 4 * kTileColumns * 4, 0, 2 * kTileColumns * 4);
     for (int c = 0; c < columns; ++c) {
-      Block block;
+      Block block{};
       ReadBlock(type, source + static_cast<size_t>(first + c) * source_row_bytes, b, &block);
-      if (traits.half_scales) {
-        std::memcpy(scale_row + c * 2, &block.half_scale, 2);
-        if (traits.has_min) std::memcpy(min_row + c * 2, &block.half_min, 2);
+      if (traits.k_type) {
+        std::memcpy(super_row + c * 2, &block.scale, 2);
+        for (int s = 0; s < scales; ++s) std::memcpy(scale_row + s * kTileColumns + c, &block.scale_byte[s], 1);
+        if (traits.has_min) {
+          std::memcpy(super_row + (kTileColumns + c) * 2, &block.min, 2);
+          std::memcpy(min_row + c, &block.min_byte, 1);
+        }
       } else {
-        for (int s = 0; s < scales; ++s) std::memcpy(scale_row + (s * kTileColumns + c) * 4, &block.scale[s], 4);
-        if (traits.has_min) std::memcpy(min_row + c * 4, &block.min, 4);
+        std::memcpy(scale_row + c * 2, &block.scale, 2);
+        if (traits.has_min) std::memcpy(min_row + c * 2, &block.min, 2);
       }
-      for (int g = 0; g < (traits.nibbles ? 4 : 8); ++g) {
+      for (int g = 0; g < (traits.bits == 8 ? 8 : 4); ++g) {
         uint8_t* const word = quants + (g * kTileColumns + c) * 4;
         for (int i = 0; i < 4; ++i) {
-          word[i] = traits.nibbles ? static_cast<uint8_t>(block.quants[g * 4 + i] | (block.quants[16 + g * 4 + i] << 4))
-                                   : block.quants[g * 4 + i];
+          const int low = block.quants[g * 4 + i], high = block.quants[(16 + g * 4 + i) % kQuantBlock];
+          word[i] = static_cast<uint8_t>(traits.bits == 8 ? low : (low & 0x0f) | (high << 4));
+          if (traits.bits != 6) continue;
+          uint8_t* const tops = quants + (4 * kTileColumns + c) * 4 + i;
+          tops[0] = static_cast<uint8_t>(tops[0] | (low >> 4) << (2 * g));
+          tops[kTileColumns * 4] = static_cast<uint8_t>(tops[kTileColumns * 4] | (high >> 4) << (2 * g));
         }
       }
     }
@@ -232,7 +246,7 @@ void PackedMatrix::UnpackRow(int row, float* out) const {
   const std::byte* const from = tile(row / kTileColumns);
   const int c = row % kTileColumns;
   const FormTraits traits = TraitsOf(form);
-  if (!traits.quantised) {
+  if (!traits.quantised()) {
     for (int k = 0; k < inputs; ++k) {
       const size_t at = static_cast<size_t>(k) * kTileColumns + static_cast<size_t>(c);
       if (form == PackedForm::kF32) {
@@ -244,27 +258,30 @@ void PackedMatrix::UnpackRow(int row, float* out) const {
     }
     return;
   }
-  const auto number = [&](size_t plane, int line) {
-    const size_t at = static_cast<size_t>(line) * kTileColumns + static_cast<size_t>(c);
-    if (traits.half_scales) return HalfToFloat(ReadU16(from + plane + at * 2));
-    float x;
-    std::memcpy(&x, from + plane + at * 4, 4);
-    return x;
+  const auto half = [&](size_t at) { return HalfToFloat(ReadU16(from + at + static_cast<size_t>(c) * 2)); };
+  // The number in `line` of a plane: a half, or in the K types a byte times its super-block's half.
+  const auto number = [&](size_t plane, int line, int block, bool min) {
+    const size_t at = plane + static_cast<size_t>(line) * kTileColumns * static_cast<size_t>(traits.scale_bytes());
+    if (!traits.k_type) return half(at);
+    const int byte = U8(from[at + static_cast<size_t>(c)]);
+    const float super =
+        half(static_cast<size_t>(block / kSuperBlocks) * static_cast<size_t>(traits.super_bytes()) + (min ? kTileColumns * 2 : 0));
+    return (min ? -super : super) * static_cast<float>(traits.bits == 6 ? static_cast<int8_t>(byte) : byte);
   };
   const int scales = kQuantBlock / traits.scale_inputs;
   for (int b = 0; b < blocks; ++b) {
-    const std::byte* const quants =
-        from + quants_offset + static_cast<size_t>(b) * kTileColumns * (traits.nibbles ? kQuantBlock / 2 : kQuantBlock);
-    const float min = traits.has_min ? number(mins_offset, b) : 0.0f;
+    const std::byte* const quants = from + quants_offset + static_cast<size_t>(b) * static_cast<size_t>(traits.block_bytes());
+    const float min = traits.has_min ? number(mins_offset, b, b, true) : 0.0f;
     for (int i = 0; i < kQuantBlock; ++i) {
       int q;
-      if (traits.nibbles) {
+      if (traits.bits == 8) {
+        q = U8(quants[(i / 4 * kTileColumns + c) * 4 + i % 4]);
+      } else {
         const int byte = U8(quants[((i % 16) / 4 * kTileColumns + c) * 4 + i % 4]);
         q = i < 16 ? byte & 0x0f : byte >> 4;
-      } else {
-        q = U8(quants[(i / 4 * kTileColumns + c) * 4 + i % 4]);
+        if (traits.bits == 6) q |= (U8(quants[((4 + i / 16) * kTileColumns + c) * 4 + i % 4]) >> (i % 16 / 4 * 2) & 3) << 4;
       }
-      const float product = number(0, b * scales + i / traits.scale_inputs) * static_cast<float>(q - zero);
+      const float product = number(scales_offset, b * scales + i / traits.scale_inputs, b, false) * static_cast<float>(q - zero);
       out[b * kQuantBlock + i] = traits.has_min ? product + min : product;
     }
   }

@@ -4,14 +4,16 @@
 //
 // Float forms: a tile is [inputs][16] elements of the file's own type.
 //
-// Quantised forms: inputs go in blocks of 32. A tile holds three planes, each aligned to 64 bytes:
-//   scales  [blocks][16], or [2 blocks][16] where a scale covers 16 inputs (Q6_K)
-//   mins    [blocks][16], for the types that have one: weight = scale * quant + min
+// Quantised forms: inputs go in blocks of 32. A tile holds planes, each aligned to 64 bytes:
+//   supers  K types: [blocks / 8][16] halves that the scales of 8 blocks are multiples of, each line followed by one for the mins
+//   scales  [blocks][16], or [2 blocks][16] where a scale covers 16 inputs (Q6_K): halves, or bytes in the K types
+//   mins    [blocks][16], for the types that have one, likewise: weight = scale * quant + min
 //   quants  bytes: [blocks][8 groups of 4 inputs][16 columns][4]; nibbles: [blocks][4 groups][16 columns][4], of which the low halves are
-//           the groups 0 to 3 and the high halves the groups 4 to 7
-// A quant is an unsigned byte, from which `zero` is subtracted: that is what the machine's dot product wants of one of its operands, and
-// the term zero * sum(activations) is one number a row and block, whatever the column. Scales stay in the file's precision: half where the
-// file has a half a block, float where the file has a product (the K types).
+//           the groups 0 to 3 and the high halves the groups 4 to 7; six bits: the nibbles of a block, and then [2][16 columns][4] of which
+//           the first holds the high bits of the groups 0 to 3, two bits each from the lowest, and the second those of the groups 4 to 7
+// A quant is an unsigned number, from which `zero` is subtracted: that is what the machine's dot product wants of one of its operands, and
+// the term zero * sum(activations) is one number a row and block, whatever the column. Scales stay as the file has them: a half, or the product
+// of a half and a byte, which a float holds exactly. (Q5_K's quants alone are larger here than in the file: bytes.)
 #pragma once
 
 #include <cstddef>
@@ -31,35 +33,39 @@ enum class PackedForm : uint8_t {
   kF32,
   kF16,
   kBF16,
-  kByte,          // Q8_0, Q5_0
-  kByteMin,       // Q5_1
-  kNibble,        // Q4_0
-  kNibbleMin,     // Q4_1
-  kByteMinF32,    // Q5_K
-  kNibbleMinF32,  // Q4_K
-  kByte16F32,     // Q6_K
+  kByte,        // Q8_0, Q5_0
+  kByteMin,     // Q5_1
+  kNibble,      // Q4_0
+  kNibbleMin,   // Q4_1
+  kByteMinK,    // Q5_K
+  kNibbleMinK,  // Q4_K
+  kSixK,        // Q6_K
 };
-inline constexpr int kPackedForms = 10;
+inline constexpr int kSuperBlocks = 8;  // blocks that share a half in the K types
 
 struct FormTraits {
-  bool quantised;
-  bool nibbles;
+  int bits;  // of a quant in memory: 4, 6 or 8; 0 for floats
   bool has_min;
-  bool half_scales;
+  bool k_type;
   int scale_inputs;  // inputs that share a scale: 32 or 16
+
+  constexpr bool quantised() const { return bits > 0; }
+  constexpr int block_bytes() const { return kTileColumns * kQuantBlock * bits / 8; }
+  constexpr int scale_bytes() const { return k_type ? 1 : 2; }
+  constexpr int super_bytes() const { return k_type ? kTileColumns * 2 * (has_min ? 2 : 1) : 0; }  // a line
 };
 constexpr FormTraits TraitsOf(PackedForm form) {
   switch (form) {
     case PackedForm::kF32:
     case PackedForm::kF16:
-    case PackedForm::kBF16: return {false, false, false, false, 0};
-    case PackedForm::kByte: return {true, false, false, true, 32};
-    case PackedForm::kByteMin: return {true, false, true, true, 32};
-    case PackedForm::kNibble: return {true, true, false, true, 32};
-    case PackedForm::kNibbleMin: return {true, true, true, true, 32};
-    case PackedForm::kByteMinF32: return {true, false, true, false, 32};
-    case PackedForm::kNibbleMinF32: return {true, true, true, false, 32};
-    case PackedForm::kByte16F32: return {true, false, false, false, 16};
+    case PackedForm::kBF16: return {0, false, false, 0};
+    case PackedForm::kByte: return {8, false, false, 32};
+    case PackedForm::kByteMin: return {8, true, false, 32};
+    case PackedForm::kNibble: return {4, false, false, 32};
+    case PackedForm::kNibbleMin: return {4, true, false, 32};
+    case PackedForm::kByteMinK: return {8, true, true, 32};
+    case PackedForm::kNibbleMinK: return {4, true, true, 32};
+    case PackedForm::kSixK: return {6, false, true, 16};
   }
   return {};
 }
@@ -83,6 +89,7 @@ class PackedMatrix : public Matrix {
   PackedForm form{};
   int zero = 0;    // quantised forms: subtracted from every quant
   int blocks = 0;  // quantised forms: inputs / 32
+  size_t scales_offset = 0;
   size_t mins_offset = 0;
   size_t quants_offset = 0;
   size_t tile_bytes = 0;

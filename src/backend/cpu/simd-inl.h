@@ -205,6 +205,16 @@ HWY_INLINE Floats LoadBrain(const uint16_t* from) {
   return r;
 }
 
+// 16 bytes as numbers.
+template <class T>
+HWY_INLINE Floats LoadBytes(const T* from) {
+  static_assert(sizeof(T) == 1);
+  Floats r;
+  const hn::Rebind<T, TagF> d8;
+  REPRISE_PARTS r.v[p] = hn::ConvertTo(kTagF, hn::PromoteTo(kTagI, hn::LoadU(d8, from + p * kPartLanes)));
+  return r;
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace reprise
 HWY_AFTER_NAMESPACE();
