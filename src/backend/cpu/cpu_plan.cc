@@ -108,13 +108,14 @@ void CpuOps::MatMul(Rows in, std::span<const Product> products) {
     floats |= !traits.quantised();
     sums |= traits.has_min;
     int shift = -1;
-    if (traits.quantised() && m->zero) {
+    if (traits.quantised() && !traits.has_min) {
       const bool halves = traits.scale_inputs == 16;
-      for (shift = 0; shift < zeros && (to.zeros[shift] != m->zero || to.halves[shift] != halves); ++shift) {
+      const int zero = m->zero - (kernels_.signed_bytes && m->form == PackedForm::kByte ? 128 : 0);
+      for (shift = 0; shift < zeros && (to.zeros[shift] != zero || to.halves[shift] != halves); ++shift) {
       }
       if (!Check(shift < Activations::kMostZeros, "MatMul", "the products mix too many weight types")) return;
       if (shift == zeros) {
-        to.zeros[zeros] = m->zero;
+        to.zeros[zeros] = zero;
         to.halves[zeros++] = halves;
       }
     }

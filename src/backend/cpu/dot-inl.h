@@ -48,7 +48,15 @@ HWY_INLINE void DotTiles(const typename Loader::Element* w, int64_t tile_stride,
   REPRISE_UNROLL for (int c = 0; c < C; ++c) { REPRISE_UNROLL for (int r = 0; r < R; ++r) out[c * R + r] = total[c][r]; }
 }
 
+// The bit pairs 2 j, 2 j + 1 of each byte of `tops`, where the mask has bits 4 and 5. WithTops puts them above nibbles.
+template <int j>
+HWY_INLINE hn::Vec<TagI> TopBits(hn::Vec<TagI> tops, int32_t mask) {
+  if constexpr (j < 2) return hn::And(hn::ShiftLeft<4 - 2 * j>(tops), hn::Set(kTagI, mask));
+  if constexpr (j == 2) return hn::And(tops, hn::Set(kTagI, mask));
+  if constexpr (j > 2) return hn::And(hn::ShiftRight<2 * j - 4>(tops), hn::Set(kTagI, mask));
+}
 // 64 bytes: of 16 columns, four unsigned bytes each. DotBytes adds to each column's sum the products with four signed bytes at `acts`.
+// Where kSignedBytes, DotWide is for bytes beyond 127 and takes them less 128; elsewhere it is DotBytes.
 #if HWY_TARGET == HWY_AVX3
 struct PackedWords {
   hn::Vec<TagI> v;
@@ -56,13 +64,6 @@ struct PackedWords {
 HWY_INLINE PackedWords LoadWords(const uint8_t* p) { return {hn::LoadU(kTagI, reinterpret_cast<const int32_t*>(p))}; }
 HWY_INLINE PackedWords LowNibbles(PackedWords w) { return {hn::And(w.v, hn::Set(kTagI, 0x0f0f0f0f))}; }
 HWY_INLINE PackedWords HighNibbles(PackedWords w) { return {hn::And(hn::ShiftRight<4>(w.v), hn::Set(kTagI, 0x0f0f0f0f))}; }
-// The nibbles w with the bit pairs 2 j, 2 j + 1 of each byte of `tops` above them.
-template <int j>
-HWY_INLINE hn::Vec<TagI> TopBits(hn::Vec<TagI> tops, int32_t mask) {
-  if constexpr (j < 2) return hn::And(hn::ShiftLeft<4 - 2 * j>(tops), hn::Set(kTagI, mask));
-  if constexpr (j == 2) return hn::And(tops, hn::Set(kTagI, mask));
-  if constexpr (j > 2) return hn::And(hn::ShiftRight<2 * j - 4>(tops), hn::Set(kTagI, mask));
-}
 template <int j>
 HWY_INLINE PackedWords WithTops(PackedWords w, PackedWords tops) {
   return {hn::Or(w.v, TopBits<j>(tops.v, 0x30303030))};
@@ -73,9 +74,64 @@ HWY_INLINE Ints DotBytes(Ints sum, PackedWords w, const int8_t* acts) {
   asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum.v[0].raw) : "v"(w.v.raw), "m"(*reinterpret_cast<const int32_t*>(acts)));
   return sum;
 }
+inline constexpr bool kSignedBytes = false;
+#elif HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4
+// A multiplication of unsigned with signed bytes that adds neighbours to 16-bit numbers, which 2 * 127 * 127 does not exceed.
+struct PackedWords {
+  hn::Vec<TagI> v[kParts];
+};
+#if HWY_TARGET == HWY_AVX2
+HWY_INLINE hn::Vec<TagI> PairSums(hn::Vec<TagI> bytes, hn::Vec<TagI> acts) { return {_mm256_maddubs_epi16(bytes.raw, acts.raw)}; }
+HWY_INLINE hn::Vec<TagI> AddPairs(hn::Vec<TagI> shorts) { return {_mm256_madd_epi16(shorts.raw, _mm256_set1_epi16(1))}; }
+HWY_INLINE hn::Vec<TagI> AddShorts(hn::Vec<TagI> a, hn::Vec<TagI> b) { return {_mm256_add_epi16(a.raw, b.raw)}; }
+HWY_INLINE hn::Vec<TagI> WithSignsOf(hn::Vec<TagI> a, hn::Vec<TagI> signs) { return {_mm256_sign_epi8(a.raw, signs.raw)}; }
+#else
+HWY_INLINE hn::Vec<TagI> PairSums(hn::Vec<TagI> bytes, hn::Vec<TagI> acts) { return {_mm_maddubs_epi16(bytes.raw, acts.raw)}; }
+HWY_INLINE hn::Vec<TagI> AddPairs(hn::Vec<TagI> shorts) { return {_mm_madd_epi16(shorts.raw, _mm_set1_epi16(1))}; }
+HWY_INLINE hn::Vec<TagI> AddShorts(hn::Vec<TagI> a, hn::Vec<TagI> b) { return {_mm_add_epi16(a.raw, b.raw)}; }
+HWY_INLINE hn::Vec<TagI> WithSignsOf(hn::Vec<TagI> a, hn::Vec<TagI> signs) { return {_mm_sign_epi8(a.raw, signs.raw)}; }
+#endif
+HWY_INLINE PackedWords LoadWords(const uint8_t* from) {
+  PackedWords r;
+  REPRISE_PARTS r.v[p] = hn::LoadU(kTagI, reinterpret_cast<const int32_t*>(from) + p * kPartLanes);
+  return r;
+}
+HWY_INLINE PackedWords LowNibbles(PackedWords w) {
+  REPRISE_PARTS w.v[p] = hn::And(w.v[p], hn::Set(kTagI, 0x0f0f0f0f));
+  return w;
+}
+HWY_INLINE PackedWords HighNibbles(PackedWords w) {
+  REPRISE_PARTS w.v[p] = hn::And(hn::ShiftRight<4>(w.v[p]), hn::Set(kTagI, 0x0f0f0f0f));
+  return w;
+}
+template <int j>
+HWY_INLINE PackedWords WithTops(PackedWords w, const PackedWords& tops) {
+  REPRISE_PARTS w.v[p] = hn::Or(w.v[p], TopBits<j>(tops.v[p], 0x30303030));
+  return w;
+}
+HWY_INLINE hn::Vec<TagI> FourActs(const int8_t* acts) {
+  int32_t four;
+  std::memcpy(&four, acts, sizeof(four));
+  return hn::Set(kTagI, four);
+}
+HWY_INLINE Ints DotBytes(Ints sum, const PackedWords& w, const int8_t* acts) {
+  const auto four = FourActs(acts);
+  REPRISE_PARTS sum.v[p] = hn::Add(sum.v[p], AddPairs(PairSums(w.v[p], four)));
+  return sum;
+}
+inline constexpr bool kSignedBytes = true;
+HWY_INLINE Ints DotWide(Ints sum, const PackedWords& w, const int8_t* acts) {
+  const auto four = FourActs(acts);
+  REPRISE_PARTS {
+    const auto bytes = hn::Xor(w.v[p], hn::Set(kTagI, static_cast<int32_t>(0x80808080u)));
+    sum.v[p] = hn::Add(sum.v[p], AddPairs(PairSums(WithSignsOf(bytes, bytes), WithSignsOf(four, bytes))));
+  }
+  return sum;
+}
 #else
 // Without a dot product of bytes: split into even and odd bytes as 16-bit numbers, and multiply those in pairs. No intermediate can
 // overflow: |255 * 127 * 2| < 2^31.
+inline constexpr bool kSignedBytes = false;
 struct PackedWords {
   hn::Vec<TagI> even[kParts], odd[kParts];
 };
@@ -109,27 +165,16 @@ HWY_INLINE PackedWords HighNibbles(PackedWords w) {
   return LowNibbles(w);
 }
 template <int j>
-HWY_INLINE hn::Vec<TagI> TopBits(hn::Vec<TagI> tops) {
-  const auto mask = hn::Set(kTagI, 0x00300030);
-  if constexpr (j < 2) return hn::And(hn::ShiftLeft<4 - 2 * j>(tops), mask);
-  if constexpr (j == 2) return hn::And(tops, mask);
-  if constexpr (j > 2) return hn::And(hn::ShiftRight<2 * j - 4>(tops), mask);
-}
-template <int j>
 HWY_INLINE PackedWords WithTops(PackedWords w, const PackedWords& tops) {
   REPRISE_PARTS {
-    w.even[p] = hn::Or(w.even[p], TopBits<j>(tops.even[p]));
-    w.odd[p] = hn::Or(w.odd[p], TopBits<j>(tops.odd[p]));
+    w.even[p] = hn::Or(w.even[p], TopBits<j>(tops.even[p], 0x00300030));
+    w.odd[p] = hn::Or(w.odd[p], TopBits<j>(tops.odd[p], 0x00300030));
   }
   return w;
 }
 // In each 32-bit lane: the sum of the products of its two pairs of 16-bit numbers.
 HWY_INLINE hn::Vec<TagI> DotPairs(hn::Vec<TagI> a, hn::Vec<TagI> b) {
-#if HWY_TARGET == HWY_AVX2
-  return {_mm256_madd_epi16(a.raw, b.raw)};
-#elif HWY_TARGET == HWY_SSE4
-  return {_mm_madd_epi16(a.raw, b.raw)};
-#elif HWY_TARGET == HWY_NEON
+#if HWY_TARGET == HWY_NEON
   const int16x8_t x = vreinterpretq_s16_s32(a.raw), y = vreinterpretq_s16_s32(b.raw);
   return hn::Vec<TagI>(vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y)));
 #else
@@ -147,6 +192,9 @@ HWY_INLINE Ints DotBytes(Ints sum, const PackedWords& w, const int8_t* acts) {
   REPRISE_PARTS sum.v[p] = hn::Add(sum.v[p], hn::Add(DotPairs(w.even[p], even), DotPairs(w.odd[p], odd)));
   return sum;
 }
+#endif
+#if HWY_TARGET != HWY_AVX2 && HWY_TARGET != HWY_SSE4
+HWY_INLINE Ints DotWide(Ints sum, const PackedWords& w, const int8_t* acts) { return DotBytes(sum, w, acts); }
 #endif
 
 }  // namespace HWY_NAMESPACE

@@ -171,7 +171,8 @@ struct Kernel {
 };
 
 struct KernelTable {
-  int row_group = 0;  // the most rows of a group of Activations
+  int row_group = 0;          // the most rows of a group of Activations
+  bool signed_bytes = false;  // the products with PackedForm::kByte take its quants less 128
   Kernel arrange, matmul;
   Kernel rms_norm, gated_rms_norm, swiglu;
   Kernel norm_rope;

@@ -140,14 +140,42 @@ HWY_INLINE PackedWords GroupWords(const uint8_t* block) {
 }
 
 // dots[r] += the products of R rows with the groups [g, kEnd) of a block.
-template <int R, int kBits, int g, int kEnd>
+template <int R, int kBits, bool kWide, int g, int kEnd>
 HWY_INLINE void DotGroups(const uint8_t* block, const int8_t* acts, Ints* dots) {
   if constexpr (g < kEnd) {
     const PackedWords words = GroupWords<kBits, g>(block);
-    REPRISE_UNROLL for (int r = 0; r < R; ++r) dots[r] = DotBytes(dots[r], words, acts + (g * R + r) * 4);
-    DotGroups<R, kBits, g + 1, kEnd>(block, acts, dots);
+    REPRISE_UNROLL for (int r = 0; r < R; ++r) {
+      dots[r] = kWide ? DotWide(dots[r], words, acts + (g * R + r) * 4) : DotBytes(dots[r], words, acts + (g * R + r) * 4);
+    }
+    DotGroups<R, kBits, kWide, g + 1, kEnd>(block, acts, dots);
   }
 }
+
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4
+// Of nibbles, the sums of a whole block fit 16 bits: 8 * 2 * 15 * 127.
+template <int R, int g = 0>
+HWY_INLINE void ShortGroups(const uint8_t* block, const int8_t* acts, Ints* shorts) {
+  if constexpr (g < 8) {
+    const PackedWords words = GroupWords<4, g>(block);
+    REPRISE_UNROLL for (int r = 0; r < R; ++r) {
+      const auto four = FourActs(acts + (g * R + r) * 4);
+      REPRISE_PARTS shorts[r].v[p] = g == 0 ? PairSums(words.v[p], four) : AddShorts(shorts[r].v[p], PairSums(words.v[p], four));
+    }
+    ShortGroups<R, g + 1>(block, acts, shorts);
+  }
+}
+template <int R>
+HWY_INLINE void DotNibbles(const uint8_t* block, const int8_t* acts, Ints* dots) {
+  Ints shorts[R];
+  ShortGroups<R>(block, acts, shorts);
+  REPRISE_UNROLL for (int r = 0; r < R; ++r) { REPRISE_PARTS dots[r].v[p] = hn::Add(dots[r].v[p], AddPairs(shorts[r].v[p])); }
+}
+#else
+template <int R>
+HWY_INLINE void DotNibbles(const uint8_t* block, const int8_t* acts, Ints* dots) {
+  DotGroups<R, 4, false, 0, 8>(block, acts, dots);
+}
+#endif
 
 template <int R, PackedForm kForm>
 void QuantTile(const PackedMatrix& m, const std::byte* tile, const Group& group, Floats* out) {
@@ -183,9 +211,13 @@ void QuantTile(const PackedMatrix& m, const std::byte* tile, const Group& group,
     Ints dots[kHalves][R];
     REPRISE_UNROLL for (int h = 0; h < kHalves; ++h) {
       REPRISE_UNROLL for (int r = 0; r < R; ++r) dots[h][r] = kTraits.has_min ? SetInts(0) : SetInts(shifts[h * R + r]);
-      if (h == 0) DotGroups<R, kTraits.bits, 0, kGroups>(quants, acts, dots[0]);
-      if constexpr (kHalves == 2) {
-        if (h == 1) DotGroups<R, kTraits.bits, kGroups, 8>(quants, acts, dots[1]);
+      if constexpr (kTraits.bits == 4) {
+        DotNibbles<R>(quants, acts, dots[0]);
+      } else {
+        if (h == 0) DotGroups<R, kTraits.bits, kForm == PackedForm::kByte, 0, kGroups>(quants, acts, dots[0]);
+        if constexpr (kHalves == 2) {
+          if (h == 1) DotGroups<R, kTraits.bits, false, kGroups, 8>(quants, acts, dots[1]);
+        }
       }
       scale[h] = load_scale(scales + h * kScaleBytes, super);
       REPRISE_UNROLL for (int r = 0; r < R; ++r) { total[r] = MulAdd(ToFloats(dots[h][r]), Mul(scale[h], Set(act_scales[r])), total[r]); }
@@ -276,6 +308,7 @@ void MatMul(const MatMulArgs& args, int64_t first_tile, int64_t last_tile, int) 
 
 void AddMatMul(KernelTable& table) {
   table.row_group = kRowGroup;
+  table.signed_bytes = kSignedBytes;
   table.arrange = {RunUntyped<ArrangeArgs, Arrange>, SplitUntyped<ArrangeArgs, SplitArrange>};
   table.matmul = {RunUntyped<MatMulArgs, MatMul>, SplitUntyped<MatMulArgs, SplitMatMul>};
 }

@@ -161,6 +161,51 @@ TEST_P(EveryType, ProductOfManyShapes) {
   CheckMatMul(GetParam(), static_cast<int>(inputs(160)), 100, {11, 12, 13}, 4, true, 12);
 }
 
+// Quants and activations as large as they come, of all signs: where a sum of few products overflowed or saturated, it would be far off.
+TEST_P(EveryType, ExtremesDoNotSaturate) {
+  const TensorType type = GetParam();
+  const TensorTypeTraits& traits = TraitsOf(type);
+  if (traits.block_elements == 1) return;
+  constexpr int kInputs = 256, kOutputs = 4, kRows = 4;
+  std::vector<std::byte> bytes(*TensorBytes(type, kInputs, kOutputs));
+  const uint8_t fill[kOutputs] = {0xff, 0x00, 0x80, 0x7f};
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(fill[i * kOutputs / bytes.size()]);
+  for (size_t block = 0; block < bytes.size(); block += traits.block_bytes) {
+    const uint16_t small = FloatToHalf(1.0f / 1024);
+    std::memcpy(bytes.data() + block + (type == TensorType::kQ6_K ? 208 : 0), &small, 2);
+    if (type == TensorType::kQ4_1 || type == TensorType::kQ5_1 || type == TensorType::kQ4_K || type == TensorType::kQ5_K) {
+      std::memcpy(bytes.data() + block + 2, &small, 2);
+    }
+  }
+  Floats1d weight(kInputs * kOutputs), in(kInputs * kRows);
+  ASSERT_TRUE(DequantizeRow(type, bytes, weight).ok());
+  for (int i = 0; i < kInputs * kRows; ++i) {
+    const int row = i / kInputs;
+    in[static_cast<size_t>(i)] = row == 0 || (row == 2 && i % 2 == 0) || (row == 3 && i % 4 < 2) ? 127.0f : -127.0f;
+  }
+  Job job;
+  job.in = kInputs;
+  job.out = kOutputs;
+  job.lane_rows = {kRows};
+  job.record = [&](Backend& backend, Ops& ops, Rows x, Rows out) {
+    const Product product{*backend.LoadMatrix({"weight", type, kInputs, kOutputs, bytes}), out};
+    ops.MatMul(x, {&product, 1});
+  };
+  for (const Outcome& outcome : RunEveryWay(job, in, 1, 2)) {
+    std::vector<double> wanted;
+    for (int r = 0; r < kRows; ++r) {
+      for (int o = 0; o < kOutputs; ++o) {
+        double y = 0;
+        for (int i = 0; i < kInputs; ++i) {
+          y += static_cast<double>(in[static_cast<size_t>(r * kInputs + i)]) * weight[static_cast<size_t>(o * kInputs + i)];
+        }
+        wanted.push_back(y);
+      }
+    }
+    ExpectNear(outcome.out[0], wanted, 1e-4);
+  }
+}
+
 TEST(MatMul, EveryRowCountAroundTheGroups) {
   for (int rows = 1; rows <= 26; ++rows) CheckMatMul(TensorType::kQ8_0, 64, 24, {rows}, static_cast<uint32_t>(rows), false, rows);
 }
