@@ -15,6 +15,7 @@
 #include "cli/flags.h"
 #include "cli/model_flags.h"
 #include "cli/sampling_flags.h"
+#include "cli/store_flags.h"
 #include "cli/terminal.h"
 
 namespace reprise {
@@ -40,6 +41,8 @@ struct ChatFlags {
   SamplingFlags sampling;
   std::string system;
   std::string load;
+  StoreFlags store;
+  std::string resume;
   int max_tokens = 1024;
   int draft = 0;
   bool think = false;
@@ -67,8 +70,11 @@ class Chat {
     if (flags_.no_think) settings_.options.thinking = Thinking::kOff;
     REPRISE_RETURN_IF_ERROR(Begin());
     if (!flags_.load.empty()) REPRISE_RETURN_IF_ERROR(Load(flags_.load));
+    if (!flags_.resume.empty()) REPRISE_RETURN_IF_ERROR(Resume());
     Note(fmt::format("{} on {}; a context of {} tokens. /help lists the commands.", ModelTitle(model_.info()), model_.info().backend,
                      model_.info().context));
+    if (model_.store() != nullptr) Note(StoreTitle(flags_.store, *model_.store()));
+    ShowNotices("chat", model_);
     std::string line;
     while (ReadMessage(line)) {
       if (line.find_first_not_of(" \t") == std::string::npos) continue;
@@ -79,6 +85,9 @@ class Chat {
       }
     }
     if (StdinIsTerminal()) std::fputc('\n', stderr);
+    if (!flags_.resume.empty() && current().turns() > 0) REPRISE_RETURN_IF_ERROR(current().Keep(flags_.resume));
+    if (model_.store() != nullptr) REPRISE_RETURN_IF_ERROR(model_.store()->Flush());
+    ShowNotices("chat", model_);
     return failed_ && !StdinIsTerminal() ? kExitError : kExitOk;  // a script must hear of it
   }
 
@@ -159,9 +168,9 @@ class Chat {
     if (!answer.ok()) return Fail(answer.status());
     ShowText("\n");
     const Generation& generation = answer->generation;
-    Note(fmt::format("[{} tokens reused, {} computed in {:.0f} ms; {} generated in {:.0f} ms, {:.1f} a second{}]", answer->reused,
-                     answer->computed, answer->prefill_seconds * 1e3, generation.tokens.size(), generation.seconds * 1e3,
-                     generation.tokens_per_second(),
+    ShowNotices("chat", model_);
+    Note(fmt::format("[{}; read in {:.0f} ms; {} generated in {:.0f} ms, {:.1f} a second{}]", ReuseNote(answer->prefill),
+                     answer->prefill.seconds * 1e3, generation.tokens.size(), generation.seconds * 1e3, generation.tokens_per_second(),
                      generation.context_full                   ? "; the context is full: /undo or /reset"
                      : generation.finish == Finish::kLength    ? "; stopped at --tokens"
                      : generation.finish == Finish::kCancelled ? "; stopped"
@@ -264,6 +273,16 @@ class Chat {
     return Ok();
   }
 
+  // Under its name in the store; a name that is not there yet is that of a chat which begins now.
+  Status Resume() {
+    const Status status = current().Resume(flags_.resume);
+    if (status.code() == StatusCode::kNotFound) return Ok();
+    REPRISE_RETURN_IF_ERROR(status);
+    Note(fmt::format("[{} resumed: {}, {} tokens, none of them computed again]", flags_.resume, Turns(current().turns()),
+                     current().session().position()));
+    return Ok();
+  }
+
   const ChatFlags& flags_;
   const Model& model_;
   const std::atomic<bool>& interrupted_;
@@ -275,7 +294,9 @@ class Chat {
 
 Result<int> RunChat(const ChatFlags& flags) {
   const std::atomic<bool>& interrupted = CatchInterrupt();
-  REPRISE_ASSIGN_OR_RETURN(const Model model, LoadModel(flags.model, /*quiet=*/false));
+  ModelOptions options = flags.model.Options();
+  options.store = flags.store.Options();
+  REPRISE_ASSIGN_OR_RETURN(const Model model, LoadModel(flags.model, options, /*quiet=*/false));
   return Chat(flags, model, interrupted).Run();
 }
 
@@ -300,6 +321,13 @@ void AddChatCommand(CLI::App& app, Action& action) {
   auto* think = command->add_flag("--think", flags->think, "Answers begin with thoughts, where the model knows how");
   auto* no_think = command->add_flag("--no-think", flags->no_think, "Answers do not begin with thoughts");
   think->excludes(no_think);
+  AddStoreFlags(*command, flags->store);
+  command
+      ->add_option("--resume", flags->resume, "Go on with the chat of this name in the store, and keep it there under this name at the end")
+      ->type_name("NAME")
+      ->needs("--store")
+      ->excludes("--load")
+      ->group("Store");
   AddSamplingFlags(*command, flags->sampling);
   AddModelFlags(*command, flags->model);
   command->callback([flags, &action] { action = [flags] { return RunChat(*flags); }; });

@@ -1,5 +1,7 @@
 #include "cli/chat_template.h"
 
+#include <algorithm>
+
 #include "session/engine.h"
 
 namespace reprise {
@@ -20,6 +22,21 @@ Result<std::vector<int32_t>> EncodeChatFor(const Model& model, const ChatFormat&
   REPRISE_ASSIGN_OR_RETURN(std::vector<int32_t> tokens, EncodeChat(*tokenizer, format, messages, options));
   if (tokenizer->add_bos() && tokenizer->bos() >= 0) tokens.insert(tokens.begin(), tokenizer->bos());
   return tokens;
+}
+
+std::vector<Boundary> BoundariesOf(const Model& model, const ChatFormat& format, std::span<const ChatMessage> messages,
+                                   const ChatOptions& options, std::span<const int32_t> prompt) {
+  ChatOptions without_opening = options;
+  without_opening.add_generation_prompt = false;
+  std::vector<Boundary> boundaries;
+  const auto add = [&](size_t count, Keep keep) {
+    const auto part = EncodeChatFor(model, format, messages.first(count), without_opening);
+    if (!part.ok() || part->size() > prompt.size() || !std::equal(part->begin(), part->end(), prompt.begin())) return;
+    boundaries.push_back({static_cast<int>(part->size()), keep});
+  };
+  if (!messages.empty() && messages[0].role == "system" && messages.size() > 1) add(1, Keep::kSystem);
+  if (!messages.empty() && messages.back().role == "user") add(messages.size(), Keep::kTurn);
+  return boundaries;
 }
 
 Result<std::vector<ChatMessage>> MessagesOf(const Model& model, std::span<const int32_t> tokens) {

@@ -48,29 +48,16 @@ Result<Answer> Conversation::Regenerate(const GenerationOptions& options, const 
 
 Result<Answer> Conversation::AnswerLast(const GenerationOptions& options, const PrefillOptions& prefill) {
   const Model model = session_.model();
-  ChatOptions without_opening = settings_->options;
-  without_opening.add_generation_prompt = false;
-  REPRISE_ASSIGN_OR_RETURN(const auto question, EncodeChatFor(model, settings_->format, messages_, without_opening));
   REPRISE_ASSIGN_OR_RETURN(const auto prompt, EncodeChatFor(model, settings_->format, messages_, settings_->options));
+  PrefillOptions with_boundaries = prefill;
+  with_boundaries.boundaries = BoundariesOf(model, settings_->format, messages_, settings_->options, prompt);
   Answer answer;
-  int reused = -1;
-  const auto read = [&](std::span<const int32_t> tokens) -> Status {
-    REPRISE_ASSIGN_OR_RETURN(const PrefillReport report, session_.Prefill(tokens, prefill));
-    if (reused < 0) reused = report.reused;
-    answer.computed += report.computed;
-    answer.prefill_seconds += report.seconds;
-    return Ok();
-  };
-  // In two pieces: formats may rewrite what opened an answer once it is old (thoughts are dropped), and then the session can go back to
-  // where the question ended.
-  if (question.size() < prompt.size() && std::equal(question.begin(), question.end(), prompt.begin()))
-    REPRISE_RETURN_IF_ERROR(read(question));
-  REPRISE_RETURN_IF_ERROR(read(prompt));
-  answer.reused = reused;
+  REPRISE_ASSIGN_OR_RETURN(answer.prefill, session_.Prefill(prompt, with_boundaries));
 
   GenerationOptions with_limit = options;
   with_limit.max_tokens = settings_->max_tokens;
   REPRISE_ASSIGN_OR_RETURN(answer.generation, GenerateOne(session_, with_limit));
+  REPRISE_RETURN_IF_ERROR(session_.EndReply());
   std::string content = answer.generation.text;
   if (answer.generation.finish != Finish::kStopString) {
     // Markers within the answer (of thoughts) are not shown, and belong to it all the same.
@@ -113,6 +100,25 @@ Result<std::vector<std::byte>> Conversation::Save() {
 Status Conversation::Load(std::span<const std::byte> bytes) {
   const Model model = session_.model();
   REPRISE_ASSIGN_OR_RETURN(const Capsule capsule, model.ImportCapsule(bytes));
+  return GoOnFrom(capsule);
+}
+
+Status Conversation::Keep(const std::string& name) {
+  if (session_.position() == 0) return InvalidArgument("nothing was said yet");
+  REPRISE_ASSIGN_OR_RETURN(const uint64_t id, session_.Save({.name = name}));
+  return id != 0 ? Ok() : Exhausted("the store's memory has no room for the conversation; a larger --store-memory makes some");
+}
+
+Status Conversation::Resume(const std::string& name) {
+  CapsuleStore* store = session_.model().store();
+  if (store == nullptr) return InvalidArgument("there is no store to resume from; --store DIR names one");
+  REPRISE_ASSIGN_OR_RETURN(const StoreEntry entry, store->Find("", name));
+  REPRISE_ASSIGN_OR_RETURN(const Capsule capsule, store->Get("", entry.id));
+  return GoOnFrom(capsule);
+}
+
+Status Conversation::GoOnFrom(const Capsule& capsule) {
+  const Model model = session_.model();
   const Capsule before = session_.Snapshot();
   REPRISE_RETURN_IF_ERROR(session_.Restore(capsule));
   std::vector<int32_t> tokens = session_.tokens();

@@ -27,9 +27,7 @@ struct ChatSettings {
 
 // What one answer cost.
 struct Answer {
-  int reused = 0;
-  int computed = 0;
-  double prefill_seconds = 0;
+  PrefillReport prefill;
   Generation generation;
 };
 
@@ -50,6 +48,9 @@ class Conversation {
   // The state as capsule bytes, and a conversation from them.
   Result<std::vector<std::byte>> Save();
   Status Load(std::span<const std::byte> bytes);
+  // The same by a name in the model's store.
+  Status Keep(const std::string& name);
+  Status Resume(const std::string& name);
 
   const std::vector<ChatMessage>& messages() const { return messages_; }
   Session& session() { return session_; }
@@ -57,6 +58,7 @@ class Conversation {
 
  private:
   Conversation(Session session, const ChatSettings& settings) : session_(std::move(session)), settings_(&settings) {}
+  Status GoOnFrom(const Capsule& capsule);
   Result<Answer> AnswerLast(const GenerationOptions& options, const PrefillOptions& prefill);
 
   static constexpr size_t kTurnsHeld = 16;  // of the 64 blocks that a model keeps for capsules by default

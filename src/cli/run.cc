@@ -15,6 +15,7 @@
 #include "cli/output.h"
 #include "cli/prompt_flags.h"
 #include "cli/sampling_flags.h"
+#include "cli/store_flags.h"
 #include "cli/terminal.h"
 #include "reprise/session.h"
 #include "session/engine.h"
@@ -30,6 +31,7 @@ struct RunFlags {
   ModelFlags model;
   PromptFlags prompt;
   SamplingFlags sampling;
+  StoreFlags store;
   int max_tokens = 128;
   bool raw = false;
   bool chat = false;
@@ -47,20 +49,21 @@ double MillisecondsSince(Clock::time_point start) { return std::chrono::duration
 // What a run tells of itself.
 struct Report {
   size_t prompt_tokens = 0;
-  int reused = 0;
-  int computed = 0;
+  PrefillReport prefill;
   double load_ms = 0;
   double prefill_ms = 0;
 };
 
-Result<std::vector<int32_t>> PromptTokens(const RunFlags& flags, const Model& model, bool continues) {
+Result<std::vector<int32_t>> PromptTokens(const RunFlags& flags, const Model& model, bool continues, std::vector<Boundary>& boundaries) {
   REPRISE_ASSIGN_OR_RETURN(const std::string text, ReadPrompt(flags.prompt));
   if (flags.chat) {
     REPRISE_ASSIGN_OR_RETURN(const ChatFormat format, ChatFormatOf(model));
     std::vector<ChatMessage> messages;
     if (!flags.system.empty()) messages.push_back({"system", flags.system});
     messages.push_back({"user", text});
-    return EncodeChatFor(model, format, messages);
+    REPRISE_ASSIGN_OR_RETURN(std::vector<int32_t> tokens, EncodeChatFor(model, format, messages));
+    boundaries = BoundariesOf(model, format, messages, {}, tokens);
+    return tokens;
   }
   // Only a text that begins a context begins with bos.
   REPRISE_ASSIGN_OR_RETURN(const Tokenizer* tokenizer, model.engine().tokenizer());
@@ -72,39 +75,39 @@ Status LoadCapsule(const RunFlags& flags, const Model& model, Session& session, 
   auto capsule = model.ImportCapsule(bytes);
   if (!capsule.ok()) return capsule.status().Within("'" + flags.load_capsule + "'");
   REPRISE_RETURN_IF_ERROR(session.Restore(*capsule));
-  report.reused = session.position();
+  report.prefill.reused = session.position();
   return Ok();
 }
 
 Status FeedPrompt(const RunFlags& flags, const Model& model, Session& session, const std::atomic<bool>& interrupted, Report& report) {
   const bool continues = !flags.load_capsule.empty();
-  REPRISE_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, PromptTokens(flags, model, continues));
+  PrefillOptions options;
+  REPRISE_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, PromptTokens(flags, model, continues, options.boundaries));
   report.prompt_tokens = tokens.size();
   if (tokens.empty()) return continues ? Ok() : InvalidArgument("the prompt is empty, and leaves nothing to continue");
   Progress progress("reading the prompt", flags.json);
-  PrefillOptions options;
   options.cancel = &interrupted;
   options.progress = [&](int done, int total) {
     progress.Update(static_cast<double>(done) / total, fmt::format("{} of {} tokens", done, total));
   };
   if (continues) {
-    report.computed = static_cast<int>(tokens.size()) + (session.pending_token() >= 0 ? 1 : 0);
+    report.prefill.computed = static_cast<int>(tokens.size()) + (session.pending_token() >= 0 ? 1 : 0);
     return session.Append(tokens, options);
   }
-  REPRISE_ASSIGN_OR_RETURN(const PrefillReport prefill, session.Prefill(tokens, options));
-  report.reused = prefill.reused;
-  report.computed = prefill.computed;
+  REPRISE_ASSIGN_OR_RETURN(report.prefill, session.Prefill(tokens, options));
   return Ok();
 }
 
 Json CommonJson(const Model& model, const Report& report) {
   const ModelInfo& info = model.info();
-  return {{"model", ModelTitle(info)},
-          {"architecture", info.architecture},
-          {"fingerprint", info.fingerprint.Hex()},
-          {"prompt_tokens", report.prompt_tokens},
-          {"reused", report.reused},
-          {"computed", report.computed}};
+  Json json = {{"model", ModelTitle(info)},
+               {"architecture", info.architecture},
+               {"fingerprint", info.fingerprint.Hex()},
+               {"prompt_tokens", report.prompt_tokens},
+               {"reused", report.prefill.reused},
+               {"computed", report.prefill.computed}};
+  if (model.store() != nullptr) AddReuse(json, report.prefill);
+  return json;
 }
 
 Json GenerationJson(const Generation& generation) {
@@ -116,12 +119,11 @@ Json GenerationJson(const Generation& generation) {
 
 void ShowSummary(const RunFlags& flags, const Report& report, size_t tokens, double seconds, const Model& model) {
   if (flags.json || !StderrIsTerminal()) return;
-  std::fprintf(
-      stderr, "%s\n",
-      SafeForTerminal(fmt::format("[{} tokens reused, {} computed in {:.0f} ms; {} generated, {:.1f} tokens/s; {} on {}]", report.reused,
-                                  report.computed, report.prefill_ms, tokens, seconds > 0 ? static_cast<double>(tokens) / seconds : 0.0,
-                                  ModelTitle(model.info()), model.info().backend))
-          .c_str());
+  std::fprintf(stderr, "%s\n",
+               SafeForTerminal(fmt::format("[{}; read in {:.0f} ms; {} generated, {:.1f} tokens/s; {} on {}]", ReuseNote(report.prefill),
+                                           report.prefill_ms, tokens, seconds > 0 ? static_cast<double>(tokens) / seconds : 0.0,
+                                           ModelTitle(model.info()), model.info().backend))
+                   .c_str());
 }
 
 void ShowFullContext(const RunFlags& flags, const Model& model) {
@@ -195,6 +197,7 @@ Result<int> RunOne(const RunFlags& flags, const Model& model, Session& session, 
   options.flush = flags.save_capsule.empty();
   if (!flags.json) options.show = [](std::string_view text) { ShowText(text); };
   REPRISE_ASSIGN_OR_RETURN(const Generation generation, GenerateOne(session, options));
+  REPRISE_RETURN_IF_ERROR(session.EndReply());
   if (!flags.json && !generation.text.empty() && generation.text.back() != '\n') ShowText("\n");
 
   Json json = CommonJson(model, report);
@@ -227,8 +230,12 @@ Result<int> Run(const RunFlags& flags) {
   ModelOptions model_options = flags.model.Options();
   // The prompt's own session lives beside its branches.
   if (flags.branches > 0 && !flags.model.lanes) model_options.lanes = std::max(model_options.lanes, flags.branches + 1);
+  model_options.store = flags.store.Options();
   REPRISE_ASSIGN_OR_RETURN(const Model model, LoadModel(flags.model, model_options, flags.json));
   report.load_ms = MillisecondsSince(load_start);
+  if (model.store() != nullptr && !flags.json && StderrIsTerminal()) {
+    std::fprintf(stderr, "%s\n", SafeForTerminal(StoreTitle(flags.store, *model.store())).c_str());
+  }
   REPRISE_ASSIGN_OR_RETURN(Session session, model.NewSession());
 
   if (!flags.load_capsule.empty()) REPRISE_RETURN_IF_ERROR(LoadCapsule(flags, model, session, report));
@@ -244,7 +251,11 @@ Result<int> Run(const RunFlags& flags) {
   }
   // A capsule goes on with the options, and the generator, that it was taken with.
   if (flags.sampling.any()) REPRISE_RETURN_IF_ERROR(session.SetSampling(flags.sampling.Over(session.sampling())));
-  return flags.branches > 0 ? RunBranches(flags, model, session, interrupted, report) : RunOne(flags, model, session, interrupted, report);
+  const auto code =
+      flags.branches > 0 ? RunBranches(flags, model, session, interrupted, report) : RunOne(flags, model, session, interrupted, report);
+  if (model.store() != nullptr) REPRISE_RETURN_IF_ERROR(model.store()->Flush());
+  ShowNotices("run", model);
+  return code;
 }
 
 }  // namespace
@@ -255,7 +266,9 @@ void AddRunCommand(CLI::App& app, Action& action) {
   command->footer(
       "Text goes to stdout as it is generated. Tokens are chosen greedily unless --temp says otherwise.\n"
       "With --json: {model, prompt_tokens, reused, computed, generated: [ids], text, finish, position, load_ms, prefill_ms, decode_ms,\n"
-      "decode_tokens_per_s}; with --branches the list \"branches\" holds seed, generated, text and finish of each.");
+      "decode_tokens_per_s}; with --branches the list \"branches\" holds seed, generated, text and finish of each; with --store also "
+      "tier,\n"
+      "known, diverged_from and reason: where the reused tokens came from, and why there were not more.");
   AddPromptFlags(*command, flags->prompt);
   auto* raw = command->add_flag("--raw", flags->raw, "The prompt is text to be continued as it is (the default)")->group("Prompt");
   auto* chat = command->add_flag("--chat", flags->chat, "The prompt is a question, put in the model's chat format")->group("Prompt");
@@ -284,6 +297,7 @@ void AddRunCommand(CLI::App& app, Action& action) {
   load->excludes(chat);
   save->excludes(branches);
   command->add_flag("--json", flags->json, "Print one JSON object");
+  AddStoreFlags(*command, flags->store);
   AddSamplingFlags(*command, flags->sampling);
   AddModelFlags(*command, flags->model);
   command->callback([flags, &action] {
