@@ -37,5 +37,6 @@ void AddPullCommand(CLI::App& app, Action& action);
 void AddVerifyCommand(CLI::App& app, Action& action);
 void AddBenchCommand(CLI::App& app, Action& action);
 void AddDemoCommand(CLI::App& app, Action& action);
+void AddCapsuleCommand(CLI::App& app, Action& action);
 
 }  // namespace reprise

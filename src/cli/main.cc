@@ -36,7 +36,7 @@ int Main(int argc, char** argv) {
 
   Action action;
   for (const auto add : {AddDemoCommand, AddRunCommand, AddChatCommand, AddEvalCommand, AddVerifyCommand, AddBenchCommand,
-                         AddInspectCommand, AddSynthCommand, AddPullCommand}) {
+                         AddInspectCommand, AddCapsuleCommand, AddSynthCommand, AddPullCommand}) {
     add(app, action);
   }
 

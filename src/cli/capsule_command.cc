@@ -1,0 +1,264 @@
+// `reprise capsule`: what a store's directory holds, as lists and branches; checking, cleaning, and carrying some of it elsewhere.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <ctime>
+#include <memory>
+#include <vector>
+
+#include "cli/commands.h"
+#include "cli/model_flags.h"
+#include "cli/output.h"
+#include "cli/terminal.h"
+#include "store/disk_tier.h"
+
+namespace reprise {
+namespace {
+
+struct CapsuleFlags {
+  ModelFlags model;
+  std::string store;
+  std::string name_space;
+  bool all_namespaces = true;
+  std::vector<std::string> which;  // ids or names
+  bool json = false;
+};
+
+// A store's directory, and the capsules in it that are the model's. The model says how tokens read; nothing is computed.
+struct Shelf {
+  std::optional<Model> model;
+  std::unique_ptr<DiskTier> disk;
+  std::vector<DiskEntry> entries;  // by namespace and path: a parent stands before its children
+
+  std::string Text(std::span<const int32_t> tokens) const {
+    auto text = model->Detokenize(tokens);
+    return text.ok() ? *std::move(text) : std::string();
+  }
+};
+
+Result<std::unique_ptr<DiskTier>> OpenDisk(const std::string& directory, bool read_only) {
+  auto files = FileSystem::Open(directory, read_only);
+  if (!files.ok()) return files.status().Within("the store in '" + directory + "'");
+  auto disk = DiskTier::Open(*std::move(files), {.budget = UINT64_MAX, .read_only = read_only});
+  if (!disk.ok()) return disk.status().Within("the store in '" + directory + "'");
+  return disk;
+}
+
+Result<Shelf> Open(const CapsuleFlags& flags, bool read_only) {
+  Shelf shelf;
+  REPRISE_ASSIGN_OR_RETURN(shelf.disk, OpenDisk(flags.store, read_only));
+  REPRISE_ASSIGN_OR_RETURN(Model model,
+                           LoadModel(flags.model, {.threads = 1, .context = 64, .lanes = 1, .capsules = 4, .chunk = 8}, flags.json));
+  shelf.model.emplace(std::move(model));
+  REPRISE_ASSIGN_OR_RETURN(shelf.entries, shelf.disk->List(shelf.model->info().fingerprint));
+  if (!flags.all_namespaces) std::erase_if(shelf.entries, [&](const DiskEntry& entry) { return entry.name_space != flags.name_space; });
+  std::sort(shelf.entries.begin(), shelf.entries.end(), [](const DiskEntry& a, const DiskEntry& b) {
+    return a.name_space != b.name_space ? a.name_space < b.name_space : a.tokens < b.tokens;
+  });
+  return shelf;
+}
+
+Result<std::vector<const DiskEntry*>> Chosen(const Shelf& shelf, const std::vector<std::string>& which) {
+  std::vector<const DiskEntry*> chosen;
+  for (const std::string& one : which) {
+    const DiskEntry* found = nullptr;
+    for (const DiskEntry& entry : shelf.entries) {
+      if (std::to_string(entry.note.id) != one && (entry.note.name.empty() || entry.note.name != one)) continue;
+      if (found != nullptr) return InvalidArgument("'" + one + "' is a name in several namespaces; give its id, or --namespace");
+      found = &entry;
+    }
+    if (found == nullptr) return NotFound("the store holds no capsule '" + one + "' of this model");
+    chosen.push_back(found);
+  }
+  return chosen;
+}
+
+std::string Ago(int64_t when) {
+  const int64_t seconds = std::max<int64_t>(0, static_cast<int64_t>(std::time(nullptr)) - when);
+  if (seconds < 60) return fmt::format("{} s", seconds);
+  if (seconds < 3600) return fmt::format("{} min", seconds / 60);
+  if (seconds < 2 * 86400) return fmt::format("{} h", seconds / 3600);
+  return fmt::format("{} days", seconds / 86400);
+}
+
+bool IsAbove(const DiskEntry& a, const DiskEntry& b) {
+  return a.name_space == b.name_space && a.tokens.size() <= b.tokens.size() &&
+         std::equal(a.tokens.begin(), a.tokens.end(), b.tokens.begin());
+}
+
+// The last words before the capsule, on one line.
+std::string LastWords(const Shelf& shelf, const DiskEntry& entry) {
+  constexpr size_t kTokens = 12;
+  const std::span<const int32_t> tokens(entry.tokens);
+  std::string text = shelf.Text(tokens.last(std::min(kTokens, tokens.size())));
+  for (char& c : text) {
+    if (c == '\n' || c == '\t') c = ' ';
+  }
+  return SafeForTerminal(text);
+}
+
+Json Described(const DiskEntry& entry) {
+  return {{"id", entry.note.id},         {"namespace", entry.name_space},     {"name", entry.note.name},
+          {"pinned", entry.note.pinned}, {"keep", KeepName(entry.note.keep)}, {"position", entry.tokens.size()},
+          {"bytes", entry.bytes},        {"created", entry.note.created},     {"used", entry.note.used},
+          {"hits", entry.note.hits}};
+}
+
+std::string Facts(const DiskEntry& entry) {
+  std::string facts = fmt::format("{} · {} · {} ago · {} hit{}", KeepName(entry.note.keep), HumanBytes(entry.bytes), Ago(entry.note.used),
+                                  entry.note.hits, entry.note.hits == 1 ? "" : "s");
+  if (entry.note.pinned) facts += " · pinned";
+  if (!entry.note.name.empty()) facts += fmt::format(" · '{}'", SafeForTerminal(entry.note.name));
+  return facts;
+}
+
+void Print(const std::string& line) { std::fputs((line + "\n").c_str(), stdout); }
+
+Result<int> List(const CapsuleFlags& flags) {
+  REPRISE_ASSIGN_OR_RETURN(const Shelf shelf, Open(flags, /*read_only=*/true));
+  if (flags.json) {
+    Json list = Json::array();
+    for (const DiskEntry& entry : shelf.entries) list.push_back(Described(entry));
+    PrintJson({{"capsules", std::move(list)}, {"bytes", shelf.disk->bytes()}});
+    return kExitOk;
+  }
+  for (const DiskEntry& entry : shelf.entries) {
+    Print(fmt::format("{:>16}  {:>8} tokens  {}{}  … {}", entry.note.id, Grouped(entry.tokens.size()), Facts(entry),
+                      entry.name_space.empty() ? "" : fmt::format(" · in {}", SafeForTerminal(entry.name_space)), LastWords(shelf, entry)));
+  }
+  Print(fmt::format("{} capsule{} of {}; the store takes {}", shelf.entries.size(), shelf.entries.size() == 1 ? "" : "s",
+                    ModelTitle(shelf.model->info()), HumanBytes(shelf.disk->bytes())));
+  return kExitOk;
+}
+
+// The branches. The entries that are open at a line are those above it: a stack, each with whether another branch of it is to come.
+Result<int> Tree(const CapsuleFlags& flags) {
+  REPRISE_ASSIGN_OR_RETURN(const Shelf shelf, Open(flags, /*read_only=*/true));
+  const auto& entries = shelf.entries;
+  std::vector<const DiskEntry*> above;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const DiskEntry& entry = entries[i];
+    if (i == 0 || entries[i - 1].name_space != entry.name_space) {
+      if (entries.front().name_space != entries.back().name_space || !entry.name_space.empty()) {
+        Print(entry.name_space.empty() ? "(no namespace)" : SafeForTerminal(entry.name_space));
+      }
+    }
+    while (!above.empty() && !IsAbove(*above.back(), entry)) above.pop_back();
+    // Whether something further down hangs from the same place as `of`.
+    const auto more = [&](const DiskEntry* parent, const DiskEntry& of) {
+      for (size_t j = i + 1; j < entries.size(); ++j) {
+        if (parent != nullptr ? !IsAbove(*parent, entries[j]) : entries[j].name_space != entry.name_space) return false;
+        if (!IsAbove(of, entries[j])) return true;
+      }
+      return false;
+    };
+    std::string line;
+    for (size_t level = 0; level < above.size(); ++level)
+      line += more(level > 0 ? above[level - 1] : nullptr, *above[level]) ? "│  " : "   ";
+    const DiskEntry* parent = above.empty() ? nullptr : above.back();
+    line += more(parent, entry) ? "├─ " : "└─ ";
+    const size_t rests = parent != nullptr ? parent->tokens.size() : 0;
+    line += fmt::format("{} tokens", Grouped(entry.tokens.size()));
+    if (parent != nullptr) line += fmt::format(" (+{})", Grouped(entry.tokens.size() - rests));
+    Print(line + fmt::format(" · {}  … {}", Facts(entry), LastWords(shelf, entry)));
+    above.push_back(&entry);
+  }
+  if (entries.empty()) Print("nothing is stored for this model");
+  return kExitOk;
+}
+
+Result<int> Show(const CapsuleFlags& flags) {
+  REPRISE_ASSIGN_OR_RETURN(const Shelf shelf, Open(flags, /*read_only=*/true));
+  REPRISE_ASSIGN_OR_RETURN(const auto chosen, Chosen(shelf, flags.which));
+  for (const DiskEntry* entry : chosen) {
+    if (flags.json) {
+      Json json = Described(*entry);
+      json["metadata"] = entry->note.metadata;
+      json["tokens"] = entry->tokens;
+      json["text"] = shelf.Text(entry->tokens);
+      PrintJson(json);
+      continue;
+    }
+    Print(fmt::format("{}  {} tokens · {}", entry->note.id, Grouped(entry->tokens.size()), Facts(*entry)));
+    if (!entry->note.metadata.empty()) Print(SafeForTerminal(entry->note.metadata));
+    Print(SafeForTerminal(shelf.Text(entry->tokens)));
+  }
+  return kExitOk;
+}
+
+Result<int> Remove(const CapsuleFlags& flags) {
+  REPRISE_ASSIGN_OR_RETURN(const Shelf shelf, Open(flags, /*read_only=*/false));
+  REPRISE_ASSIGN_OR_RETURN(const auto chosen, Chosen(shelf, flags.which));
+  const uint64_t before = shelf.disk->bytes();
+  for (const DiskEntry* entry : chosen) REPRISE_RETURN_IF_ERROR(shelf.disk->Remove(entry->id));
+  Print(fmt::format("{} removed; {} freed", chosen.size(), HumanBytes(before - std::min(before, shelf.disk->bytes()))));
+  return kExitOk;
+}
+
+Result<int> Check(const CapsuleFlags& flags) {
+  REPRISE_ASSIGN_OR_RETURN(const auto disk, OpenDisk(flags.store, /*read_only=*/true));
+  REPRISE_ASSIGN_OR_RETURN(const DiskTier::CheckReport report, disk->Check());
+  if (flags.json) {
+    PrintJson({{"capsules", report.capsules},
+               {"objects", report.objects},
+               {"bytes", report.bytes},
+               {"faults", report.faults},
+               {"orphans", report.orphans}});
+  } else {
+    for (const std::string& fault : report.faults) Print(SafeForTerminal(fault));
+    Print(fmt::format(
+        "{} capsules in {} files, {}: {}", report.capsules, report.objects, HumanBytes(report.bytes),
+        report.faults.empty() ? "all whole" : fmt::format("{} faults; 'reprise capsule gc' sets them aside", report.faults.size())));
+    if (!report.orphans.empty())
+      Print(fmt::format("{} files that nothing lists, of writes that were cut short; 'reprise capsule gc' removes them",
+                        report.orphans.size()));
+  }
+  return report.faults.empty() ? kExitOk : kExitError;
+}
+
+Result<int> Collect(const CapsuleFlags& flags) {
+  REPRISE_ASSIGN_OR_RETURN(const auto disk, OpenDisk(flags.store, /*read_only=*/false));
+  REPRISE_ASSIGN_OR_RETURN(const uint64_t freed, disk->CollectGarbage());
+  for (const std::string& notice : disk->TakeNotices()) std::fprintf(stderr, "reprise capsule: %s\n", SafeForTerminal(notice).c_str());
+  if (flags.json) {
+    PrintJson({{"freed", freed}, {"bytes", disk->bytes()}});
+  } else {
+    Print(fmt::format("{} freed; the store takes {}", HumanBytes(freed), HumanBytes(disk->bytes())));
+  }
+  return kExitOk;
+}
+
+}  // namespace
+
+void AddCapsuleCommand(CLI::App& app, Action& action) {
+  CLI::App* command = app.add_subcommand("capsule", "Shows, checks and cleans what a store keeps");
+  command->require_subcommand(1);
+  command->footer(
+      "A store is the directory that --store of other commands names. A capsule is called by its id or its name. Those of the model that "
+      "-m names are\n"
+      "shown; check and gc look at all of them.");
+  const auto add = [&](const char* name, const char* help, Result<int> (*run)(const CapsuleFlags&), bool of_model, bool chosen) {
+    auto flags = std::make_shared<CapsuleFlags>();
+    CLI::App* sub = command->add_subcommand(name, help);
+    sub->add_option("--store", flags->store, "The store's directory")->type_name("DIR")->required();
+    sub->add_flag("--json", flags->json, "Print one JSON object");
+    if (of_model) {
+      AddModelFlag(*sub, flags->model);
+      sub->add_option("--namespace", flags->name_space, "Of this namespace alone")->type_name("NAME");
+    }
+    if (chosen) sub->add_option("capsule", flags->which, "Ids or names")->type_name("CAPSULE")->required();
+    sub->callback([flags, sub, of_model, run, &action] {
+      flags->all_namespaces = !of_model || sub->count("--namespace") == 0;
+      action = [flags, run] { return run(*flags); };
+    });
+  };
+  add("ls", "Lists the capsules", &List, true, false);
+  add("tree", "Draws the branches that they are on", &Tree, true, false);
+  add("show", "What one of them holds, as text", &Show, true, true);
+  add("rm", "Removes some of them", &Remove, true, true);
+  add("check", "Reads everything and verifies every checksum; changes nothing", &Check, false, false);
+  add("gc", "Sets aside what is damaged, and removes what nothing lists", &Collect, false, false);
+}
+
+}  // namespace reprise
