@@ -101,7 +101,6 @@ Result<int64_t> DiskStore::Reserve(Draft& draft, std::vector<int64_t>& evicted) 
       if (there) return *there;
     }
     // The index grows too: tokens and note, in the log and then in the file, and the pages around them.
-    constexpr uint64_t kIndexMargin = 32 * kDiskPage;
     const uint64_t needed = draft.pages() + kIndexMargin +
                             2 * ((draft.has_segment() ? draft.segment.tokens.size() * sizeof(int32_t) : 0) + note.metadata.size());
     REPRISE_ASSIGN_OR_RETURN(const uint64_t used, Usage());
@@ -111,7 +110,9 @@ Result<int64_t> DiskStore::Reserve(Draft& draft, std::vector<int64_t>& evicted) 
         index_->Shrink();
         continue;
       }
-      REPRISE_RETURN_IF_ERROR(MakeRoom(draft, used + needed - options_.budget, transaction, evicted));
+      REPRISE_ASSIGN_OR_RETURN(const auto path, index_->Walk(draft.name_space.id, draft.block.fingerprint, draft.tokens));
+      const uint64_t missing = used + needed - std::min(used + needed, options_.budget);
+      REPRISE_RETURN_IF_ERROR(MakeRoom(path, missing, WorthOf(draft, path), transaction, evicted));
       continue;
     }
     draft.segment_file.reset();
@@ -165,8 +166,24 @@ Status DiskStore::Plan(Draft& draft) {
   return Ok();
 }
 
+// What the draft is worth, a byte, against what would have to go. What was asked for is worth whatever it takes.
+double DiskStore::WorthOf(const Draft& draft, const std::vector<Index::Step>& path) {
+  const DiskNote& note = draft.block.note;
+  if (note.keep == Keep::kRequested || note.pinned || !note.name.empty()) return std::numeric_limits<double>::infinity();
+  int32_t above = 0;
+  const auto capsules = index_->Capsules();
+  if (!capsules.ok()) return 0;
+  for (const IndexedCapsule& capsule : *capsules) {
+    for (const auto& step : path) {
+      if (capsule.segment == step.segment.id && capsule.position <= step.until) above = std::max(above, capsule.position);
+    }
+  }
+  return WorthOnDisk(draft.block.last - above, draft.pages(), note.hits, 0);
+}
+
 // Commits `transaction` with what it evicts. What crashed writers left goes first, then what is in quarantine.
-Status DiskStore::MakeRoom(const Draft& draft, uint64_t needed, Transaction& transaction, std::vector<int64_t>& evicted) {
+Status DiskStore::MakeRoom(const std::vector<Index::Step>& in_use, uint64_t needed, double ceiling, Transaction& transaction,
+                           std::vector<int64_t>& evicted) {
   uint64_t freed = 0;
   for (const char* folder : {kTemporary, kQuarantine}) {
     REPRISE_ASSIGN_OR_RETURN(const auto files, files_->List(folder));
@@ -176,38 +193,21 @@ Status DiskStore::MakeRoom(const Draft& draft, uint64_t needed, Transaction& tra
       if (gone) freed += AlignUp(file.bytes, kDiskPage);
     }
   }
-  std::vector<Digest> objects;
-  if (freed < needed) {
-    REPRISE_ASSIGN_OR_RETURN(const auto capsules, index_->Capsules());
-    REPRISE_ASSIGN_OR_RETURN(const auto segments, index_->Segments());
-    REPRISE_ASSIGN_OR_RETURN(const auto path, index_->Walk(draft.name_space.id, draft.block.fingerprint, draft.tokens));
-    std::set<int64_t> in_use;
-    int32_t above = 0;
-    for (const auto& step : path) in_use.insert(step.segment.id);
-    for (const IndexedCapsule& capsule : capsules) {
-      for (const auto& step : path) {
-        if (capsule.segment == step.segment.id && capsule.position <= step.until) above = std::max(above, capsule.position);
-      }
-    }
-    const DiskNote& note = draft.block.note;
-    const bool wanted = note.keep == Keep::kRequested || note.pinned || !note.name.empty();
-    const double worth =
-        wanted ? std::numeric_limits<double>::infinity() : WorthOnDisk(draft.block.last - above, draft.pages(), note.hits, 0);
-    const Eviction eviction = ChooseEviction(capsules, segments, in_use, needed - freed, std::time(nullptr), worth);
-    if (eviction.capsules.empty()) {
-      return Exhausted(
-          fmt::format("the store's directory has no room for {} bytes within its budget of {} that is worth more than what it holds",
-                      draft.pages(), options_.budget));
-    }
-    for (const int64_t id : eviction.capsules) {
-      REPRISE_RETURN_IF_ERROR(index_->RemoveCapsule(id, objects));
-    }
-    REPRISE_RETURN_IF_ERROR(transaction.Commit());
-    index_->Shrink();  // or the log of the removal would take the room that it made
-    evicted.insert(evicted.end(), eviction.capsules.begin(), eviction.capsules.end());
-  } else {
-    REPRISE_RETURN_IF_ERROR(transaction.Commit());
+  if (freed >= needed) return transaction.Commit();
+  REPRISE_ASSIGN_OR_RETURN(const auto capsules, index_->Capsules());
+  REPRISE_ASSIGN_OR_RETURN(const auto segments, index_->Segments());
+  std::set<int64_t> kept;
+  for (const auto& step : in_use) kept.insert(step.segment.id);
+  const Eviction eviction = ChooseEviction(capsules, segments, kept, needed - freed, std::time(nullptr), ceiling);
+  if (eviction.capsules.empty()) {
+    return Exhausted(fmt::format("the store's directory lacks {} bytes within its budget of {}, and holds nothing that is worth less", needed,
+                                 options_.budget));
   }
+  std::vector<Digest> objects;
+  for (const int64_t id : eviction.capsules) REPRISE_RETURN_IF_ERROR(index_->RemoveCapsule(id, objects));
+  REPRISE_RETURN_IF_ERROR(transaction.Commit());
+  index_->Shrink();  // or the log of the removal would take the room that it made
+  evicted.insert(evicted.end(), eviction.capsules.begin(), eviction.capsules.end());
   return Unlink(objects);
 }
 

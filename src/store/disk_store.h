@@ -67,6 +67,9 @@ class DiskStore : public DiskTier {
   Result<CheckReport> Check() override;
   Result<uint64_t> CollectGarbage() override;
   std::vector<std::string> TakeNotices() override;
+  Result<Shipment> PlanExport(std::span<const int64_t> ids) override;
+  Result<std::unique_ptr<ReadableFile>> OpenExported(const Digest& object) override;
+  Result<std::vector<int64_t>> Import(const Arrival& arrival, ObjectStream& stream) override;
 
  private:
   // What a capsule on disk consists of: its block, and the rows [segment.first, until) of each segment, without gaps from row 0 to its position.
@@ -76,6 +79,7 @@ class DiskStore : public DiskTier {
     std::vector<Index::Step> path;
   };
   struct Draft;
+  struct Intake;
 
   // disk_tier.cc
   Status Prepare();
@@ -91,9 +95,17 @@ class DiskStore : public DiskTier {
   // disk_put.cc
   Result<int64_t> Reserve(Draft& draft, std::vector<int64_t>& evicted);
   Status Plan(Draft& draft);
-  Status MakeRoom(const Draft& draft, uint64_t needed, Transaction& transaction, std::vector<int64_t>& evicted);
+  Status MakeRoom(const std::vector<Index::Step>& in_use, uint64_t needed, double ceiling, Transaction& transaction,
+                  std::vector<int64_t>& evicted);
+  double WorthOf(const Draft& draft, const std::vector<Index::Step>& path);
   Status Write(Draft& draft, const Capsule& capsule);
   Result<int64_t> Commit(Draft& draft);
+
+  // disk_ship.cc
+  Result<IndexedNamespace> Welcome(const Arrival& arrival, uint64_t bytes);
+  Status TakeIn(Intake& intake, ObjectStream& stream, uint64_t bytes);
+  Status Settle(Intake& intake, ObjectHead& head, const Digest& source, bool& wanted);
+  Result<std::vector<int64_t>> ListIntake(const Arrival& arrival, Intake& intake);
 
   // disk_load.cc
   Status ReadState(const Located& located, StateSpace& space, const HeldState& held, int32_t shared, Digest& reading);

@@ -10,6 +10,7 @@
 // memory (DeviceMemory::ordinary) is copied on the calling thread, which must then be that of the steps.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -35,6 +36,15 @@ struct DiskEntry {
   std::vector<int32_t> tokens;  // its path; the position is their number
   DiskNote note;
   uint64_t bytes = 0;  // that removing it would free: its block, and the segments that nothing else rests on
+};
+
+// Objects that arrive one after another, from bytes that are not to be trusted (bundle.h).
+class ObjectStream {
+ public:
+  virtual ~ObjectStream() = default;
+  virtual std::span<const uint64_t> sizes() const = 0;  // of each object, in their order
+  virtual Status Read(std::span<std::byte> bytes) = 0;  // the next ones
+  virtual Status Finish() = 0;                          // after the last: whether all of it was what its maker had written
 };
 
 class DiskTier {
@@ -76,6 +86,26 @@ class DiskTier {
   // Verifies everything, quarantines what is damaged and unlists what rests on it; removes orphans, and what earlier calls left in quarantine. Returns the
   // bytes freed.
   virtual Result<uint64_t> CollectGarbage() = 0;
+
+  // For bundle.h. What capsules of one namespace and one fingerprint consist of: segments, each after what it rests on, then blocks.
+  struct Shipment {
+    std::string name_space;
+    Fingerprint fingerprint;
+    std::vector<std::array<uint8_t, 32>> objects;  // their names: BLAKE2b-256 of their bytes
+    uint32_t capsules = 0;
+  };
+  virtual Result<Shipment> PlanExport(std::span<const int64_t>) { return Unsupported("this tier has no files to export"); }
+  virtual Result<std::unique_ptr<ReadableFile>> OpenExported(const std::array<uint8_t, 32>&) {
+    return Unsupported("this tier has no files to export");
+  }
+  // Takes in what a stream holds: verified in full, then listed at once or not at all. `id` is remembered, and refused a second time.
+  struct Arrival {
+    std::array<uint8_t, 32> id;
+    std::string name_space;
+    Fingerprint fingerprint;
+    uint32_t capsules = 0;
+  };
+  virtual Result<std::vector<int64_t>> Import(const Arrival&, ObjectStream&) { return Unsupported("this tier takes in no bundles"); }
 
   // What a person should know (an index that was damaged and made anew, a file in quarantine): each is given once.
   virtual std::vector<std::string> TakeNotices() { return {}; }

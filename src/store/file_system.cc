@@ -112,6 +112,13 @@ class RealReadable : public ReadableFile {
   uint64_t size_;
 };
 
+Result<std::unique_ptr<ReadableFile>> Readable(Fd fd, const std::string& name) {
+  struct stat info {};
+  if (::fstat(fd.get(), &info) != 0) return FileError("examine", name);
+  if (!S_ISREG(info.st_mode)) return IoError(fmt::format("'{}' is not a regular file", name));
+  return std::unique_ptr<ReadableFile>(std::make_unique<RealReadable>(std::move(fd), name, static_cast<uint64_t>(info.st_size)));
+}
+
 class RealLock : public FileLock {
  public:
   explicit RealLock(Fd fd) : fd_(std::move(fd)) {}
@@ -151,10 +158,7 @@ class RealFileSystem : public FileSystem {
   Result<std::unique_ptr<ReadableFile>> OpenFile(const std::string& name) override {
     // Not blocking: a pipe under this name must not hold the store up.
     REPRISE_ASSIGN_OR_RETURN(Fd fd, OpenAt(name, O_RDONLY | O_NONBLOCK, "open"));
-    struct stat info {};
-    if (::fstat(fd.get(), &info) != 0) return FileError("examine", name);
-    if (!S_ISREG(info.st_mode)) return IoError(fmt::format("'{}' is not a regular file", name));
-    return std::unique_ptr<ReadableFile>(std::make_unique<RealReadable>(std::move(fd), name, static_cast<uint64_t>(info.st_size)));
+    return Readable(std::move(fd), name);
   }
 
   Status Rename(const std::string& from, const std::string& to) override {
@@ -271,6 +275,12 @@ class RealFileSystem : public FileSystem {
 };
 
 }  // namespace
+
+Result<std::unique_ptr<ReadableFile>> FileSystem::OpenPath(const std::string& path) {
+  Fd fd(::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  if (!fd.open()) return FileError("open", path);
+  return Readable(std::move(fd), path);
+}
 
 Result<std::shared_ptr<FileSystem>> FileSystem::Open(const std::string& directory, bool read_only) {
   if (!read_only && ::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST && errno != EROFS) {

@@ -46,6 +46,8 @@ class FileSystem {
   // The real one. Creates `directory` with mode 0700 where it is missing, unless `read_only`. A directory that is there must be one that only its owner
   // can write.
   static Result<std::shared_ptr<FileSystem>> Open(const std::string& directory, bool read_only);
+  // A file anywhere, by a path that a person gave.
+  static Result<std::unique_ptr<ReadableFile>> OpenPath(const std::string& path);
   virtual ~FileSystem() = default;
 
   virtual bool writable() const = 0;  // whether it was opened to be written, and the operating system would allow it

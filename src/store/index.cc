@@ -417,6 +417,19 @@ Status Index::RemoveSegment(int64_t id, std::vector<Digest>& objects, std::vecto
   return RemoveUnused(parent, objects);
 }
 
+Result<bool> Index::HasName(const IndexedCapsule& capsule) {
+  Query query(db_, "SELECT 1 FROM capsules WHERE namespace = ? AND fingerprint = ? AND name = ? AND length(name) > 0", capsule.name_space,
+              capsule.fingerprint.bytes, capsule.note.name);
+  return query.Row();
+}
+
+Result<bool> Index::HasBundle(const Digest& id) {
+  Query query(db_, "SELECT 1 FROM bundles WHERE id = ?", id);
+  return query.Row();
+}
+
+Status Index::AddBundle(const Digest& id, int64_t now) { return Query(db_, "INSERT INTO bundles(id, seen) VALUES(?, ?)", id, now).Done(); }
+
 Result<bool> Index::Lists(const Digest& object) {
   REPRISE_ASSIGN_OR_RETURN(const int64_t listed, OneInteger(Query(db_,
                                                                   "SELECT EXISTS(SELECT 1 FROM capsules WHERE object = ?1) OR "

@@ -99,6 +99,10 @@ class Index {
   // Removes a segment and everything that rests on it.
   Status RemoveSegment(int64_t id, std::vector<Digest>& objects, std::vector<int64_t>& capsules);
 
+  Result<bool> HasName(const IndexedCapsule& capsule);  // whether a capsule of its namespace and fingerprint has its name
+  Result<bool> HasBundle(const Digest& id);
+  Status AddBundle(const Digest& id, int64_t now);
+
   Result<bool> Lists(const Digest& object);
   Result<std::vector<Digest>> Objects();  // the names of all, sorted
   Result<uint64_t> ObjectBytes();         // on disk, in whole pages
@@ -114,5 +118,6 @@ class Index {
 };
 
 inline constexpr uint64_t kDiskPage = 4096;  // files are counted in whole pages, as file systems give them out
+inline constexpr uint64_t kIndexMargin = 32 * kDiskPage;  // what a transaction may add to the index and its log, apart from what it is given to keep
 
 }  // namespace reprise

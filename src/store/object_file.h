@@ -133,7 +133,8 @@ class ObjectReader {
   uint64_t seal_ = 0;
 };
 
-// Only the head, of bytes that may be anything.
+// Only the head, of bytes that may be anything: the header, which says how many bytes of details follow (of `total` bytes in all), and both.
+Result<uint64_t> AnnouncedDetails(std::span<const std::byte> header, uint64_t total);
 Result<ObjectHead> ParseObjectHead(std::span<const std::byte> header, std::span<const std::byte> details);
 
 }  // namespace reprise

@@ -103,6 +103,14 @@ Status ParseDetails(std::span<const std::byte> details, ObjectHead& head) {
 
 }  // namespace
 
+Result<uint64_t> AnnouncedDetails(std::span<const std::byte> header, uint64_t total) {
+  ObjectHead head;
+  REPRISE_ASSIGN_OR_RETURN(const Announced announced, ParseHeader(header, head));
+  if (announced.total != total) return Corrupt(fmt::format("an object says that it has {} bytes; it has {}", announced.total, total));
+  if (announced.details_bytes > total - kHeaderBytes) return Corrupt("an object's details go beyond its end");
+  return announced.details_bytes;
+}
+
 Result<ObjectHead> ParseObjectHead(std::span<const std::byte> header, std::span<const std::byte> details) {
   ObjectHead head;
   REPRISE_ASSIGN_OR_RETURN(const Announced announced, ParseHeader(header, head));
