@@ -1,41 +1,16 @@
 #include "decode/sampler.h"
 
 #include <algorithm>
-#include <bit>
-#include <limits>
 #include <string>
 
+#include "decode/candidates.h"
 #include "decode/portable_exp.h"
 
 namespace reprise {
 namespace {
 
-constexpr float kNever = -std::numeric_limits<float>::infinity();
-
 // e^-50 of the most likely token's probability: a million such tokens together weigh less than the last bit of the draw.
 constexpr double kLeastLogWeight = -50;
-
-// The smallest id of the greatest logit, or -1 when none is above minus infinity. NaN compares false and so is passed over.
-int32_t ArgMax(std::span<const float> logits) {
-  float best = kNever;
-  int32_t id = -1;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (logits[i] > best) {
-      best = logits[i];
-      id = static_cast<int32_t>(i);
-    }
-  }
-  return id;
-}
-
-// Greater logits have smaller keys, and equal logits rank by id: a strict order, so that every selection has one outcome.
-uint64_t RankKey(float logit, size_t id) {
-  const auto bits = std::bit_cast<uint32_t>(logit + 0.0f);  // + 0 makes -0 and 0 one value
-  const uint32_t ascending = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
-  return uint64_t{~ascending} << 32 | static_cast<uint32_t>(id);
-}
-
-size_t IdOf(uint64_t key) { return static_cast<uint32_t>(key); }
 
 // The fewest of ranked[0, n) that remain after top_p, given weights by id. Ranks lazily: most choices need a few dozen of many thousands.
 size_t KeepTopP(std::span<uint64_t> ranked, std::span<const double> weights, double wanted) {
@@ -92,7 +67,6 @@ class Sampler {
     const int32_t best = ArgMax(logits_);
     if (best < 0) return -1;
     Gather();
-    KeepTopK();
     double total = Weigh(logits_[static_cast<size_t>(best)]);
     if (numbers_.top_p < 1) {
       count_ = KeepTopP(ranked().first(count_), workspace_.weights_, static_cast<double>(numbers_.top_p) * total);
@@ -117,27 +91,22 @@ class Sampler {
   bool InRange(int32_t id) const { return id >= 0 && static_cast<size_t>(id) < logits_.size(); }
   std::span<uint64_t> ranked() { return workspace_.ranked_; }
 
-  // The candidates, in the order of their ids.
+  // The candidates that top_k leaves, in the order of their ids.
   void Gather() {
-    count_ = 0;
-    for (size_t i = 0; i < logits_.size(); ++i) {
-      if (logits_[i] > kNever) workspace_.ranked_[count_++] = RankKey(logits_[i], i);
-    }
-  }
-
-  void KeepTopK() {
     const auto k = static_cast<size_t>(numbers_.top_k);
-    if (k == 0 || k >= count_) return;
-    const auto all = ranked().first(count_);
-    const auto end_of_kept = all.begin() + static_cast<std::ptrdiff_t>(k);
-    // Few of many: one pass over a heap of k beats partitioning. Both leave the same k.
-    if (k * 16 <= count_) {
-      std::partial_sort(all.begin(), end_of_kept, all.end());
-    } else {
-      std::nth_element(all.begin(), end_of_kept, all.end());
+    if (k == 0) {
+      count_ = AllCandidates(logits_, ranked());
+    } else if (k * 16 <= logits_.size()) {
+      count_ = BestCandidates(logits_, k, ranked());
+      SortById();
+    } else {  // many of many: partitioning beats a heap of them, and leaves the same
+      count_ = AllCandidates(logits_, ranked());
+      if (k >= count_) return;
+      const auto all = ranked().first(count_);
+      std::nth_element(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(k), all.end());
+      count_ = k;
+      SortById();
     }
-    count_ = k;
-    SortById();
   }
 
   // Sums run in the order of the ids whatever was kept, so that an option which removes nothing changes no bit.

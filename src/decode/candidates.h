@@ -1,0 +1,29 @@
+// Candidates: finding the few that count among very many logits, at the speed of reading them.
+//
+// A vocabulary has a quarter of a million tokens, and one in ten thousand is a candidate. So logits are looked at in runs, and a run in which nothing can
+// count is left after one vectorised comparison. What is found is exact, ties included: equal logits rank by id.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <span>
+
+namespace reprise {
+
+// Greater logits have smaller keys, and equal logits rank by id: a strict order, so that every selection has one outcome.
+inline uint64_t RankKey(float logit, size_t id) {
+  const auto bits = std::bit_cast<uint32_t>(logit + 0.0f);  // + 0 makes -0 and 0 one value
+  const uint32_t ascending = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+  return uint64_t{~ascending} << 32 | static_cast<uint32_t>(id);
+}
+inline size_t IdOf(uint64_t key) { return static_cast<uint32_t>(key); }
+
+// The smallest id of the greatest logit, or -1 when none is above minus infinity. NaN is passed over.
+int32_t ArgMax(std::span<const float> logits);
+
+// The keys of all logits above minus infinity, by ascending id; returns how many. `out` is as long as `logits`.
+size_t AllCandidates(std::span<const float> logits, std::span<uint64_t> out);
+// Those of the best k, or of all if they are fewer, in no order.
+size_t BestCandidates(std::span<const float> logits, size_t k, std::span<uint64_t> out);
+
+}  // namespace reprise
