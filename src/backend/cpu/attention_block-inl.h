@@ -294,15 +294,19 @@ void ScoreBlock(const AttentionArgs& args, const Queries& queries, const Block& 
       if (convert) {
         for (int i = 0; i < width; ++i) Store(State::All(own_keys + i * 16), work.keys + i * 16);
       }
+      bool fetched = false;
       for (int g = 0; g < groups.count; ++g) {
         const int first = groups.First(g), size = groups.Size(g);
         if (end_of(first + size - 1) <= tile) continue;
         const float* q = work.q + static_cast<int64_t>(first) * width;
-        if (convert) {
-          ScoreTiles<LoadKeys<StateF32>, 1, kRowGroup>(size, work.keys, 0, q, width, scores, NoFetch());
-        } else {
+        if (!convert) {
           ScoreTiles<LoadKeys<State>, 1, kRowGroup>(size, own_keys, 0, q, width, scores, fetch);
+        } else if (!fetched) {
+          ScoreTiles<LoadKeys<StateF32>, 1, kRowGroup>(size, work.keys, 0, q, width, scores, fetch);
+        } else {
+          ScoreTiles<LoadKeys<StateF32>, 1, kRowGroup>(size, work.keys, 0, q, width, scores, NoFetch());
         }
+        fetched = true;
         keep(scores, tile, first, size);
       }
     }
