@@ -11,6 +11,7 @@
 #include "cli/model_flags.h"
 #include "cli/output.h"
 #include "cli/terminal.h"
+#include "store/bundle.h"
 #include "store/disk_tier.h"
 
 namespace reprise {
@@ -23,6 +24,11 @@ struct CapsuleFlags {
   bool all_namespaces = true;
   std::vector<std::string> which;  // ids or names
   bool json = false;
+  // export and import
+  std::string file;
+  bool subtree = false;
+  std::optional<std::string> origin;
+  std::string sign, encrypt;  // paths of keys
 };
 
 // A store's directory, and the capsules in it that are the model's. The model says how tokens read; nothing is computed.
@@ -229,15 +235,53 @@ Result<int> Collect(const CapsuleFlags& flags) {
   return kExitOk;
 }
 
+Result<int> Export(const CapsuleFlags& flags) {
+  REPRISE_ASSIGN_OR_RETURN(const Shelf shelf, Open(flags, /*read_only=*/true));
+  REPRISE_ASSIGN_OR_RETURN(const auto chosen, Chosen(shelf, flags.which));
+  std::vector<int64_t> ids;
+  for (const DiskEntry& entry : shelf.entries) {
+    const bool wanted = std::any_of(chosen.begin(), chosen.end(),
+                                    [&](const DiskEntry* one) { return one == &entry || (flags.subtree && IsAbove(*one, entry)); });
+    if (wanted) ids.push_back(entry.id);
+  }
+  REPRISE_RETURN_IF_ERROR(ExportBundle(*shelf.disk, ids, flags.file,
+                                       {.origin = flags.origin.value_or(""), .signing_key = flags.sign, .encryption_key = flags.encrypt}));
+  REPRISE_ASSIGN_OR_RETURN(const BundleSummary summary, SummariseBundle(flags.file));
+  Print(fmt::format("{} capsule{} in '{}', {}; {}, {}", summary.capsules, summary.capsules == 1 ? "" : "s", flags.file,
+                    HumanBytes(summary.bytes), summary.signer.empty() ? "not signed" : "signed",
+                    summary.encrypted ? "encrypted" : "readable by anyone"));
+  return kExitOk;
+}
+
+Result<int> Import(const CapsuleFlags& flags) {
+  REPRISE_ASSIGN_OR_RETURN(const auto disk, OpenDisk(flags.store, /*read_only=*/false));
+  ImportOptions options{
+      .name_space = flags.name_space, .origin = flags.origin, .verification_key = flags.sign, .encryption_key = flags.encrypt};
+  if (!flags.model.model.empty()) {
+    REPRISE_ASSIGN_OR_RETURN(const Model model,
+                             LoadModel(flags.model, {.threads = 1, .context = 64, .lanes = 1, .capsules = 4, .chunk = 8}, true));
+    options.fingerprint = model.info().fingerprint;
+  }
+  auto ids = ImportBundle(*disk, flags.file, options);
+  if (!ids.ok()) return ids.status().Within("'" + flags.file + "'");
+  Print(fmt::format("{} capsule{} from '{}'{}", ids->size(), ids->size() == 1 ? "" : "s", flags.file,
+                    flags.sign.empty() ? "; who made the file was not asked, since no --verify key was given" : ", signed by that key"));
+  return kExitOk;
+}
+
 }  // namespace
 
 void AddCapsuleCommand(CLI::App& app, Action& action) {
-  CLI::App* command = app.add_subcommand("capsule", "Shows, checks and cleans what a store keeps");
+  CLI::App* command = app.add_subcommand("capsule", "Shows, checks, cleans and moves what a store keeps");
   command->require_subcommand(1);
   command->footer(
       "A store is the directory that --store of other commands names. A capsule is called by its id or its name. Those of the model that "
       "-m names are\n"
       "shown; check and gc look at all of them.");
+  struct Added {
+    CLI::App* command;
+    std::shared_ptr<CapsuleFlags> flags;
+  };
   const auto add = [&](const char* name, const char* help, Result<int> (*run)(const CapsuleFlags&), bool of_model, bool chosen) {
     auto flags = std::make_shared<CapsuleFlags>();
     CLI::App* sub = command->add_subcommand(name, help);
@@ -252,6 +296,7 @@ void AddCapsuleCommand(CLI::App& app, Action& action) {
       flags->all_namespaces = !of_model || sub->count("--namespace") == 0;
       action = [flags, run] { return run(*flags); };
     });
+    return Added{sub, flags};
   };
   add("ls", "Lists the capsules", &List, true, false);
   add("tree", "Draws the branches that they are on", &Tree, true, false);
@@ -259,6 +304,33 @@ void AddCapsuleCommand(CLI::App& app, Action& action) {
   add("rm", "Removes some of them", &Remove, true, true);
   add("check", "Reads everything and verifies every checksum; changes nothing", &Check, false, false);
   add("gc", "Sets aside what is damaged, and removes what nothing lists", &Collect, false, false);
+  const Added out = add("export", "Writes some of them to one file, to carry elsewhere", &Export, true, true);
+  out.command->add_option("-o,--output", out.flags->file, "The file")->type_name("FILE")->required();
+  out.command->add_flag("--subtree", out.flags->subtree, "With all that is below them on their branches");
+  out.command->add_option("--origin", out.flags->origin, "Who exports, for the reader")->type_name("TEXT");
+  out.command->add_option("--sign", out.flags->sign, "Signs with this key")->type_name("KEY");
+  out.command->add_option("--encrypt", out.flags->encrypt, "Encrypts with this key")->type_name("KEY");
+  const Added in = add("import", "Takes in what export wrote, once everything in it is verified", &Import, true, false);
+  in.command->add_option("file", in.flags->file, "The file")->type_name("FILE")->required();
+  in.command->add_option("--origin", in.flags->origin, "Refuses another origin")->type_name("TEXT");
+  in.command->add_option("--verify", in.flags->sign, "Refuses what is not signed with this key (its .pub)")->type_name("KEY");
+  in.command->add_option("--decrypt", in.flags->encrypt, "The key that it was encrypted with")->type_name("KEY");
+
+  struct KeyFlags {
+    std::string sign, encrypt;
+  };
+  auto keys = std::make_shared<KeyFlags>();
+  CLI::App* make = command->add_subcommand("keygen", "Makes keys for export and import");
+  auto* group = make->add_option_group("kind");
+  group->add_option("--sign", keys->sign, "A pair to sign with: FILE, and FILE.pub to verify with")->type_name("FILE");
+  group->add_option("--encrypt", keys->encrypt, "A key to encrypt and decrypt with")->type_name("FILE");
+  group->require_option(1);
+  make->callback([keys, &action] {
+    action = [keys]() -> Result<int> {
+      REPRISE_RETURN_IF_ERROR(keys->sign.empty() ? WriteEncryptionKey(keys->encrypt) : WriteSigningKeys(keys->sign));
+      return kExitOk;
+    };
+  });
 }
 
 }  // namespace reprise

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <optional>
 #include <string>
 #include <vector>
@@ -238,6 +239,48 @@ TEST(AgentDayTest, NorAfterARestart) {
     AgentDay day(kEmbedded, /*rewrites=*/true, directory);
     day.Play();
   }
+  std::filesystem::remove_all(directory);
+}
+
+// Every file of the store is damaged: nothing of them reaches a session, which computes what it cannot have, says why, and is bit for bit that of
+// a cold run. What is damaged is told once, and the store goes on.
+TEST(AgentDayTest, DamagedFilesAreAMissAndNeverAState) {
+  const std::string directory = NewDirectory("damage");
+  StoreOptions store;
+  store.directory = directory;
+  const ModelOptions options{.threads = 1, .context = 4096, .lanes = 2, .capsules = 32, .chunk = 64, .store = store};
+  Path prompt;
+  for (int i = 0; i < 900; ++i) prompt.push_back((i * i + 5 * i) % 4000);
+  std::vector<float> wanted;
+  {
+    auto model = Model::Load(kEmbedded, options);
+    ASSERT_TRUE(model.ok()) << model.status().message();
+    auto session = model->NewSession();
+    ASSERT_TRUE(session->Prefill(prompt, {.boundaries = {{400, Keep::kSystem}}}).ok());
+    const auto logits = session->Logits();
+    wanted.assign(logits->begin(), logits->end());
+  }
+  for (const auto& file : std::filesystem::recursive_directory_iterator(directory + "/objects")) {
+    if (!file.is_regular_file()) continue;
+    std::fstream bytes(file.path(), std::ios::in | std::ios::out | std::ios::binary);
+    bytes.seekp(static_cast<std::streamoff>(file.file_size() / 2));
+    bytes.put('\x5a');
+  }
+  auto model = Model::Load(kEmbedded, options);
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  auto session = model->NewSession();
+  ASSERT_TRUE(session->Prefill(Prefix(prompt, 50)).ok());  // not an untouched lane
+  const auto report = session->Prefill(prompt);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  EXPECT_LE(report->reused, 50);
+  EXPECT_NE(report->reason, "");
+  const auto logits = session->Logits();
+  EXPECT_TRUE(std::equal(wanted.begin(), wanted.end(), logits->begin(), logits->end()));
+  EXPECT_GE(model->store()->stats().quarantined, 1u);
+  EXPECT_FALSE(model->store()->TakeNotices().empty());
+  EXPECT_TRUE(model->store()->TakeNotices().empty());
+  ASSERT_TRUE(model->store()->Flush().ok());
+  EXPECT_EQ(model->NewSession()->Prefill(prompt)->reused, 900);
   std::filesystem::remove_all(directory);
 }
 

@@ -68,6 +68,33 @@ TEST(Store, ShowsChecksRemovesAndCollects) {
   EXPECT_EQ(RunJson(RunWith(store, LongText()))["finish"], "length");
 }
 
+TEST(Store, ABranchMovesToAnotherStoreAndAForeignOneIsRefused) {
+  const std::string store = TestFile("store");
+  const std::string there = TestFile("there");
+  const std::string key = TestFile("key");
+  const std::string secret = TestFile("secret");
+  const std::string file = TestFile("bundle");
+  const json first = RunJson(RunWith(store, LongText()));
+  EXPECT_EQ(RunReprise({"capsule", "keygen", "--sign", key}).exit_code, 0);
+  EXPECT_EQ(RunReprise({"capsule", "keygen", "--encrypt", secret}).exit_code, 0);
+  ExpectError(RunReprise({"capsule", "keygen"}), 2, "is required");
+  const json list = RunJson({"capsule", "ls", "--store", store, "-m", TinyModel()});
+  const std::string root = std::to_string(list["capsules"][0]["id"].get<uint64_t>());
+  const Ran out = RunReprise(
+      {"capsule", "export", "--store", store, "-m", TinyModel(), root, "--subtree", "-o", file, "--sign", key, "--encrypt", secret});
+  ASSERT_EQ(out.exit_code, 0) << out.err;
+  ExpectError(RunReprise({"capsule", "import", "--store", there, file}), 1, "encrypt");
+  ExpectError(RunReprise({"capsule", "import", "--store", there, "-m", OtherModel(), file, "--verify", key + ".pub", "--decrypt", secret}),
+              1, "model");
+  const Ran in =
+      RunReprise({"capsule", "import", "--store", there, "-m", TinyModel(), file, "--verify", key + ".pub", "--decrypt", secret});
+  ASSERT_EQ(in.exit_code, 0) << in.err;
+  ExpectError(RunReprise({"capsule", "import", "--store", there, file, "--verify", key + ".pub", "--decrypt", secret}), 1, "before");
+  const json moved = RunJson(RunWith(there, LongText()));
+  EXPECT_EQ(moved["reused"], moved["prompt_tokens"]);
+  EXPECT_EQ(moved["generated"], first["generated"]);
+}
+
 TEST(Store, AChatGoesOnInTheNextProcess) {
   const std::string store = TestFile("store");
   const auto talk = [&](const std::string& input, Arguments more = {}) {
