@@ -73,6 +73,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   void CopyTokens(const HeldState& held, int first, std::span<int32_t> out) const;
 
   const ModelInfo& info() const { return info_; }
+  const ModelOptions& options() const { return options_; }  // as given to Load, without what it calls back
   const NetworkInfo& network() const { return network_->info(); }
   const DecodeState& decode() const { return decode_; }
   StateSpace& space() const { return *space_; }
@@ -105,6 +106,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   bool DropCheckpoint();
 
   ModelInfo info_;
+  ModelOptions options_;
   std::optional<GgufFile> file_;
   std::shared_ptr<Backend> backend_;
   StateLayout layout_;  // while it is declared; then moved into the space

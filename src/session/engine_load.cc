@@ -64,6 +64,8 @@ Result<std::shared_ptr<Engine>> Engine::Load(const std::string& path, const Mode
   if (!file.ok()) return file.status().Within("'" + path + "'");
   engine->file_ = *std::move(file);
   engine->info_.path = path;
+  engine->options_ = options;
+  engine->options_.progress = {};
   engine->info_.file_bytes = engine->file_->bytes().size();
   CpuOptions cpu;
   cpu.threads = options.threads;

@@ -7,6 +7,7 @@
 #include <memory>
 #include <utility>
 
+#include "backend/cpu/cpu_backend.h"
 #include "capsule/ablation.h"
 #include "capsule/capsule_format.h"
 #include "exec/lane.h"
@@ -51,6 +52,19 @@ void ExpectKept(const char* path, bool quick) {
 TEST(VerifyTest, ATinyQwenKeepsAllPromises) { ExpectKept(kTiny, false); }
 TEST(VerifyTest, ATinyLlamaKeepsAllPromises) { ExpectKept(kTinyLlama, false); }
 TEST(VerifyTest, TheEmbeddedModelKeepsAllPromises) { ExpectKept(kEmbedded, true); }
+
+// What was asked for when loading holds for whatever verification loads beside it.
+TEST(VerifyTest, PromisesAreKeptOnEveryInstructionSetAndTypeOfKeys) {
+  for (const std::string& isa : CpuInstructionSets()) {
+    auto model = Model::Load(
+        kTiny, {.threads = 2, .context = 1024, .lanes = 4, .capsules = 48, .chunk = 96, .kv = KeyValueType::kF16, .instruction_set = isa});
+    ASSERT_TRUE(model.ok()) << model.status().message();
+    auto subject = SessionSubject::Create(*model);
+    ASSERT_TRUE(subject.ok()) << subject.status().message();
+    const VerifyReport report = Verify(**subject, {.quick = true});
+    EXPECT_TRUE(report.passed) << isa << "\n" << Told(report);
+  }
+}
 
 TEST(VerifyTest, WhatItNeedsIsSaid) {
   auto model = Model::Load(kTiny, {.threads = 1, .context = 1024, .lanes = 1, .capsules = 48});

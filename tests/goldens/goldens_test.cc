@@ -8,8 +8,10 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <tuple>
 #include <vector>
 
+#include "backend/cpu/cpu_backend.h"
 #include "base/file.h"
 #include "reprise/session.h"
 #include "session/engine.h"
@@ -30,8 +32,8 @@ std::vector<T> ReadAll(const std::string& name) {
 }
 
 struct Golden {
-  explicit Golden(const std::string& name) {
-    auto loaded = Model::Load(kFolder + name + ".gguf", {.threads = 2, .context = 512, .lanes = 2, .chunk = 96});
+  explicit Golden(const std::string& name, const std::string& isa = "") {
+    auto loaded = Model::Load(kFolder + name + ".gguf", {.threads = 2, .context = 512, .lanes = 2, .chunk = 96, .instruction_set = isa});
     EXPECT_TRUE(loaded.ok()) << loaded.status().message();
     model.emplace(*std::move(loaded));
     ids = ReadAll<int32_t>(name + ".ids.i32");
@@ -88,17 +90,18 @@ void ExpectLogits(Golden& golden, int chunk) {
   }
 }
 
-class GoldenTest : public ::testing::TestWithParam<const char*> {};
+// A model, and the instruction set that computes it.
+class GoldenTest : public ::testing::TestWithParam<std::tuple<const char*, std::string>> {};
 
 TEST_P(GoldenTest, LogitsAndGreedyTokensAreThoseOfTransformers) {
-  Golden golden(GetParam());
+  Golden golden(std::get<0>(GetParam()), std::get<1>(GetParam()));
   ASSERT_GT(golden.rows, 0u);
   ASSERT_FALSE(golden.greedy.empty());
   for (const int chunk : {96, 64, 17, 1}) ExpectLogits(golden, chunk);
 }
 
 TEST_P(GoldenTest, ASessionSaysTheSame) {
-  Golden golden(GetParam());
+  Golden golden(std::get<0>(GetParam()), std::get<1>(GetParam()));
   auto session = golden.model->NewSession();
   ASSERT_TRUE(session.ok());
   ASSERT_TRUE(session->Prefill(golden.ids).ok());
@@ -113,8 +116,10 @@ TEST_P(GoldenTest, ASessionSaysTheSame) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, GoldenTest, ::testing::Values("qwen35_equal", "qwen35_grouped", "llama_gqa"),
-                         [](const auto& info) { return std::string(info.param); });
+INSTANTIATE_TEST_SUITE_P(Models, GoldenTest,
+                         ::testing::Combine(::testing::Values("qwen35_equal", "qwen35_grouped", "llama_gqa"),
+                                            ::testing::ValuesIn(CpuInstructionSets())),
+                         [](const auto& info) { return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param); });
 
 // The draft at position i + 1 (which sees the hidden row of i and the token at i + 1) is the reference's row i.
 TEST(GoldenDraftTest, TheMtpBlockForetellsWhatItsReferenceForetells) {

@@ -13,6 +13,7 @@
 #include <set>
 #include <vector>
 
+#include "backend/cpu/cpu_backend.h"
 #include "decode/sampler.h"
 #include "reprise/session.h"
 #include "session/engine.h"
@@ -27,8 +28,8 @@ constexpr size_t kMostTokens = 300;
 // The logits after a list of tokens, from the first one.
 class Naive {
  public:
-  Naive() {
-    auto model = Model::Load(kModel, {.threads = 1, .context = 512, .lanes = 1, .capsules = 4, .chunk = 31});
+  explicit Naive(const std::string& isa) {
+    auto model = Model::Load(kModel, {.threads = 1, .context = 512, .lanes = 1, .capsules = 4, .chunk = 31, .instruction_set = isa});
     EXPECT_TRUE(model.ok()) << model.status().message();
     model_.emplace(*std::move(model));
   }
@@ -344,7 +345,7 @@ void RunPrograms(const ModelOptions& options) {
   auto loaded = Model::Load(kModel, options);
   ASSERT_TRUE(loaded.ok()) << loaded.status().message();
   Model model = *std::move(loaded);
-  Naive naive;
+  Naive naive(options.instruction_set);
   const auto empty = model.engine().space().usage();
   rc::check("every bit is the naive model's and every block is accounted for", [&] {
     const auto ops = *rc::gen::container<std::vector<Op>>(GenOp());
@@ -359,6 +360,15 @@ TEST(SessionPropertyTest, RandomPrograms) { RunPrograms({.threads = 2, .context 
 // So few blocks that checkpoints must go again and again: a program may not see that.
 TEST(SessionPropertyTest, RandomProgramsWithoutRoom) {
   RunPrograms({.threads = 1, .context = 512, .lanes = kLanes, .capsules = 16, .chunk = 7});
+}
+
+// The other instruction sets of this machine, each against itself.
+TEST(SessionPropertyTest, RandomProgramsOnEveryInstructionSet) {
+  const std::vector<std::string> isas = CpuInstructionSets();
+  for (size_t i = 1; i < isas.size(); ++i) {
+    SCOPED_TRACE(isas[i]);
+    RunPrograms({.threads = 2, .context = 512, .lanes = kLanes, .capsules = 100, .chunk = 29, .instruction_set = isas[i]});
+  }
 }
 
 }  // namespace

@@ -177,6 +177,12 @@ class CpuBackend : public Backend {
 
 }  // namespace
 
+std::vector<std::string> CpuInstructionSets() {
+  std::vector<std::string> names;
+  for (const Isa& isa : AvailableIsas()) names.emplace_back(isa.name);
+  return names;
+}
+
 Result<std::unique_ptr<Backend>> MakeCpuBackend(const CpuOptions& options) {
   constexpr int kMostThreads = 1024;
   if (options.threads < 0 || options.threads > kMostThreads) {

@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "backend/backend.h"
 #include "reprise/status.h"
@@ -17,6 +18,9 @@ struct CpuOptions {
   bool pin = false;   // tie each thread but the caller's to a processor of its own
   std::string isa{};  // force an instruction set: "avx512vnni", "avx2", "neon" or "portable"; empty: the best that the machine has
 };
+
+// The names that CpuOptions::isa may have on this machine, the best first.
+std::vector<std::string> CpuInstructionSets();
 
 Result<std::unique_ptr<Backend>> MakeCpuBackend(const CpuOptions& options = {});
 
