@@ -5,6 +5,7 @@
 #include <rapidcheck.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <thread>
 
@@ -490,6 +491,40 @@ TEST(CapsuleStoreTest, TwoProcessesShareADirectory) {
   ASSERT_TRUE(b->Remove("", id).ok());
   EXPECT_EQ(a->List("").size(), 1u);  // in memory, and on disk no more
   EXPECT_FALSE(a->List("")[0].on_disk);
+}
+
+// One thread uses the model; others look, pin, remove, flush and make room meanwhile, and the store's own thread writes.
+TEST(CapsuleStoreTest, OtherThreadsMayLookAndChangeMeanwhile) {
+  const auto disk = std::make_shared<FakeDisk::Shared>();
+  const auto space = DigestSpace();
+  const auto store = NewStore(space, 20 * (BlockBytes(*space) + 4 * ExtentBytes(*space)), disk, /*delay=*/0.001);
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> others;
+  for (int n = 0; n < 3; ++n) {
+    others.emplace_back([&, n] {
+      for (int i = n; !stop.load(); ++i) {
+        const auto list = store->List("");
+        if (list.empty()) continue;
+        const uint64_t id = list[static_cast<size_t>(i) % list.size()].id;
+        if (i % 7 == 0) (void)store->Pin("", id, i % 2 == 0);
+        if (i % 11 == 0) (void)store->Remove("", id);
+        if (i % 13 == 0) (void)store->Name("", id, "name");
+        if (i % 29 == 0) (void)store->Flush();
+        if (i % 31 == 0) (void)store->DropOne();
+        (void)store->Tokens("", id);
+        (void)store->TakeNotices();
+        EXPECT_LE(store->stats().memory_bytes, store->stats().memory_budget);
+      }
+    });
+  }
+  for (int i = 0; i < 300; ++i) {
+    const Path path = Joined(Tokens(100, i % 5), Tokens(150, i));
+    const auto found = store->FindDeepest("", path);
+    if (found.capsule.valid()) EXPECT_EQ(WrongIn(found.capsule, path), "");
+    EXPECT_TRUE(store->Put("", path, CapsuleAt(space, path, found.capsule), {.keep = i % 2 == 0 ? Keep::kTurn : Keep::kReply}).ok());
+  }
+  stop = true;
+  for (std::thread& other : others) other.join();
 }
 
 // ---- random operations against a naive model ----
