@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "base/sanitized.h"
 #include "reprise/session.h"
 #include "session/engine.h"
 
@@ -27,7 +28,7 @@ struct Outcome {
 class SpeculationTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    auto model = Model::Load(kModel, {.threads = 2, .context = 2048});
+    auto model = Model::Load(kModel, {.threads = 2, .context = kSanitized ? 512 : 2048});
     ASSERT_TRUE(model.ok()) << model.status().message();
     model_ = new Model(*std::move(model));
   }
@@ -72,13 +73,14 @@ std::vector<SamplingOptions> Samplings() {
 }
 
 TEST_F(SpeculationTest, ChoosesWhatWouldHaveBeenChosenAnyway) {
+  const int count = kSanitized ? 30 : 150;
   for (const SamplingOptions& sampling : Samplings()) {
     Session plain = Prompted(sampling, {});
-    const Outcome expected = Generate(plain, 150);
+    const Outcome expected = Generate(plain, count);
     for (const auto source : {Speculation::Source::kAuto, Speculation::Source::kMtp, Speculation::Source::kLookup}) {
       for (const int draft : {1, 4, Speculation::kMostDraft}) {
         Session guessing = Prompted(sampling, {.draft = draft, .source = source});
-        const Outcome outcome = Generate(guessing, 150);
+        const Outcome outcome = Generate(guessing, count);
         EXPECT_EQ(outcome.ids, expected.ids) << "temperature " << sampling.temperature << ", draft " << draft;
         EXPECT_TRUE(outcome == expected) << "temperature " << sampling.temperature << ", draft " << draft;
       }
@@ -97,7 +99,7 @@ TEST_F(SpeculationTest, TheDraftBlockIsRightMoreOftenThanChance) {
 TEST_F(SpeculationTest, EveryBoundaryWithinABurstCanBeGoneBackTo) {
   for (const SamplingOptions& sampling : Samplings()) {
     if (!sampling.stop.empty()) continue;
-    for (int back = 1; back <= 40; back += 3) {
+    for (int back = 1; back <= 40; back += kSanitized ? 13 : 3) {
       Session session = Prompted(sampling, {.draft = 6});
       const Outcome first = Generate(session, 60);
       ASSERT_TRUE(session.Rollback(back).ok());
@@ -110,7 +112,7 @@ TEST_F(SpeculationTest, EveryBoundaryWithinABurstCanBeGoneBackTo) {
 TEST_F(SpeculationTest, CancellingWithinABurstLeavesWhatWasSeen) {
   Session plain = Prompted({}, {});
   const Outcome expected = Generate(plain, 60);
-  for (int cancel_at = 1; cancel_at < 24; ++cancel_at) {
+  for (int cancel_at = 1; cancel_at < 24; cancel_at += kSanitized ? 5 : 1) {
     Session session = Prompted({}, {.draft = 8});
     Outcome outcome = Generate(session, 60, cancel_at);
     EXPECT_EQ(outcome.finish, Finish::kCancelled);
