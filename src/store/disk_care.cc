@@ -12,32 +12,36 @@
 namespace reprise {
 
 // Called with the lock held. The object and what rests on it are no longer listed; the file is kept aside, to be looked at.
-Status DiskStore::Quarantine(const Digest& object, std::string_view why) {
+Result<bool> DiskStore::Quarantine(const Digest& object, std::string_view why) {
   if (read_only_) {
     if (bad_.insert(object).second) Notice(fmt::format("{}; it is not used, and stays where it is since the directory is read-only", why));
-    return Ok();
+    return true;
   }
   std::vector<Digest> objects;
   std::vector<int64_t> capsules;
   {
     REPRISE_ASSIGN_OR_RETURN(Transaction transaction, index_->Write());
-    REPRISE_ASSIGN_OR_RETURN(const auto segments, index_->Segments());
-    REPRISE_ASSIGN_OR_RETURN(const auto all, index_->Capsules());
+    REPRISE_ASSIGN_OR_RETURN(auto segments, index_->Segments());
+    REPRISE_ASSIGN_OR_RETURN(auto all, index_->Capsules());
+    REPRISE_ASSIGN_OR_RETURN(const auto name_spaces, index_->Namespaces());
+    // Looked at once more, now that nobody writes: it may have been removed and put again since it was found to be bad.
+    std::erase_if(all, [&](const IndexedCapsule& capsule) { return capsule.object.name != object; });
+    const auto findings = Examine(all, segments, name_spaces, &object);
+    if (std::none_of(findings.begin(), findings.end(), [](const Finding& finding) { return finding.damaged; })) return false;
     for (const IndexedSegment& segment : segments) {
       if (segment.object.name == object) REPRISE_RETURN_IF_ERROR(index_->RemoveSegment(segment.id, objects, capsules));
     }
     for (const IndexedCapsule& capsule : all) {
-      if (capsule.object.name != object) continue;
       capsules.push_back(capsule.id);
       REPRISE_RETURN_IF_ERROR(index_->RemoveCapsule(capsule.id, objects));
     }
-    if (objects.empty()) return Ok();  // another process was first
+    (void)files_->Rename(ObjectPath(object), fmt::format("{}/{}", kQuarantine, HexOf(object)));
     REPRISE_RETURN_IF_ERROR(transaction.Commit());
   }
   Notice(fmt::format("{}; it was put into quarantine, and {} capsule{} that rested on it can no longer be used", why, capsules.size(),
                      capsules.size() == 1 ? "" : "s"));
-  (void)files_->Rename(ObjectPath(object), fmt::format("{}/{}", kQuarantine, HexOf(object)));
-  return Unlink(objects);
+  REPRISE_RETURN_IF_ERROR(Unlink(objects));
+  return true;
 }
 
 Result<std::vector<std::string>> DiskStore::Orphans() {
@@ -87,8 +91,11 @@ Result<DiskTier::CheckReport> DiskStore::Check() {
   }
   for (const Finding& finding : Examine(capsules, segments, name_spaces)) {
     const std::lock_guard lock(mutex_);
-    REPRISE_ASSIGN_OR_RETURN(const bool listed, index_->Lists(finding.object));
-    if (listed) report.faults.push_back(finding.what);
+    // Removed, or removed and put again, while this looked: only what is still wrong is a fault.
+    REPRISE_ASSIGN_OR_RETURN(auto now_capsules, index_->Capsules());
+    REPRISE_ASSIGN_OR_RETURN(const auto now_segments, index_->Segments());
+    std::erase_if(now_capsules, [&](const IndexedCapsule& capsule) { return capsule.object.name != finding.object; });
+    if (!Examine(now_capsules, now_segments, name_spaces, &finding.object).empty()) report.faults.push_back(finding.what);
   }
   report.capsules = static_cast<int64_t>(capsules.size());
   report.objects = static_cast<int64_t>(capsules.size() + segments.size());
@@ -96,7 +103,7 @@ Result<DiskTier::CheckReport> DiskStore::Check() {
 }
 
 std::vector<DiskStore::Finding> DiskStore::Examine(const std::vector<IndexedCapsule>& capsules, const std::vector<IndexedSegment>& segments,
-                                                   const std::vector<IndexedNamespace>& name_spaces) {
+                                                   const std::vector<IndexedNamespace>& name_spaces, const Digest* only) {
   std::vector<Finding> findings;
   std::map<int64_t, const IndexedSegment*> by_id;
   std::map<int64_t, Digest> salts;
@@ -118,6 +125,7 @@ std::vector<DiskStore::Finding> DiskStore::Examine(const std::vector<IndexedCaps
     return name == object.name ? Ok() : Corrupt(fmt::format("'{}' is damaged: its digest is another", ObjectPath(object.name)));
   };
   for (const IndexedSegment& segment : segments) {
+    if (only != nullptr && segment.object.name != *only) continue;
     find(segment.object.name,
          examine(segment.object, ObjectKind::kSegment, segment.fingerprint, segment.name_space, segment.first, segment.last,
                  below(segment.parent)),
@@ -153,7 +161,7 @@ Result<uint64_t> DiskStore::CollectGarbage() {
   const auto findings = Examine(capsules, segments, name_spaces);
   const std::lock_guard lock(mutex_);
   for (const Finding& finding : findings) {
-    if (finding.damaged) REPRISE_RETURN_IF_ERROR(Quarantine(finding.object, finding.what));
+    if (finding.damaged) REPRISE_RETURN_IF_ERROR(Quarantine(finding.object, finding.what).status());
   }
   REPRISE_ASSIGN_OR_RETURN(const uint64_t swept, Sweep());
   return freed + swept;

@@ -76,12 +76,22 @@ Result<HeldState> Acquire(StateSpace& space, int32_t position, const Capsule& ba
 
 Status CheckLayout(const ObjectHead& head, const StateLayout& layout, const Digest& digest) {
   if (head.layout == digest && head.sizes == SizesOf(layout, head.kind)) return Ok();
-  return Corrupt("it is of another layout than the model of this fingerprint has");
+  return Mismatch("it is of another layout than the model of this fingerprint has");
 }
 
 }  // namespace
 
 Result<Capsule> DiskStore::Load(int64_t id, const std::shared_ptr<StateSpace>& space, const Capsule& base) {
+  // What was missing or wrong may have been removed and put again meanwhile, and be sound now.
+  constexpr int kTries = 3;
+  for (int i = 1;; ++i) {
+    bool again = false;
+    auto loaded = LoadOnce(id, space, base, again);
+    if (loaded.ok() || !again || i == kTries) return loaded;
+  }
+}
+
+Result<Capsule> DiskStore::LoadOnce(int64_t id, const std::shared_ptr<StateSpace>& space, const Capsule& base, bool& again) {
   Located located;
   {
     const std::lock_guard lock(mutex_);
@@ -108,7 +118,8 @@ Result<Capsule> DiskStore::Load(int64_t id, const std::shared_ptr<StateSpace>& s
   if (!listed) return NotFound(fmt::format("capsule {} was removed while it was read", id));
   if (status.code() == StatusCode::kUnsupported) return status;  // a later version's: sound, and not ours to move
   if (missing) status = Corrupt(fmt::format("'{}' is missing", ObjectPath(reading)));
-  REPRISE_RETURN_IF_ERROR(Quarantine(reading, status.message()));
+  REPRISE_ASSIGN_OR_RETURN(const bool bad, Quarantine(reading, status.message()));
+  again = !bad;
   return status;
 }
 

@@ -200,8 +200,8 @@ Status DiskStore::MakeRoom(const std::vector<Index::Step>& in_use, uint64_t need
   for (const auto& step : in_use) kept.insert(step.segment.id);
   const Eviction eviction = ChooseEviction(capsules, segments, kept, needed - freed, std::time(nullptr), ceiling);
   if (eviction.capsules.empty()) {
-    return Exhausted(fmt::format("the store's directory lacks {} bytes within its budget of {}, and holds nothing that is worth less", needed,
-                                 options_.budget));
+    return Exhausted(fmt::format("the store's directory lacks {} bytes within its budget of {}, and holds nothing that is worth less",
+                                 needed, options_.budget));
   }
   std::vector<Digest> objects;
   for (const int64_t id : eviction.capsules) REPRISE_RETURN_IF_ERROR(index_->RemoveCapsule(id, objects));
@@ -294,12 +294,22 @@ Result<int64_t> DiskStore::Commit(Draft& draft) {
     REPRISE_ASSIGN_OR_RETURN(const bool there, index_->HasSegment(segment));
     if (!there) return 0;
   }
+  // The same state at the same place with the same note is the same capsule.
+  REPRISE_ASSIGN_OR_RETURN(const int64_t same, index_->CapsuleOf(draft.block_object.name));
+  if (same != 0) return same;
   // From here on a failure leaves files that nothing lists, or a lost commit's frames in the log: the next sweep sees to both.
   sweep_due_ = true;
-  if (draft.has_segment()) REPRISE_RETURN_IF_ERROR(draft.segment_file->MoveTo(draft.segment_object.name));
+  // Whoever wrote the same rows at the same time made the same object.
+  int64_t twin = 0;
+  if (draft.has_segment()) {
+    REPRISE_ASSIGN_OR_RETURN(twin, index_->SegmentOf(draft.segment_object.name));
+    if (twin == 0) REPRISE_RETURN_IF_ERROR(draft.segment_file->MoveTo(draft.segment_object.name));
+  }
   REPRISE_RETURN_IF_ERROR(draft.block_file->MoveTo(draft.block_object.name));
   REPRISE_RETURN_IF_ERROR(files_->SyncDirectory(kObjects));
-  if (draft.has_segment()) {
+  if (twin != 0) {
+    segment = twin;
+  } else if (draft.has_segment()) {
     const ObjectHead& head = draft.segment;
     REPRISE_ASSIGN_OR_RETURN(segment, index_->Insert(IndexedSegment{0, segment, draft.name_space.id, head.fingerprint, head.first,
                                                                     head.last, draft.segment_object},

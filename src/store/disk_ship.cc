@@ -283,6 +283,9 @@ Result<std::vector<int64_t>> DiskStore::ListIntake(const Arrival& arrival, Intak
       if (!there) return IoError("another process removed rows that the bundle rests on; import it again");
     }
     if (head.kind == ObjectKind::kSegment) {
+      // Written by somebody else meanwhile, perhaps: the same rows in the same place are the same object.
+      REPRISE_ASSIGN_OR_RETURN(segment_ids[i], index_->SegmentOf(object.object.name));
+      if (segment_ids[i] != 0) continue;
       REPRISE_ASSIGN_OR_RETURN(segment_ids[i], index_->Insert(IndexedSegment{0, below, intake.name_space.id, head.fingerprint, head.first,
                                                                              head.last, object.object},
                                                               head.tokens));

@@ -108,6 +108,7 @@ class DiskStore : public DiskTier {
   Result<std::vector<int64_t>> ListIntake(const Arrival& arrival, Intake& intake);
 
   // disk_load.cc
+  Result<Capsule> LoadOnce(int64_t id, const std::shared_ptr<StateSpace>& space, const Capsule& base, bool& again);
   Status ReadState(const Located& located, StateSpace& space, const HeldState& held, int32_t shared, Digest& reading);
 
   // disk_care.cc
@@ -117,9 +118,9 @@ class DiskStore : public DiskTier {
     bool damaged;  // and not only out of reach: an error of the device may pass
   };
   std::vector<Finding> Examine(const std::vector<IndexedCapsule>& capsules, const std::vector<IndexedSegment>& segments,
-                               const std::vector<IndexedNamespace>& name_spaces);
-  Status Quarantine(const Digest& object, std::string_view why);
-  Result<uint64_t> Sweep();  // removes orphans
+                               const std::vector<IndexedNamespace>& name_spaces, const Digest* only = nullptr);
+  Result<bool> Quarantine(const Digest& object, std::string_view why);  // false: it is sound now, or gone
+  Result<uint64_t> Sweep();                                             // removes orphans
   Result<std::vector<std::string>> Orphans();
   Status Rebuild();
 

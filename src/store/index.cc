@@ -277,11 +277,19 @@ Result<bool> Index::HasSegment(int64_t id) {
   return query.Row();
 }
 
+Result<int64_t> Index::SegmentOf(const Digest& object) {
+  return OneInteger(Query(db_, "SELECT id FROM segments WHERE object = ?", object));
+}
+
 Result<std::optional<IndexedCapsule>> Index::Capsule(int64_t id) {
   Query query(db_, REPRISE_CAPSULE_COLUMNS "metadata FROM capsules WHERE id = ?", id);
   REPRISE_ASSIGN_OR_RETURN(const bool row, query.Row());
   if (!row) return std::optional<IndexedCapsule>();
   return std::optional<IndexedCapsule>(CapsuleAt(query));
+}
+
+Result<int64_t> Index::CapsuleOf(const Digest& object) {
+  return OneInteger(Query(db_, "SELECT id FROM capsules WHERE object = ?", object));
 }
 
 Result<std::vector<IndexedCapsule>> Index::Capsules() {

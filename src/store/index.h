@@ -84,9 +84,11 @@ class Index {
   Result<std::vector<int32_t>> Tokens(int64_t segment);        // its own
   Result<std::vector<IndexedSegment>> Segments();              // all, parents before children
   Result<bool> HasSegment(int64_t id);
+  Result<int64_t> SegmentOf(const Digest& object);  // which it is, or 0
 
   Result<std::optional<IndexedCapsule>> Capsule(int64_t id);
-  Result<std::vector<IndexedCapsule>> Capsules();  // all, without metadata
+  Result<int64_t> CapsuleOf(const Digest& object);  // whose block it is, or 0
+  Result<std::vector<IndexedCapsule>> Capsules();   // all, without metadata
   Result<std::vector<IndexedCapsule>> CapsulesOf(const Fingerprint& fingerprint);
   Result<std::optional<int64_t>> AutomaticAt(const std::vector<Step>& path, int64_t name_space, const Fingerprint& fingerprint,
                                              int32_t position);
@@ -118,6 +120,7 @@ class Index {
 };
 
 inline constexpr uint64_t kDiskPage = 4096;  // files are counted in whole pages, as file systems give them out
-inline constexpr uint64_t kIndexMargin = 32 * kDiskPage;  // what a transaction may add to the index and its log, apart from what it is given to keep
+inline constexpr uint64_t kIndexMargin =
+    32 * kDiskPage;  // what a transaction may add to the index and its log, apart from what it is given to keep
 
 }  // namespace reprise
