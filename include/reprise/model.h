@@ -29,7 +29,8 @@ class Session;
 enum class KeyValueType { kAuto, kF16, kF32 };
 
 struct ModelOptions {
-  int threads = 0;  // 0: one for each processor that this process may use
+  std::string device = {};  // what computes: "" or "cpu", "cuda", "cuda:1"; see `reprise inspect --devices`
+  int threads = 0;          // 0: one for each processor that this process may use
   bool pin_threads = false;
   int context = 0;          // most positions of a session; 0: what the model was made for, at most 32,768
   int lanes = 8;            // sessions that can be live at once

@@ -48,6 +48,8 @@ class Backend {
 
   // Zeroed, 64-byte aligned memory of this device; physical pages may be attached at first touch. `what` names it in errors.
   virtual Result<std::byte*> Allocate(size_t bytes, std::string_view what) = 0;
+  // The same, of memory that the host reads too: for what a step leaves for it, once the stream is synchronised.
+  virtual Result<std::byte*> AllocateForHost(size_t bytes, std::string_view what) { return Allocate(bytes, what); }
 
   // Packs a weight for this device. The source bytes are not used after the call unless `source_stays` promises that they remain mapped.
   virtual Result<const Matrix*> LoadMatrix(const WeightSource& source) = 0;
@@ -60,6 +62,8 @@ class Backend {
   virtual Stream& stream() = 0;
   // Whether Allocate gives ordinary memory, which any thread may read and write where no step does.
   virtual bool ordinary_memory() const { return false; }
+  // Bytes of this backend's memory that are free; 0 where it is the machine's own.
+  virtual size_t free_memory() const { return 0; }
 };
 
 }  // namespace reprise

@@ -6,6 +6,7 @@
 #include "cli/bench_contender.h"
 #include "exec/lane.h"
 #include "reprise/session.h"
+#include "session/engine.h"
 
 namespace reprise {
 namespace {
@@ -33,6 +34,7 @@ class Reprise : public BenchContender {
     REPRISE_RETURN_IF_ERROR(main.Restore(origin_));
     auto start = std::chrono::steady_clock::now();
     REPRISE_RETURN_IF_ERROR(main.Append(plan.prompt));
+    REPRISE_RETURN_IF_ERROR(Settle());
     round.prefill_ms = Since(start);
 
     uint64_t copied = main.lane().copied_rows();
@@ -95,8 +97,11 @@ class Reprise : public BenchContender {
  private:
   Status Dirty(Session& session, const BenchPlan& plan) {
     REPRISE_RETURN_IF_ERROR(session.Restore(origin_));
-    return session.Append(plan.dirt);
+    REPRISE_RETURN_IF_ERROR(session.Append(plan.dirt));
+    return Settle();
   }
+  // Until the device has done what it was given: no time is told before, or starts to run.
+  Status Settle() const { return model_.engine().backend().stream().Synchronize(); }
   uint64_t CopiedSince(const Session& session, uint64_t rows) const {
     return (session.lane().copied_rows() - rows) * model_.layout().row_bytes();
   }

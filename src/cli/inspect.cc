@@ -9,7 +9,7 @@
 #include <map>
 #include <memory>
 
-#include "backend/cpu/cpu_backend.h"
+#include "backend/devices.h"
 #include "base/file.h"
 #include "cli/capsule_file.h"
 #include "cli/chat_template.h"
@@ -284,7 +284,8 @@ Result<int> ListDevices(const InspectFlags& flags) {
                                          {"description", best->description()},
                                          {"threads", best->threads()},
                                          {"numerics", best->numerics()},
-                                         {"instruction_sets", sets}}})}});
+                                         {"instruction_sets", sets}}})},
+               {"gpus", ListedDevices()}});
     return kExitOk;
   }
   std::printf("%s: %s\n", std::string(best->name()).c_str(), best->description().c_str());
@@ -293,6 +294,7 @@ Result<int> ListDevices(const InspectFlags& flags) {
     std::printf("  --isa %-12s %s\n", set["name"].get<std::string>().c_str(),
                 same ? "capsules are exchanged with the default" : "computes other bits than the default");
   }
+  for (const std::string& line : ListedDevices()) std::printf("%s\n", line.c_str());
   return kExitOk;
 }
 

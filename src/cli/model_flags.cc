@@ -17,6 +17,7 @@ ModelOptions ModelFlags::Options() const {
   options.chunk = chunk.value_or(options.chunk);
   options.kv = kv == "f32" ? KeyValueType::kF32 : kv == "f16" ? KeyValueType::kF16 : KeyValueType::kAuto;
   options.instruction_set = instruction_set;
+  options.device = device;
   options.pin_threads = pin_threads;
   return options;
 }
@@ -47,6 +48,7 @@ void AddModelFlags(CLI::App& command, ModelFlags& flags) {
   command.add_option("--isa", flags.instruction_set, "Forces an instruction set; 'reprise inspect --devices' lists those of this machine")
       ->type_name("NAME")
       ->group("Model");
+  command.add_option("--device", flags.device, "What computes: cpu, cuda or cuda:N (cpu)")->type_name("DEVICE")->group("Model");
   command.add_flag("--pin-threads", flags.pin_threads, "Ties each thread to a processor of its own")->group("Model");
 }
 

@@ -15,6 +15,7 @@ struct ModelFlags {
   std::optional<int> threads, context, lanes, capsules, chunk;
   std::string kv = "auto";
   std::string instruction_set;
+  std::string device;
   bool pin_threads = false;
 
   ModelOptions Options() const;  // without progress
@@ -22,7 +23,7 @@ struct ModelFlags {
 
 // -m alone, for commands that decide the rest themselves.
 void AddModelFlag(CLI::App& command, ModelFlags& flags);
-// -m, --threads, --context, --lanes, --capsules, --chunk, --kv, --isa, --pin-threads.
+// -m, --threads, --context, --lanes, --capsules, --chunk, --kv, --isa, --device, --pin-threads.
 void AddModelFlags(CLI::App& command, ModelFlags& flags);
 
 // Finds and loads the model, with progress on a terminal unless `quiet`.

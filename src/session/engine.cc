@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 namespace reprise {
@@ -97,7 +98,7 @@ Result<int32_t> Engine::GuessNext(Lane& lane, int row, int32_t token) {
   table_->row_lane[0] = 0;
   table_->row_position[0] = lane.position() + row;
   table_->token[0] = token;
-  REPRISE_RETURN_IF_ERROR(backend_->stream().Replay(row == 0 ? *first_guess_ : *next_guess_));
+  REPRISE_RETURN_IF_ERROR(ReplayForHost(row == 0 ? *first_guess_ : *next_guess_));
   return greedy_[0];
 }
 
@@ -143,7 +144,7 @@ Status Engine::ComputeLogits(std::span<Lane* const> lanes) {
     table_->lane[i] = LaneBinding{};
     table_->lane[i].read = lanes[i]->read(Space::kDevice);
   }
-  return backend_->stream().Replay(*lane_head_);
+  return ReplayForHost(*lane_head_);
 }
 
 Status Engine::ComputeRowLogits() {
@@ -151,7 +152,7 @@ Status Engine::ComputeRowLogits() {
     return InvalidArgument("row logits follow a step of 1 to " + std::to_string(kMaxLogitRows) + " rows, not " +
                            std::to_string(rows_advanced_));
   }
-  return backend_->stream().Replay(*row_head_);
+  return ReplayForHost(*row_head_);
 }
 
 Status Engine::ComputeDraftLogits() {
@@ -160,7 +161,24 @@ Status Engine::ComputeDraftLogits() {
     return InvalidArgument("draft logits follow a step of 1 to " + std::to_string(kMaxLogitRows) + " rows, not " +
                            std::to_string(rows_advanced_));
   }
-  return backend_->stream().Replay(*draft_head_);
+  return ReplayForHost(*draft_head_);
+}
+
+Status Engine::ReplayForHost(const Plan& plan) {
+  REPRISE_RETURN_IF_ERROR(backend_->stream().Replay(plan));
+  return backend_->stream().Synchronize();
+}
+
+// A row is copied when it is asked for: choosing greedily takes four bytes a token, not the vocabulary.
+std::span<const float> Engine::logits(int i) const {
+  const size_t at = static_cast<size_t>(i) * static_cast<size_t>(logits_.stride), width = static_cast<size_t>(logits_.width);
+  if (host_logits_ != logits_.data) {
+    Stream& stream = backend_->stream();
+    const Status copied = stream.Copy(reinterpret_cast<std::byte*>(host_logits_ + at),
+                                      reinterpret_cast<const std::byte*>(logits_.data + at), width * sizeof(float));
+    if (!copied.ok() || !stream.Synchronize().ok()) std::fill_n(host_logits_ + at, width, std::numeric_limits<float>::quiet_NaN());
+  }
+  return {host_logits_ + at, width};
 }
 
 void Engine::CopyTokens(const HeldState& held, int first, std::span<int32_t> out) const {

@@ -59,9 +59,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
 
   // The logits at each lane's boundary: entry i is lane i's. Valid until the next call. kInvalidArgument for a lane at position 0.
   Status ComputeLogits(std::span<Lane* const> lanes);
-  std::span<const float> logits(int i) const {
-    return {logits_.data + static_cast<size_t>(i) * logits_.stride, static_cast<size_t>(logits_.width)};
-  }
+  std::span<const float> logits(int i) const;
   int32_t greedy(int i) const { return greedy_[static_cast<size_t>(i)]; }  // the most likely token of the same entry
 
   // The logits after each row of the Advance just made, which had at most kMaxLogitRows rows, in the same entries.
@@ -104,6 +102,8 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Status CheckFeeds(std::span<const Feed> feeds) const;
   void Bind(std::span<const Feed> feeds);
   bool DropCheckpoint();
+  // Replays, and waits until what the plan leaves for the host is there.
+  Status ReplayForHost(const Plan& plan);
 
   ModelInfo info_;
   ModelOptions options_;
@@ -130,6 +130,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::unique_ptr<Plan> draft_head_;
   Rows lane_hidden_;
   Rows logits_;
+  float* host_logits_ = nullptr;  // the same where the host reads the backend's memory; otherwise a copy, made by whoever asks
   int32_t* greedy_ = nullptr;
   int rows_advanced_ = 0;  // whose hidden rows are still there
 

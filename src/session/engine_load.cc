@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "backend/cpu/cpu_backend.h"
+#include "backend/devices.h"
 #include "models/model_fingerprint.h"
 #include "session/engine.h"
 
@@ -71,7 +71,7 @@ Result<std::shared_ptr<Engine>> Engine::Load(const std::string& path, const Mode
   cpu.threads = options.threads;
   cpu.pin = options.pin_threads;
   cpu.isa = options.instruction_set;
-  REPRISE_ASSIGN_OR_RETURN(engine->backend_, MakeCpuBackend(cpu));
+  REPRISE_ASSIGN_OR_RETURN(engine->backend_, MakeDeviceBackend(options.device, cpu));
   if (Status status = engine->LoadNetwork(options); !status.ok()) return status.Within("'" + path + "'");
   REPRISE_RETURN_IF_ERROR(engine->MakeSpace(options));
   if (options.store) {
@@ -111,7 +111,9 @@ Status Engine::MakeSpace(const ModelOptions& options) {
   space.max_position = options.context > 0 ? options.context : std::min(network.context, kDefaultContext);
   // Two whole contexts, and room for every lane to go its own way for a while.
   space.rows = 2 * int64_t{space.max_position} + int64_t{options.lanes} * 2048;
-  const size_t budget = options.state_budget > 0 ? options.state_budget : HalfOfMemory();
+  const size_t budget = options.state_budget > 0      ? options.state_budget
+                        : backend_->free_memory() > 0 ? backend_->free_memory() / 2
+                                                      : HalfOfMemory();
   const auto block_bytes = layout_.block_bytes(Space::kDevice) + layout_.block_bytes(Space::kHost);
   const auto bytes = [&] {
     return static_cast<size_t>(2 * space.lanes + space.capsules + 1) * block_bytes +
@@ -168,10 +170,15 @@ Status Engine::CapturePlans() {
   const auto vocabulary = static_cast<size_t>(info_.vocabulary);
   const auto rows = static_cast<size_t>(std::max(kMaxLogitRows, max_lanes()));
   REPRISE_ASSIGN_OR_RETURN(std::byte * logits, backend_->Allocate(rows * vocabulary * sizeof(float), "logits"));
-  REPRISE_ASSIGN_OR_RETURN(std::byte * greedy, backend_->Allocate(rows * sizeof(int32_t), "greedy choices"));
+  REPRISE_ASSIGN_OR_RETURN(std::byte * greedy, backend_->AllocateForHost(rows * sizeof(int32_t), "greedy choices"));
   REPRISE_ASSIGN_OR_RETURN(std::byte * hidden, backend_->Allocate(rows * static_cast<size_t>(info_.width) * sizeof(float), "hidden rows"));
   logits_ = {reinterpret_cast<float*>(logits), info_.vocabulary, info_.vocabulary, Domain::kRows};
   greedy_ = reinterpret_cast<int32_t*>(greedy);
+  host_logits_ = logits_.data;
+  if (!backend_->ordinary_memory()) {
+    REPRISE_ASSIGN_OR_RETURN(std::byte * copy, backend_->AllocateForHost(rows * vocabulary * sizeof(float), "logits for the host"));
+    host_logits_ = reinterpret_cast<float*>(copy);
+  }
   lane_hidden_ = {reinterpret_cast<float*>(hidden), info_.width, info_.width, Domain::kLanes};
 
   REPRISE_ASSIGN_OR_RETURN(body_, backend_->Capture(*table_, [&](Ops& ops) { network_->RecordBody(ops, /*logged=*/false); }));

@@ -27,9 +27,10 @@ int SessionSubject::max_rows() const { return model_.engine().max_rows(); }
 StateSpace::Usage SessionSubject::usage() const { return model_.engine().space().usage(); }
 
 Result<std::unique_ptr<VerifySubject>> SessionSubject::Reload(const ModelOptions& options) const {
-  // What the fingerprint covers stays: kernels that round alike, keys and values of the same type.
+  // What the fingerprint covers stays: a device and kernels that round alike, keys and values of the same type.
   ModelOptions alike = options;
   alike.instruction_set = model_.engine().options().instruction_set;
+  alike.device = model_.engine().options().device;
   alike.kv = model_.engine().options().kv;
   REPRISE_ASSIGN_OR_RETURN(const Model model, Model::Load(model_.info().path, alike));
   REPRISE_ASSIGN_OR_RETURN(auto subject, Create(model, lines()));

@@ -205,6 +205,9 @@ inline bool SameBits(const Outcome& a, const Outcome& b) {
   return a.block == b.block && a.rows == b.rows;
 }
 
+// The same on the backends of devices, for the outcomes of their numerics (backend/cuda/device_rig_test.cc).
+std::vector<Outcome> RunOnDevices(const Job& job, const Floats1d& in, uint32_t seed, int most_chunk);
+
 // Runs `job` in one step on one thread, and demands the same bits of every other way to cut it: row by row, at random, each lane alone, on
 // several threads, and on every instruction set that claims the same numerics. Returns the first outcome of each numerics.
 inline std::vector<Outcome> RunEveryWay(const Job& job, const Floats1d& in, uint32_t seed, int most_chunk = 7) {
@@ -234,6 +237,7 @@ inline std::vector<Outcome> RunEveryWay(const Job& job, const Floats1d& in, uint
       numerics.push_back(mine);
     }
   }
+  for (Outcome& outcome : RunOnDevices(job, in, seed, most_chunk)) outcomes.push_back(std::move(outcome));
   return outcomes;
 }
 

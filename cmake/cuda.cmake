@@ -1,0 +1,48 @@
+# reprise_cuda(TARGET): the CUDA backend in TARGET, where there is an nvcc, and the emulator that its kernels are tested on everywhere.
+#
+# One architecture is compiled by default, the machine's own or else Hopper's, with its PTX for later ones; -DCMAKE_CUDA_ARCHITECTURES="80;90;120"
+# makes others. The CUDA runtime is linked in, so that the program starts on machines without it.
+option(REPRISE_WITH_CUDA "Build the CUDA backend where there is an nvcc" ON)
+
+if(REPRISE_WITH_CUDA)
+  include(CheckLanguage)
+  if(NOT CMAKE_CUDA_COMPILER AND EXISTS /usr/local/cuda/bin/nvcc)
+    set(CMAKE_CUDA_COMPILER /usr/local/cuda/bin/nvcc)
+  endif()
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES 90)
+    if(EXISTS /dev/nvidiactl)
+      set(CMAKE_CUDA_ARCHITECTURES native)
+    endif()
+  endif()
+  check_language(CUDA)
+endif()
+if(CMAKE_CUDA_COMPILER)
+  enable_language(CUDA)
+  find_package(CUDAToolkit QUIET)
+else()
+  message(STATUS "CUDA backend: left out, since there is no nvcc here")
+endif()
+
+function(reprise_cuda TARGET)
+  if(CMAKE_CUDA_COMPILER)
+    # A library of its own, since nvcc takes other options; its objects go into the installed library like a layer's.
+    add_library(reprise_cuda STATIC ${CMAKE_SOURCE_DIR}/src/backend/cuda/cuda_device.cu)
+    target_include_directories(reprise_cuda PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
+    # No product and sum is fused but by name (promise 3).
+    target_compile_options(reprise_cuda PRIVATE -std=c++20 -fmad=false --expt-relaxed-constexpr)
+    set_target_properties(reprise_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static CUDA_STANDARD_REQUIRED OFF)
+    target_link_libraries(reprise_cuda PRIVATE reprise_base CUDA::cudart_static)
+    target_link_libraries(${TARGET} PUBLIC reprise_cuda)
+    target_compile_definitions(${TARGET} PRIVATE REPRISE_CUDA)
+    set_property(GLOBAL APPEND PROPERTY REPRISE_LAYERS reprise_cuda)
+    set_property(GLOBAL APPEND PROPERTY REPRISE_LINKS CUDA::cudart_static)
+  endif()
+  if(REPRISE_TESTS)
+    file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/backend/cuda/emulator/*.cc)
+    add_library(reprise_cuda_emulator STATIC ${sources})
+    reprise_compile_options(reprise_cuda_emulator)
+    target_include_directories(reprise_cuda_emulator PUBLIC ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
+    target_link_libraries(reprise_cuda_emulator PUBLIC ${TARGET})
+  endif()
+endfunction()

@@ -1,0 +1,131 @@
+// Arithmetic that decides bits, the same on device and host: every product and sum is rounded as written (nvcc runs with -fmad=false, the host
+// compiler with -ffp-contract=off), and what is fused is fused by name. So the emulator's results are the device's results, bit for bit.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "backend/cuda/platform.h"
+#include "base/half.h"
+
+#if defined(__CUDACC__)
+#include <cuda_fp16.h>
+#endif
+
+namespace reprise::cuda {
+
+REPRISE_HD uint32_t BitsOf(float x) {
+#if defined(__CUDA_ARCH__)
+  return __float_as_uint(x);
+#else
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof(bits));
+  return bits;
+#endif
+}
+REPRISE_HD float FloatOf(uint32_t bits) {
+#if defined(__CUDA_ARCH__)
+  return __uint_as_float(bits);
+#else
+  float x;
+  std::memcpy(&x, &bits, sizeof(x));
+  return x;
+#endif
+}
+REPRISE_HD float HalfBitsToFloat(uint32_t half) {
+#if defined(__CUDA_ARCH__)
+  return __half2float(__ushort_as_half(static_cast<unsigned short>(half)));
+#else
+  return HalfToFloat(static_cast<uint16_t>(half));
+#endif
+}
+REPRISE_HD uint16_t FloatToHalfBits(float x) {
+#if defined(__CUDA_ARCH__)
+  return __half_as_ushort(__float2half_rn(x));
+#else
+  return FloatToHalf(x);
+#endif
+}
+
+// Within 2 units in the last place; 0 below -87.3, infinity above 88.72, NaN for NaN. The CPU backend's polynomial.
+REPRISE_HD float Exp(float x) {
+  const float clamped = fminf(fmaxf(x, -88.0f), 88.8f);
+  const float nf = rintf(clamped * 1.44269504f);
+  const int n = static_cast<int>(nf);
+  float r = fmaf(nf, -0.693359375f, clamped);
+  r = fmaf(nf, 2.12194440e-4f, r);
+  float poly = 1.9891030647e-4f;
+  poly = fmaf(poly, r, 1.3933685863e-3f);
+  poly = fmaf(poly, r, 8.3333108896e-3f);
+  poly = fmaf(poly, r, 4.1666464602e-2f);
+  poly = fmaf(poly, r, 1.6666666682e-1f);
+  poly = fmaf(poly, r, 5.0000000135e-1f);
+  poly = fmaf(poly, r * r, r) + 1.0f;
+  const int half = n >> 1;  // 2^n in two factors, because n may be 128
+  const float y = poly * FloatOf(static_cast<uint32_t>(half + 127) << 23) * FloatOf(static_cast<uint32_t>(n - half + 127) << 23);
+  if (x != x) return x;
+  if (x < -87.3f) return 0.0f;
+  if (x > 88.72283f) return FloatOf(0x7f800000u);
+  return y;
+}
+REPRISE_HD float Sigmoid(float x) { return 1.0f / (1.0f + Exp(-x)); }
+REPRISE_HD float Silu(float x) { return x / (1.0f + Exp(-x)); }
+
+// log(1 + exp(x)) = max(x, 0) + log1p(y), y = exp(-|x|); log1p(y) = 2 atanh(s), s = y / (2 + y) <= 1/3, by its series.
+REPRISE_HD float Softplus(float x) {
+  const float y = Exp(-fabsf(x));
+  const float s = y / (2.0f + y);
+  const float z = s * s;
+  float poly = 1.0f / 17;
+  poly = fmaf(poly, z, 1.0f / 15);
+  poly = fmaf(poly, z, 1.0f / 13);
+  poly = fmaf(poly, z, 1.0f / 11);
+  poly = fmaf(poly, z, 1.0f / 9);
+  poly = fmaf(poly, z, 1.0f / 7);
+  poly = fmaf(poly, z, 1.0f / 5);
+  poly = fmaf(poly, z, 1.0f / 3);
+  poly = fmaf(poly, z, 1.0f);
+  return fmaf(s + s, poly, x > 0.0f ? x : x != x ? x : 0.0f);
+}
+
+// Cosine and sine of `turn` / 2^64 of a full turn; see backend/cpu/kernels_portable.cc.
+REPRISE_HD void CosSin(uint64_t turn, float* cosine, float* sine) {
+  const uint64_t quarter = (turn + (uint64_t{1} << 61)) >> 62;
+  const auto rest = static_cast<int64_t>(turn - (quarter << 62));
+  const double x = static_cast<double>(rest) * (6.283185307179586476925286766559 / 18446744073709551616.0);
+  const double z = x * x;
+  const double s = x * (1 + z * (-1.0 / 6 + z * (1.0 / 120 + z * (-1.0 / 5040 + z * (1.0 / 362880 + z * (-1.0 / 39916800))))));
+  const double c =
+      1 + z * (-1.0 / 2 + z * (1.0 / 24 + z * (-1.0 / 720 + z * (1.0 / 40320 + z * (-1.0 / 3628800 + z * (1.0 / 479001600))))));
+  const int q = static_cast<int>(quarter & 3);
+  *cosine = static_cast<float>(q == 0 ? c : q == 1 ? -s : q == 2 ? -c : s);
+  *sine = static_cast<float>(q == 0 ? s : q == 1 ? c : q == 2 ? -s : -c);
+}
+
+// How a block of 32 activations is quantised, from the bits of its greatest magnitude. A block that holds a NaN or an infinity gets the scale
+// NaN: what was broken stays visible. Ordered as integers, magnitudes keep their order, and infinities and NaNs come out on top.
+struct QuantScale {
+  float scale, inverse;
+};
+REPRISE_HD QuantScale ScaleOfTop(uint32_t top_bits) {
+  if (top_bits >= 0x7f800000u) return {FloatOf(0x7fc00000u), 0.0f};
+  const float top = FloatOf(top_bits);
+  if (top < 1e-30f) return {0.0f, 0.0f};
+  return {top / 127.0f, 127.0f / top};
+}
+REPRISE_HD int Quantise(float x, float inverse) { return inverse != 0.0f ? static_cast<int>(rintf(x * inverse)) : 0; }
+
+// The factors with which a running softmax takes in the partial of the next block: sums = fma(next, joined, sums * kept). A block in which
+// nothing was seen changes nothing, not even the sign of a zero: `joined` is -1 then.
+struct JoinFactors {
+  float most, kept, joined;
+};
+REPRISE_HD JoinFactors Join(float most, float next_most, float next_total) {
+  if (next_total == 0.0f && next_most == -FloatOf(0x7f800000u)) return {most, 1.0f, -1.0f};
+  const float both = most > next_most ? most : next_most;
+  return {both, Exp(most - both), Exp(next_most - both)};
+}
+REPRISE_HD float Joined(float sum, float next, const JoinFactors& f) { return f.joined < 0.0f ? sum : fmaf(next, f.joined, sum * f.kept); }
+
+}  // namespace reprise::cuda

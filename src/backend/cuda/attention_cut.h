@@ -1,0 +1,77 @@
+// How the work of attention is cut, and how a block of threads lays out its shared memory: plain arithmetic, tested on the host.
+#pragma once
+
+#include "backend/cuda/kernels.h"
+
+namespace reprise::cuda {
+
+inline constexpr int kAttentionThreads = 256;
+inline constexpr int kJoinThreads = 256;
+inline constexpr int kFewQueries = 4;  // where a decode step has few: a unit then wastes no work on places that are empty
+inline constexpr int kMostQueries = 16;
+inline constexpr int kMostHeadWidth = 256;
+
+struct AttentionUnit {
+  int lane, row, rows;  // row: of the lane
+  int kv_head, block;   // block: of a unit of one block
+};
+
+// How the work is cut: the same arithmetic on device and host (attention_cut_test.cc).
+struct AttentionCut {
+  int heads, run;  // query heads of a key-value head; rows of a unit
+  bool by_block;
+
+  REPRISE_HD AttentionCut(const AttentionArgs& args, int queries) {
+    heads = args.q.count / args.kv_heads;
+    run = queries / heads;
+    const int64_t blocks = args.step.header->blocks;
+    by_block = blocks > 1 && args.step.header->rows * args.q.count * blocks <= args.partial_slots;
+  }
+  REPRISE_HD bool Unit(const AttentionArgs& args, int64_t item, AttentionUnit* unit) const {
+    unit->kv_head = static_cast<int>(item % args.kv_heads);
+    int64_t at = item / args.kv_heads;
+    const int first_block = args.first_position / kAttentionBlock;
+    for (int i = 0; i < args.step.header->lanes; ++i) {
+      const LaneEntry& lane = args.step.lane[i];
+      if (lane.rows == 0) continue;
+      const int runs = (lane.rows + run - 1) / run;
+      const int last_block = (lane.position + lane.rows - 1) / kAttentionBlock;
+      const int blocks = !by_block ? 1 : last_block < first_block ? 0 : last_block - first_block + 1;
+      if (at >= static_cast<int64_t>(runs) * blocks) {
+        at -= static_cast<int64_t>(runs) * blocks;
+        continue;
+      }
+      unit->lane = i;
+      unit->block = first_block + static_cast<int>(at % blocks);
+      unit->row = (runs - 1 - static_cast<int>(at / blocks)) * run;  // the costliest, the last rows of a lane, come first
+      unit->rows = run < lane.rows - unit->row ? run : lane.rows - unit->row;
+      return true;
+    }
+    return false;
+  }
+  REPRISE_HD int64_t PartialAt(const AttentionArgs& args, int row, int head, int block) const {
+    return ((static_cast<int64_t>(row) * args.q.count + head) * args.step.header->blocks + block) * (args.q.width + 2);
+  }
+};
+
+// Keys are staged in shared memory, as many positions at a time as fit 64 rows of 256 halves; rows are 16 bytes further apart than they are
+// long, so that threads that read the same column of different rows meet in no bank.
+template <class Element>
+struct AttentionShared {
+  static constexpr int kPositions = 128 / static_cast<int>(sizeof(Element));  // of a tile of keys: 64 halves or 32 floats
+  REPRISE_HD static constexpr int Padded(int width) { return (width + 7) / 8 * 8; }
+  REPRISE_HD static constexpr int KeyPitch(int width) { return Padded(width) * static_cast<int>(sizeof(Element)) + 16; }  // bytes
+  REPRISE_HD static constexpr int Keys(int queries, int width) { return queries * Padded(width) * 4; }
+  REPRISE_HD static constexpr int Scores(int queries, int width) { return Keys(queries, width) + kPositions * KeyPitch(width); }
+  REPRISE_HD static constexpr int ScorePitch(int queries) { return queries + 4; }  // floats from one position to the next
+  REPRISE_HD static constexpr int Stats(int queries, int width) {
+    return Scores(queries, width) + kAttentionBlock * ScorePitch(queries) * 4;
+  }
+  // most and total of the block; the running ones; kept and joined.
+  REPRISE_HD static constexpr int Bytes(int queries, int width) { return Stats(queries, width) + 6 * queries * 4; }
+};
+
+// Into how many the threads are split for the values: 256 / groups columns are enough for the head.
+inline int AttentionGroups(int width, int queries) { return queries == kFewQueries ? 1 : width > 128 ? 1 : width > 64 ? 2 : 4; }
+
+}  // namespace reprise::cuda

@@ -1,0 +1,325 @@
+// Causal attention over extents.
+//
+// For each (row, head) and each absolute block of kAttentionBlock positions there is one partial: the greatest score, the sum of
+// exp(score - greatest), and the values weighted by those. Partials are joined in the order of the blocks (arithmetic.h, Join).
+//
+// A unit has one key-value head and up to kQueries queries: rows x the query heads that read it. With few rows, or where the partials fit their
+// memory, a unit is one block: partials go to memory and a second kernel joins them. Otherwise a unit goes through all blocks of its rows.
+//
+// Promise 3: a score is one sum over the head's width in ascending order, by one thread; weights are summed by a warp in one order; a value's
+// weighted sum goes over the positions in ascending order, by one thread. None of it knows which queries share the unit. A position that a
+// query must not see is not even multiplied by zero, so that a NaN there cannot reach it.
+#pragma once
+
+#include "backend/cuda/language.h"
+
+namespace reprise::cuda {
+
+REPRISE_HD float ElementFloat(float x) { return x; }
+REPRISE_HD float ElementFloat(uint16_t x) { return HalfBitsToFloat(x); }
+
+template <class Element, int kQueries>
+struct AttentionBlockWork {
+  using Shared = AttentionShared<Element>;
+  const AttentionArgs& args;
+  const AttentionUnit& unit;
+  int heads, queries, first_position, width, padded;
+  float* q;
+  std::byte* keys;
+  float* scores;
+  float *most, *total, *run_most, *run_total, *kept, *joined;
+
+  REPRISE_DEVICE AttentionBlockWork(const AttentionArgs& args_in, const AttentionUnit& unit_in, int heads_in)
+      : args(args_in), unit(unit_in), heads(heads_in) {
+    queries = unit.rows * heads;
+    first_position = args.step.lane[unit.lane].position + unit.row;
+    width = args.q.width;
+    padded = Shared::Padded(width);
+    std::byte* shared = SharedMemory();
+    q = reinterpret_cast<float*>(shared);
+    keys = shared + Shared::Keys(kQueries, width);
+    scores = reinterpret_cast<float*>(shared + Shared::Scores(kQueries, width));
+    most = reinterpret_cast<float*>(shared + Shared::Stats(kQueries, width));
+    total = most + kQueries;
+    run_most = total + kQueries;
+    run_total = run_most + kQueries;
+    kept = run_total + kQueries;
+    joined = kept + kQueries;
+  }
+  REPRISE_DEVICE int Row(int query) const { return args.step.lane[unit.lane].first_row + unit.row + query / heads; }
+  REPRISE_DEVICE int Head(int query) const { return unit.kv_head * heads + query % heads; }
+  REPRISE_DEVICE int End(int query) const { return first_position + query / heads + 1; }  // the first position it must not see
+
+  // q times the scale, zero past the width and past the last query.
+  REPRISE_DEVICE void LoadQueries() {
+    for (int i = ThreadId(); i < kQueries * padded; i += kAttentionThreads) {
+      const int query = i / padded, column = i % padded;
+      float x = 0.0f;
+      if (query < queries && column < width) {
+        x = RowAt(args.q.rows, Row(query))[static_cast<int64_t>(Head(query)) * args.q.stride + column] * args.scale;
+      }
+      q[i] = x;
+    }
+    for (int i = ThreadId(); i < kQueries; i += kAttentionThreads) {
+      run_most[i] = -FloatOf(0x7f800000u);
+      run_total[i] = 0.0f;
+    }
+  }
+
+  REPRISE_DEVICE const Element* StateElements(const StateRef& state, int position) const {
+    return reinterpret_cast<const Element*>(StateRow(args.step, unit.lane, state, position)) + unit.kv_head * width;
+  }
+
+  // Keys of positions [tile, end) as rows of shared memory.
+  REPRISE_DEVICE void LoadKeys(int tile, int end) {
+    constexpr int kOf16 = 16 / static_cast<int>(sizeof(Element));
+    const int pitch = Shared::KeyPitch(width);
+    if (width % kOf16 == 0 && args.k.bytes % 16 == 0) {  // rows start on 16 bytes, like every state
+      const int pieces = width / kOf16;
+      for (int i = ThreadId(); i < (end - tile) * pieces; i += kAttentionThreads) {
+        const int row = i / pieces, piece = i % pieces;
+        CopyAsync16(keys + row * pitch + piece * 16,
+                    reinterpret_cast<const std::byte*>(StateElements(args.k, tile + row) + piece * kOf16));
+      }
+      CommitCopies();
+      WaitCopies<0>();
+      const int rest = padded - width;  // zero, where a width of whole 16 bytes is not yet whole eights of elements
+      for (int i = ThreadId(); i < (end - tile) * rest; i += kAttentionThreads) {
+        reinterpret_cast<Element*>(keys + i / rest * pitch)[width + i % rest] = Element{};
+      }
+      return;
+    }
+    for (int i = ThreadId(); i < (end - tile) * padded; i += kAttentionThreads) {
+      const int row = i / padded, column = i % padded;
+      reinterpret_cast<Element*>(keys + row * pitch)[column] = column < width ? StateElements(args.k, tile + row)[column] : Element{};
+    }
+  }
+
+  // scores[position - block_first][query], minus infinity where a query must not look. Ends with everybody's work done.
+  REPRISE_DEVICE void ScoreBlock(int block_first, int from, int end) {
+    constexpr int kPositions = Shared::kPositions, kParts = kAttentionThreads / kPositions;
+    constexpr int kOwn = kQueries / kParts > 0 ? kQueries / kParts : 1;  // queries of a thread
+    const int pitch = Shared::ScorePitch(kQueries);
+    const float nothing = -FloatOf(0x7f800000u);
+    for (int i = ThreadId(); i < kAttentionBlock * pitch; i += kAttentionThreads) scores[i] = nothing;
+    const int thread_position = ThreadId() % kPositions, part = ThreadId() / kPositions;
+    for (int tile = from; tile < end; tile += kPositions) {
+      const int tile_end = tile + kPositions < end ? tile + kPositions : end;
+      SyncBlock();  // the tile before is done with, and so is the clearing of scores
+      LoadKeys(tile, tile_end);
+      SyncBlock();
+      const int position = tile + thread_position, first = part * kOwn;
+      if (position >= tile_end || first >= queries || first >= kQueries) continue;
+      const auto* key = reinterpret_cast<const Element*>(keys + thread_position * Shared::KeyPitch(width));
+      float sums[kOwn] = {};
+      for (int i = 0; i < padded; i += 8) {
+        float k[8];
+        if constexpr (sizeof(Element) == 2) {
+          const Words4 w = Load16(key + i);
+          REPRISE_UNROLLED for (int j = 0; j < 8; ++j) k[j] = HalfBitsToFloat((w.w[j / 2] >> (16 * (j % 2))) & 0xffffu);
+        } else {
+          REPRISE_UNROLLED for (int half = 0; half < 2; ++half) {
+            const Words4 w = Load16(key + i + 4 * half);
+            REPRISE_UNROLLED for (int j = 0; j < 4; ++j) k[4 * half + j] = FloatOf(w.w[j]);
+          }
+        }
+        REPRISE_UNROLLED for (int own = 0; own < kOwn; ++own) {
+          REPRISE_UNROLLED for (int half = 0; half < 2; ++half) {
+            const Words4 w = Load16(q + (first + own) * padded + i + 4 * half);
+            REPRISE_UNROLLED for (int j = 0; j < 4; ++j) sums[own] = fmaf(FloatOf(w.w[j]), k[4 * half + j], sums[own]);
+          }
+        }
+      }
+      REPRISE_UNROLLED for (int own = 0; own < kOwn; ++own) {
+        const int query = first + own;
+        if (query < queries && position < End(query)) scores[(position - block_first) * pitch + query] = sums[own];
+      }
+    }
+    SyncBlock();
+  }
+
+  // Scores become weights; most and total of the block, and the factors with which it joins the running ones. A warp takes a query at a time.
+  REPRISE_DEVICE void WeighBlock() {
+    const int lane = ThreadId() % 32, pitch = Shared::ScorePitch(kQueries);
+    const float nothing = -FloatOf(0x7f800000u);
+    for (int query = ThreadId() / 32; query < queries; query += kAttentionThreads / 32) {
+      float top = nothing;
+      for (int i = lane; i < kAttentionBlock; i += 32) top = fmaxf(top, scores[i * pitch + query]);
+      top = WarpMax(top);
+      float sum = 0.0f;
+      for (int i = lane; i < kAttentionBlock; i += 32) {
+        const float score = scores[i * pitch + query];
+        const float weight = score == nothing ? 0.0f : Exp(score - top);
+        scores[i * pitch + query] = weight;
+        sum = sum + weight;
+      }
+      sum = WarpSum(sum);
+      if (lane == 0) {
+        const JoinFactors factors = Join(run_most[query], top, sum);
+        most[query] = top;
+        total[query] = sum;
+        run_total[query] = Joined(run_total[query], sum, factors);
+        run_most[query] = factors.most;
+        kept[query] = factors.kept;
+        joined[query] = factors.joined;
+      }
+    }
+    SyncBlock();
+  }
+
+  // sums[j] = the weighted values of the block, of query first + j, for this thread's column.
+  template <int kOwn>
+  REPRISE_DEVICE void SumValues(int block_first, int from, int end, int column, int first, float* sums) {
+    REPRISE_UNROLLED for (int j = 0; j < kOwn; ++j) sums[j] = 0.0f;
+    const int pitch = Shared::ScorePitch(kQueries);
+    const int all = End(first < queries ? first : 0);  // up to here every query of the thread sees every position
+    const int64_t stride = static_cast<int64_t>(args.v.bytes / sizeof(Element));
+    for (int begin = from; begin < end;) {
+      const int extent_end = (begin / kExtentRows + 1) * kExtentRows;
+      const int stop = extent_end < end ? extent_end : end;
+      const Element* value = StateElements(args.v, begin) + column;
+      const int common = all < begin ? begin : all < stop ? all : stop;
+      const float* weights = scores + (begin - block_first) * pitch + first;
+      int position = begin;
+#if defined(__CUDACC__)
+#pragma unroll 8
+#endif
+      for (; position < common; ++position, value += stride, weights += pitch) {
+        const float v = ElementFloat(*value);
+        REPRISE_UNROLLED for (int j = 0; j < kOwn; j += 4) {
+          const Words4 w = Load16(weights + j);
+          REPRISE_UNROLLED for (int n = 0; n < 4; ++n) sums[j + n] = fmaf(FloatOf(w.w[n]), v, sums[j + n]);
+        }
+      }
+      for (; position < stop; ++position, value += stride, weights += pitch) {
+        const float v = ElementFloat(*value);
+        REPRISE_UNROLLED for (int j = 0; j < kOwn; ++j) {
+          if (position < End(first + j)) sums[j] = fmaf(weights[j], v, sums[j]);
+        }
+      }
+      begin = stop;
+    }
+  }
+};
+
+// The last word on a value: divided by the total, times the gate.
+REPRISE_DEVICE float Attended(const AttentionArgs& args, int row, int head, int column, float sum, float total) {
+  float y = sum * (total > 0.0f || total != total ? 1.0f / total : 0.0f);
+  if (args.gate.count) y = y * Sigmoid(RowAt(args.gate.rows, row)[static_cast<int64_t>(head) * args.gate.stride + column]);
+  return y;
+}
+
+// kGroups: into how many the threads are split for the values, each with its own queries; 256 / kGroups columns are enough for the head.
+template <class Element, int kQueries, int kGroups>
+REPRISE_DEVICE void AttentionRun(const AttentionArgs& args) {
+  constexpr int kColumns = kAttentionThreads / kGroups, kOwn = kQueries / kGroups;
+  static_assert(kOwn % 4 == 0);
+  const AttentionCut cut(args, kQueries);
+  AttentionUnit unit;
+  for (int64_t item = BlockX(); cut.Unit(args, item, &unit); item += GridX()) {
+    AttentionBlockWork<Element, kQueries> work(args, unit, cut.heads);
+    SyncBlock();  // the unit before is done with shared memory
+    work.LoadQueries();
+    SyncBlock();
+    const int column = ThreadId() % kColumns, first = ThreadId() / kColumns * kOwn;
+    const bool values = column < work.width && first < work.queries;
+    const int last = work.End(work.queries - 1) - 1;
+    const int first_block = cut.by_block ? unit.block : args.first_position / kAttentionBlock;
+    const int last_block = cut.by_block ? unit.block : last / kAttentionBlock;
+    float running[kOwn] = {};
+    for (int block = first_block; block <= last_block; ++block) {
+      const int block_first = block * kAttentionBlock;
+      const int from = block_first > args.first_position ? block_first : args.first_position;
+      const int end = block_first + kAttentionBlock < last + 1 ? block_first + kAttentionBlock : last + 1;
+      work.ScoreBlock(block_first, from, end);
+      work.WeighBlock();
+      float sums[kOwn];
+      if (values) {
+        work.template SumValues<kOwn>(block_first, from, end, column, first, sums);
+        REPRISE_UNROLLED for (int j = 0; j < kOwn; ++j) {
+          const int query = first + j;
+          if (query >= work.queries) break;
+          if (!cut.by_block) {
+            running[j] = Joined(running[j], sums[j], {0.0f, work.kept[query], work.joined[query]});
+            continue;
+          }
+          float* partial = args.partials + cut.PartialAt(args, work.Row(query), work.Head(query), block);
+          partial[2 + column] = sums[j];
+          if (column == 0) {
+            partial[0] = work.most[query];
+            partial[1] = work.total[query];
+          }
+        }
+      }
+      SyncBlock();  // weights and factors are done with
+    }
+    if (cut.by_block || !values) continue;
+    REPRISE_UNROLLED for (int j = 0; j < kOwn; ++j) {
+      const int query = first + j;
+      if (query >= work.queries) break;
+      const int row = work.Row(query), head = work.Head(query);
+      RowAt(args.out, row)[static_cast<int64_t>(head) * work.width + column] =
+          Attended(args, row, head, column, running[j], work.run_total[query]);
+    }
+  }
+}
+template <class Element, int kQueries, int kGroups>
+REPRISE_KERNEL_OF(kAttentionThreads, 2, AttentionKernel, AttentionArgs) {
+  BeginKernel();
+  AttentionRun<Element, kQueries, kGroups>(args);
+}
+
+// Joins the partials of a (row, head), where there are any: factors first, a thread a block, then each thread its column.
+REPRISE_KERNEL_OF(kJoinThreads, 4, JoinKernel, AttentionArgs) {
+  BeginKernel();
+  const int head = BlockX(), row = BlockY(), column = ThreadId(), width = args.q.width;
+  if (row >= args.step.header->rows) return;
+  const AttentionCut cut(args, kMostQueries);
+  if (!cut.by_block) return;
+  float* most = reinterpret_cast<float*>(SharedMemory());
+  float* total = most + kJoinThreads;
+  float* kept = total + kJoinThreads;
+  float* joined = kept + kJoinThreads;
+  float* carried = joined + kJoinThreads;  // the running most and total between rounds
+  const int last_block = args.step.row[row].position / kAttentionBlock;
+  float sum = 0.0f;
+  if (ThreadId() == 0) {
+    carried[0] = -FloatOf(0x7f800000u);
+    carried[1] = 0.0f;
+  }
+  SyncBlock();
+  for (int base = args.first_position / kAttentionBlock; base <= last_block; base += kJoinThreads) {
+    const int count = last_block - base + 1 < kJoinThreads ? last_block - base + 1 : kJoinThreads;
+    if (ThreadId() < count) {
+      const float* partial = args.partials + cut.PartialAt(args, row, head, base + ThreadId());
+      most[ThreadId()] = partial[0];
+      total[ThreadId()] = partial[1];
+    }
+    SyncBlock();
+    JoinFactors factors{0.0f, 1.0f, -1.0f};
+    if (ThreadId() < count) {
+      // The running maximum before this block, as joining one by one would have it: a block in which nothing was seen does not move it, and
+      // its own is minus infinity.
+      float before = carried[0];
+      for (int i = 0; i < ThreadId(); ++i) before = before > most[i] ? before : most[i];
+      factors = Join(before, most[ThreadId()], total[ThreadId()]);
+      kept[ThreadId()] = factors.kept;
+      joined[ThreadId()] = factors.joined;
+    }
+    SyncBlock();
+    if (ThreadId() == count - 1) {
+      float run = carried[1];
+      for (int i = 0; i < count; ++i) run = Joined(run, total[i], {0.0f, kept[i], joined[i]});
+      carried[0] = factors.most;
+      carried[1] = run;
+    }
+    if (column < width) {
+      const float* partial = args.partials + cut.PartialAt(args, row, head, base) + 2 + column;
+      for (int i = 0; i < count; ++i, partial += width + 2) sum = Joined(sum, *partial, {0.0f, kept[i], joined[i]});
+    }
+    SyncBlock();
+  }
+  if (column < width) RowAt(args.out, row)[static_cast<int64_t>(head) * width + column] = Attended(args, row, head, column, sum, carried[1]);
+}
+
+}  // namespace reprise::cuda

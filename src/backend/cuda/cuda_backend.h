@@ -1,0 +1,36 @@
+// The CUDA backend: plans are graphs of kernels over static buffers; what changes from step to step goes to the device as one small copy.
+//
+// Replaying, copying and switching lanes allocate nothing and capture nothing. Results are bit-identical for every number of lanes and rows a
+// step, on every GPU, and on the emulator.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backend/backend.h"
+#include "reprise/status.h"
+
+namespace reprise {
+
+namespace cuda {
+class Device;
+struct CudaOptions {
+  int device = 0;
+  // Sets kernels up while the one before still runs (sm_90 and later).
+  bool overlap_launches = true;
+};
+Result<std::unique_ptr<Backend>> MakeBackend(std::unique_ptr<Device> device);
+}  // namespace cuda
+
+using CudaOptions = cuda::CudaOptions;
+
+// kUnsupported, saying why, where this build has no CUDA or this machine no such GPU.
+Result<std::unique_ptr<Backend>> MakeCudaBackend(const CudaOptions& options = {});
+// One line for each GPU of this machine.
+std::vector<std::string> CudaDevices();
+// What "cuda" or "cuda:N" asks for.
+Result<CudaOptions> ParseCudaDevice(std::string_view name);
+
+}  // namespace reprise

@@ -1,0 +1,146 @@
+// What the CUDA backend answers for alone: far positions, ties and NaNs, the whole-unit form of attention, capsules on memory that the host cannot
+// read, refusals. On the emulator, and on a GPU where there is one.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "backend/cuda/device_rig.h"
+#include "base/checked.h"
+
+namespace reprise {
+namespace {
+
+float* NewFloats(Backend& backend, const Floats1d& values) {
+  auto* memory = reinterpret_cast<float*>(*backend.Allocate(values.size() * sizeof(float), "test"));
+  Write(backend, memory, values.data(), values.size() * sizeof(float));
+  return memory;
+}
+
+TEST(DeviceOps, AnglesStayExactAtFarPositions) {
+  for (TestBackend& device : DeviceBackends()) {
+    Backend& backend = *device.backend;
+    StepTable table(1, 1);
+    Floats1d start(64, 0.0f);
+    std::fill_n(start.begin(), 32, 1.0f);
+    float* const x = NewFloats(backend, start);
+    auto plan = backend.Capture(table, [&](Ops& ops) {
+      ops.NormRope({{x, 64, 64, Domain::kRows}, 1, 64, 64}, {}, 0.0f, {64, 1e7, false, nullptr});
+    });
+    ASSERT_TRUE(plan.ok()) << plan.status().message();
+    for (const int position : {0, 1, 1000, 262143, 2000000000}) {
+      Write(backend, x, start.data(), 64 * sizeof(float));
+      table.rows = 1;
+      table.lanes = 0;
+      table.row_position[0] = position;
+      ASSERT_TRUE(backend.stream().Replay(**plan).ok());
+      const Floats1d y = ReadFloats(backend, x, 64);
+      for (int i = 0; i < 32; ++i) {
+        const long double angle = position * std::pow(1e7L, -2.0L * i / 64);
+        EXPECT_NEAR(y[static_cast<size_t>(i)], static_cast<double>(std::cos(angle)), 1e-6) << position << " " << i;
+        EXPECT_NEAR(y[static_cast<size_t>(32 + i)], static_cast<double>(std::sin(angle)), 1e-6) << position << " " << i;
+      }
+    }
+  }
+}
+
+TEST(DeviceOps, ArgMaxIsTheFirstOfTheGreatestAndNeverANaN) {
+  const float nan = std::nanf(""), inf = INFINITY;
+  for (TestBackend& device : DeviceBackends()) {
+    Backend& backend = *device.backend;
+    for (const int width : {1, 16, 37, 700}) {
+      const auto last = static_cast<size_t>(width - 1);
+      std::vector<Floats1d> rows(8, Floats1d(static_cast<size_t>(width)));
+      const float fills[8] = {nan, -inf, -3.0f, nan, 7.0f, inf, -5.0f, -0.0f};
+      for (size_t row = 0; row < 8; ++row) std::fill(rows[row].begin(), rows[row].end(), fills[row]);
+      rows[2][last] = -2.0f;
+      rows[3][last] = -inf;
+      rows[5][0] = nan;
+      rows[6][static_cast<size_t>(width / 2)] = rows[6][last] = 0.0f;
+      rows[7][last] = 0.0f;
+      Floats1d all;
+      for (const Floats1d& row : rows) all.insert(all.end(), row.begin(), row.end());
+      StepTable table(8, 1);
+      float* const x = NewFloats(backend, all);
+      auto* const index = reinterpret_cast<int32_t*>(*backend.AllocateForHost(8 * sizeof(int32_t), "index"));
+      auto plan = backend.Capture(table, [&](Ops& ops) { ops.ArgMax(index, {x, width, width, Domain::kRows}); });
+      ASSERT_TRUE(plan.ok());
+      table.rows = 8;
+      table.lanes = 1;
+      ASSERT_TRUE(backend.stream().Replay(**plan).ok());
+      ASSERT_TRUE(backend.stream().Synchronize().ok());
+      const int end = width - 1;
+      const int wanted[8] = {0, 0, end, end, 0, width > 1 ? 1 : 0, width / 2, 0};
+      for (int row = 0; row < 8; ++row) EXPECT_EQ(index[row], wanted[row]) << device.name << ", width " << width << ", row " << row;
+    }
+  }
+}
+
+TEST(DeviceOps, LoadLastIsOneRowALane) {
+  for (TestBackend& device : DeviceBackends()) {
+    Backend& backend = *device.backend;
+    StepTable table(4, 2);
+    float* const out = NewFloats(backend, Floats1d(16, 0.0f));
+    auto plan = backend.Capture(table, [&](Ops& ops) { ops.LoadLast({out, 8, 8, Domain::kLanes}, {64, 32, ElementType::kF32}); });
+    ASSERT_TRUE(plan.ok()) << plan.status().message();
+    const Floats1d blocks[2] = {RandomFloats(24, 1), RandomFloats(24, 2)};
+    table.lanes = 2;
+    for (size_t i = 0; i < 2; ++i) table.lane[i].read = reinterpret_cast<const std::byte*>(NewFloats(backend, blocks[i]));
+    ASSERT_TRUE(backend.stream().Replay(**plan).ok());
+    const Floats1d got = ReadFloats(backend, out, 16);
+    for (size_t i = 0; i < 2; ++i) EXPECT_EQ(std::memcmp(got.data() + i * 8, blocks[i].data() + 16, 32), 0);
+  }
+}
+
+TEST(DeviceOps, RefusesWhatItCannotDo) {
+  for (TestBackend& device : DeviceBackends()) {
+    Backend& backend = *device.backend;
+    const std::vector<std::byte> bytes(1024);
+    const auto unknown = backend.LoadMatrix({"blk.0.w", TensorType::kQ2_K, 256, 1, std::span(bytes).first(84)});
+    EXPECT_EQ(unknown.status().code(), StatusCode::kUnsupported);
+    EXPECT_NE(unknown.status().message().find("blk.0.w"), std::string::npos);
+    EXPECT_EQ(backend.LoadMatrix({"w", TensorType::kF32, 16, 17, bytes}).status().code(), StatusCode::kCorrupt);
+    EXPECT_FALSE(backend.LoadVector({"v", TensorType::kQ8_0, 32, 1, std::span(bytes).first(34)}).ok());
+    const auto moon = backend.Allocate(SIZE_MAX / 2, "the moon");
+    EXPECT_EQ(moon.status().code(), StatusCode::kExhausted);
+    EXPECT_NE(moon.status().message().find("the moon"), std::string::npos);
+
+    StepTable table(4, 1);
+    float* const x = NewFloats(backend, Floats1d(1024, 0.0f));
+    const Rows rows{x, 16, 16, Domain::kRows};
+    const auto error = [&](const std::function<void(Ops&)>& record) {
+      auto plan = backend.Capture(table, record);
+      EXPECT_FALSE(plan.ok());
+      return plan.status().message();
+    };
+    EXPECT_NE(error([&](Ops& ops) { ops.SwiGlu(rows, rows.Columns(0, 8), rows); }).find("SwiGlu"), std::string::npos);
+    EXPECT_NE(error([&](Ops& ops) { ops.Append({0, 12, ElementType::kF32}, rows); }).find("Append"), std::string::npos);
+    EXPECT_NE(error([&](Ops& ops) {
+                const Rows wide{x, 300, 300, Domain::kRows};
+                ops.Attention(wide, {wide, 1, 300, 300}, {0, 600, ElementType::kF16}, {0, 600, ElementType::kF16}, 1, 1.0f, {}, 0);
+              }).find("wider than 256"),
+              std::string::npos);
+    auto plan = backend.Capture(table, [&](Ops& ops) { ops.SwiGlu({x, 4, 4}, {x + 16, 4, 4}, {x + 32, 4, 4}); });
+    ASSERT_TRUE(plan.ok());
+    table.rows = 5;
+    EXPECT_EQ(backend.stream().Replay(**plan).code(), StatusCode::kInvalidArgument);
+    table.rows = 0;  // a step of nothing is nothing
+    EXPECT_TRUE(backend.stream().Replay(**plan).ok());
+  }
+}
+
+TEST(CudaDevice, NamesAreParsed) {
+  EXPECT_EQ(ParseCudaDevice("cuda")->device, 0);
+  EXPECT_EQ(ParseCudaDevice("cuda:3")->device, 3);
+  for (const char* name : {"cuda:", "cuda:x", "cuda:-1", "cuda:1x", "gpu", "cudax"}) EXPECT_FALSE(ParseCudaDevice(name).ok()) << name;
+}
+
+TEST(CudaDevice, WhereThereIsNoneTheErrorSaysWhy) {
+  const auto backend = MakeCudaBackend({.device = 1000});
+  ASSERT_FALSE(backend.ok());
+  EXPECT_EQ(backend.status().code(), StatusCode::kUnsupported);
+  EXPECT_FALSE(backend.status().message().empty());
+}
+
+}  // namespace
+}  // namespace reprise

@@ -1,0 +1,52 @@
+// Every test of cpu_rig.h's RunEveryWay holds for the CUDA kernels too: on the emulator everywhere, and on a GPU where there is one.
+#include "backend/cuda/device_rig.h"
+
+#include <cstdio>
+
+namespace reprise {
+
+std::vector<TestBackend> DeviceBackends() {
+  std::vector<TestBackend> backends;
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // which do not know the stacks of the emulator's fibers
+  backends.push_back({"cuda kernels, emulated", *cuda::MakeBackend(cuda::MakeEmulatedDevice()), false});
+#endif
+  for (const bool overlap : {true, false}) {
+    auto gpu = MakeCudaBackend({.overlap_launches = overlap});
+    if (gpu.ok()) {
+      backends.push_back({overlap ? "cuda" : "cuda without overlap", *std::move(gpu), true});
+    } else if (static bool told = false; !told) {
+      std::fprintf(stderr, "NOT TESTED ON A GPU: %s\n", gpu.status().message().c_str());
+      told = true;
+    }
+  }
+  return backends;
+}
+
+// The first outcome of each numerics; the emulator's and the GPUs' must be the same bits. The emulator is slow, so it shows fewer cuts.
+std::vector<Outcome> RunOnDevices(const Job& job, const Floats1d& in, uint32_t seed, int most_chunk) {
+  std::vector<Outcome> outcomes;
+  std::mt19937 random(seed);
+  for (TestBackend& device : DeviceBackends()) {
+    Backend& backend = *device.backend;
+    const Outcome plain = RunJobOn(backend, job, in, OneStep(job.lane_rows));
+    if (outcomes.empty()) outcomes.push_back(plain);
+    const Outcome& expected = outcomes.front();
+    EXPECT_TRUE(SameBits(plain, expected)) << device.name << " differs from the emulator";
+    int rows = 0;
+    for (int n : job.lane_rows) rows += n;
+    if (device.fast || rows <= 40) {
+      EXPECT_TRUE(SameBits(RunJobOn(backend, job, in, RowByRow(job.lane_rows)), expected)) << device.name << ": row by row";
+    }
+    for (int i = 0; i < (device.fast ? 4 : 1); ++i) {
+      EXPECT_TRUE(SameBits(RunJobOn(backend, job, in, RandomCut(job.lane_rows, most_chunk, random)), expected))
+          << device.name << ": cut at random";
+    }
+    Job idle = job;
+    idle.idle_lanes = true;
+    EXPECT_TRUE(SameBits(RunJobOn(backend, idle, in, RandomCut(job.lane_rows, most_chunk, random)), expected))
+        << device.name << ": lanes without rows";
+  }
+  return outcomes;
+}
+
+}  // namespace reprise

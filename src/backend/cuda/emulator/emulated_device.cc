@@ -1,0 +1,115 @@
+#include "backend/cuda/emulator/emulated_device.h"
+
+#include <sys/mman.h>
+
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "backend/cuda/attention_kernels.h"
+#include "backend/cuda/emulator/fibers.h"
+#include "backend/cuda/kernel_table.h"
+#include "backend/cuda/matmul_kernels.h"
+#include "backend/cuda/row_kernels.h"
+#include "backend/cuda/state_kernels.h"
+
+namespace reprise::cuda {
+namespace {
+
+using Run = void (*)(const void* args);
+
+const std::array<Run, kKernels>& Table() {
+  static const auto table = [] {
+    std::array<Run, kKernels> runs{};
+#define REPRISE_ADD(id, Args, ...) runs[static_cast<size_t>(id)] = [](const void* args) { __VA_ARGS__(*static_cast<const Args*>(args)); };
+    REPRISE_KERNELS(REPRISE_ADD)
+#undef REPRISE_ADD
+    return runs;
+  }();
+  return table;
+}
+
+struct EmulatedGraph : Graph {
+  struct Node {
+    Run run;
+    Grid grid;
+    Launch launch;
+  };
+  std::vector<Node> nodes;
+};
+
+class EmulatedDevice : public Device {
+ public:
+  explicit EmulatedDevice(int multiprocessors) : multiprocessors_(multiprocessors) {
+    void* address = ::mmap(nullptr, kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (address != MAP_FAILED) memory_ = static_cast<std::byte*>(address);
+  }
+  ~EmulatedDevice() override {
+    if (memory_) ::munmap(memory_, kBytes);
+    for (std::byte* pinned : pinned_) std::free(pinned);
+  }
+
+  std::string description() const override { return "CUDA kernels, emulated on the host"; }
+  int multiprocessors() const override { return multiprocessors_; }
+  size_t total_bytes() const override { return size_t{8} << 20; }  // so little that attention takes both its forms in tests
+  size_t free_bytes() const override { return kBytes - used_; }
+  int shared_limit() const override { return 99 << 10; }  // the least of all devices that the kernels are for
+
+  Result<std::byte*> Allocate(size_t bytes, std::string_view what) override {
+    if (memory_ == nullptr || bytes > kBytes - used_ - 256) return Refuse(bytes, what);
+    return memory_ + std::exchange(used_, used_ + (bytes + 255) / 256 * 256);
+  }
+  Result<std::byte*> AllocatePinned(size_t bytes, std::string_view what) override {
+    auto* memory = bytes > kBytes ? nullptr : static_cast<std::byte*>(std::aligned_alloc(256, (bytes + 256) / 256 * 256));
+    if (memory == nullptr) return Refuse(bytes, what);
+    std::memset(memory, 0, bytes);
+    pinned_.push_back(memory);
+    return memory;
+  }
+  Status Copy(std::byte* to, const std::byte* from, size_t bytes) override {
+    Open(true);
+    std::memcpy(to, from, bytes);
+    Open(false);
+    return Ok();
+  }
+  Result<std::unique_ptr<Graph>> Instantiate(std::span<const Launch> launches, const Bucket& bucket) override {
+    auto graph = std::make_unique<EmulatedGraph>();
+    for (const Launch& launch : launches) {
+      const Grid grid = launch.grid(launch.args, bucket);
+      if (grid.shared > shared_limit()) return Unsupported("a kernel wants " + std::to_string(grid.shared) + " bytes of shared memory");
+      graph->nodes.push_back({Table()[static_cast<size_t>(grid.kernel >= 0 ? grid.kernel : launch.kernel)], grid, launch});
+    }
+    return std::unique_ptr<Graph>(std::move(graph));
+  }
+  Status Run(const Graph& graph) override {
+    Open(true);
+    for (const EmulatedGraph::Node& node : static_cast<const EmulatedGraph&>(graph).nodes) {
+      emulator::RunGrid(node.grid, node.run, node.launch.args);
+    }
+    Open(false);
+    return Ok();
+  }
+  Status Mark(int) override { return Ok(); }
+  Status WaitFor(int) override { return Ok(); }
+  Status Synchronize() override { return Ok(); }
+
+ private:
+  static constexpr size_t kBytes = size_t{8} << 30;  // of addresses: pages are there when they are touched
+
+  static Status Refuse(size_t bytes, std::string_view what) {
+    return Exhausted("no memory for " + std::string(what) + " (" + std::to_string(bytes) + " bytes)");
+  }
+  void Open(bool open) { ::mprotect(memory_, kBytes, open ? PROT_READ | PROT_WRITE : PROT_NONE); }
+
+  const int multiprocessors_;
+  std::byte* memory_ = nullptr;
+  size_t used_ = 0;
+  std::vector<std::byte*> pinned_;
+};
+
+}  // namespace
+
+std::unique_ptr<Device> MakeEmulatedDevice(int multiprocessors) { return std::make_unique<EmulatedDevice>(multiprocessors); }
+
+}  // namespace reprise::cuda

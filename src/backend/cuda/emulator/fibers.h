@@ -1,0 +1,119 @@
+// The emulator's side of language.h: a block of threads as fibers of one host thread, which change places at barriers only.
+//
+// Shared memory is poisoned before each block; asynchronous copies happen when they are waited for, and no sooner; the order in which threads
+// take turns changes from block to block. So a barrier or a wait that is missing shows in the results, as it would on a device, sometimes.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "backend/cuda/kernels.h"
+
+#define REPRISE_DEVICE inline
+#define REPRISE_KERNEL(Name, Args) inline void Name(const Args& args)
+#define REPRISE_KERNEL_OF(kThreads, kBlocks, Name, Args) inline void Name(const Args& args)
+
+namespace reprise::cuda {
+namespace emulator {
+
+struct Place {  // of the fiber that runs
+  int thread = 0, threads = 0;
+  int block[3] = {};
+  int grid[3] = {};
+};
+extern Place place;
+extern std::byte* shared_memory;
+
+void SyncBlock();
+void SyncWarp();
+// Every lane of the warp leaves 32 bytes; all can then read all of them until the next call.
+const std::byte* Exchange(const void* mine, size_t bytes);
+constexpr size_t kExchangeBytes = 32;
+void CopyAsync16(std::byte* to, const std::byte* from);
+void CommitCopies();
+void WaitCopies(int pending);
+
+// Runs `kernel(args)` on every thread of every block of the grid.
+void RunGrid(const Grid& grid, void (*kernel)(const void* args), const void* args);
+
+}  // namespace emulator
+
+inline int ThreadId() { return emulator::place.thread; }
+inline int ThreadCount() { return emulator::place.threads; }
+inline int BlockX() { return emulator::place.block[0]; }
+inline int BlockY() { return emulator::place.block[1]; }
+inline int BlockZ() { return emulator::place.block[2]; }
+inline int GridX() { return emulator::place.grid[0]; }
+inline std::byte* SharedMemory() { return emulator::shared_memory; }
+inline void SyncBlock() { emulator::SyncBlock(); }
+inline void SyncWarp() { emulator::SyncWarp(); }
+template <class T>
+inline T ShuffleXor(T x, int mask) {
+  const std::byte* all = emulator::Exchange(&x, sizeof(T));
+  T other;
+  std::memcpy(&other, all + static_cast<size_t>((ThreadId() % 32) ^ mask) * emulator::kExchangeBytes, sizeof(T));
+  return other;
+}
+inline int Dot4(uint32_t a, uint32_t b, int c) {
+  for (int i = 0; i < 4; ++i) c += static_cast<int8_t>(a >> (8 * i)) * static_cast<int8_t>(b >> (8 * i));
+  return c;
+}
+
+// The tensor cores' products, as the PTX manual gives the places: of a lane, g = lane / 4 and t = lane % 4.
+//   a[0]: row g, inputs 4t..4t+3     a[1]: row g + 8     a[2], a[3]: the same rows, inputs 16 + 4t..
+//   b[0]: column g, inputs 4t..4t+3  b[1]: inputs 16 + 4t..
+//   d[0], d[1]: row g, columns 2t, 2t + 1     d[2], d[3]: row g + 8
+struct TileWords {
+  uint32_t a[4], b[2];
+};
+template <int kInputs>
+inline void EmulateTiles(int d[4], const TileWords& mine) {
+  static_assert(sizeof(TileWords) <= emulator::kExchangeBytes);
+  const std::byte* all = emulator::Exchange(&mine, sizeof(mine));
+  const auto words = [&](int lane) {
+    TileWords w;
+    std::memcpy(&w, all + static_cast<size_t>(lane) * emulator::kExchangeBytes, sizeof(w));
+    return w;
+  };
+  const int lane = ThreadId() % 32;
+  for (int i = 0; i < 4; ++i) {
+    const int row = lane / 4 + (i >= 2 ? 8 : 0), column = lane % 4 * 2 + i % 2;
+    int sum = 0;
+    for (int t = 0; t < 4; ++t) {
+      const TileWords of_row = words(row % 8 * 4 + t), of_column = words(column * 4 + t);
+      for (int half = 0; half < kInputs / 16; ++half) sum = Dot4(of_row.a[half * 2 + row / 8], of_column.b[half], sum);
+    }
+    d[i] = sum;
+  }
+}
+inline void MultiplyTiles(int d[4], const uint32_t a[4], const uint32_t b[2]) {
+  EmulateTiles<32>(d, {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}});
+}
+inline void MultiplyHalfTiles(int d[4], const uint32_t a[2], uint32_t b) { EmulateTiles<16>(d, {{a[0], a[1], 0, 0}, {b, 0}}); }
+
+inline void CopyAsync16(std::byte* shared, const std::byte* global) { emulator::CopyAsync16(shared, global); }
+inline void CommitCopies() { emulator::CommitCopies(); }
+template <int kPending>
+inline void WaitCopies() {
+  emulator::WaitCopies(kPending);
+}
+inline void PrefetchToL2(const void*) {}
+struct Words4 {
+  uint32_t w[4];
+};
+inline Words4 Load16(const void* p) {
+  Words4 v;
+  std::memcpy(&v, p, sizeof(v));
+  return v;
+}
+inline Words4 LoadConstant16(const std::byte* p) { return Load16(p); }
+inline uint32_t LoadConstant4(const std::byte* p) {
+  uint32_t v;
+  std::memcpy(&v, p, sizeof(v));
+  return v;
+}
+inline void BeginKernel() {}
+
+}  // namespace reprise::cuda

@@ -1,0 +1,96 @@
+// How many blocks of threads each launch has for the steps of a bucket, and which kernel serves it.
+#pragma once
+
+#include "backend/cuda/attention_cut.h"
+#include "backend/cuda/kernel_table.h"
+#include "backend/cuda/mma.h"
+
+namespace reprise::cuda {
+
+inline constexpr int kRowThreads = 256;
+inline constexpr int kHeadThreads = 128;  // a warp a head
+inline int Pieces(int width) { return CeilDiv(width, kRowThreads); }
+
+inline Grid EmbedGrid(const EmbedArgs& args, const Bucket& b) { return {Pieces(args.out.width), b.rows, 1, kRowThreads}; }
+inline Grid RmsNormGrid(const RmsNormArgs& args, const Bucket& b) {
+  return {b.Of(args.in.domain), 1, 1, kRowThreads, kRowThreads / 32 * 4};
+}
+inline Grid QuantiseGrid(const QuantiseArgs& args, const Bucket& b) {
+  return {Pieces(args.in.width), b.Of(args.in.domain), 1, kRowThreads};
+}
+inline Grid SwiGluGrid(const SwiGluArgs& args, const Bucket& b) { return {Pieces(args.out.width), b.Of(args.out.domain), 1, kRowThreads}; }
+inline Grid GatedRmsNormGrid(const GatedRmsNormArgs& args, const Bucket& b) {
+  return {CeilDiv(args.in.width / args.width, kHeadThreads / 32), b.Of(args.in.domain), 1, kHeadThreads};
+}
+inline Grid RopeTableGrid(const RopeTableArgs& args, const Bucket& b) { return {CeilDiv(args.dims / 2, 32), b.rows, 1, 32}; }
+inline Grid NormRopeGrid(const NormRopeArgs& args, const Bucket& b) {
+  return {CeilDiv(args.heads.count, kHeadThreads / 32), b.rows, 1, kHeadThreads};
+}
+inline Grid ArgMaxPartGrid(const ArgMaxArgs& args, const Bucket& b) {
+  return {ArgMaxArgs::kParts, b.Of(args.in.domain), 1, kRowThreads, kRowThreads / 32 * 8};
+}
+inline Grid ArgMaxGrid(const ArgMaxArgs& args, const Bucket& b) { return {b.Of(args.in.domain), 1, 1, 32}; }
+
+inline Grid AppendGrid(const AppendArgs& args, const Bucket& b) { return {Pieces(args.in.width), b.rows, 1, kRowThreads}; }
+inline Grid ConvGrid(const ConvArgs& args, const Bucket& b) {
+  return {Pieces(args.in.width), b.rows > b.lanes ? b.rows : b.lanes, 2, kRowThreads};
+}
+inline Grid PreviousGrid(const LastArgs& args, const Bucket& b) { return {Pieces(args.out.width), b.rows, 1, kRowThreads}; }
+inline Grid SaveLastGrid(const LastArgs& args, const Bucket& b) { return {Pieces(args.in.width), b.lanes, 1, kRowThreads}; }
+inline Grid LoadLastGrid(const LastArgs& args, const Bucket& b) { return {Pieces(args.out.width), b.lanes, 1, kRowThreads}; }
+
+inline constexpr int kDeltaColumns = 8;  // of a warp
+inline constexpr int kMostKeyDim = 256;
+inline int DeltaGroups(int key_dim) {  // of 16 key indices: a power of two, for which there is a kernel
+  int groups = 1;
+  while (groups * 16 < key_dim) groups *= 2;
+  return groups;
+}
+inline Grid DeltaInputsGrid(const DeltaNetArgs&, const Bucket& b) { return {b.rows, 1, 1, kRowThreads}; }
+inline Grid DeltaNetGrid(const DeltaNetArgs& args, const Bucket& b) {
+  const int padded = DeltaGroups(args.shape.key_dim) * 16;
+  return {CeilDiv(args.shape.value_dim, kDeltaColumns), args.shape.value_heads, b.lanes, 32, 4 * padded * 4};
+}
+
+inline int AttentionKernelId(ElementType type, int queries, int groups) {
+  const int choice = queries == kFewQueries ? 0 : groups == 1 ? 1 : groups == 2 ? 2 : 3;
+  return kAttention + (type == ElementType::kF16 ? 0 : kAttentionChoices) + choice;
+}
+inline Grid AttentionGrid(const AttentionArgs& args, const Bucket& b) {
+  const int heads = args.q.count / args.kv_heads;
+  const int queries = b.rows * heads <= kFewQueries ? kFewQueries : kMostQueries;
+  const bool halves = args.k.type == ElementType::kF16;
+  Grid grid;
+  grid.x = 2 * b.multiprocessors;  // as many as run at once; each takes units until there are none
+  grid.threads = kAttentionThreads;
+  grid.shared = halves ? AttentionShared<uint16_t>::Bytes(queries, args.q.width) : AttentionShared<float>::Bytes(queries, args.q.width);
+  grid.kernel = AttentionKernelId(args.k.type, queries, AttentionGroups(args.q.width, queries));
+  return grid;
+}
+inline Grid JoinGrid(const AttentionArgs& args, const Bucket& b) { return {args.q.count, b.rows, 1, kJoinThreads, (4 * kJoinThreads + 2) * 4}; }
+
+// Matrix products. Tiles of a product are counted in groups of `kGroup`.
+inline constexpr int kVectorWarps = 8;
+inline constexpr int kWindow = 32;     // segments whose sums meet in shared memory at a time
+inline constexpr int kVectorRows = 8;  // more rows than these go to the tensor cores, where the form is quantised
+template <int kGroup>
+REPRISE_HD int TileGroups(const WeightView& w) {
+  return (w.tiles() + kGroup - 1) / kGroup;
+}
+template <int kGroup>
+int AllTileGroups(const MatMulArgs& args) {
+  int groups = 0;
+  for (int i = 0; i < args.products; ++i) groups += TileGroups<kGroup>(args.product[i].weight);
+  return groups;
+}
+inline Grid ProductGrid(const MatMulArgs& args, const Bucket& b) {
+  const Form form = args.product[0].weight.form;
+  const int rows = b.Of(args.in.domain);
+  if (!IsFloat(form) && rows > kVectorRows) {
+    return {CeilDiv(rows, kMmaRows), AllTileGroups<kMmaTiles>(args), 1, kMmaThreads, kMmaStages * StageBytes(form), MatMulId(form)};
+  }
+  const int choice = rows <= 1 ? 0 : rows <= 2 ? 1 : rows <= 4 ? 2 : 3;
+  return {AllTileGroups<1>(args), CeilDiv(rows, 1 << choice), 1, kVectorWarps * 32, kWindow * (1 << choice) * 32 * 4, MatVecId(form, choice)};
+}
+
+}  // namespace reprise::cuda

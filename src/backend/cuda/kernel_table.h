@@ -1,0 +1,87 @@
+// KernelId: every kernel there is, by number. A table is filled from REPRISE_KERNELS twice: with what a device launches (cuda_device.cu), and
+// with what the emulator calls.
+#pragma once
+
+#include "backend/cuda/kernels.h"
+
+namespace reprise::cuda {
+
+inline constexpr int kRowChoices = 4;        // of MatVec: 1, 2, 4 or 8 rows
+inline constexpr int kAttentionChoices = 4;  // 4 queries, or 16 in 1, 2 or 4 groups
+inline constexpr int kDeltaChoices = 5;      // 16, 32, ... 256 key indices
+
+enum KernelId : int {
+  kEmbed,
+  kRmsNorm,
+  kQuantise,
+  kSwiGlu,
+  kGatedRmsNorm,
+  kRopeTable,
+  kNormRope,
+  kArgMaxPart,
+  kArgMax,
+  kAppend,
+  kConv,
+  kDeltaInputs,
+  kPrevious,
+  kSaveLast,
+  kLoadLast,
+  kJoin,
+  kMatVec,
+  kMatMul = kMatVec + kForms * kRowChoices,
+  kAttention = kMatMul + kForms,
+  kDeltaNet = kAttention + 2 * kAttentionChoices,
+  kKernels = kDeltaNet + kDeltaChoices,
+};
+
+inline int MatVecId(Form form, int row_choice) { return kMatVec + static_cast<int>(form) * kRowChoices + row_choice; }
+inline int MatMulId(Form form) { return kMatMul + static_cast<int>(form); }
+
+}  // namespace reprise::cuda
+
+// ADD(id, Args, kernel...) for each of them.
+#define REPRISE_KERNELS_OF_FORM(ADD, F)            \
+  ADD(MatVecId(F, 0), MatMulArgs, MatVecKernel<F, 1>) \
+  ADD(MatVecId(F, 1), MatMulArgs, MatVecKernel<F, 2>) \
+  ADD(MatVecId(F, 2), MatMulArgs, MatVecKernel<F, 4>) \
+  ADD(MatVecId(F, 3), MatMulArgs, MatVecKernel<F, 8>)
+#define REPRISE_KERNELS_OF_QUANTS(ADD, F) REPRISE_KERNELS_OF_FORM(ADD, F) ADD(MatMulId(F), MatMulArgs, MatMulKernel<F>)
+#define REPRISE_KERNELS_OF_STATE(ADD, AT, T)                           \
+  ADD(kAttention + (AT) + 0, AttentionArgs, AttentionKernel<T, 4, 1>)  \
+  ADD(kAttention + (AT) + 1, AttentionArgs, AttentionKernel<T, 16, 1>) \
+  ADD(kAttention + (AT) + 2, AttentionArgs, AttentionKernel<T, 16, 2>) \
+  ADD(kAttention + (AT) + 3, AttentionArgs, AttentionKernel<T, 16, 4>)
+#define REPRISE_KERNELS(ADD)                               \
+  ADD(kEmbed, EmbedArgs, EmbedKernel)                      \
+  ADD(kRmsNorm, RmsNormArgs, RmsNormKernel)                \
+  ADD(kQuantise, QuantiseArgs, QuantiseKernel)             \
+  ADD(kSwiGlu, SwiGluArgs, SwiGluKernel)                   \
+  ADD(kGatedRmsNorm, GatedRmsNormArgs, GatedRmsNormKernel) \
+  ADD(kRopeTable, RopeTableArgs, RopeTableKernel)          \
+  ADD(kNormRope, NormRopeArgs, NormRopeKernel)             \
+  ADD(kArgMaxPart, ArgMaxArgs, ArgMaxPartKernel)           \
+  ADD(kArgMax, ArgMaxArgs, ArgMaxKernel)                   \
+  ADD(kAppend, AppendArgs, AppendKernel)                   \
+  ADD(kConv, ConvArgs, ConvKernel)                         \
+  ADD(kDeltaInputs, DeltaNetArgs, DeltaInputsKernel)       \
+  ADD(kPrevious, LastArgs, PreviousKernel)                 \
+  ADD(kSaveLast, LastArgs, SaveLastKernel)                 \
+  ADD(kLoadLast, LastArgs, LoadLastKernel)                 \
+  ADD(kJoin, AttentionArgs, JoinKernel)                    \
+  REPRISE_KERNELS_OF_FORM(ADD, Form::kF32)                 \
+  REPRISE_KERNELS_OF_FORM(ADD, Form::kF16)                 \
+  REPRISE_KERNELS_OF_FORM(ADD, Form::kBF16)                \
+  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kByte)              \
+  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kByteMin)           \
+  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kByteK)             \
+  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kByteK16)           \
+  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kNibble)            \
+  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kNibbleMin)         \
+  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kNibbleK)           \
+  REPRISE_KERNELS_OF_STATE(ADD, 0, uint16_t)               \
+  REPRISE_KERNELS_OF_STATE(ADD, kAttentionChoices, float)  \
+  ADD(kDeltaNet + 0, DeltaNetArgs, DeltaNetKernel<1>)      \
+  ADD(kDeltaNet + 1, DeltaNetArgs, DeltaNetKernel<2>)      \
+  ADD(kDeltaNet + 2, DeltaNetArgs, DeltaNetKernel<4>)      \
+  ADD(kDeltaNet + 3, DeltaNetArgs, DeltaNetKernel<8>)      \
+  ADD(kDeltaNet + 4, DeltaNetArgs, DeltaNetKernel<16>)

@@ -1,0 +1,205 @@
+// Kernels: their arguments, how a plan names them, and how their work is cut into blocks of threads.
+//
+// A captured plan is a list of Launches: a kernel, its arguments as flat data, and a function that says how many blocks a step of a given shape
+// takes. What changes from step to step is read by the kernels from device memory (StepView), so a graph over them never changes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "backend/cuda/packed_weight.h"
+#include "backend/ops.h"
+
+namespace reprise::cuda {
+
+// ---- The binding table, as the device sees it ----
+
+struct StepHeader {
+  int32_t rows, lanes;
+  int32_t blocks;  // attention blocks of the longest lane, counted from position 0
+  int32_t unused[5];
+};
+struct LaneEntry {
+  const std::byte* read;
+  std::byte* write;
+  int32_t first_row, rows, position, unused;
+};
+struct RowEntry {
+  int32_t lane, position, token, unused;
+};
+struct StepView {  // fixed addresses of device memory; their contents are written before each replay
+  const StepHeader* header;
+  const LaneEntry* lane;
+  const RowEntry* row;
+  std::byte* const* extents;  // [max_lanes][kMostExtents]
+};
+inline constexpr int kMostExtents = (1 << 20) / kExtentRows;  // of a lane: contexts of up to 2^20 positions
+
+REPRISE_HD int RowCount(const StepView& step, Domain domain) { return domain == Domain::kRows ? step.header->rows : step.header->lanes; }
+REPRISE_HD float* RowAt(const Rows& rows, int row) { return rows.data + static_cast<int64_t>(row) * rows.stride; }
+REPRISE_HD std::byte* StateRow(const StepView& step, int lane, const StateRef& state, int position) {
+  return step.extents[static_cast<int64_t>(lane) * kMostExtents + position / kExtentRows] + state.offset +
+         static_cast<size_t>(position % kExtentRows) * state.bytes;
+}
+
+// ---- Arguments ----
+
+// Rows quantised for matrix products. Columns past the inputs, up to a whole segment, are zero with a scale of zero.
+struct QuantRows {
+  int8_t* quants = nullptr;  // [rows][stride]; null where nothing is to be quantised
+  float* scales = nullptr;   // [rows][stride / 32]
+  float* sums = nullptr;     // [rows][stride / 32]: scale * sum of the quants
+  int32_t stride = 0;
+};
+
+struct EmbedArgs {
+  StepView step;
+  Rows out;
+  WeightView weight;
+};
+struct RmsNormArgs {
+  StepView step;
+  Rows out, in;
+  const float* weight;
+  float eps;
+  QuantRows quant;
+};
+struct GatedRmsNormArgs {
+  StepView step;
+  Rows out, in, gate;
+  const float* weight;
+  int32_t width;
+  float eps;
+  QuantRows quant;
+};
+struct SwiGluArgs {
+  StepView step;
+  Rows out, gate, up;
+  QuantRows quant;
+};
+struct QuantiseArgs {
+  StepView step;
+  Rows in;
+  QuantRows quant;
+};
+
+struct ProductView {
+  WeightView weight;
+  Rows out;
+  bool accumulate;
+};
+struct MatMulArgs {
+  static constexpr int kMostProducts = 6;
+  StepView step;
+  Rows in;  // what float forms read
+  QuantRows quant;
+  int32_t products;
+  ProductView product[kMostProducts];
+};
+
+struct RopeTableArgs {
+  StepView step;
+  float* angles;          // a row: dims / 2 cosines, dims / 2 sines
+  const uint64_t* turns;  // dims / 2: turns a position, as a fraction of 2^64
+  int32_t dims;
+};
+struct NormRopeArgs {
+  StepView step;
+  Heads heads;
+  const float* weight;  // null: no norm
+  const float* angles;  // null: no rotation
+  float eps;
+  int32_t dims;
+  bool interleaved;
+};
+struct AppendArgs {
+  StepView step;
+  Rows in;
+  StateRef state;
+};
+struct AttentionArgs {
+  StepView step;
+  Rows out;
+  Heads q, gate;
+  StateRef k, v;
+  float scale;
+  int32_t kv_heads, first_position;
+  float* partials;  // [row][head][block] of most, total, sums[q.width]
+  int64_t partial_slots;
+};
+struct ConvArgs {
+  StepView step;
+  Rows out, in;
+  StateRef tail;
+  const float* weight;  // [channels][kernel]
+  int32_t kernel;
+  bool silu;
+};
+struct DeltaNetArgs {
+  StepView step;
+  Rows out, qkv, alpha, beta;
+  const float* a;
+  const float* dt;
+  StateRef state;
+  Ops::DeltaNetShape shape;
+  float* unit_qk;  // [rows][2][key_heads][key_dim]: normalised q and k
+  float* gates;    // [rows][2][value_heads]: exp(g) and b
+};
+struct LastArgs {
+  StepView step;
+  Rows out, in;
+  StateRef last;
+};
+struct ArgMaxArgs {
+  static constexpr int kParts = 64;
+  StepView step;
+  Rows in;
+  int32_t* index;
+  float* best;     // [rows][kParts]
+  int32_t* where;  // [rows][kParts]
+};
+
+// ---- Launches ----
+
+struct Grid {
+  int x = 1, y = 1, z = 1;
+  int threads = 32;
+  int shared = 0;   // bytes
+  int kernel = -1;  // where the shape decides which kernel serves it best; otherwise the launch's own
+};
+// The most that one graph serves: rows and lanes of a step, on a device of so many multiprocessors.
+struct Bucket {
+  int rows = 1, lanes = 1, multiprocessors = 1;
+  int Of(Domain domain) const { return domain == Domain::kRows ? rows : lanes; }
+};
+
+struct Launch {
+  static constexpr size_t kArgBytes = 768;
+  using GridOf = Grid (*)(const void* args, const Bucket& bucket);
+  int kernel = 0;  // a KernelId (kernel_table.h)
+  GridOf grid = nullptr;
+  size_t bytes = 0;
+  alignas(16) std::byte args[kArgBytes];
+};
+
+template <class Args, Grid (*kGrid)(const Args&, const Bucket&)>
+Grid UntypedGrid(const void* args, const Bucket& bucket) {
+  return kGrid(*static_cast<const Args*>(args), bucket);
+}
+
+template <class Args, Grid (*kGrid)(const Args&, const Bucket&)>
+Launch MakeLaunch(int kernel, const Args& args) {
+  static_assert(std::is_trivially_copyable_v<Args> && sizeof(Args) <= Launch::kArgBytes && alignof(Args) <= 16);
+  Launch launch;
+  launch.kernel = kernel;
+  launch.grid = UntypedGrid<Args, kGrid>;
+  launch.bytes = sizeof(Args);
+  std::memcpy(launch.args, &args, sizeof(Args));
+  return launch;
+}
+
+inline int CeilDiv(int a, int b) { return (a + b - 1) / b; }
+
+}  // namespace reprise::cuda

@@ -1,0 +1,258 @@
+// Matrix products: for few rows on the ordinary cores, a thread an output, and for many on the tensor cores.
+//
+// Promise 3: both sum as packed_weight.h says. A segment of an output is summed whole by one thread, from zero, by AddBlock; segments are added
+// in ascending order to a sum that starts at zero. The integer product of a block has one value however it is formed.
+#pragma once
+
+#include "backend/cuda/language.h"
+#include "backend/cuda/mma.h"
+
+namespace reprise::cuda {
+
+// Which product a tile of a launch belongs to. Tiles of a product are counted in groups of `kGroup`.
+struct TileOfProduct {
+  int product, tile;  // tile: the first of the group
+};
+template <int kGroup>
+REPRISE_HD TileOfProduct FindTile(const MatMulArgs& args, int group) {
+  int product = 0;
+  while (product + 1 < args.products) {
+    const int groups = TileGroups<kGroup>(args.product[product].weight);
+    if (group < groups) break;
+    group -= groups;
+    ++product;
+  }
+  return {product, group * kGroup};
+}
+REPRISE_DEVICE void StoreSum(const ProductView& product, int row, int output, float sum) {
+  if (output >= product.weight.outputs) return;
+  float* to = RowAt(product.out, row) + output;
+  *to = product.accumulate ? *to + sum : sum;
+}
+
+// ---- Few rows ----
+//
+// A block has a tile of 32 outputs, a lane one of them, and up to kRows rows; warps share the segments. The sums of a window of segments meet in
+// shared memory, where one thread an output and row adds them in order.
+
+// The segment's sums for each row, of this lane's output. Rows past the last of the step are computed on what lies there, and dropped.
+template <Form kForm, int kRows>
+REPRISE_DEVICE void SegmentSums(const MatMulArgs& args, const WeightView& w, int tile, int segment, int first_row, int rows, float* sums) {
+  const int lane = ThreadId() % 32;
+  const std::byte* bytes = w.data + (static_cast<int64_t>(tile) * w.segments + segment) * SegmentBytes(kForm);
+  REPRISE_UNROLLED for (int r = 0; r < kRows; ++r) sums[r] = 0.0f;
+  if constexpr (IsFloat(kForm)) {
+    constexpr int kElements = ChunkElements(kForm);
+    const int left = w.inputs - segment * kSegment;  // inputs past the last are in no row
+    const float* in[kRows];
+    REPRISE_UNROLLED for (int r = 0; r < kRows; ++r) {
+      in[r] = RowAt(args.in, first_row + r < rows ? first_row + r : rows - 1) + segment * kSegment;
+    }
+    REPRISE_ROLLED for (int chunk = 0; chunk < Chunks(kForm); ++chunk) {
+      if (chunk * kElements >= left) break;
+      const Words4 words = LoadConstant16(bytes + ChunkAt(kForm, chunk, lane));
+      REPRISE_UNROLLED for (int i = 0; i < kElements; ++i) {
+        if (chunk * kElements + i >= left) break;
+        const float weight = FloatElement<kForm>(words.w, i);
+        REPRISE_UNROLLED for (int r = 0; r < kRows; ++r) {
+          sums[r] = fmaf(weight, in[r][chunk * kElements + i], sums[r]);
+        }
+      }
+    }
+  } else {
+    constexpr int kWords = HeaderWords(kForm);
+    uint32_t header[kWords];
+    Words4 chunks[Chunks(kForm)];
+    REPRISE_UNROLLED for (int i = 0; i < kWords; ++i) header[i] = LoadConstant4(bytes + HeaderAt(i, lane));
+    REPRISE_UNROLLED for (int i = 0; i < Chunks(kForm); ++i) chunks[i] = LoadConstant16(bytes + ChunkAt(kForm, i, lane));
+    const int blocks = args.quant.stride / kBlock;
+    REPRISE_UNROLLED for (int b = 0; b < kSegmentBlocks; ++b) {
+      const BlockScale scale = ScaleOf<kForm>(header, 1, b);
+      uint32_t weights[8];
+      REPRISE_UNROLLED for (int i = 0; i < 4; ++i) {
+        if constexpr (IsNibble(kForm)) {
+          const NibblePair pair = Nibbles<kForm>(chunks[b].w[i]);
+          weights[i] = pair.low;
+          weights[4 + i] = pair.high;
+        } else {
+          weights[i] = chunks[2 * b].w[i];
+          weights[4 + i] = chunks[2 * b + 1].w[i];
+        }
+      }
+      REPRISE_UNROLLED for (int r = 0; r < kRows; ++r) {
+        const int64_t row = first_row + r;
+        const int8_t* acts = args.quant.quants + row * args.quant.stride + segment * kSegment + b * kBlock;
+        const Words4 low = Load16(acts), high = Load16(acts + 16);
+        BlockDot dot{0, 0};
+        REPRISE_UNROLLED for (int i = 0; i < 4; ++i) dot.first = Dot4(weights[i], low.w[i], dot.first);
+        REPRISE_UNROLLED for (int i = 0; i < 4; ++i) {
+          int& half = kForm == Form::kByteK16 ? dot.second : dot.first;
+          half = Dot4(weights[4 + i], high.w[i], half);
+        }
+        const int64_t at = row * blocks + segment * kSegmentBlocks + b;
+        sums[r] = AddBlock<kForm>(sums[r], dot, scale, args.quant.scales[at], HasMin(kForm) ? args.quant.sums[at] : 0.0f);
+      }
+    }
+  }
+}
+
+template <Form kForm, int kRows>
+REPRISE_KERNEL_OF(kVectorWarps * 32, 2, MatVecKernel, MatMulArgs) {
+  const TileOfProduct at = FindTile<1>(args, BlockX());
+  const ProductView& product = args.product[at.product];
+  const WeightView& w = product.weight;
+  const int warp = ThreadId() / 32, lane = ThreadId() % 32;
+  if (warp < w.segments) {  // weights are nobody's output: they can be on their way before the kernel before this one has ended
+    const std::byte* bytes = w.data + (static_cast<int64_t>(at.tile) * w.segments + warp) * SegmentBytes(kForm);
+    REPRISE_UNROLLED for (int line = 0; line < SegmentBytes(kForm); line += 32 * 128) {
+      if (line + lane * 128 < SegmentBytes(kForm)) PrefetchToL2(bytes + line + lane * 128);
+    }
+  }
+  BeginKernel();
+  const int rows = RowCount(args.step, args.in.domain), first_row = BlockY() * kRows;
+  if (first_row >= rows) return;
+  float* shared = reinterpret_cast<float*>(SharedMemory());  // [kWindow][kRows][32]
+  float total = 0.0f;
+  for (int window = 0; window < w.segments; window += kWindow) {
+    const int end = window + kWindow < w.segments ? window + kWindow : w.segments;
+    for (int segment = window + warp; segment < end; segment += kVectorWarps) {
+      float sums[kRows];
+      SegmentSums<kForm, kRows>(args, w, at.tile, segment, first_row, rows, sums);
+      REPRISE_UNROLLED for (int r = 0; r < kRows; ++r) shared[((segment - window) * kRows + r) * 32 + lane] = sums[r];
+    }
+    SyncBlock();
+    if (warp < kRows) {
+      for (int segment = window; segment < end; ++segment) total = total + shared[((segment - window) * kRows + warp) * 32 + lane];
+    }
+    SyncBlock();
+  }
+  if (warp < kRows && first_row + warp < rows) StoreSum(product, first_row + warp, at.tile * kTileOutputs + lane, total);
+}
+
+// ---- Many rows ----
+//
+// A block has 64 rows and 128 outputs; each of its 8 warps 32 rows and one tile of 32 outputs. Segments come through three stages of shared
+// memory, two of them on their way while the third is multiplied.
+
+template <Form kForm>
+REPRISE_DEVICE void FetchStage(const MatMulArgs& args, const WeightView& w, int tile, int tiles, int first_row, int segment, std::byte* stage) {
+  const int thread = ThreadId();
+  for (int i = 0; i < tiles; ++i) {
+    const std::byte* from = w.data + (static_cast<int64_t>(tile + i) * w.segments + segment) * SegmentBytes(kForm);
+    for (int at = thread * 16; at < SegmentBytes(kForm); at += kMmaThreads * 16) {
+      CopyAsync16(stage + i * SegmentBytes(kForm) + at, from + at);
+    }
+  }
+  // The rows' buffers hold whole groups of 64 rows, so rows past the last are there to be read, whatever is in them.
+  const int stride = args.quant.stride;
+  REPRISE_UNROLLED for (int piece = thread; piece < kMmaRows * 8; piece += kMmaThreads) {
+    const int row = piece / 8, chunk = piece % 8;
+    const int8_t* from = args.quant.quants + static_cast<int64_t>(first_row + row) * stride + segment * kSegment + chunk * 16;
+    CopyAsync16(stage + StageQuantAt(kForm, chunk, row), reinterpret_cast<const std::byte*>(from));
+  }
+  if (thread < kMmaRows) {
+    const int64_t at = static_cast<int64_t>(first_row + thread) * (stride / kBlock) + segment * kSegmentBlocks;
+    CopyAsync16(stage + StageScales(kForm) + thread * 16, reinterpret_cast<const std::byte*>(args.quant.scales + at));
+    if constexpr (HasMin(kForm)) {
+      CopyAsync16(stage + StageSums(kForm) + thread * 16, reinterpret_cast<const std::byte*>(args.quant.sums + at));
+    }
+  }
+}
+
+// Adds block `b` of the stage to a warp's sums: [2 tiles of 16 rows][4 tiles of 8 outputs][4].
+template <Form kForm>
+REPRISE_DEVICE void AddStageBlock(const std::byte* stage, const std::byte* tile, int b, int warp_row, float (&sums)[2][4][4]) {
+  const int lane = ThreadId() % 32;
+  const auto word = [](const std::byte* p) { return *reinterpret_cast<const uint32_t*>(p); };
+  uint32_t acts[2][4];
+  float scales[2][2], act_sums[2][2];
+  REPRISE_UNROLLED for (int m = 0; m < 2; ++m) {
+    REPRISE_UNROLLED for (int i = 0; i < 4; ++i) {
+      const TilePlace place = ActivationWord(lane, i);
+      acts[m][i] = word(stage + StageQuantAt(kForm, 2 * b + place.chunk, warp_row + m * 16 + place.row) + WordInputs(lane));
+    }
+    REPRISE_UNROLLED for (int half = 0; half < 2; ++half) {
+      const int at = ((warp_row + m * 16 + SumRow(lane, 2 * half)) * kSegmentBlocks + b) * 4;
+      scales[m][half] = *reinterpret_cast<const float*>(stage + StageScales(kForm) + at);
+      act_sums[m][half] = HasMin(kForm) ? *reinterpret_cast<const float*>(stage + StageSums(kForm) + at) : 0.0f;
+    }
+  }
+  REPRISE_UNROLLED for (int n = 0; n < 4; ++n) {
+    uint32_t weights[2];
+    const int output = n * 8 + WeightWord(lane, 0).row;
+    if constexpr (IsNibble(kForm)) {
+      const NibblePair pair = Nibbles<kForm>(word(tile + ChunkAt(kForm, b, output) + WordInputs(lane)));
+      weights[0] = pair.low;
+      weights[1] = pair.high;
+    } else {
+      REPRISE_UNROLLED for (int i = 0; i < 2; ++i) {
+        weights[i] = word(tile + ChunkAt(kForm, 2 * b + WeightWord(lane, i).chunk, output) + WordInputs(lane));
+      }
+    }
+    BlockScale scale[2];
+    REPRISE_UNROLLED for (int i = 0; i < 2; ++i) {
+      scale[i] = ScaleOf<kForm>(reinterpret_cast<const uint32_t*>(tile) + n * 8 + SumColumn(lane, i), kTileOutputs, b);
+    }
+    REPRISE_UNROLLED for (int m = 0; m < 2; ++m) {
+      int first[4], second[4] = {0, 0, 0, 0};
+      if constexpr (kForm == Form::kByteK16) {
+        MultiplyHalfTiles(first, acts[m], weights[0]);
+        MultiplyHalfTiles(second, acts[m] + 2, weights[1]);
+      } else {
+        MultiplyTiles(first, acts[m], weights);
+      }
+      REPRISE_UNROLLED for (int i = 0; i < 4; ++i) {
+        sums[m][n][i] = AddBlock<kForm>(sums[m][n][i], {first[i], second[i]}, scale[i % 2], scales[m][i / 2], act_sums[m][i / 2]);
+      }
+    }
+  }
+}
+
+template <Form kForm>
+REPRISE_KERNEL_OF(kMmaThreads, 1, MatMulKernel, MatMulArgs) {
+  BeginKernel();
+  const int rows = RowCount(args.step, args.in.domain), first_row = BlockX() * kMmaRows;
+  if (first_row >= rows) return;
+  const TileOfProduct at = FindTile<kMmaTiles>(args, BlockY());
+  const ProductView& product = args.product[at.product];
+  const WeightView& w = product.weight;
+  const int tiles = w.tiles() - at.tile < kMmaTiles ? w.tiles() - at.tile : kMmaTiles;
+  const int warp = ThreadId() / 32, lane = ThreadId() % 32;
+  const int warp_row = warp / kMmaTiles * 32, warp_tile = warp % kMmaTiles;
+  std::byte* shared = SharedMemory();
+
+  REPRISE_UNROLLED for (int i = 0; i < kMmaStages - 1; ++i) {
+    if (i < w.segments) FetchStage<kForm>(args, w, at.tile, tiles, first_row, i, shared + i * StageBytes(kForm));
+    CommitCopies();
+  }
+  float totals[2][4][4] = {};
+  REPRISE_ROLLED for (int segment = 0; segment < w.segments; ++segment) {
+    WaitCopies<kMmaStages - 2>();
+    SyncBlock();  // the segment is there for all, and everybody has left the stage that comes next
+    const int ahead = segment + kMmaStages - 1;
+    if (ahead < w.segments) {
+      FetchStage<kForm>(args, w, at.tile, tiles, first_row, ahead, shared + ahead % kMmaStages * StageBytes(kForm));
+    }
+    CommitCopies();
+    if (warp_tile >= tiles) continue;
+    const std::byte* stage = shared + segment % kMmaStages * StageBytes(kForm);
+    float sums[2][4][4] = {};
+    REPRISE_UNROLLED for (int b = 0; b < kSegmentBlocks; ++b) {
+      AddStageBlock<kForm>(stage, stage + warp_tile * SegmentBytes(kForm), b, warp_row, sums);
+    }
+    REPRISE_UNROLLED for (int i = 0; i < 32; ++i) totals[i / 16][i / 4 % 4][i % 4] = totals[i / 16][i / 4 % 4][i % 4] + sums[i / 16][i / 4 % 4][i % 4];
+  }
+  WaitCopies<0>();
+  if (warp_tile >= tiles) return;
+  REPRISE_UNROLLED for (int m = 0; m < 2; ++m) {
+    REPRISE_UNROLLED for (int n = 0; n < 4; ++n) {
+      REPRISE_UNROLLED for (int i = 0; i < 4; ++i) {
+        const int row = first_row + warp_row + m * 16 + SumRow(lane, i);
+        if (row >= rows) continue;
+        StoreSum(product, row, (at.tile + warp_tile) * kTileOutputs + n * 8 + SumColumn(lane, i), totals[m][n][i]);
+      }
+    }
+  }
+}
+
+}  // namespace reprise::cuda

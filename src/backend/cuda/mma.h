@@ -1,0 +1,38 @@
+// Which lane of a warp holds what, in the tensor cores' product of 16 rows (activations) by 8 columns (outputs) over 32 inputs of bytes, and where
+// that lies in shared memory. Plain arithmetic: mma_test.cc multiplies with it on the host.
+//
+// Of lane l, g = l / 4 and t = l % 4. A word is 4 bytes: inputs 4t to 4t + 3 of 16 that lie together.
+#pragma once
+
+#include "backend/cuda/packed_weight.h"
+
+namespace reprise::cuda {
+
+struct TilePlace {
+  int row, chunk;  // which row (or column) of the tile, and which 16 of its 32 inputs
+};
+// Word `i` of 4 that a lane holds of the activations, of 2 that it holds of the weights.
+REPRISE_HD constexpr TilePlace ActivationWord(int lane, int i) { return {lane / 4 + i % 2 * 8, i / 2}; }
+REPRISE_HD constexpr TilePlace WeightWord(int lane, int i) { return {lane / 4, i}; }
+REPRISE_HD constexpr int WordInputs(int lane) { return lane % 4 * 4; }  // the first of the four inputs, among the 16
+// Sum `i` of 4 that a lane gets: its row and its column in the tile.
+REPRISE_HD constexpr int SumRow(int lane, int i) { return lane / 4 + i / 2 * 8; }
+REPRISE_HD constexpr int SumColumn(int lane, int i) { return lane % 4 * 2 + i % 2; }
+
+// A block of threads computes 64 rows by 128 outputs (4 tiles), one segment at a time. A stage of shared memory holds a segment of both:
+//   weights  4 tiles, as packed_weight.h lays them out
+//   quants   [8 chunks of 16 inputs][64 rows][16 bytes]
+//   scales   [64 rows][4 blocks] float, and sums alike
+// so that the words that a warp takes at once are 128 consecutive bytes: no two lanes meet in a bank.
+inline constexpr int kMmaRows = 64;
+inline constexpr int kMmaTiles = 4;
+inline constexpr int kMmaThreads = 256;
+inline constexpr int kMmaStages = 3;
+
+REPRISE_HD constexpr int StageQuants(Form form) { return kMmaTiles * SegmentBytes(form); }
+REPRISE_HD constexpr int StageQuantAt(Form form, int chunk, int row) { return StageQuants(form) + (chunk * kMmaRows + row) * 16; }
+REPRISE_HD constexpr int StageScales(Form form) { return StageQuants(form) + kSegment * kMmaRows; }
+REPRISE_HD constexpr int StageSums(Form form) { return StageScales(form) + kMmaRows * kSegmentBlocks * 4; }
+REPRISE_HD constexpr int StageBytes(Form form) { return StageSums(form) + (HasMin(form) ? kMmaRows * kSegmentBlocks * 4 : 0); }
+
+}  // namespace reprise::cuda
