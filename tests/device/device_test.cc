@@ -1,0 +1,220 @@
+// See README.md of this folder.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/emulator/emulated_device.h"
+#include "backend/devices.h"
+#include "exec/lane.h"
+#include "reprise/session.h"
+#include "session/engine.h"
+#include "session/session_subject.h"
+#include "session/verify.h"
+
+namespace reprise {
+namespace {
+
+constexpr char kEmulated[] = "emulated";
+
+// The emulator, and "cuda" where there is a GPU.
+const std::vector<std::string>& Devices() {
+  static const auto devices = [] {
+    AddDevice(kEmulated, [] { return cuda::MakeBackend(cuda::MakeEmulatedDevice()); });
+    std::vector<std::string> names = {kEmulated};
+    if (const auto gpu = MakeCudaBackend(); gpu.ok()) {
+      names.emplace_back("cuda");
+    } else {
+      std::fprintf(stderr, "NOT TESTED ON A GPU: %s\n", gpu.status().message().c_str());
+    }
+    return names;
+  }();
+  return devices;
+}
+
+class OnDevice : public testing::TestWithParam<std::string> {
+ protected:
+  bool emulated() const { return GetParam() == kEmulated; }
+  Model Load(const std::string& path, int chunk = 96) const {
+    auto model = Model::Load(path, {.device = GetParam(), .context = 1024, .lanes = 4, .capsules = 48, .chunk = chunk});
+    EXPECT_TRUE(model.ok()) << model.status().message();
+    return *std::move(model);
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Devices, OnDevice, testing::ValuesIn(Devices()), [](const auto& info) { return info.param; });
+
+std::string Tiny(const std::string& name) { return "tests/data/goldens/" + name; }
+
+template <class T>
+std::vector<T> ReadAll(const std::string& path) {
+  std::ifstream in(path, std::ios::binary | std::ios::ate);
+  std::vector<T> values(static_cast<size_t>(in.tellg()) / sizeof(T));
+  in.seekg(0);
+  in.read(reinterpret_cast<char*>(values.data()), static_cast<std::streamsize>(values.size() * sizeof(T)));
+  return values;
+}
+
+double Worst(std::span<const float> expected, std::span<const float> actual) {
+  double worst = expected.size() == actual.size() ? 0 : INFINITY;
+  for (size_t i = 0; i < std::min(expected.size(), actual.size()); ++i) {
+    const double difference = std::fabs(static_cast<double>(expected[i]) - actual[i]);
+    if (!(difference <= worst)) worst = difference;
+  }
+  return worst;
+}
+
+TEST_P(OnDevice, LogitsAndGreedyTokensAreThoseOfTransformers) {
+  for (const char* name : {"qwen35_grouped", "llama_gqa", "qwen35_equal"}) {
+    if (emulated() && std::string(name) == "qwen35_equal") continue;  // slow, and another test's model
+    const Model model = Load(Tiny(name) + ".gguf");
+    Engine& engine = model.engine();
+    const auto ids = ReadAll<int32_t>(Tiny(name) + ".ids.i32");
+    const auto greedy = ReadAll<int32_t>(Tiny(name) + ".greedy.i32");
+    const auto logits = ReadAll<float>(Tiny(name) + ".logits.f32");
+    const auto vocabulary = static_cast<size_t>(engine.info().vocabulary);
+    const size_t first = ids.size() - logits.size() / vocabulary;
+    auto lane = engine.space().NewLane();
+    ASSERT_TRUE(lane.ok());
+    double worst = 0;
+    for (size_t at = 0; at < ids.size();) {
+      const size_t count = at < first ? std::min<size_t>(64, first - at) : std::min<size_t>(Engine::kMaxLogitRows, ids.size() - at);
+      const Engine::Feed feed{lane->get(), std::span<const int32_t>(ids).subspan(at, count)};
+      ASSERT_TRUE(engine.Advance(std::span(&feed, 1)).ok());
+      if (at >= first) {
+        ASSERT_TRUE(engine.ComputeRowLogits().ok());
+        for (size_t row = 0; row < count; ++row) {
+          worst = std::max(
+              worst, Worst(std::span(logits).subspan((at + row - first) * vocabulary, vocabulary), engine.logits(static_cast<int>(row))));
+        }
+      }
+      at += count;
+    }
+    EXPECT_LT(worst, 2e-3) << name;
+    for (size_t i = 0; i < (emulated() ? 4 : greedy.size()); ++i) {
+      Lane* one = lane->get();
+      ASSERT_TRUE(engine.ComputeLogits(std::span(&one, 1)).ok());
+      ASSERT_EQ(engine.greedy(0), greedy[i]) << name << ", token " << i;
+      const Engine::Feed feed{one, std::span<const int32_t>(greedy).subspan(i, 1)};
+      ASSERT_TRUE(engine.Advance(std::span(&feed, 1)).ok());
+    }
+  }
+}
+
+TEST_P(OnDevice, PromisesAreKept) {
+  if (emulated()) GTEST_SKIP() << "takes minutes on the emulator";
+  for (const char* name : {"qwen35_equal", "qwen35_grouped", "llama_gqa"}) {
+    const Model model = Load(Tiny(name) + ".gguf");
+    auto subject = SessionSubject::Create(model);
+    ASSERT_TRUE(subject.ok()) << subject.status().message();
+    const VerifyReport report = Verify(**subject, {.quick = true});
+    for (const PromiseReport& promise : report.promises) {
+      EXPECT_TRUE(promise.passed) << name << ", promise " << promise.id << ": " << promise.evidence;
+    }
+  }
+}
+
+// The heart of promise 3 on whole models: however a prompt is cut, alone or beside others, through a capsule or not, the logits are the same bits.
+TEST_P(OnDevice, LogitsDoNotDependOnHowWorkWasCut) {
+  const Model model = Load(Tiny("qwen35_equal.gguf"));
+  Engine& engine = model.engine();
+  const auto ids = ReadAll<int32_t>(Tiny("qwen35_equal.ids.i32"));
+  const auto prompt = std::span<const int32_t>(ids).first(emulated() ? 40 : 90);
+  const auto logits_of = [&](Session& session) {
+    const auto logits = *session.Logits();
+    return std::vector<float>(logits.begin(), logits.end());
+  };
+  Session whole = *model.NewSession(), parts = *model.NewSession(), other = *model.NewSession();
+  const Capsule origin = whole.Snapshot();
+  ASSERT_TRUE(whole.Append(prompt).ok());
+  const std::vector<float> expected = logits_of(whole);
+  for (const size_t chunk : {size_t{17}, size_t{3}}) {
+    ASSERT_TRUE(parts.Restore(origin).ok());
+    for (size_t at = 0; at < prompt.size(); at += chunk) {
+      const auto piece = prompt.subspan(at, std::min(chunk, prompt.size() - at));
+      const auto beside = prompt.first(std::min<size_t>(5, prompt.size()));
+      if (other.position() > 200) {
+        ASSERT_TRUE(other.Restore(origin).ok());
+      }
+      const Engine::Feed feeds[] = {{&other.lane(), beside}, {&parts.lane(), piece}};
+      ASSERT_TRUE(engine.Advance(feeds).ok());
+      if (at / chunk % 2 == 0) {
+        const Capsule here = parts.Snapshot();
+        ASSERT_TRUE(parts.Append(beside).ok());
+        ASSERT_TRUE(parts.Restore(here).ok());
+      }
+    }
+    const std::vector<float> got = logits_of(parts);
+    ASSERT_EQ(got.size(), expected.size());
+    EXPECT_EQ(std::memcmp(got.data(), expected.data(), got.size() * sizeof(float)), 0) << "in steps of " << chunk;
+  }
+}
+
+// A model of quantised weights: the same tokens as on the CPU, and logits as near as two ways to round the same sums are.
+TEST_P(OnDevice, LogitsOfTheEmbeddedModelAreNearTheCpus) {
+  const std::string path = "models/reprise-austen.gguf";
+  auto cpu = Model::Load(path, {.context = 512, .lanes = 1, .capsules = 4});
+  ASSERT_TRUE(cpu.ok());
+  const Model device = Load(path);
+  auto ids = cpu->Tokenize("It was a dark and stormy evening, and Emma had");
+  ASSERT_TRUE(ids.ok());
+  const auto run = [&](const Model& model) {
+    auto session = *model.NewSession();
+    EXPECT_TRUE(session.Append(*ids).ok());
+    std::vector<std::vector<float>> all;
+    for (int i = 0; i < (emulated() ? 2 : 60); ++i) {
+      const auto logits = *session.Logits();
+      all.emplace_back(logits.begin(), logits.end());
+      EXPECT_TRUE(session.Next().ok());
+    }
+    return all;
+  };
+  const auto expected = run(*cpu), actual = run(device);
+  double worst = 0;
+  for (size_t i = 0; i < expected.size(); ++i) worst = std::max(worst, Worst(expected[i], actual[i]));
+  EXPECT_LT(worst, 0.05);
+  RecordProperty("worst_difference", std::to_string(worst));
+}
+
+// A capsule is taken, and a thousand replays on, after the lanes have moved on, gone back and grown apart, it holds the same bytes.
+TEST_P(OnDevice, CapsulesDoNotChangeWhileOthersRun) {
+  const Model model = Load(Tiny("qwen35_equal.gguf"));
+  const auto ids = ReadAll<int32_t>(Tiny("qwen35_equal.ids.i32"));
+  std::vector<Session> sessions;
+  for (int i = 0; i < 3; ++i) sessions.push_back(*model.NewSession());
+  ASSERT_TRUE(sessions[0].Append(std::span<const int32_t>(ids).first(70)).ok());
+  std::vector<Capsule> capsules;
+  std::vector<std::vector<std::byte>> bytes;
+  const auto keep = [&](Session& session) {
+    capsules.push_back(session.Snapshot());
+    bytes.push_back(*capsules.back().Serialize());
+  };
+  keep(sessions[0]);
+  const int rounds = emulated() ? 12 : 1000;
+  for (int i = 0; i < rounds; ++i) {
+    Session& session = sessions[static_cast<size_t>(i) % 3];
+    if (i % 5 == 0) {
+      ASSERT_TRUE(session.Restore(capsules[static_cast<size_t>(i / 5) % capsules.size()]).ok());
+    }
+    if (session.position() > 900 || session.position() == 0) {
+      ASSERT_TRUE(session.Restore(capsules[0]).ok());
+    }
+    ASSERT_TRUE(session.Next().ok());
+    if (i % (rounds / 4) == 1) keep(session);
+  }
+  for (size_t i = 0; i < capsules.size(); ++i) EXPECT_EQ(*capsules[i].Serialize(), bytes[i]) << "capsule " << i;
+  // And they mean what they meant.
+  std::vector<int32_t> first, second;
+  for (auto* tokens : {&first, &second}) {
+    ASSERT_TRUE(sessions[1].Restore(capsules[0]).ok());
+    for (int i = 0; i < 4; ++i) tokens->push_back(sessions[1].Next()->id);
+  }
+  EXPECT_EQ(first, second);
+}
+
+}  // namespace
+}  // namespace reprise
