@@ -1,0 +1,101 @@
+#!/bin/sh
+# Everything that a GPU is wanted for, in minutes: build, test, measure. For a machine that has nvcc, cmake, ninja and g++, a GPU, and perhaps
+# nothing else and no network.
+#
+#   tools/gpu_check.sh prepare           here, before: gathers in .gpu/ (about 20 MB, not in git) the libraries that the other machine may lack
+#   tools/gpu_check.sh build             there: the program and the tests that concern a device
+#   tools/gpu_check.sh test              the kernels, whole models, the promises; compute-sanitizer over the kernels where it works
+#   tools/gpu_check.sh bench [SHAPE...]  prefill, decode, and the time to the first token, restored against cold (qwen3.5-0.8b qwen3.5-4b)
+#   tools/gpu_check.sh all               build, test, bench
+#
+# Figures are printed as JSON and left in build-gpu/out, or in the folder given by --out DIR before the command.
+set -eu
+cd "$(dirname "$0")/.."
+gpu=$PWD/.gpu
+build=$PWD/build-gpu
+out=$build/out
+if [ "${1:-}" = --out ]; then out=$2; shift 2; fi
+
+# Headers, archives, shared libraries and package files, at their places below .gpu/root.
+prepare() {
+  packages='libfmt-dev libfmt9 libhwy-dev libhwy1 libsodium-dev libsodium23 libsqlite3-dev libsqlite3-0 libutf8proc-dev libutf8proc2
+    libxxhash-dev libxxhash0 libcli11-dev nlohmann-json3-dev libgtest-dev librapidcheck-dev libpcre2-dev libpcre2-8-0
+    pkgconf pkgconf-bin libpkgconf3'
+  rm -rf "$gpu/root"
+  mkdir -p "$gpu/root"
+  dpkg -L $packages | grep -vE '/share/(doc|man|lintian|bug)|libpcre2-(16|32)' | sort -u | while read -r file; do
+    if [ -f "$file" ] || [ -L "$file" ]; then printf '%s\n' "$file"; fi
+  done | tar -cf - -T - 2>/dev/null | tar -xf - -C "$gpu/root"
+  [ -e "$gpu/root/usr/bin/pkg-config" ] || ln -sf pkgconf "$gpu/root/usr/bin/pkg-config"
+  du -sh "$gpu/root"
+}
+
+# Libraries of the machine itself come first where it has them all.
+use_vendor() {
+  [ -d "$gpu/root" ] || return 0
+  libraries=$gpu/root/usr/lib/$(gcc -dumpmachine)
+  export LD_LIBRARY_PATH="$libraries" CMAKE_PREFIX_PATH="$gpu/root/usr" LIBRARY_PATH="$libraries"
+  command -v pkg-config >/dev/null 2>&1 || PATH=$PATH:$gpu/root/usr/bin
+  export PATH PKG_CONFIG_SYSROOT_DIR="$gpu/root" PKG_CONFIG_LIBDIR="$libraries/pkgconfig:$gpu/root/usr/share/pkgconfig:$gpu/root/usr/lib/pkgconfig"
+}
+
+build() {
+  command -v nvcc >/dev/null 2>&1 || PATH=/usr/local/cuda/bin:$PATH
+  cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release >"$out/configure.log" 2>&1 || { tail -30 "$out/configure.log"; exit 1; }
+  cmake --build "$build" --target reprise backend_test device_test device_ttft >"$out/build.log" 2>&1 || { tail -40 "$out/build.log"; exit 1; }
+  echo "built in $build"
+}
+
+# A test that found no GPU is no test here.
+check() {
+  name=$1
+  shift
+  if "$@" >"$out/$name.log" 2>&1 && ! grep -q 'NOT TESTED ON A GPU' "$out/$name.log"; then
+    echo "passed: $name ($(grep -c '\[       OK' "$out/$name.log" || true) tests)"
+  else
+    echo "FAILED: $name"
+    grep -E 'NOT TESTED|Failure|differs|wanted|BROKEN|error|ERROR SUMMARY' "$out/$name.log" | head -30
+    failed=1
+  fi
+}
+
+test_device() {
+  failed=0
+  "$build/reprise" inspect --devices
+  kernels='Weights*:MatMul*:RowOps*:SwiGlu*:GatedRmsNorm*:NormRope*:Attention*:CausalConv*:DeltaNet*:LastRow*:Device*:CudaDevice*'
+  check kernels timeout 240 "$build/backend_test" --gtest_filter="$kernels"
+  check models timeout 240 "$build/device_test" --gtest_filter='*cuda*'
+  check verify timeout 120 "$build/device_test" --gtest_filter='*Promises*cuda*'
+  "$build/reprise" verify --device cuda --quick | tee "$out/verify.txt" || failed=1
+  if command -v compute-sanitizer >/dev/null 2>&1; then
+    check memcheck timeout 200 compute-sanitizer --error-exitcode 9 "$build/backend_test" --gtest_filter='DeltaNet.OddWidths:Attention.OddWidths:Attention.GroupedHeads*:CausalConv*:LastRow*:DeviceOps*'
+    check racecheck timeout 200 compute-sanitizer --tool racecheck --error-exitcode 9 "$build/backend_test" --gtest_filter='DeltaNet.OddWidths:Attention.OddWidths'
+  fi
+  return $failed
+}
+
+bench() {
+  [ $# -gt 0 ] || set -- qwen3.5-0.8b qwen3.5-4b
+  for shape in "$@"; do
+    for type in q8_0 q4_k_m; do
+      model=$build/$shape-$type.gguf
+      [ -e "$model" ] || "$build/reprise" synth "$shape" "$model" --type $type >/dev/null
+      prefixes='2048 2085 4096 8192 16384'
+      [ $type = q8_0 ] || prefixes='2048'
+      [ "$shape$type" != qwen3.5-0.8bq8_0 ] || prefixes="$prefixes 65536"
+      timeout 400 "$build/device_ttft" "$model" cuda 1024 7 $prefixes | tee "$out/ttft-$shape-$type.json"
+    done
+    timeout 300 "$build/reprise" bench --device cuda -m "$build/$shape-q8_0.gguf" --prompt 512 --prompt 2048 --prompt 8192 --context 16384 \
+      --chunk 1024 --runs 5 --json "$out/bench-$shape.json" || true
+  done
+}
+
+mkdir -p "$out"
+case ${1:-} in
+  prepare) prepare ;;
+  build) use_vendor; build ;;
+  test) use_vendor; test_device ;;
+  bench) shift; use_vendor; bench "$@" ;;
+  all) use_vendor; build; test_device || true; bench ;;
+  *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac
