@@ -1,6 +1,6 @@
 // SamplingOptions: how the next token is chosen from the logits, and what ends a generation.
 //
-// The steps, in order: penalties, temperature, top_k, top_p, min_p, draw. It is the order of the frameworks that model cards take their
+// The steps, in order: penalties, biases, temperature, top_k, top_p, min_p, draw. It is the order of the frameworks that model cards take their
 // recommended settings from; llama.cpp applies the temperature last, so that below a temperature of 1 the
 // same top_p keeps fewer tokens here.
 //
@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "reprise/status.h"
@@ -30,7 +31,9 @@ struct SamplingOptions {
   int penalty_window = 64;             // the last tokens of the context, prompt included, that penalties look at; -1: all of them
   uint64_t seed = 0;                   // the same seed draws the same tokens
   std::vector<std::string> stop = {};  // text that ends the generation and is not shown; UTF-8, not empty
+  std::vector<std::pair<int32_t, float>> bias = {};  // added to the logit of each token named, once each; ascending ids, finite numbers
 
+  static constexpr size_t kMaxBiases = 300;  // as many as OpenAI's interface takes
   static constexpr size_t kMaxStops = 16;
   static constexpr size_t kMaxStopBytes = 1024;  // of all stop strings together
 

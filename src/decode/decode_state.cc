@@ -13,6 +13,7 @@ namespace {
 
 // State bytes are copied, compared and digested, so a state may have no padding.
 static_assert(sizeof(SamplingNumbers) == 8 * 4);
+static_assert(sizeof(TokenBiases) == 4 + 8 * SamplingOptions::kMaxBiases);
 static_assert(sizeof(Generator) == 2 * 8);
 static_assert(sizeof(StopStrings) == 4 + 2 * SamplingOptions::kMaxStops + SamplingOptions::kMaxStopBytes);
 static_assert(sizeof(HeldText) == 4 + SamplingOptions::kMaxStopBytes);
@@ -23,6 +24,11 @@ constexpr int32_t kNoToken = -1;
 Status CheckNumbers(const SamplingNumbers& numbers) {
   const char* fault = numbers.Fault();
   return fault == nullptr ? Ok() : Corrupt(std::string("the state decode.options is impossible: ") + fault);
+}
+
+Status CheckBiases(const TokenBiases& biases) {
+  const char* fault = biases.Fault();
+  return fault == nullptr ? Ok() : Corrupt(std::string("the state decode.biases is impossible: ") + fault);
 }
 
 Status CheckStops(const StopStrings& stops) {
@@ -84,6 +90,7 @@ DecodeState DecodeState::Declare(StateLayout& layout) {
     state.offsets_[part] = layout[state.states_[part]].offset;
   };
   declare(kOptions, "decode.options", ElementType::kBytes, sizeof(SamplingNumbers));
+  declare(kBiases, "decode.biases", ElementType::kBytes, sizeof(TokenBiases));
   declare(kGenerator, "decode.generator", ElementType::kI64, sizeof(Generator) / 8);
   declare(kStops, "decode.stops", ElementType::kBytes, sizeof(StopStrings));
   declare(kHeldText, "decode.held_text", ElementType::kBytes, sizeof(HeldText));
@@ -98,6 +105,7 @@ void DecodeState::InitialiseOrigin(StateSpace& space) const {
     std::memcpy(bytes.data(), &value, bytes.size());
   };
   write(kOptions, SamplingNumbers());
+  write(kBiases, TokenBiases());
   write(kGenerator, Generator());
   write(kStops, StopStrings());
   write(kHeldText, HeldText());
@@ -110,6 +118,7 @@ Status DecodeState::Configure(const SamplingOptions& options, std::byte* host) c
   StopStrings stops;
   stops.Set(options.stop);
   Store(host, kOptions, SamplingNumbers::Of(options));
+  Store(host, kBiases, TokenBiases::Of(options));
   Store(host, kGenerator, Generator{options.seed, 0});
   Store(host, kStops, stops);
   Store(host, kHeldText, HeldText());
@@ -120,6 +129,7 @@ Status DecodeState::Configure(const SamplingOptions& options, std::byte* host) c
 SamplingOptions DecodeState::Options(const std::byte* host) const {
   SamplingOptions options;
   Load<SamplingNumbers>(host, kOptions).CopyTo(options);
+  Load<TokenBiases>(host, kBiases).CopyTo(options);
   options.seed = Load<Generator>(host, kGenerator).seed;
   const auto stops = Load<StopStrings>(host, kStops);
   const StopMatcher matcher(stops);
@@ -129,6 +139,7 @@ SamplingOptions DecodeState::Options(const std::byte* host) const {
 
 Status DecodeState::Check(const std::byte* host, int vocabulary) const {
   REPRISE_RETURN_IF_ERROR(CheckNumbers(Load<SamplingNumbers>(host, kOptions)));
+  REPRISE_RETURN_IF_ERROR(CheckBiases(Load<TokenBiases>(host, kBiases)));
   const auto stops = Load<StopStrings>(host, kStops);
   REPRISE_RETURN_IF_ERROR(CheckStops(stops));
   REPRISE_RETURN_IF_ERROR(CheckHeld(Load<HeldText>(host, kHeldText), stops));
@@ -143,8 +154,10 @@ Result<int32_t> DecodeState::Sample(std::span<const float> logits, std::span<con
                                     SampleWorkspace& workspace) const {
   const auto numbers = Load<SamplingNumbers>(host, kOptions);
   REPRISE_RETURN_IF_ERROR(CheckNumbers(numbers));
+  const auto biases = Load<TokenBiases>(host, kBiases);
+  REPRISE_RETURN_IF_ERROR(CheckBiases(biases));
   auto generator = Load<Generator>(host, kGenerator);
-  auto token = ChooseToken(numbers, logits, window, generator, workspace);
+  auto token = ChooseToken(numbers, logits, window, generator, workspace, biases);
   if (token.ok()) Store(host, kGenerator, generator);
   return token;
 }

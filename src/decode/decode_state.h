@@ -1,6 +1,7 @@
 // DecodeState: everything that choosing and showing tokens remembers from one token to the next, declared once.
 //
 //   decode.options     the numbers of SamplingOptions
+//   decode.biases      what is added to the logits of some tokens
 //   decode.generator   the seed, and how many numbers were drawn
 //   decode.stops       the stop strings
 //   decode.held_text   text held back because it may begin a stop string
@@ -65,7 +66,7 @@ class DecodeState {
   void Flush(std::byte* host, std::string& text) const;
 
  private:
-  enum Part { kOptions, kGenerator, kStops, kHeldText, kUtf8, kPending, kParts };
+  enum Part { kOptions, kBiases, kGenerator, kStops, kHeldText, kUtf8, kPending, kParts };
 
   template <class T>
   T Load(const std::byte* host, Part part) const;

@@ -85,10 +85,12 @@ const SamplingOptions kBusy = {.temperature = 1.1f,
                                .frequency_penalty = 0.1f,
                                .penalty_window = 12,
                                .seed = 99,
-                               .stop = {"<end> \xE2\x82\xAC", "ends\n\nUser:", "\n\n\n"}};
+                               .stop = {"<end> \xE2\x82\xAC", "ends\n\nUser:", "\n\n\n"},
+                               .bias = {{1, -6.0f}, {2, 3.0f}, {3, -6.0f}, {5, 4.0f}, {8, 2.0f}, {11, -3.0f}}};
 
 TEST_F(DecodeStateTest, DeclaresItsStatesOnTheHost) {
-  for (const char* name : {"decode.options", "decode.generator", "decode.stops", "decode.held_text", "decode.utf8", "decode.pending"}) {
+  for (const char* name :
+       {"decode.options", "decode.biases", "decode.generator", "decode.stops", "decode.held_text", "decode.utf8", "decode.pending"}) {
     const int index = layout_.Find(name);
     ASSERT_GE(index, 0) << name;
     EXPECT_EQ(layout_[index].space, Space::kHost);

@@ -44,7 +44,7 @@ class Sampler {
     const int32_t last = numbers_.Window();
     if (last == 0) return;
     if (last > 0) window = window.last(std::min(window.size(), static_cast<size_t>(last)));
-    std::copy(logits_.begin(), logits_.end(), workspace_.logits_.begin());
+    CopyLogits();
     for (const int32_t id : window) {
       if (InRange(id)) ++workspace_.counts_[static_cast<size_t>(id)];
     }
@@ -58,7 +58,14 @@ class Sampler {
       logit -= numbers_.presence_penalty;
       count = 0;
     }
-    logits_ = workspace_.logits_;
+  }
+
+  void AddBiases(const TokenBiases& biases) {
+    if (biases.count == 0) return;
+    CopyLogits();
+    for (const TokenBiases::Entry& entry : std::span(biases.entries).first(biases.count)) {
+      if (InRange(entry.token)) workspace_.logits_[static_cast<size_t>(entry.token)] += entry.bias;
+    }
   }
 
   int32_t Greedy() const { return ArgMax(logits_); }
@@ -88,6 +95,13 @@ class Sampler {
   }
 
  private:
+  // The logits become ones that may be changed.
+  void CopyLogits() {
+    if (logits_.data() == workspace_.logits_.data()) return;
+    std::copy(logits_.begin(), logits_.end(), workspace_.logits_.begin());
+    logits_ = workspace_.logits_;
+  }
+
   bool InRange(int32_t id) const { return id >= 0 && static_cast<size_t>(id) < logits_.size(); }
   std::span<uint64_t> ranked() { return workspace_.ranked_; }
 
@@ -143,13 +157,14 @@ class Sampler {
 };
 
 Result<int32_t> ChooseToken(const SamplingNumbers& numbers, std::span<const float> logits, std::span<const int32_t> window,
-                            Generator& generator, SampleWorkspace& workspace) {
+                            Generator& generator, SampleWorkspace& workspace, const TokenBiases& biases) {
   if (logits.size() != static_cast<size_t>(workspace.vocabulary())) {
     return InvalidArgument("the sampler was made for " + std::to_string(workspace.vocabulary()) + " logits, not " +
                            std::to_string(logits.size()));
   }
   Sampler sampler(numbers, logits, workspace);
   sampler.Penalise(window);
+  sampler.AddBiases(biases);
   const int32_t token = numbers.temperature == 0 ? sampler.Greedy() : sampler.Draw(generator.Uniform());
   if (token < 0) return Internal("no token can be chosen: every logit is NaN or minus infinity");
   return token;

@@ -32,6 +32,21 @@ struct SamplingNumbers {
   bool operator==(const SamplingNumbers&) const = default;
 };
 
+// What is added to the logits of some tokens. A POD, so that it can be a state; entries past `count` are zero.
+struct TokenBiases {
+  struct Entry {
+    int32_t token = 0;
+    float bias = 0;
+    bool operator==(const Entry&) const = default;
+  };
+  uint32_t count = 0;
+  Entry entries[SamplingOptions::kMaxBiases] = {};
+
+  static TokenBiases Of(const SamplingOptions& options);
+  void CopyTo(SamplingOptions& options) const;
+  const char* Fault() const;  // as of SamplingNumbers
+};
+
 // Scratch memory for one choice at a time over one vocabulary, 20 bytes a token. Holds nothing between choices.
 class SampleWorkspace {
  public:
@@ -47,9 +62,9 @@ class SampleWorkspace {
 };
 
 // The next token. `window` is the context's tokens, newest last; only its last penalty_window count, and ids out of range are passed over.
-// Takes exactly one number from the generator, or none when the choice is greedy. `numbers` must have no Fault(). Allocates nothing unless
-// it fails: kInvalidArgument when the logits are not of the workspace's vocabulary, kInternal when none is above minus infinity.
+// Takes exactly one number from the generator, or none when the choice is greedy. `numbers` and `biases` must have no Fault(). Allocates nothing
+// unless it fails: kInvalidArgument when the logits are not of the workspace's vocabulary, kInternal when none is above minus infinity.
 Result<int32_t> ChooseToken(const SamplingNumbers& numbers, std::span<const float> logits, std::span<const int32_t> window,
-                            Generator& generator, SampleWorkspace& workspace);
+                            Generator& generator, SampleWorkspace& workspace, const TokenBiases& biases = TokenBiases());
 
 }  // namespace reprise

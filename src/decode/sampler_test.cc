@@ -328,5 +328,34 @@ TEST(SamplingOptions, EachImpossibleValueIsNamed) {
   EXPECT_TRUE((SamplingOptions{.stop = {std::string(1000, 'a'), std::string(24, 'b')}}).Check().ok());
 }
 
+TEST(Sampler, ABiasIsAddedToItsTokenAlone) {
+  const std::vector<float> logits = {1, 2, 3, 0};
+  SampleWorkspace workspace(4);
+  Generator generator;
+  SamplingOptions options;
+  const auto choose = [&] { return *ChooseToken({}, logits, {}, generator, workspace, TokenBiases::Of(options)); };
+  EXPECT_EQ(choose(), 2);
+  options.bias = {{0, 2.5f}};
+  EXPECT_EQ(choose(), 0);
+  options.bias = {{1, -100}, {2, -100}, {3, 0.5f}, {900, 100}};  // an id that no logit has is passed over
+  EXPECT_EQ(choose(), 0);
+  // After the penalties, and together with them.
+  options.bias = {{2, 1.5f}};
+  const std::vector<int32_t> window = {2};
+  EXPECT_EQ(*ChooseToken({.presence_penalty = 2}, logits, window, generator, workspace, TokenBiases::Of(options)), 2);
+}
+
+TEST(Sampler, ImpossibleBiasesAreNamed) {
+  SamplingOptions options;
+  options.bias = {{3, 1}, {3, 2}};
+  EXPECT_NE(options.Check().message().find("ascending"), std::string::npos);
+  options.bias = {{-1, 1}};
+  EXPECT_FALSE(options.Check().ok());
+  options.bias = {{1, kNan}};
+  EXPECT_NE(options.Check().message().find("finite"), std::string::npos);
+  options.bias.assign(SamplingOptions::kMaxBiases + 1, {1, 1.0f});
+  EXPECT_NE(options.Check().message().find("300"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace reprise

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -41,8 +42,37 @@ int32_t SamplingNumbers::Window() const {
   return repetition_penalty == 1 && presence_penalty == 0 && frequency_penalty == 0 ? 0 : penalty_window;
 }
 
+TokenBiases TokenBiases::Of(const SamplingOptions& options) {
+  TokenBiases biases;
+  for (const auto& [token, bias] : options.bias) {
+    if (biases.count < SamplingOptions::kMaxBiases) biases.entries[biases.count++] = {token, bias};
+  }
+  return biases;
+}
+
+void TokenBiases::CopyTo(SamplingOptions& options) const {
+  options.bias.clear();
+  for (uint32_t i = 0; i < std::min<uint32_t>(count, SamplingOptions::kMaxBiases); ++i) {
+    options.bias.emplace_back(entries[i].token, entries[i].bias);
+  }
+}
+
+const char* TokenBiases::Fault() const {
+  if (count > SamplingOptions::kMaxBiases) return "at most 300 tokens can have a bias";
+  for (uint32_t i = 0; i < SamplingOptions::kMaxBiases; ++i) {
+    if (i >= count && !(entries[i] == Entry())) return "there are bytes after the last bias";
+    if (i >= count) continue;
+    if (!std::isfinite(entries[i].bias)) return "a bias must be a finite number";
+    if (entries[i].token < 0 || (i > 0 && entries[i].token <= entries[i - 1].token))
+      return "biases must be of ascending token ids from 0 up";
+  }
+  return nullptr;
+}
+
 Status SamplingOptions::Check() const {
   if (const char* fault = SamplingNumbers::Of(*this).Fault()) return InvalidArgument(fault);
+  if (bias.size() > kMaxBiases) return InvalidArgument("at most 300 tokens can have a bias, not " + std::to_string(bias.size()));
+  if (const char* fault = TokenBiases::Of(*this).Fault()) return InvalidArgument(fault);
   if (stop.size() > kMaxStops)
     return InvalidArgument("at most " + std::to_string(kMaxStops) + " stop strings, not " + std::to_string(stop.size()));
   size_t bytes = 0;

@@ -91,6 +91,9 @@ Status CheckExact(Setup& setup, Findings& findings) {
   cases.push_back({"sampled and penalised", SampledOptions(11), 6, false});
   cases.push_back({"in the middle of a stop string and of a character", SampledOptions(12), 3, true});
   cases.back().options.stop = {kRichStop};
+  REPRISE_RETURN_IF_ERROR(setup.Reset(0));
+  REPRISE_RETURN_IF_ERROR(setup.Append(0, setup.prompt));
+  REPRISE_ASSIGN_OR_RETURN(cases.back().options.bias, BiasesOnTheLikely(setup, 0));
 
   // A stop string that the model itself is about to say, with the capsule taken between its two tokens.
   REPRISE_RETURN_IF_ERROR(setup.Reset(0));

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <utility>
 
 namespace reprise::verify {
@@ -114,6 +115,19 @@ std::optional<std::string> FirstDifference(const StateLayout& layout, std::span<
   return std::nullopt;
 }
 
+Result<std::vector<std::pair<int32_t, float>>> BiasesOnTheLikely(Setup& setup, Line line) {
+  REPRISE_ASSIGN_OR_RETURN(const auto logits, setup.subject.Logits(std::span(&line, 1)));
+  std::vector<int32_t> tokens(logits[0].size());
+  std::iota(tokens.begin(), tokens.end(), 0);
+  const auto count = static_cast<ptrdiff_t>(std::min(tokens.size(), SamplingOptions::kMaxBiases));
+  std::partial_sort(tokens.begin(), tokens.begin() + count, tokens.end(),
+                    [&](int32_t a, int32_t b) { return logits[0][static_cast<size_t>(a)] > logits[0][static_cast<size_t>(b)]; });
+  std::sort(tokens.begin(), tokens.begin() + count);
+  std::vector<std::pair<int32_t, float>> biases;
+  for (ptrdiff_t i = 0; i < count; ++i) biases.emplace_back(tokens[static_cast<size_t>(i)], i % 2 == 0 ? 6.0f : -6.0f);
+  return biases;
+}
+
 Status MakeRich(Setup& setup, Line line) {
   REPRISE_RETURN_IF_ERROR(setup.Reset(line));
   REPRISE_RETURN_IF_ERROR(setup.Append(line, setup.prompt));
@@ -124,6 +138,7 @@ Status MakeRich(Setup& setup, Line line) {
   options.presence_penalty = 1.0f;
   options.penalty_window = -1;
   options.seed = 7;
+  REPRISE_ASSIGN_OR_RETURN(options.bias, BiasesOnTheLikely(setup, line));
   options.stop = {kRichStop};
   REPRISE_RETURN_IF_ERROR(setup.subject.SetSampling(line, options));
   REPRISE_RETURN_IF_ERROR(GoOn(setup.subject, line, 5).status());

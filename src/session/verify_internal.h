@@ -60,6 +60,9 @@ struct Setup {
 // Sampling that uses everything there is: temperature, cuts, penalties, a seed.
 SamplingOptions SampledOptions(uint64_t seed);
 
+// Biases on what the model is about to say at a line's boundary, so that leaving them out shows.
+Result<std::vector<std::pair<int32_t, float>>> BiasesOnTheLikely(Setup& setup, Line line);
+
 // One token of a continuation: the logits that it was chosen from, and what came of it.
 struct Step {
   int32_t id = -1;
