@@ -1,6 +1,8 @@
 #include "text/chat.h"
 
+#include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "formats/printable.h"
 #include "text/unicode.h"
@@ -10,10 +12,22 @@ namespace {
 
 constexpr std::string_view kTurnStart = "<|im_start|>";
 constexpr std::string_view kTurnEnd = "<|im_end|>";
+constexpr std::string_view kLlamaStart = "<|start_header_id|>";
+constexpr std::string_view kLlamaHeaderEnd = "<|end_header_id|>";
+constexpr std::string_view kLlamaEnd = "<|eot_id|>";
 constexpr std::string_view kThinkStart = "<think>";
 constexpr std::string_view kThinkEnd = "</think>";
 
-constexpr std::string_view kKnownFormats = "known are ChatML as written by SmolLM2, Qwen2, Qwen2.5, Qwen3 and Qwen3.5";
+constexpr std::string_view kKnownFormats = "known are ChatML as written by SmolLM2, Qwen2, Qwen2.5, Qwen3 and Qwen3.5, and Llama 3's";
+
+constexpr std::pair<std::string_view, ChatStyle> kStyles[] = {{"chatml", ChatStyle::kChatMl},
+                                                              {"qwen3", ChatStyle::kQwen3},
+                                                              {"qwen3.5", ChatStyle::kQwen35},
+                                                              {"llama3", ChatStyle::kLlama3},
+                                                              {"plain", ChatStyle::kPlain}};
+
+std::string_view TurnStart(ChatStyle style) { return style == ChatStyle::kLlama3 ? kLlamaStart : kTurnStart; }
+std::string_view TurnEnd(ChatStyle style) { return style == ChatStyle::kLlama3 ? kLlamaEnd : kTurnEnd; }
 
 // What these models' own templates say when a chat starts without a system message. The longest that occurs in a template is its default.
 constexpr std::string_view kDefaultSystems[] = {
@@ -27,6 +41,7 @@ bool Contains(std::string_view text, std::string_view part) { return text.find(p
 
 class Renderer {
  public:
+  explicit Renderer(ChatStyle style) : style_(style) {}
   void Marker(std::string_view name) { segments_.push_back({std::string(name), true}); }
   void Text(std::string_view text) {
     if (text.empty()) return;
@@ -34,13 +49,20 @@ class Renderer {
     segments_.back().text += text;
   }
   void Open(std::string_view role) {
-    Marker(kTurnStart);
+    if (style_ == ChatStyle::kPlain) return;
+    Marker(TurnStart(style_));
     Text(role);
-    Text("\n");
+    if (style_ == ChatStyle::kLlama3) {
+      Marker(kLlamaHeaderEnd);
+      Text("\n\n");
+    } else {
+      Text("\n");
+    }
   }
   void Close() {
-    Marker(kTurnEnd);
-    Text("\n");
+    if (style_ == ChatStyle::kPlain) return Text("\n\n");
+    Marker(TurnEnd(style_));
+    if (style_ != ChatStyle::kLlama3) Text("\n");
   }
   void Thoughts(std::string_view thoughts) {
     Marker(kThinkStart);
@@ -53,6 +75,7 @@ class Renderer {
   std::vector<ChatSegment> Take() { return std::move(segments_); }
 
  private:
+  ChatStyle style_;
   std::vector<ChatSegment> segments_;
 };
 
@@ -89,7 +112,7 @@ size_t LastQuestion(const ChatFormat& format, std::span<const ChatMessage> messa
 }
 
 void RenderAnswer(const ChatFormat& format, std::string_view content, bool after_question, bool last, Renderer& out) {
-  if (format.style == ChatStyle::kChatMl) {
+  if (format.style != ChatStyle::kQwen3 && format.style != ChatStyle::kQwen35) {
     out.Text(content);
     return;
   }
@@ -102,6 +125,8 @@ void RenderAnswer(const ChatFormat& format, std::string_view content, bool after
   }
   out.Text(answer.content);
 }
+
+bool Strips(ChatStyle style) { return style == ChatStyle::kQwen35 || style == ChatStyle::kLlama3; }
 
 Status CheckMessages(const ChatFormat& format, std::span<const ChatMessage> messages) {
   if (messages.empty()) return InvalidArgument("a chat needs at least one message");
@@ -118,15 +143,44 @@ Status CheckMessages(const ChatFormat& format, std::span<const ChatMessage> mess
   return Ok();
 }
 
+bool HasMarkers(const Tokenizer& tokenizer, ChatStyle style) {
+  if (style == ChatStyle::kPlain) return true;
+  if (style == ChatStyle::kLlama3 && !tokenizer.Find(kLlamaHeaderEnd)) return false;
+  return tokenizer.Find(TurnStart(style)).has_value() && tokenizer.Find(TurnEnd(style)).has_value();
+}
+
 }  // namespace
 
+std::string_view ChatStyleName(ChatStyle style) {
+  for (const auto& [name, known] : kStyles) {
+    if (known == style) return name;
+  }
+  return "unknown";
+}
+
+Result<ChatFormat> NamedChatFormat(const Tokenizer& tokenizer, std::string_view name) {
+  std::string names;
+  for (const auto& [known, style] : kStyles) {
+    names += (names.empty() ? "" : ", ") + std::string(known);
+    if (known != name) continue;
+    if (!HasMarkers(tokenizer, style)) {
+      return Unsupported("the model's vocabulary lacks the markers of the chat format '" + std::string(known) + "'");
+    }
+    return ChatFormat{.style = style};
+  }
+  return InvalidArgument("no chat format is called '" + Printable(name, 32) + "'; known are " + names);
+}
+
 Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_view chat_template) {
-  const bool has_markers = tokenizer.Find(kTurnStart).has_value() && tokenizer.Find(kTurnEnd).has_value();
+  const bool has_markers = HasMarkers(tokenizer, ChatStyle::kChatMl);
   if (chat_template.empty()) {
     if (!has_markers) {
       return Unsupported("the model has no chat template and no <|im_start|> and <|im_end|> tokens; " + std::string(kKnownFormats));
     }
     return ChatFormat{};
+  }
+  if (Contains(chat_template, kLlamaStart) && Contains(chat_template, kLlamaEnd) && HasMarkers(tokenizer, ChatStyle::kLlama3)) {
+    return ChatFormat{.style = ChatStyle::kLlama3};
   }
   if (!Contains(chat_template, kTurnStart) || !Contains(chat_template, kTurnEnd)) {
     return Unsupported("the model's chat template is of an unknown format; " + std::string(kKnownFormats));
@@ -151,8 +205,8 @@ Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_v
 
 Result<std::vector<ChatSegment>> RenderChat(const ChatFormat& format, std::span<const ChatMessage> messages, ChatOptions options) {
   REPRISE_RETURN_IF_ERROR(CheckMessages(format, messages));
-  Renderer out;
-  if (messages[0].role != "system" && !format.default_system.empty()) {
+  Renderer out(format.style);
+  if (messages[0].role != "system" && !format.default_system.empty() && !options.continues) {
     out.Open("system");
     out.Text(format.default_system);
     out.Close();
@@ -160,7 +214,7 @@ Result<std::vector<ChatSegment>> RenderChat(const ChatFormat& format, std::span<
   const size_t last_question = LastQuestion(format, messages);
   for (size_t i = 0; i < messages.size(); i++) {
     const ChatMessage& message = messages[i];
-    const std::string_view content = format.style == ChatStyle::kQwen35 ? StripSpace(message.content) : std::string_view(message.content);
+    const std::string_view content = Strips(format.style) ? StripSpace(message.content) : std::string_view(message.content);
     out.Open(message.role);
     if (message.role == "assistant") {
       RenderAnswer(format, content, i > last_question, i + 1 == messages.size(), out);
@@ -175,21 +229,23 @@ Result<std::vector<ChatSegment>> RenderChat(const ChatFormat& format, std::span<
     if (format.style == ChatStyle::kQwen35 && thinks) {
       out.Marker(kThinkStart);
       out.Text("\n");
-    } else if (format.style != ChatStyle::kChatMl && !thinks) {
+    } else if (format.style == ChatStyle::kQwen3 && !thinks) {
+      out.Thoughts("");
+    } else if (format.style == ChatStyle::kQwen35) {
       out.Thoughts("");
     }
   }
   return out.Take();
 }
 
-Result<std::vector<int32_t>> EncodeChat(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const ChatMessage> messages,
-                                        ChatOptions options) {
+Result<EncodedChat> EncodeChatTurns(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const ChatMessage> messages,
+                                    ChatOptions options) {
   REPRISE_ASSIGN_OR_RETURN(const std::vector<ChatSegment> segments, RenderChat(format, messages, options));
-  std::vector<int32_t> ids;
+  EncodedChat chat;
   std::string text;
   const auto flush = [&] {
     const std::vector<int32_t> more = tokenizer.Encode(text);
-    ids.insert(ids.end(), more.begin(), more.end());
+    chat.tokens.insert(chat.tokens.end(), more.begin(), more.end());
     text.clear();
   };
   for (const ChatSegment& segment : segments) {
@@ -199,10 +255,50 @@ Result<std::vector<int32_t>> EncodeChat(const Tokenizer& tokenizer, const ChatFo
       continue;
     }
     flush();
-    ids.push_back(*token);
+    if (segment.text == TurnStart(format.style)) chat.turns.push_back(static_cast<int>(chat.tokens.size()));
+    chat.tokens.push_back(*token);
   }
   flush();
-  return ids;
+  return chat;
+}
+
+Result<std::vector<int32_t>> EncodeChat(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const ChatMessage> messages,
+                                        ChatOptions options) {
+  REPRISE_ASSIGN_OR_RETURN(EncodedChat chat, EncodeChatTurns(tokenizer, format, messages, options));
+  return std::move(chat.tokens);
+}
+
+std::vector<ChatTurn> TurnsOf(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens) {
+  std::vector<ChatTurn> turns;
+  const std::optional<int32_t> start = tokenizer.Find(TurnStart(format.style));
+  const std::optional<int32_t> end = tokenizer.Find(TurnEnd(format.style));
+  if (format.style == ChatStyle::kPlain || !start || !end) return turns;
+  const std::string_view header = format.style == ChatStyle::kLlama3 ? "<|end_header_id|>\n\n" : "\n";
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] != *start) continue;
+    size_t until = i + 1;
+    while (until < tokens.size() && tokens[until] != *end && tokens[until] != *start) ++until;
+    const std::string text = tokenizer.Decode(tokens.subspan(i + 1, until - i - 1));
+    const size_t split = text.find(header);
+    const std::string content = split == std::string::npos ? "" : text.substr(split + header.size());
+    turns.push_back({static_cast<int>(i), text.substr(0, split), content});
+    i = until - 1;
+  }
+  return turns;
+}
+
+std::vector<int32_t> EndOfTurn(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens) {
+  std::vector<int32_t> end;
+  if (format.style == ChatStyle::kPlain) return tokens.empty() ? end : tokenizer.Encode("\n\n");
+  const std::optional<int32_t> marker = tokenizer.Find(TurnEnd(format.style));
+  if (tokens.empty() || !marker) return end;
+  const std::vector<int32_t> after = format.style == ChatStyle::kLlama3 ? std::vector<int32_t>() : tokenizer.Encode("\n");
+  const bool ended = tokens.size() > after.size() && tokens[tokens.size() - after.size() - 1] == *marker &&
+                     std::equal(after.begin(), after.end(), tokens.end() - static_cast<ptrdiff_t>(after.size()));
+  if (ended) return end;
+  if (tokens.back() != *marker) end.push_back(*marker);
+  end.insert(end.end(), after.begin(), after.end());
+  return end;
 }
 
 }  // namespace reprise

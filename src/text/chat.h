@@ -25,6 +25,8 @@ enum class ChatStyle : uint8_t {
   kChatMl,  // <|im_start|>role\ncontent<|im_end|>\n (SmolLM2, Qwen2, Qwen2.5 and whatever else is content with that)
   kQwen3,   // ChatML; what the assistant thought is kept only after the last question
   kQwen35,  // as Qwen3; contents are stripped of white space, and an answer opens with its thoughts, even if it has none
+  kLlama3,  // <|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|>
+  kPlain,   // no roles and no markers: contents with an empty line after each, for models that only continue text
 };
 
 struct ChatFormat {
@@ -36,11 +38,17 @@ struct ChatFormat {
 // From the file's template (may be empty) and the tokens present. kUnsupported, with the known formats, when it is none of them.
 Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_view chat_template);
 
+// By name, whatever the file's template is: chatml, qwen3, qwen3.5, llama3 or plain. kInvalidArgument names them; kUnsupported when the
+// vocabulary lacks the format's markers.
+Result<ChatFormat> NamedChatFormat(const Tokenizer& tokenizer, std::string_view name);
+std::string_view ChatStyleName(ChatStyle style);
+
 enum class Thinking : uint8_t { kByFormat, kOn, kOff };
 
 struct ChatOptions {
   bool add_generation_prompt = true;  // end with the opening of the assistant's answer
   Thinking thinking = Thinking::kByFormat;
+  bool continues = false;  // the messages follow others, so that nothing is said before the first of them
 };
 
 struct ChatSegment {
@@ -56,5 +64,20 @@ Result<std::vector<ChatSegment>> RenderChat(const ChatFormat& format, std::span<
 // The same as token ids. Does not add a bos token.
 Result<std::vector<int32_t>> EncodeChat(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const ChatMessage> messages,
                                         ChatOptions options = {});
+
+struct EncodedChat {
+  std::vector<int32_t> tokens;
+  std::vector<int> turns;  // where each message begins, the opening of the answer included; none in formats without markers
+};
+Result<EncodedChat> EncodeChatTurns(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const ChatMessage> messages,
+                                    ChatOptions options = {});
+// The messages that tokens hold, as they stand there: what was said in a format with markers, read back. Empty where there are none.
+struct ChatTurn {
+  int position = 0;  // of the marker that opens it
+  std::string role, content;
+};
+std::vector<ChatTurn> TurnsOf(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens);
+// What ends the last message of a chat that stands at `tokens`: nothing where it has ended.
+std::vector<int32_t> EndOfTurn(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens);
 
 }  // namespace reprise

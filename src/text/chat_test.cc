@@ -220,5 +220,58 @@ TEST(Chat, AnUnknownTemplateIsRefusedWithTheKnownOnes) {
   refused(Make({}), "<|im_start|><|im_end|>", StatusCode::kCorrupt, "not tokens of its vocabulary");
 }
 
+TEST(Chat, AFormatCanBeChosenByName) {
+  const Tokenizer t = Make({"<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"});
+  for (const char* name : {"chatml", "qwen3", "qwen3.5", "llama3", "plain"}) {
+    const auto format = NamedChatFormat(t, name);
+    ASSERT_TRUE(format.ok()) << format.status().message();
+    EXPECT_EQ(ChatStyleName(format->style), name);
+  }
+  EXPECT_EQ(NamedChatFormat(t, "vicuna").status().code(), StatusCode::kInvalidArgument);
+  EXPECT_NE(NamedChatFormat(t, "vicuna").status().message().find("llama3"), std::string::npos);
+  EXPECT_EQ(NamedChatFormat(Make(), "llama3").status().code(), StatusCode::kUnsupported);
+  EXPECT_TRUE(NamedChatFormat(Make({}), "plain").ok());
+  EXPECT_EQ(RecogniseChatFormat(t, "<|start_header_id|> <|eot_id|>")->style, ChatStyle::kLlama3);
+
+  const std::vector<ChatMessage> messages = {{"system", "s"}, {"user", " a "}};
+  EXPECT_EQ(Joined(*RenderChat({.style = ChatStyle::kLlama3}, messages)),
+            "<|start_header_id|>system<|end_header_id|>\n\ns<|eot_id|><|start_header_id|>user<|end_header_id|>\n\na<|eot_id|>"
+            "<|start_header_id|>assistant<|end_header_id|>\n\n");
+  EXPECT_EQ(Joined(*RenderChat({.style = ChatStyle::kPlain}, messages)), "s\n\n a \n\n");
+}
+
+// A chat is read back from its tokens as it was said, and what goes on from it is what the whole would have been.
+TEST(Chat, TurnsAreFoundAndGoOn) {
+  const Tokenizer t = Make({"<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"});
+  const std::vector<ChatMessage> all = {{"system", "s"}, {"user", "a <|im_end|> b"}, {"assistant", "c"}, {"user", "d\ne"}};
+  for (const ChatStyle style : {ChatStyle::kChatMl, ChatStyle::kLlama3}) {
+    const ChatFormat format{.style = style};
+    const auto whole = EncodeChatTurns(t, format, all);
+    ASSERT_TRUE(whole.ok());
+    ASSERT_EQ(whole->turns.size(), 5u);  // the opening of the answer is one
+    const auto turns = TurnsOf(t, format, whole->tokens);
+    ASSERT_EQ(turns.size(), 5u);
+    for (size_t i = 0; i < 4; ++i) {
+      EXPECT_EQ(turns[i].position, whole->turns[i]);
+      EXPECT_EQ(turns[i].role, all[i].role);
+      EXPECT_EQ(turns[i].content, all[i].content);
+    }
+    EXPECT_EQ(turns[4].role, "assistant");
+
+    // However the answer ended: cut short, with its end marker, or with what follows that.
+    const auto first = EncodeChatTurns(t, format, std::span(all).first(3), {.add_generation_prompt = false});
+    const auto more = EncodeChatTurns(t, format, std::span(all).last(1), {.continues = true});
+    for (size_t cut = 0; cut <= first->tokens.size() - static_cast<size_t>(first->turns[2]); ++cut) {
+      std::vector<int32_t> tokens(first->tokens.begin(), first->tokens.end() - static_cast<ptrdiff_t>(cut));
+      if (t.Decode(tokens).find("c", t.Decode(tokens).rfind("assistant")) == std::string::npos) break;
+      const auto end = EndOfTurn(t, format, tokens);
+      tokens.insert(tokens.end(), end.begin(), end.end());
+      tokens.insert(tokens.end(), more->tokens.begin(), more->tokens.end());
+      EXPECT_EQ(tokens, whole->tokens) << "with the last " << cut << " tokens missing";
+    }
+  }
+  EXPECT_TRUE(TurnsOf(t, {.style = ChatStyle::kPlain}, t.Encode("a\n\nb")).empty());
+}
+
 }  // namespace
 }  // namespace reprise
