@@ -22,6 +22,7 @@ build      libutf8proc-dev    module:libutf8proc                           # Uni
 test       libgtest-dev       module:gtest                                 # unit tests
 test       libpcre2-dev       module:libpcre2-8                            # the expressions that pre-tokenisers are checked against
 test       librapidcheck-dev  header:rapidcheck.h                          # property tests
+test       python3-venv       python:ensurepip                             # the clients that the server is tested with
 fuzz       clang              command:clang++
 fuzz       libclang-rt-14-dev clang-runtime                                # libFuzzer and its sanitizers
 arm        g++-aarch64-linux-gnu command:aarch64-linux-gnu-g++

@@ -30,6 +30,7 @@ using Action = std::function<Result<int>()>;
 
 void AddRunCommand(CLI::App& app, Action& action);
 void AddChatCommand(CLI::App& app, Action& action);
+void AddServeCommand(CLI::App& app, Action& action);
 void AddEvalCommand(CLI::App& app, Action& action);
 void AddInspectCommand(CLI::App& app, Action& action);
 void AddSynthCommand(CLI::App& app, Action& action);

@@ -35,7 +35,7 @@ int Main(int argc, char** argv) {
   app.footer("'reprise COMMAND --help' says more. Without -m a small model that comes with the program runs.");
 
   Action action;
-  for (const auto add : {AddDemoCommand, AddRunCommand, AddChatCommand, AddEvalCommand, AddVerifyCommand, AddBenchCommand,
+  for (const auto add : {AddDemoCommand, AddRunCommand, AddChatCommand, AddServeCommand, AddEvalCommand, AddVerifyCommand, AddBenchCommand,
                          AddInspectCommand, AddCapsuleCommand, AddSynthCommand, AddPullCommand}) {
     add(app, action);
   }

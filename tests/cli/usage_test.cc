@@ -5,7 +5,7 @@ namespace reprise {
 namespace {
 
 TEST(Usage, HelpSaysEverything) {
-  for (const char* command : {"run", "chat", "eval", "inspect", "synth", "pull"}) {
+  for (const char* command : {"run", "chat", "serve", "eval", "inspect", "synth", "pull"}) {
     const Ran ran = RunReprise({command, "--help"});
     EXPECT_EQ(ran.exit_code, 0);
     EXPECT_EQ(ran.err, "");
