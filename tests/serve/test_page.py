@@ -61,7 +61,7 @@ class Page:
 
 
 def in_a_browser(url, scheme, act):
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         browser = subprocess.Popen(
             [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", f"--user-data-dir={profile}",
              "--no-first-run", "--disable-background-networking", "--window-size=1280,800", "about:blank"],
