@@ -30,7 +30,8 @@
 namespace reprise {
 
 struct StoreOptions {
-  uint64_t memory_budget = 0;  // bytes that entries may keep in the pools; 0: as many capsules, with 512 rows each, as the model is loaded for
+  uint64_t memory_budget =
+      0;  // bytes that entries may keep in the pools; 0: as many capsules, with 512 rows each, as the model is loaded for
   std::string directory = {};  // "": memory alone. Created with mode 0700 if it is missing
   uint64_t disk_budget = uint64_t{8} << 30;
   uint64_t write_rate = uint64_t{200} << 20;  // most bytes a second written in the background; 0: no limit

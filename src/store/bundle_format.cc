@@ -91,10 +91,10 @@ Result<Header> ParseHeader(std::span<const std::byte> bytes, uint64_t total) {
 
 std::vector<unsigned char> SignedBytes(std::span<const std::byte> header, const Bytes32& body_digest) {
   constexpr std::string_view kPurpose = "reprise bundle, version 1";
-  std::vector<unsigned char> bytes(kPurpose.begin(), kPurpose.end());
-  const auto* const data = reinterpret_cast<const unsigned char*>(header.data());
-  bytes.insert(bytes.end(), data, data + header.size());
-  bytes.insert(bytes.end(), body_digest.begin(), body_digest.end());
+  std::vector<unsigned char> bytes(kPurpose.size() + header.size() + body_digest.size());
+  auto to = std::copy(kPurpose.begin(), kPurpose.end(), bytes.begin());
+  to = std::transform(header.begin(), header.end(), to, [](std::byte b) { return static_cast<unsigned char>(b); });
+  std::copy(body_digest.begin(), body_digest.end(), to);
   return bytes;
 }
 

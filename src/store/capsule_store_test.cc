@@ -520,7 +520,9 @@ TEST(CapsuleStoreTest, OtherThreadsMayLookAndChangeMeanwhile) {
   for (int i = 0; i < 300; ++i) {
     const Path path = Joined(Tokens(100, i % 5), Tokens(150, i));
     const auto found = store->FindDeepest("", path);
-    if (found.capsule.valid()) EXPECT_EQ(WrongIn(found.capsule, path), "");
+    if (found.capsule.valid()) {
+      EXPECT_EQ(WrongIn(found.capsule, path), "");
+    }
     EXPECT_TRUE(store->Put("", path, CapsuleAt(space, path, found.capsule), {.keep = i % 2 == 0 ? Keep::kTurn : Keep::kReply}).ok());
   }
   stop = true;

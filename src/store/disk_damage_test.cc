@@ -312,10 +312,14 @@ TEST_F(Damage, AReadOnlyDirectoryIsRead) {
   };
   fs::permissions(directory_.path(), fs::perms::owner_all | fs::perms::others_exec | fs::perms::group_exec);
   for (const auto& file : fs::recursive_directory_iterator(directory_.path())) {
-    if (::geteuid() == 0) ASSERT_EQ(::chown(file.path().c_str(), 65534, 65534), 0);
+    if (::geteuid() == 0) {
+      ASSERT_EQ(::chown(file.path().c_str(), 65534, 65534), 0);
+    }
     fs::permissions(file, fs::is_directory(file) ? fs::perms::owner_read | fs::perms::owner_exec : fs::perms::owner_read);
   }
-  if (::geteuid() == 0) ASSERT_EQ(::chown(Dir().c_str(), 65534, 65534), 0);
+  if (::geteuid() == 0) {
+    ASSERT_EQ(::chown(Dir().c_str(), 65534, 65534), 0);
+  }
   fs::permissions(Dir(), fs::perms::owner_read | fs::perms::owner_exec);
   expect_readable(Dir());
   fs::permissions(Dir(), fs::perms::owner_all);

@@ -78,8 +78,7 @@ struct AttentionBlockWork {
       const int pieces = width / kOf16;
       for (int i = ThreadId(); i < (end - tile) * pieces; i += kAttentionThreads) {
         const int row = i / pieces, piece = i % pieces;
-        CopyAsync16(keys + row * pitch + piece * 16,
-                    reinterpret_cast<const std::byte*>(StateElements(args.k, tile + row) + piece * kOf16));
+        CopyAsync16(keys + row * pitch + piece * 16, reinterpret_cast<const std::byte*>(StateElements(args.k, tile + row) + piece * kOf16));
       }
       CommitCopies();
       WaitCopies<0>();
@@ -319,7 +318,8 @@ REPRISE_KERNEL_OF(kJoinThreads, 4, JoinKernel, AttentionArgs) {
     }
     SyncBlock();
   }
-  if (column < width) RowAt(args.out, row)[static_cast<int64_t>(head) * width + column] = Attended(args, row, head, column, sum, carried[1]);
+  if (column < width)
+    RowAt(args.out, row)[static_cast<int64_t>(head) * width + column] = Attended(args, row, head, column, sum, carried[1]);
 }
 
 }  // namespace reprise::cuda

@@ -67,7 +67,9 @@ inline Grid AttentionGrid(const AttentionArgs& args, const Bucket& b) {
   grid.kernel = AttentionKernelId(args.k.type, queries, AttentionGroups(args.q.width, queries));
   return grid;
 }
-inline Grid JoinGrid(const AttentionArgs& args, const Bucket& b) { return {args.q.count, b.rows, 1, kJoinThreads, (4 * kJoinThreads + 2) * 4}; }
+inline Grid JoinGrid(const AttentionArgs& args, const Bucket& b) {
+  return {args.q.count, b.rows, 1, kJoinThreads, (4 * kJoinThreads + 2) * 4};
+}
 
 // Matrix products. Tiles of a product are counted in groups of `kGroup`.
 inline constexpr int kVectorWarps = 8;
@@ -90,7 +92,8 @@ inline Grid ProductGrid(const MatMulArgs& args, const Bucket& b) {
     return {CeilDiv(rows, kMmaRows), AllTileGroups<kMmaTiles>(args), 1, kMmaThreads, kMmaStages * StageBytes(form), MatMulId(form)};
   }
   const int choice = rows <= 1 ? 0 : rows <= 2 ? 1 : rows <= 4 ? 2 : 3;
-  return {AllTileGroups<1>(args), CeilDiv(rows, 1 << choice), 1, kVectorWarps * 32, kWindow * (1 << choice) * 32 * 4, MatVecId(form, choice)};
+  return {AllTileGroups<1>(args), CeilDiv(rows, 1 << choice),       1,
+          kVectorWarps * 32,      kWindow * (1 << choice) * 32 * 4, MatVecId(form, choice)};
 }
 
 }  // namespace reprise::cuda

@@ -40,7 +40,7 @@ inline int MatMulId(Form form) { return kMatMul + static_cast<int>(form); }
 }  // namespace reprise::cuda
 
 // ADD(id, Args, kernel...) for each of them.
-#define REPRISE_KERNELS_OF_FORM(ADD, F)            \
+#define REPRISE_KERNELS_OF_FORM(ADD, F)               \
   ADD(MatVecId(F, 0), MatMulArgs, MatVecKernel<F, 1>) \
   ADD(MatVecId(F, 1), MatMulArgs, MatVecKernel<F, 2>) \
   ADD(MatVecId(F, 2), MatMulArgs, MatVecKernel<F, 4>) \

@@ -54,9 +54,7 @@ REPRISE_DEVICE void SegmentSums(const MatMulArgs& args, const WeightView& w, int
       REPRISE_UNROLLED for (int i = 0; i < kElements; ++i) {
         if (chunk * kElements + i >= left) break;
         const float weight = FloatElement<kForm>(words.w, i);
-        REPRISE_UNROLLED for (int r = 0; r < kRows; ++r) {
-          sums[r] = fmaf(weight, in[r][chunk * kElements + i], sums[r]);
-        }
+        REPRISE_UNROLLED for (int r = 0; r < kRows; ++r) { sums[r] = fmaf(weight, in[r][chunk * kElements + i], sums[r]); }
       }
     }
   } else {
@@ -135,7 +133,8 @@ REPRISE_KERNEL_OF(kVectorWarps * 32, 2, MatVecKernel, MatMulArgs) {
 // memory, two of them on their way while the third is multiplied.
 
 template <Form kForm>
-REPRISE_DEVICE void FetchStage(const MatMulArgs& args, const WeightView& w, int tile, int tiles, int first_row, int segment, std::byte* stage) {
+REPRISE_DEVICE void FetchStage(const MatMulArgs& args, const WeightView& w, int tile, int tiles, int first_row, int segment,
+                               std::byte* stage) {
   const int thread = ThreadId();
   for (int i = 0; i < tiles; ++i) {
     const std::byte* from = w.data + (static_cast<int64_t>(tile + i) * w.segments + segment) * SegmentBytes(kForm);
@@ -240,7 +239,8 @@ REPRISE_KERNEL_OF(kMmaThreads, 1, MatMulKernel, MatMulArgs) {
     REPRISE_UNROLLED for (int b = 0; b < kSegmentBlocks; ++b) {
       AddStageBlock<kForm>(stage, stage + warp_tile * SegmentBytes(kForm), b, warp_row, sums);
     }
-    REPRISE_UNROLLED for (int i = 0; i < 32; ++i) totals[i / 16][i / 4 % 4][i % 4] = totals[i / 16][i / 4 % 4][i % 4] + sums[i / 16][i / 4 % 4][i % 4];
+    REPRISE_UNROLLED for (int i = 0; i < 32; ++i) totals[i / 16][i / 4 % 4][i % 4] =
+        totals[i / 16][i / 4 % 4][i % 4] + sums[i / 16][i / 4 % 4][i % 4];
   }
   WaitCopies<0>();
   if (warp_tile >= tiles) return;
