@@ -12,7 +12,7 @@ OrderedJson Usage(const Job& job) {
           {"output_tokens", job.predicted}};
 }
 
-std::string EventLines(const char* name, OrderedJson json) {
+std::string EventLines(const char* name, const OrderedJson& json) {
   OrderedJson event = {{"type", name}};
   event.update(json);
   return std::string("event: ") + name + "\ndata: " + Dump(event) + "\n\n";

@@ -78,6 +78,7 @@ class CapsuleRoutes {
     std::vector<StoreEntry> entries = store_.List(caller_.name_space);
     if (entries.size() <= kMostListed) return entries;
     std::vector<int64_t> used;
+    used.reserve(entries.size());
     for (const StoreEntry& entry : entries) used.push_back(entry.used);
     std::nth_element(used.begin(), used.begin() + kMostListed, used.end(), std::greater<>());
     const int64_t least = used[kMostListed];
@@ -137,7 +138,7 @@ class CapsuleRoutes {
 
   // A name of the body's, "" when none is given.
   std::string NameOf(Fields& fields, const char* field) {
-    const std::string name = fields.String(field, 128).value_or("");
+    std::string name = fields.String(field, 128).value_or("");
     if (!name.empty() && !IsGoodName(name)) fields.Fail(field, "must be of letters, digits, '.', '_', '-' and ':', not of digits alone");
     return name;
   }

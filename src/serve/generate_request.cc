@@ -172,7 +172,7 @@ std::vector<ChatMessage> ReadMessages(Fields& fields) {
     std::string content = ContentText(message.Find("content"), where + ".content", fields.error());
     if (name == "tool") {
       name = "user";
-      content = "<tool_response>\n" + content + "\n</tool_response>";
+      content.insert(0, "<tool_response>\n").append("\n</tool_response>");
     }
     if (!fields.error().ok()) return messages;
     messages.push_back({std::move(name), std::move(content)});

@@ -58,7 +58,7 @@ void ServeDetokenize(Service&, Engines& engines, Exchange& exchange, const Calle
   const Json* list = fields.Array("tokens");
   if (list == nullptr) fields.Fail("tokens", "is missing");
   std::vector<int32_t> tokens;
-  for (size_t i = 0; error.ok() && i < list->size(); ++i) {
+  for (size_t i = 0; list != nullptr && error.ok() && i < list->size(); ++i) {
     const Json& id = (*list)[i];
     const int64_t value = id.is_number_unsigned() ? static_cast<int64_t>(std::min<uint64_t>(id.get<uint64_t>(), INT32_MAX)) : -1;
     if (value < 0 || value >= engines.model.info().vocabulary) {

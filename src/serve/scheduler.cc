@@ -142,7 +142,7 @@ void Scheduler::Admit() {
     if (!forks_.empty()) {
       Fork fork = std::move(forks_.front());
       forks_.pop_front();
-      StartFork(std::move(fork));
+      StartFork(fork);
       continue;
     }
     std::shared_ptr<Job> next;

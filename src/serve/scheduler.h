@@ -75,7 +75,7 @@ class Scheduler {
   void DropCancelled();
   void Admit();
   void Start(std::shared_ptr<Job> job);
-  void StartFork(Fork fork);
+  void StartFork(const Fork& fork);
   void PrefillSome();
   void PromptRead(std::unique_ptr<Line> line);
   void DecodeStep();

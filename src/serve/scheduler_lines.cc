@@ -84,20 +84,21 @@ void Scheduler::Start(std::shared_ptr<Job> job) {
   prefilling_.push_back(std::move(line));
 }
 
-void Scheduler::StartFork(Fork fork) {
+void Scheduler::StartFork(const Fork& fork) {
+  const auto give_up = [&](const Status& status) {
+    fork.job->events.Push(Event::Error(status));
+    fork.job->cancelled = true;
+  };
   auto session = model_.NewSession({.name_space = fork.job->name_space});
-  auto line = session.ok() ? std::make_unique<Line>(fork.job, fork.choice, *std::move(session)) : nullptr;
-  Status status = line ? line->session.Restore(fork.capsule) : session.status();
+  if (!session.ok()) return give_up(session.status());
+  auto line = std::make_unique<Line>(fork.job, fork.choice, *std::move(session));
+  Status status = line->session.Restore(fork.capsule);
   if (status.ok() && fork.job->sampling) {
     SamplingOptions sampling = *fork.job->sampling;
     sampling.seed += static_cast<uint64_t>(fork.choice);
     status = line->session.SetSampling(sampling);
   }
-  if (!status.ok()) {
-    fork.job->events.Push(Event::Error(status));
-    fork.job->cancelled = true;
-    return;
-  }
+  if (!status.ok()) return give_up(status);
   line->prompt_read = line->last_token = Clock::now();
   decoding_.push_back(std::move(line));
 }

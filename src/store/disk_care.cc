@@ -194,6 +194,7 @@ Status DiskStore::Rebuild() {
     REPRISE_ASSIGN_OR_RETURN(name_spaces[head.salt], index_->AddNamespace(head.name_space, head.salt));
   }
   // Parents before children: first rows rise along a path.
+  waiting.reserve(heads.size());
   for (const auto& [name, head] : heads) waiting.push_back(name);
   std::sort(waiting.begin(), waiting.end(), [&](const Digest& a, const Digest& b) {
     const ObjectHead& x = heads[a];

@@ -154,6 +154,7 @@ Stored* TokenTree::AnyBelow(const Node* node) {
     for (const auto& [token, child] : node->children) {
       if (child->kept > 0 && (next == nullptr || child->seen > next->seen)) next = child.get();
     }
+    if (next == nullptr) return nullptr;  // never, while the counts are right
     node = next;
   }
   return node->entries.empty() ? nullptr : node->entries.front();

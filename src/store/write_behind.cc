@@ -2,6 +2,7 @@
 //
 // The lock is let go of around every call that may touch a file. What was known before such a call is looked up again after it.
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "store/capsule_store.h"
@@ -110,19 +111,13 @@ void TieredStore::Write(Lock& lock, Stored* entry) {
 
 // The ends of lines first, then from the root down: each is weighed against what is on disk above it.
 void TieredStore::WriteEverything(Lock& lock) {
-  struct Candidate {
-    bool inner;
-    int32_t position;
-    uint64_t id;
-    auto operator<=>(const Candidate&) const = default;
-  };
-  std::vector<Candidate> order;
+  std::vector<std::tuple<bool, int32_t, uint64_t>> order;  // within a line, position, id
   for (const auto& [id, entry] : entries_) {
-    if (entry->in_memory() && !entry->on_disk()) order.push_back({!EndsALine(*entry), entry->position(), id});
+    if (entry->in_memory() && !entry->on_disk()) order.emplace_back(!EndsALine(*entry), entry->position(), id);
   }
   std::sort(order.begin(), order.end());
-  for (const Candidate& candidate : order) {
-    const auto at = entries_.find(candidate.id);
+  for (const auto& [inner, position, id] : order) {
+    const auto at = entries_.find(id);
     if (at != entries_.end() && WorthWriting(*at->second, /*last_chance=*/true)) Write(lock, at->second.get());
     if (trouble_) return;
   }
