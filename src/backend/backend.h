@@ -7,27 +7,17 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
-#include <span>
 #include <string>
 #include <string_view>
 
 #include "backend/ops.h"
+#include "backend/weight_source.h"
 #include "exec/plan.h"
 #include "exec/step_table.h"
 #include "exec/stream.h"
-#include "formats/tensor_type.h"
 #include "reprise/status.h"
 
 namespace reprise {
-
-// The bytes of a weight as a model file holds them: `outputs` rows of `inputs` elements of `type`.
-struct WeightSource {
-  std::string_view name;  // for error messages
-  TensorType type{};
-  int64_t inputs = 0;
-  int64_t outputs = 0;
-  std::span<const std::byte> data;
-};
 
 // What the device can do at most, however the work is arranged.
 struct BackendLimits {
@@ -53,13 +43,15 @@ class Backend {
 
   // Packs a weight for this device. The source bytes are not used after the call unless `source_stays` promises that they remain mapped.
   virtual Result<const Matrix*> LoadMatrix(const WeightSource& source) = 0;
-  virtual Result<Vector> LoadVector(const WeightSource& source) = 0;  // any float type, as float32; outputs may be > 1 (row-major)
+  Result<Vector> LoadVector(const WeightSource& source);  // any float type, as float32; outputs may be > 1 (row-major)
 
   // Calls `record` with an Ops that captures; afterwards `table`'s address is fixed into the plan, and must outlive it. Rows buffers passed to
   // ops must hold table.max_rows() (or max_lanes()) rows. Scratch memory is the backend's.
   virtual Result<std::unique_ptr<Plan>> Capture(const StepTable& table, const std::function<void(Ops&)>& record) = 0;
 
   virtual Stream& stream() = 0;
+  // Copies between memory of either space, and waits until it is done.
+  Status Copy(void* to, const void* from, size_t bytes);
   // Whether Allocate gives ordinary memory, which any thread may read and write where no step does.
   virtual bool ordinary_memory() const { return false; }
   // Bytes of this backend's memory that are free; 0 where it is the machine's own.

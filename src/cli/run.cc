@@ -251,7 +251,7 @@ Result<int> Run(const RunFlags& flags) {
   }
   // A capsule goes on with the options, and the generator, that it was taken with.
   if (flags.sampling.any()) REPRISE_RETURN_IF_ERROR(session.SetSampling(flags.sampling.Over(session.sampling())));
-  const auto code =
+  auto code =
       flags.branches > 0 ? RunBranches(flags, model, session, interrupted, report) : RunOne(flags, model, session, interrupted, report);
   if (model.store() != nullptr) REPRISE_RETURN_IF_ERROR(model.store()->Flush());
   ShowNotices("run", model);

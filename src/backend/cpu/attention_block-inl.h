@@ -163,7 +163,7 @@ HWY_INLINE void ScoreTiles(int rows, const typename Loader::Element* keys, int64
   DotTiles<R, C, Loader>(keys, tile_stride, q, width, out, fetch);
 }
 
-void LoadQueries(const AttentionArgs& args, const Queries& queries, const Work& work) {
+inline void LoadQueries(const AttentionArgs& args, const Queries& queries, const Work& work) {
   const RowGroups groups(queries.count(), kRowGroup);
   const int width = args.q.width;
   for (int g = 0; g < groups.count; ++g) {

@@ -12,7 +12,6 @@
 #include "backend/cpu/packed_matrix.h"
 #include "backend/cpu/targets.h"
 #include "backend/cpu/team.h"
-#include "base/half.h"
 #include "hwy/targets.h"
 
 namespace reprise {
@@ -60,13 +59,7 @@ class CpuStream : public Stream {
 
   Status Replay(const Plan& plan) override {
     const auto* cpu_plan = dynamic_cast<const CpuPlan*>(&plan);
-    if (!cpu_plan || cpu_plan->owner() != owner_) return InvalidArgument("replay: the plan belongs to another backend");
-    const StepTable& table = cpu_plan->table();
-    if (table.rows < 0 || table.rows > table.max_rows() || table.lanes < 0 || table.lanes > table.max_lanes()) {
-      return InvalidArgument("replay: a step of " + std::to_string(table.rows) + " rows and " + std::to_string(table.lanes) +
-                             " lanes, where the plan serves " + std::to_string(table.max_rows()) + " and " +
-                             std::to_string(table.max_lanes()));
-    }
+    REPRISE_RETURN_IF_ERROR(CapturedPlan::CheckReplay(cpu_plan, owner_));
     team_.Run(cpu_plan->array);
     ++sequence_;
     return Ok();
@@ -88,7 +81,8 @@ class CpuStream : public Stream {
 
 class CpuBackend : public Backend {
  public:
-  CpuBackend(const Isa& isa, int threads, bool pin) : isa_(isa), team_(threads, pin), workspace_(arena_), stream_(this, team_) {
+  CpuBackend(const Isa& isa, int threads, bool pin)
+      : isa_(isa), team_(threads, pin), workspace_(*this), taps_(*this), stream_(this, team_) {
     AddMatMul(isa.target, kernels_);
     AddNorms(isa.target, kernels_);
     AddRope(isa.target, kernels_);
@@ -117,45 +111,9 @@ class CpuBackend : public Backend {
     return &matrix;
   }
 
-  Result<Vector> LoadVector(const WeightSource& source) override {
-    const std::string name = "vector " + std::string(source.name);
-    if (source.inputs < 1 || source.outputs < 1) return InvalidArgument(name + ": is empty");
-    const auto bytes = TensorBytes(source.type, static_cast<uint64_t>(source.inputs), static_cast<uint64_t>(source.outputs));
-    if (!bytes.ok()) return bytes.status().Within(name);
-    if (*bytes != source.data.size()) {
-      return Corrupt(name + ": needs " + std::to_string(*bytes) + " bytes, has " + std::to_string(source.data.size()));
-    }
-    size_t element = 0;
-    switch (source.type) {
-      case TensorType::kF32: element = 4; break;
-      case TensorType::kF16:
-      case TensorType::kBF16: element = 2; break;
-      case TensorType::kF64: element = 8; break;
-      default: return Unsupported(name + ": must be of a float type, is " + std::string(TensorTypeName(source.type)));
-    }
-    const size_t count = source.data.size() / element;
-    REPRISE_ASSIGN_OR_RETURN(std::byte* const memory, arena_.Allocate(count * sizeof(float), name));
-    auto* const out = reinterpret_cast<float*>(memory);
-    for (size_t i = 0; i < count; ++i) {
-      const std::byte* from = source.data.data() + i * element;
-      if (source.type == TensorType::kF32) {
-        std::memcpy(out + i, from, 4);
-      } else if (source.type == TensorType::kF64) {
-        double x;
-        std::memcpy(&x, from, 8);
-        out[i] = static_cast<float>(x);
-      } else {
-        uint16_t bits;
-        std::memcpy(&bits, from, 2);
-        out[i] = source.type == TensorType::kF16 ? HalfToFloat(bits) : BFloat16ToFloat(bits);
-      }
-    }
-    return Vector{out, static_cast<int64_t>(count)};
-  }
-
   Result<std::unique_ptr<Plan>> Capture(const StepTable& table, const std::function<void(Ops&)>& record) override {
     auto plan = std::make_unique<CpuPlan>(this, table);
-    CpuOps ops(*plan, kernels_, workspace_, team_.threads());
+    CpuOps ops(*plan, kernels_, workspace_, taps_, team_.threads());
     record(ops);
     if (!ops.error().ok()) return ops.error();
     plan->array.shrink_to_fit();
@@ -171,6 +129,7 @@ class CpuBackend : public Backend {
   Arena arena_;
   Team team_;
   Workspace workspace_;
+  ConvTaps taps_;
   std::deque<PackedMatrix> matrices_;
   CpuStream stream_;
 };

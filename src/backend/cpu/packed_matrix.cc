@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
 #include <optional>
 #include <string>
 
@@ -149,26 +148,18 @@ void ReadBlock(TensorType type, const std::byte* row, int b, Block* out) {
 }  // namespace
 
 Result<PackedMatrix> PackedMatrix::Plan(const WeightSource& source) {
-  const std::string name = "weight " + std::string(source.name);
   const auto form = FormOf(source.type);
-  if (!form) return Unsupported(name + ": the CPU backend has no matrix product for type " + std::string(TensorTypeName(source.type)));
-  constexpr int64_t kMost = std::numeric_limits<int32_t>::max() / 2;
-  if (source.inputs < 1 || source.outputs < 1 || source.inputs > kMost || source.outputs > kMost) {
-    return InvalidArgument(name + ": cannot be a matrix of " + std::to_string(source.outputs) + " x " + std::to_string(source.inputs));
+  if (!form) {
+    return Unsupported("weight " + std::string(source.name) + ": the CPU backend has no matrix product for type " +
+                       std::string(TensorTypeName(source.type)));
   }
-  const auto bytes = TensorBytes(source.type, static_cast<uint64_t>(source.inputs), static_cast<uint64_t>(source.outputs));
-  if (!bytes.ok()) return bytes.status().Within(name);
-  if (*bytes != source.data.size()) {
-    return Corrupt(name + ": needs " + std::to_string(*bytes) + " bytes, has " + std::to_string(source.data.size()));
-  }
-
   PackedMatrix m;
+  REPRISE_ASSIGN_OR_RETURN(m.source_row_bytes, CheckMatrix(source));
   m.outputs = static_cast<int>(source.outputs);
   m.inputs = static_cast<int>(source.inputs);
   m.type = source.type;
   m.form = form->form;
   m.zero = form->zero;
-  m.source_row_bytes = static_cast<size_t>(*bytes) / static_cast<size_t>(source.outputs);
   const FormTraits traits = TraitsOf(m.form);
   if (!traits.quantised()) {
     m.tile_bytes = AlignUp(static_cast<uint64_t>(m.inputs) * kTileColumns * (m.form == PackedForm::kF32 ? 4 : 2), 64);

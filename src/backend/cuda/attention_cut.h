@@ -37,7 +37,7 @@ struct AttentionCut {
       const int runs = (lane.rows + run - 1) / run;
       const int last_block = (lane.position + lane.rows - 1) / kAttentionBlock;
       const int blocks = !by_block ? 1 : last_block < first_block ? 0 : last_block - first_block + 1;
-      if (at >= static_cast<int64_t>(runs) * blocks) {
+      if (blocks == 0 || at >= static_cast<int64_t>(runs) * blocks) {
         at -= static_cast<int64_t>(runs) * blocks;
         continue;
       }

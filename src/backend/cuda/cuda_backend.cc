@@ -11,7 +11,6 @@
 
 #include "backend/cuda/cuda_plan.h"
 #include "backend/cuda/upload.h"
-#include "base/half.h"
 
 namespace reprise {
 namespace cuda {
@@ -26,13 +25,8 @@ class CudaStream : public Stream {
 
   Status Replay(const Plan& plan) override {
     const auto* cuda_plan = dynamic_cast<const CudaPlan*>(&plan);
-    if (!cuda_plan || cuda_plan->owner() != owner_) return InvalidArgument("replay: the plan belongs to another backend");
+    REPRISE_RETURN_IF_ERROR(CapturedPlan::CheckReplay(cuda_plan, owner_));
     const StepTable& table = cuda_plan->table();
-    if (table.rows < 0 || table.rows > table.max_rows() || table.lanes < 0 || table.lanes > table.max_lanes()) {
-      return InvalidArgument("replay: a step of " + std::to_string(table.rows) + " rows and " + std::to_string(table.lanes) +
-                             " lanes, where the plan serves " + std::to_string(table.max_rows()) + " and " +
-                             std::to_string(table.max_lanes()));
-    }
     REPRISE_RETURN_IF_ERROR(uploads_.Bind(table));
     ++sequence_;
     return device_.Run(cuda_plan->Find(table.rows, table.lanes));
@@ -58,7 +52,7 @@ class CudaStream : public Stream {
 class CudaBackend : public Backend {
  public:
   explicit CudaBackend(std::unique_ptr<Device> device)
-      : device_(std::move(device)), workspace_(*device_), uploads_(*device_), stream_(this, *device_, uploads_) {}
+      : device_(std::move(device)), workspace_(*this), uploads_(*device_), stream_(this, *device_, uploads_) {}
   ~CudaBackend() override { (void)device_->Synchronize(); }
 
   std::string_view name() const override { return "cuda"; }
@@ -95,39 +89,6 @@ class CudaBackend : public Backend {
     }
     weights_.push_back(std::move(planned));
     return &weights_.back();
-  }
-
-  Result<Vector> LoadVector(const WeightSource& source) override {
-    const std::string name = "vector " + std::string(source.name);
-    if (source.inputs < 1 || source.outputs < 1) return InvalidArgument(name + ": is empty");
-    const auto bytes = TensorBytes(source.type, static_cast<uint64_t>(source.inputs), static_cast<uint64_t>(source.outputs));
-    if (!bytes.ok()) return bytes.status().Within(name);
-    if (*bytes != source.data.size()) {
-      return Corrupt(name + ": needs " + std::to_string(*bytes) + " bytes, has " + std::to_string(source.data.size()));
-    }
-    if (TraitsOf(source.type).block_elements != 1) {
-      return Unsupported(name + ": must be of a float type, is " + std::string(TensorTypeName(source.type)));
-    }
-    std::vector<float> values(static_cast<size_t>(source.inputs * source.outputs));
-    for (size_t i = 0; i < values.size(); ++i) {
-      if (source.type == TensorType::kF32) {
-        std::memcpy(&values[i], source.data.data() + i * 4, 4);
-      } else if (source.type == TensorType::kF64) {
-        double x;
-        std::memcpy(&x, source.data.data() + i * 8, 8);
-        values[i] = static_cast<float>(x);
-      } else if (source.type == TensorType::kF16 || source.type == TensorType::kBF16) {
-        uint16_t bits;
-        std::memcpy(&bits, source.data.data() + i * 2, 2);
-        values[i] = source.type == TensorType::kF16 ? HalfToFloat(bits) : BFloat16ToFloat(bits);
-      } else {
-        return Unsupported(name + ": must be of a float type, is " + std::string(TensorTypeName(source.type)));
-      }
-    }
-    REPRISE_ASSIGN_OR_RETURN(std::byte* const memory, device_->Allocate(values.size() * sizeof(float), name));
-    REPRISE_RETURN_IF_ERROR(device_->Copy(memory, reinterpret_cast<const std::byte*>(values.data()), values.size() * sizeof(float)));
-    REPRISE_RETURN_IF_ERROR(device_->Synchronize());
-    return Vector{reinterpret_cast<const float*>(memory), static_cast<int64_t>(values.size())};
   }
 
   Result<std::unique_ptr<Plan>> Capture(const StepTable& table, const std::function<void(Ops&)>& record) override {

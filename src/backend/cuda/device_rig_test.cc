@@ -3,6 +3,8 @@
 
 #include <cstdio>
 
+#include "backend/cpu/cpu_rig.h"
+
 namespace reprise {
 
 std::vector<TestBackend> DeviceBackends() {

@@ -151,7 +151,7 @@ REPRISE_HD float UnpackAs(const WeightView& w, int output, int input) {
     return FloatElement<kForm>(reinterpret_cast<const uint32_t*>(segment + ChunkAt(kForm, within / kElements, lane)), within % kElements);
   } else {
     const int block = within / kBlock, i = within % kBlock;
-    int quant;
+    int8_t quant;
     if constexpr (IsNibble(kForm)) {
       const auto* words = reinterpret_cast<const uint32_t*>(segment + ChunkAt(kForm, block, lane));
       const NibblePair pair = Nibbles<kForm>(words[i % 16 / 4]);

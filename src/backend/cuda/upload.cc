@@ -76,7 +76,7 @@ Status Uploads::Bind(const StepTable& table) {
   for (size_t i = 0; i < static_cast<size_t>(table.lanes); ++i) {
     const LaneBinding& lane = table.lane[i];
     if (lane.extents == nullptr || lane.rows == 0) continue;
-    const auto count = static_cast<size_t>((lane.position + lane.rows - 1) / kExtentRows + 1);
+    const auto count = static_cast<size_t>(lane.position + lane.rows - 1) / kExtentRows + 1;
     if (count > kMostExtents) return InvalidArgument("replay: a context of more than 2^20 positions");
     REPRISE_RETURN_IF_ERROR(BindExtents(place, i, lane.extents, count));
   }

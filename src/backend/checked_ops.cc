@@ -1,0 +1,160 @@
+#include "backend/checked_ops.h"
+
+namespace reprise {
+
+bool CheckedOps::Check(bool condition, const char* op, const char* what) {
+  if (!condition && error_.ok()) error_ = InvalidArgument(std::string("capturing ") + op + ": " + what);
+  return condition && error_.ok();
+}
+
+bool CheckedOps::CheckRows(const char* op, const Rows& rows, int width, Domain domain) {
+  return Check(rows.data != nullptr, op, "a rows view has no data") && Check(rows.width > 0, op, "a rows view has no columns") &&
+         Check(rows.stride >= rows.width, op, "a rows view is wider than its stride") &&
+         Check(rows.width == width, op, "widths do not agree") && Check(rows.domain == domain, op, "domains (rows, lanes) do not agree");
+}
+
+bool CheckedOps::CheckHeads(const char* op, const Heads& heads) {
+  return CheckRows(op, heads.rows, heads.rows.width, Domain::kRows) &&
+         Check(heads.count > 0 && heads.width > 0, op, "there are no heads") && Check(heads.stride >= heads.width, op, "heads overlap") &&
+         Check(int64_t{heads.count - 1} * heads.stride + heads.width <= heads.rows.width, op, "heads do not fit the row");
+}
+
+bool CheckedOps::CheckState(const char* op, const StateRef& state, int64_t floats, const char* what) {
+  return Check(state.type == ElementType::kF32 && state.bytes == sizeof(float) * static_cast<size_t>(floats), op, what);
+}
+
+void CheckedOps::Embed(Rows out, const Matrix& table) {
+  if (Check(Owns(table), "Embed", "the matrix belongs to another backend") && CheckRows("Embed", out, table.inputs, Domain::kRows)) {
+    RecordEmbed(out, table);
+  }
+}
+
+void CheckedOps::RmsNorm(Rows out, Rows in, Vector weight, float eps) {
+  if (CheckRows("RmsNorm", in, in.width, in.domain) && CheckRows("RmsNorm", out, in.width, in.domain) &&
+      Check(weight.data && weight.size == in.width, "RmsNorm", "the weight is not one row")) {
+    RecordRmsNorm(out, in, weight.data, eps);
+  }
+}
+
+void CheckedOps::MatMul(Rows in, std::span<const Product> products) {
+  if (!CheckRows("MatMul", in, in.width, in.domain) || !Check(!products.empty(), "MatMul", "there is no product")) return;
+  for (const Product& product : products) {
+    if (!Check(product.weight && Owns(*product.weight), "MatMul", "a matrix is missing or belongs to another backend") ||
+        !Check(product.weight->inputs == in.width, "MatMul", "a matrix has other inputs than the row has columns") ||
+        !CheckRows("MatMul", product.out, product.weight->outputs, in.domain)) {
+      return;
+    }
+  }
+  RecordMatMul(in, products);
+}
+
+void CheckedOps::SwiGlu(Rows out, Rows gate, Rows up) {
+  if (CheckRows("SwiGlu", out, out.width, out.domain) && CheckRows("SwiGlu", gate, out.width, out.domain) &&
+      CheckRows("SwiGlu", up, out.width, out.domain)) {
+    RecordSwiGlu(out, gate, up);
+  }
+}
+
+void CheckedOps::NormRope(Heads heads, Vector weight, float eps, const RopeSpec& rope) {
+  if (!CheckHeads("NormRope", heads) ||
+      !Check(rope.dims >= 0 && rope.dims % 2 == 0 && rope.dims <= heads.width, "NormRope", "dims must be even and within the head") ||
+      !Check(!weight.data || weight.size == heads.width, "NormRope", "the weight is not one head")) {
+    return;
+  }
+  const float* const angles = rope.dims > 0 ? Angles(rope) : nullptr;
+  if (error_.ok()) RecordNormRope(heads, weight.data, eps, angles, rope);
+}
+
+const float* CheckedOps::Angles(const RopeSpec& rope) {
+  const auto key = std::make_tuple(rope.dims, rope.base, rope.factors);
+  for (const auto& [known, angles] : angles_) {
+    if (known == key) return angles;
+  }
+  const uint64_t* const turns = Take(workspace_.Turns(rope));
+  float* const angles = Scratch<float>("rope angles " + std::to_string(angles_.size()), MostRows(Domain::kRows) * rope.dims);
+  if (!error_.ok()) return nullptr;
+  RecordRopeTable(angles, turns, rope.dims);
+  angles_.emplace_back(key, angles);
+  return angles;
+}
+
+void CheckedOps::Append(StateRef state, Rows in) {
+  if (CheckRows("Append", in, in.width, Domain::kRows) &&
+      Check(state.type == ElementType::kF32 || state.type == ElementType::kF16, "Append", "the state is neither float32 nor float16") &&
+      Check(state.bytes == ElementSize(state.type) * static_cast<size_t>(in.width), "Append", "the row is not as wide as the state")) {
+    RecordAppend(state, in);
+  }
+}
+
+void CheckedOps::Attention(Rows out, Heads q, StateRef k, StateRef v, int kv_heads, float scale, Heads gate, int first_position) {
+  if (!CheckHeads("Attention", q) || !CheckRows("Attention", out, q.count * q.width, Domain::kRows) ||
+      !Check(kv_heads > 0 && q.count % kv_heads == 0, "Attention", "query heads are no multiple of key-value heads") ||
+      !Check(first_position >= 0, "Attention", "the first position is negative") ||
+      !Check(k.type == v.type && (k.type == ElementType::kF32 || k.type == ElementType::kF16), "Attention",
+             "keys and values are not both float32 or both float16")) {
+    return;
+  }
+  const size_t row_bytes = ElementSize(k.type) * static_cast<size_t>(kv_heads) * static_cast<size_t>(q.width);
+  if (!Check(k.bytes == row_bytes && v.bytes == row_bytes, "Attention", "a state's row is not kv_heads x head width")) return;
+  if (gate.count && (!CheckHeads("Attention", gate) ||
+                     !Check(gate.count == q.count && gate.width == q.width, "Attention", "the gate has other heads than the query"))) {
+    return;
+  }
+  RecordAttention(out, q, k, v, kv_heads, scale, gate, first_position);
+}
+
+void CheckedOps::CausalConv(Rows out, Rows in, StateRef tail, Vector weight, int kernel, bool silu) {
+  if (CheckRows("CausalConv", in, in.width, Domain::kRows) && CheckRows("CausalConv", out, in.width, Domain::kRows) &&
+      Check(kernel >= 1 && weight.data && weight.size == int64_t{kernel} * in.width, "CausalConv", "the weight is not channels x kernel") &&
+      CheckState("CausalConv", tail, int64_t{kernel - 1} * in.width, "the tail is not float32 (kernel - 1) x channels")) {
+    RecordCausalConv(out, in, tail, weight.data, kernel, silu);
+  }
+}
+
+void CheckedOps::DeltaNet(Rows out, Rows qkv, Rows alpha, Rows beta, Vector a, Vector dt, StateRef state, const DeltaNetShape& shape) {
+  const DeltaNetShape& s = shape;
+  if (Check(s.key_heads > 0 && s.key_dim > 0 && s.value_heads > 0 && s.value_dim > 0, "DeltaNet", "the shape has a zero") &&
+      CheckRows("DeltaNet", qkv, 2 * s.key_heads * s.key_dim + s.value_heads * s.value_dim, Domain::kRows) &&
+      CheckRows("DeltaNet", out, s.value_heads * s.value_dim, Domain::kRows) &&
+      CheckRows("DeltaNet", alpha, s.value_heads, Domain::kRows) && CheckRows("DeltaNet", beta, s.value_heads, Domain::kRows) &&
+      Check(a.data && a.size == s.value_heads && dt.data && dt.size == s.value_heads, "DeltaNet", "a or dt is not one value a head") &&
+      CheckState("DeltaNet", state, int64_t{s.value_heads} * s.key_dim * s.value_dim,
+                 "the state is not float32 value_heads x key_dim x value_dim")) {
+    RecordDeltaNet(out, qkv, alpha, beta, a.data, dt.data, state, shape);
+  }
+}
+
+void CheckedOps::GatedRmsNorm(Rows out, Rows in, Rows gate, Vector weight, float eps) {
+  if (CheckRows("GatedRmsNorm", in, in.width, in.domain) && CheckRows("GatedRmsNorm", out, in.width, in.domain) &&
+      CheckRows("GatedRmsNorm", gate, in.width, in.domain) &&
+      Check(weight.data && weight.size > 0 && in.width % weight.size == 0, "GatedRmsNorm", "the row is not whole heads of the weight")) {
+    RecordGatedRmsNorm(out, in, gate, weight.data, static_cast<int>(weight.size), eps);
+  }
+}
+
+constexpr char kNotOneRow[] = "the state is not one row of float32";
+
+void CheckedOps::Previous(Rows out, Rows in, StateRef last) {
+  if (CheckRows("Previous", in, in.width, Domain::kRows) && CheckRows("Previous", out, in.width, Domain::kRows) &&
+      CheckState("Previous", last, in.width, kNotOneRow)) {
+    RecordPrevious(out, in, last);
+  }
+}
+
+void CheckedOps::SaveLast(StateRef last, Rows in) {
+  if (CheckRows("SaveLast", in, in.width, in.domain) && CheckState("SaveLast", last, in.width, kNotOneRow)) RecordSaveLast(last, in);
+}
+
+void CheckedOps::LoadLast(Rows out, StateRef last) {
+  if (CheckRows("LoadLast", out, out.width, Domain::kLanes) && CheckState("LoadLast", last, out.width, kNotOneRow)) {
+    RecordLoadLast(out, last);
+  }
+}
+
+void CheckedOps::ArgMax(int32_t* index, Rows in) {
+  if (CheckRows("ArgMax", in, in.width, in.domain) && Check(index != nullptr, "ArgMax", "there is nowhere to write the index")) {
+    RecordArgMax(index, in);
+  }
+}
+
+}  // namespace reprise

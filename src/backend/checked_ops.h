@@ -1,0 +1,94 @@
+// CheckedOps: what every backend asks of a call before it records it, so that a backend's own Ops can take each call as sound.
+//
+// A call whose shapes do not agree is not recorded: the first such call, or the first that found no memory, is the error of the capture.
+#pragma once
+
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "backend/ops.h"
+#include "backend/workspace.h"
+#include "exec/step_table.h"
+#include "reprise/status.h"
+
+namespace reprise {
+
+class CheckedOps : public Ops {
+ public:
+  // The first thing that was wrong with the calls so far.
+  const Status& error() const { return error_; }
+
+  void Embed(Rows out, const Matrix& table) final;
+  void RmsNorm(Rows out, Rows in, Vector weight, float eps) final;
+  void MatMul(Rows in, std::span<const Product> products) final;
+  void SwiGlu(Rows out, Rows gate, Rows up) final;
+  void NormRope(Heads heads, Vector weight, float eps, const RopeSpec& rope) final;
+  void Append(StateRef state, Rows in) final;
+  void Attention(Rows out, Heads q, StateRef k, StateRef v, int kv_heads, float scale, Heads gate, int first_position) final;
+  void CausalConv(Rows out, Rows in, StateRef tail, Vector weight, int kernel, bool silu) final;
+  void DeltaNet(Rows out, Rows qkv, Rows alpha, Rows beta, Vector a, Vector dt, StateRef state, const DeltaNetShape& shape) final;
+  void GatedRmsNorm(Rows out, Rows in, Rows gate, Vector weight, float eps) final;
+  void Previous(Rows out, Rows in, StateRef last) final;
+  void SaveLast(StateRef last, Rows in) final;
+  void LoadLast(Rows out, StateRef last) final;
+  void ArgMax(int32_t* index, Rows in) final;
+
+ protected:
+  CheckedOps(const StepTable& table, Workspace& workspace) : table_(table), workspace_(workspace) {}
+
+  // Whether this backend made `matrix`.
+  virtual bool Owns(const Matrix& matrix) const = 0;
+
+  // Each call as above, checked.
+  virtual void RecordEmbed(const Rows& out, const Matrix& table) = 0;
+  virtual void RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, float eps) = 0;
+  virtual void RecordMatMul(const Rows& in, std::span<const Product> products) = 0;
+  virtual void RecordSwiGlu(const Rows& out, const Rows& gate, const Rows& up) = 0;
+  // angles[row][dims] = the cosines, then the sines, of `turns` at the row's position. Recorded once a plan, before the first call that reads it.
+  virtual void RecordRopeTable(float* angles, const uint64_t* turns, int dims) = 0;
+  virtual void RecordNormRope(const Heads& heads, const float* weight, float eps, const float* angles, const RopeSpec& rope) = 0;
+  virtual void RecordAppend(const StateRef& state, const Rows& in) = 0;
+  virtual void RecordAttention(const Rows& out, const Heads& q, const StateRef& k, const StateRef& v, int kv_heads, float scale,
+                               const Heads& gate, int first_position) = 0;
+  virtual void RecordCausalConv(const Rows& out, const Rows& in, const StateRef& tail, const float* weight, int kernel, bool silu) = 0;
+  virtual void RecordDeltaNet(const Rows& out, const Rows& qkv, const Rows& alpha, const Rows& beta, const float* a, const float* dt,
+                              const StateRef& state, const DeltaNetShape& shape) = 0;
+  virtual void RecordGatedRmsNorm(const Rows& out, const Rows& in, const Rows& gate, const float* weight, int head, float eps) = 0;
+  virtual void RecordPrevious(const Rows& out, const Rows& in, const StateRef& last) = 0;
+  virtual void RecordSaveLast(const StateRef& last, const Rows& in) = 0;
+  virtual void RecordLoadLast(const Rows& out, const StateRef& last) = 0;
+  virtual void RecordArgMax(int32_t* index, const Rows& in) = 0;
+
+  // For what a backend alone demands. False, remembering "op: what" as the error, when `condition` does not hold.
+  bool Check(bool condition, const char* op, const char* what);
+  // The value, or T() with the error remembered.
+  template <class T>
+  T Take(Result<T> result) {
+    if (result.ok()) return *result;
+    if (error_.ok()) error_ = result.status();
+    return T();
+  }
+  // Memory of a slot of the workspace, or null with the error remembered.
+  template <class T>
+  T* Scratch(const std::string& name, int64_t count) {
+    return reinterpret_cast<T*>(Take(workspace_.Slot(name, static_cast<size_t>(count) * sizeof(T))));
+  }
+  int64_t MostRows(Domain domain) const { return domain == Domain::kRows ? table_.max_rows() : table_.max_lanes(); }
+  const StepTable& table() const { return table_; }
+
+ private:
+  bool CheckRows(const char* op, const Rows& rows, int width, Domain domain);
+  bool CheckHeads(const char* op, const Heads& heads);
+  bool CheckState(const char* op, const StateRef& state, int64_t floats, const char* what);
+  // The table of angles of `rope`, or null with the error remembered.
+  const float* Angles(const RopeSpec& rope);
+
+  const StepTable& table_;
+  Workspace& workspace_;
+  Status error_;
+  std::vector<std::pair<std::tuple<int, double, const float*>, const float*>> angles_;  // that this plan computes
+};
+
+}  // namespace reprise
