@@ -4,10 +4,10 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
 #include <string>
 #include <vector>
 
+#include "../goldens/golden.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/emulator/emulated_device.h"
 #include "backend/devices.h"
@@ -48,67 +48,19 @@ class OnDevice : public testing::TestWithParam<std::string> {
 };
 INSTANTIATE_TEST_SUITE_P(Devices, OnDevice, testing::ValuesIn(Devices()), [](const auto& info) { return info.param; });
 
-std::string Tiny(const std::string& name) { return "tests/data/goldens/" + name; }
-
-template <class T>
-std::vector<T> ReadAll(const std::string& path) {
-  std::ifstream in(path, std::ios::binary | std::ios::ate);
-  std::vector<T> values(static_cast<size_t>(in.tellg()) / sizeof(T));
-  in.seekg(0);
-  in.read(reinterpret_cast<char*>(values.data()), static_cast<std::streamsize>(values.size() * sizeof(T)));
-  return values;
-}
-
-double Worst(std::span<const float> expected, std::span<const float> actual) {
-  double worst = expected.size() == actual.size() ? 0 : INFINITY;
-  for (size_t i = 0; i < std::min(expected.size(), actual.size()); ++i) {
-    const double difference = std::fabs(static_cast<double>(expected[i]) - actual[i]);
-    if (!(difference <= worst)) worst = difference;
-  }
-  return worst;
-}
-
 TEST_P(OnDevice, LogitsAndGreedyTokensAreThoseOfTransformers) {
   for (const char* name : {"qwen35_grouped", "llama_gqa", "qwen35_equal"}) {
     if (emulated() && std::string(name) == "qwen35_equal") continue;  // slow, and another test's model
-    const Model model = Load(Tiny(name) + ".gguf");
-    Engine& engine = model.engine();
-    const auto ids = ReadAll<int32_t>(Tiny(name) + ".ids.i32");
-    const auto greedy = ReadAll<int32_t>(Tiny(name) + ".greedy.i32");
-    const auto logits = ReadAll<float>(Tiny(name) + ".logits.f32");
-    const auto vocabulary = static_cast<size_t>(engine.info().vocabulary);
-    const size_t first = ids.size() - logits.size() / vocabulary;
-    auto lane = engine.space().NewLane();
-    ASSERT_TRUE(lane.ok());
-    double worst = 0;
-    for (size_t at = 0; at < ids.size();) {
-      const size_t count = at < first ? std::min<size_t>(64, first - at) : std::min<size_t>(Engine::kMaxLogitRows, ids.size() - at);
-      const Engine::Feed feed{lane->get(), std::span<const int32_t>(ids).subspan(at, count)};
-      ASSERT_TRUE(engine.Advance(std::span(&feed, 1)).ok());
-      if (at >= first) {
-        ASSERT_TRUE(engine.ComputeRowLogits().ok());
-        for (size_t row = 0; row < count; ++row) {
-          worst = std::max(
-              worst, Worst(std::span(logits).subspan((at + row - first) * vocabulary, vocabulary), engine.logits(static_cast<int>(row))));
-        }
-      }
-      at += count;
-    }
-    EXPECT_LT(worst, 2e-3) << name;
-    for (size_t i = 0; i < (emulated() ? 4 : greedy.size()); ++i) {
-      Lane* one = lane->get();
-      ASSERT_TRUE(engine.ComputeLogits(std::span(&one, 1)).ok());
-      ASSERT_EQ(engine.greedy(0), greedy[i]) << name << ", token " << i;
-      const Engine::Feed feed{one, std::span<const int32_t>(greedy).subspan(i, 1)};
-      ASSERT_TRUE(engine.Advance(std::span(&feed, 1)).ok());
-    }
+    const Golden golden(name);
+    const Model model = Load(golden.model);
+    ExpectLogits(model.engine(), golden, 64, emulated() ? 4 : SIZE_MAX);
   }
 }
 
 TEST_P(OnDevice, PromisesAreKept) {
   if (emulated()) GTEST_SKIP() << "takes minutes on the emulator";
   for (const char* name : {"qwen35_equal", "qwen35_grouped", "llama_gqa"}) {
-    const Model model = Load(Tiny(name) + ".gguf");
+    const Model model = Load(kGoldens + std::string(name) + ".gguf");
     auto subject = SessionSubject::Create(model);
     ASSERT_TRUE(subject.ok()) << subject.status().message();
     const VerifyReport report = Verify(**subject, {.quick = true});
@@ -120,9 +72,9 @@ TEST_P(OnDevice, PromisesAreKept) {
 
 // The heart of promise 3 on whole models: however a prompt is cut, alone or beside others, through a capsule or not, the logits are the same bits.
 TEST_P(OnDevice, LogitsDoNotDependOnHowWorkWasCut) {
-  const Model model = Load(Tiny("qwen35_equal.gguf"));
+  const Model model = Load(kGoldens + std::string("qwen35_equal.gguf"));
   Engine& engine = model.engine();
-  const auto ids = ReadAll<int32_t>(Tiny("qwen35_equal.ids.i32"));
+  const auto ids = ReadGolden<int32_t>("qwen35_equal.ids.i32");
   const auto prompt = std::span<const int32_t>(ids).first(emulated() ? 40 : 90);
   const auto logits_of = [&](Session& session) {
     const auto logits = *session.Logits();
@@ -182,8 +134,8 @@ TEST_P(OnDevice, LogitsOfTheEmbeddedModelAreNearTheCpus) {
 
 // A capsule is taken, and a thousand replays on, after the lanes have moved on, gone back and grown apart, it holds the same bytes.
 TEST_P(OnDevice, CapsulesDoNotChangeWhileOthersRun) {
-  const Model model = Load(Tiny("qwen35_equal.gguf"));
-  const auto ids = ReadAll<int32_t>(Tiny("qwen35_equal.ids.i32"));
+  const Model model = Load(kGoldens + std::string("qwen35_equal.gguf"));
+  const auto ids = ReadGolden<int32_t>("qwen35_equal.ids.i32");
   std::vector<Session> sessions;
   for (int i = 0; i < 3; ++i) sessions.push_back(*model.NewSession());
   ASSERT_TRUE(sessions[0].Append(std::span<const int32_t>(ids).first(70)).ok());

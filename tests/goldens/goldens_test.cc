@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -12,97 +11,32 @@
 #include <vector>
 
 #include "backend/cpu/cpu_backend.h"
-#include "base/file.h"
+#include "golden.h"
 #include "reprise/session.h"
 #include "session/engine.h"
 
 namespace reprise {
 namespace {
 
-constexpr char kFolder[] = "tests/data/goldens/";
-
-template <class T>
-std::vector<T> ReadAll(const std::string& name) {
-  const auto bytes = ReadFile(kFolder + name, 1 << 24);
-  EXPECT_TRUE(bytes.ok()) << bytes.status().message();
-  if (!bytes.ok()) return {};
-  std::vector<T> values(bytes->size() / sizeof(T));
-  std::memcpy(values.data(), bytes->data(), values.size() * sizeof(T));
-  return values;
-}
-
-struct Golden {
-  explicit Golden(const std::string& name, const std::string& isa = "") {
-    auto loaded = Model::Load(kFolder + name + ".gguf", {.threads = 2, .context = 512, .lanes = 2, .chunk = 96, .instruction_set = isa});
-    EXPECT_TRUE(loaded.ok()) << loaded.status().message();
-    model.emplace(*std::move(loaded));
-    ids = ReadAll<int32_t>(name + ".ids.i32");
-    greedy = ReadAll<int32_t>(name + ".greedy.i32");
-    logits = ReadAll<float>(name + ".logits.f32");
-    rows = logits.size() / static_cast<size_t>(model->info().vocabulary);
-  }
-  std::optional<Model> model;
-  std::vector<int32_t> ids, greedy;
-  std::vector<float> logits;  // of the last `rows` of ids
-  size_t rows = 0;
-};
-
-double Worst(std::span<const float> expected, std::span<const float> actual) {
-  double worst = expected.size() == actual.size() ? 0 : INFINITY;
-  for (size_t i = 0; i < std::min(expected.size(), actual.size()); ++i) {
-    const double difference = std::fabs(static_cast<double>(expected[i]) - actual[i]);
-    if (!(difference <= worst)) worst = difference;
-  }
-  return worst;
-}
-
-// Steps of at most `chunk` rows; the rows whose logits are wanted come in steps that row logits can be had of.
-void ExpectLogits(Golden& golden, int chunk) {
-  Engine& engine = golden.model->engine();
-  auto lane = engine.space().NewLane();
-  ASSERT_TRUE(lane.ok());
-  const size_t first = golden.ids.size() - golden.rows;
-  const auto vocabulary = static_cast<size_t>(engine.info().vocabulary);
-  double worst = 0;
-  for (size_t at = 0; at < golden.ids.size();) {
-    const bool wanted = at >= first;
-    const size_t most =
-        wanted ? std::min<size_t>(static_cast<size_t>(chunk), Engine::kMaxLogitRows) : std::min(static_cast<size_t>(chunk), first - at);
-    const size_t count = std::min(most, golden.ids.size() - at);
-    const Engine::Feed feed{lane->get(), std::span<const int32_t>(golden.ids).subspan(at, count)};
-    ASSERT_TRUE(engine.Advance(std::span(&feed, 1)).ok());
-    if (wanted) {
-      ASSERT_TRUE(engine.ComputeRowLogits().ok());
-      for (size_t row = 0; row < count; ++row) {
-        const auto expected = std::span<const float>(golden.logits).subspan((at + row - first) * vocabulary, vocabulary);
-        worst = std::max(worst, Worst(expected, engine.logits(static_cast<int>(row))));
-      }
-    }
-    at += count;
-  }
-  EXPECT_LT(worst, 2e-3) << "in steps of " << chunk;
-  for (size_t i = 0; i < golden.greedy.size(); ++i) {
-    Lane* one = lane->get();
-    ASSERT_TRUE(engine.ComputeLogits(std::span(&one, 1)).ok());
-    ASSERT_EQ(engine.greedy(0), golden.greedy[i]) << "token " << i << " of the continuation, after steps of " << chunk;
-    const Engine::Feed feed{one, std::span<const int32_t>(golden.greedy).subspan(i, 1)};
-    ASSERT_TRUE(engine.Advance(std::span(&feed, 1)).ok());
-  }
+Model LoadModel(const Golden& golden, const std::string& isa = "") {
+  auto model = Model::Load(golden.model, {.threads = 2, .context = 512, .lanes = 2, .chunk = 96, .instruction_set = isa});
+  EXPECT_TRUE(model.ok()) << model.status().message();
+  return *std::move(model);
 }
 
 // A model, and the instruction set that computes it.
 class GoldenTest : public ::testing::TestWithParam<std::tuple<const char*, std::string>> {};
 
 TEST_P(GoldenTest, LogitsAndGreedyTokensAreThoseOfTransformers) {
-  Golden golden(std::get<0>(GetParam()), std::get<1>(GetParam()));
-  ASSERT_GT(golden.rows, 0u);
-  ASSERT_FALSE(golden.greedy.empty());
-  for (const int chunk : {96, 64, 17, 1}) ExpectLogits(golden, chunk);
+  const Golden golden(std::get<0>(GetParam()));
+  const Model model = LoadModel(golden, std::get<1>(GetParam()));
+  for (const int chunk : {96, 64, 17, 1}) ExpectLogits(model.engine(), golden, chunk);
 }
 
 TEST_P(GoldenTest, ASessionSaysTheSame) {
-  Golden golden(std::get<0>(GetParam()), std::get<1>(GetParam()));
-  auto session = golden.model->NewSession();
+  const Golden golden(std::get<0>(GetParam()));
+  const Model model = LoadModel(golden, std::get<1>(GetParam()));
+  auto session = model.NewSession();
   ASSERT_TRUE(session.ok());
   ASSERT_TRUE(session->Prefill(golden.ids).ok());
   const Capsule capsule = session->Snapshot();
@@ -123,9 +57,10 @@ INSTANTIATE_TEST_SUITE_P(Models, GoldenTest,
 
 // The draft at position i + 1 (which sees the hidden row of i and the token at i + 1) is the reference's row i.
 TEST(GoldenDraftTest, TheMtpBlockForetellsWhatItsReferenceForetells) {
-  Golden golden("qwen35_equal");
-  const auto expected = ReadAll<float>("qwen35_equal.mtp_logits.f32");
-  Engine& engine = golden.model->engine();
+  const Golden golden("qwen35_equal");
+  const Model model = LoadModel(golden);
+  const auto expected = ReadGolden<float>("qwen35_equal.mtp_logits.f32");
+  Engine& engine = model.engine();
   const auto vocabulary = static_cast<size_t>(engine.info().vocabulary);
   const size_t rows = expected.size() / vocabulary;
   ASSERT_GT(rows, 0u);
@@ -160,7 +95,7 @@ TEST(GoldenSmolLm2Test, GreedyTextIsThatOfLlamaCpp) {
   constexpr double kNearTie = 1.1;
   const std::string path = "models/pulled/smollm2-135m.gguf";
   if (!std::filesystem::exists(path)) GTEST_SKIP() << path << " is not here: reprise pull smollm2-135m";
-  std::ifstream in(std::string(kFolder) + "smollm2.json");
+  std::ifstream in(std::string(kGoldens) + "smollm2.json");
   const nlohmann::json golden = nlohmann::json::parse(in);
   auto model = Model::Load(path, {.context = 1024, .lanes = 1, .capsules = 4});
   ASSERT_TRUE(model.ok()) << model.status().message();
