@@ -88,6 +88,9 @@ typedef struct reprise_model_options {
   int32_t kv;                                    /* how keys and values are kept: a reprise_kv; part of the fingerprint */
   uint64_t state_budget;                         /* bytes of state in all; 0: half of this machine's memory */
   const char* instruction_set;                   /* NULL: the best this processor has */
+  const char* device;                            /* what computes: NULL or "cpu", "cuda", "cuda:1" */
+  const char* store;                             /* directory where capsules outlive the process; NULL: none. Ends with the model */
+  uint64_t store_disk;                           /* most bytes of that directory; 0: 8 GiB */
   void (*progress)(double fraction, void* user); /* NULL, or called from the loading thread */
   void* user;                                    /* handed to progress */
 } reprise_model_options;
@@ -147,7 +150,7 @@ REPRISE_API int32_t reprise_pending_token(const reprise_session* session);
 REPRISE_API reprise_status reprise_context(const reprise_session* session, int32_t* tokens, size_t capacity, size_t* count);
 
 typedef struct reprise_prefill_report {
-  int32_t reused; /* tokens of the prompt that were already computed */
+  int32_t reused; /* tokens of the prompt that were already computed, here or in the store */
   int32_t computed;
   double seconds;
 } reprise_prefill_report;
@@ -157,6 +160,11 @@ typedef struct reprise_prefill_report {
 REPRISE_API reprise_status reprise_prefill(reprise_session* session, const int32_t* tokens, size_t count, reprise_prefill_report* report);
 REPRISE_API reprise_status reprise_prefill_text(reprise_session* session, const char* text, size_t text_bytes,
                                                 reprise_prefill_report* report);
+/* With a store, prefilling finds what any session of any process has left there: the ends of prompts, points on the way through long ones, and
+ * the ends of replies, where this was called. Writing happens behind; reprise_store_flush waits until all that is worth a place there is on the
+ * disk. Without a store the first does nothing, and the second is REPRISE_UNSUPPORTED. */
+REPRISE_API reprise_status reprise_end_reply(reprise_session* session);
+REPRISE_API reprise_status reprise_store_flush(const reprise_model* model);
 /* Adds to the context. A token chosen but not yet fed is fed first. */
 REPRISE_API reprise_status reprise_append(reprise_session* session, const int32_t* tokens, size_t count);
 
@@ -200,6 +208,11 @@ typedef struct reprise_token {
 REPRISE_API reprise_status reprise_next(reprise_session* session, reprise_token* token);
 /* The same for `count` different sessions of one model, decoded as one batch; tokens[i] is of sessions[i]. All of them choose or none. */
 REPRISE_API reprise_status reprise_next_batch(reprise_session* const* sessions, size_t count, reprise_token* tokens);
+/* One token after another, up to `max_tokens` of them, each handed to `emit` (whose token is valid until it returns) until the answer ends or
+ * `emit` returns 0. *finish (which may be NULL) tells why it ended: CANCELLED when `emit` said so. The session stands at a committed boundary
+ * then, and what follows is what would have followed. */
+REPRISE_API reprise_status reprise_generate(reprise_session* session, int32_t max_tokens,
+                                            int (*emit)(const reprise_token* token, void* user), void* user, reprise_finish* finish);
 /* Text still held back (it might have begun a stop string, or half a character), once nothing more will follow. Valid until the session's
  * next call. */
 REPRISE_API reprise_status reprise_flush(reprise_session* session, const char** text, size_t* text_bytes);

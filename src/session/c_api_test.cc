@@ -112,6 +112,93 @@ TEST_F(CApi, WhatFollowsARestoreIsWhatFollowed) {
   reprise_capsule_free(arrived);
 }
 
+struct Collected {
+  Tokens tokens;
+  std::string text;
+  size_t most = SIZE_MAX;
+};
+int Collect(const reprise_token* token, void* user) {
+  auto& to = *static_cast<Collected*>(user);
+  if (token->id >= 0) to.tokens.push_back(token->id);
+  to.text.append(token->text, token->text_bytes);
+  return to.tokens.size() < to.most ? 1 : 0;
+}
+
+TEST_F(CApi, GenerateHandsOverWhatNextWouldChoose) {
+  Sample(session_);
+  Prompt();
+  ASSERT_EQ(reprise_snapshot(session_, capsule_), REPRISE_OK);
+  const Tokens expected = Next(session_, 30);
+  ASSERT_EQ(reprise_restore(session_, capsule_), REPRISE_OK);
+  Collected first{.most = 12}, rest;
+  reprise_finish finish = REPRISE_FINISH_NONE;
+  ASSERT_EQ(reprise_generate(session_, 30, Collect, &first, &finish), REPRISE_OK) << reprise_last_error();
+  EXPECT_EQ(finish, REPRISE_FINISH_CANCELLED);
+  EXPECT_EQ(first.tokens, Tokens(expected.begin(), expected.begin() + 12));
+  ASSERT_EQ(reprise_generate(session_, 18, Collect, &rest, &finish), REPRISE_OK) << reprise_last_error();
+  EXPECT_EQ(finish, REPRISE_FINISH_LENGTH);
+  EXPECT_EQ(rest.tokens, Tokens(expected.begin() + 12, expected.end()));
+  EXPECT_EQ(reprise_generate(session_, 1, Collect, &rest, nullptr), REPRISE_OK);
+  EXPECT_EQ(reprise_generate(session_, 1, nullptr, nullptr, &finish), REPRISE_INVALID_ARGUMENT);
+  EXPECT_EQ(reprise_generate(nullptr, 1, Collect, &rest, &finish), REPRISE_INVALID_ARGUMENT);
+}
+
+TEST_F(CApi, AStoreOutlivesItsModel) {
+  EXPECT_EQ(reprise_store_flush(model_), REPRISE_UNSUPPORTED);
+  EXPECT_EQ(reprise_store_flush(nullptr), REPRISE_INVALID_ARGUMENT);
+  EXPECT_EQ(reprise_end_reply(session_), REPRISE_OK);
+  EXPECT_EQ(reprise_end_reply(nullptr), REPRISE_INVALID_ARGUMENT);
+  const std::string directory = path_.string() + ".store";
+  std::filesystem::remove_all(directory);
+  reprise_model_options options;
+  ASSERT_EQ(reprise_model_options_init(&options, sizeof(options)), REPRISE_OK);
+  options.context = 512;
+  options.store = "";
+  reprise_model* model = nullptr;
+  EXPECT_EQ(reprise_model_load(path_.c_str(), &options, &model), REPRISE_INVALID_ARGUMENT);
+  options.store = directory.c_str();
+  Tokens prompt(200, 3), replies[2];
+  prompt[100] = 4;
+  for (int round = 0; round < 2; ++round) {
+    ASSERT_EQ(reprise_model_load(path_.c_str(), &options, &model), REPRISE_OK) << reprise_last_error();
+    reprise_session* session = nullptr;
+    ASSERT_EQ(reprise_session_new(model, &session), REPRISE_OK);
+    reprise_prefill_report report;
+    ASSERT_EQ(reprise_prefill(session, prompt.data(), prompt.size(), &report), REPRISE_OK) << reprise_last_error();
+    EXPECT_EQ(report.reused, round == 0 ? 0 : 200);
+    EXPECT_EQ(report.computed, round == 0 ? 200 : 0);
+    replies[round] = Next(session, 150);
+    ASSERT_EQ(reprise_end_reply(session), REPRISE_OK) << reprise_last_error();
+    ASSERT_EQ(reprise_store_flush(model), REPRISE_OK) << reprise_last_error();
+    reprise_session_free(session);
+    reprise_model_free(model);
+  }
+  EXPECT_EQ(replies[0], replies[1]);
+  prompt.insert(prompt.end(), replies[0].begin(), replies[0].end());  // the last of them was never computed
+  prompt.push_back(5);
+  ASSERT_EQ(reprise_model_load(path_.c_str(), &options, &model), REPRISE_OK);
+  reprise_session* session = nullptr;
+  ASSERT_EQ(reprise_session_new(model, &session), REPRISE_OK);
+  reprise_prefill_report report;
+  ASSERT_EQ(reprise_prefill(session, prompt.data(), prompt.size(), &report), REPRISE_OK);
+  EXPECT_EQ(report.reused, 349);
+  reprise_session_free(session);
+  reprise_model_free(model);
+  std::filesystem::remove_all(directory);
+}
+
+TEST_F(CApi, AnUnknownDeviceIsAnError) {
+  reprise_model_options options;
+  ASSERT_EQ(reprise_model_options_init(&options, sizeof(options)), REPRISE_OK);
+  options.device = "abacus";
+  reprise_model* model = nullptr;
+  EXPECT_EQ(reprise_model_load(path_.c_str(), &options, &model), REPRISE_INVALID_ARGUMENT);
+  EXPECT_TRUE(LastErrorSays("abacus"));
+  options.device = "cpu";
+  ASSERT_EQ(reprise_model_load(path_.c_str(), &options, &model), REPRISE_OK) << reprise_last_error();
+  reprise_model_free(model);
+}
+
 TEST_F(CApi, ForksDecodeAsOneBatchAsEachWouldAlone) {
   Sample(session_);
   Prompt();
