@@ -1,6 +1,8 @@
 // /v1/messages and /v1/messages/count_tokens, as Anthropic's clients speak them.
+#include "serve/chat_messages.h"
 #include "serve/generate_request.h"
 #include "serve/openai_answer.h"
+#include "serve/reply.h"
 
 namespace reprise::serve {
 namespace {
@@ -38,14 +40,19 @@ class MessagesAnswer {
       const std::string type = Fields(*thinking, error, "thinking.").String("type").value_or("");
       options.thinking = type == "enabled" ? Thinking::kOn : type == "disabled" ? Thinking::kOff : Thinking::kByFormat;
     }
+    tools_ = ReadAnthropicTools(fields);
     const std::vector<ChatMessage> messages = ReadAnthropicMessages(fields);
     if (!error.ok()) return;
     const Continued continued = ReadContinued(engines_, caller, fields);
+    if (engines_.chat) {
+      StopAfterCall(*engines_.chat, tools_, sampling);
+      reply_ = Reply(FormOf(*engines_.chat, options, tools_), "toolu_");
+    }
     job_->name_space = caller.name_space;
     job_->sampling = std::move(sampling);
     job_->keep = fields.Bool("keep").value_or(false);
     job_->max_tokens = static_cast<int>(most.value_or(0));
-    FillChatPrompt(engines_, messages, continued, options, *job_, error);
+    FillChatPrompt(engines_, messages, continued, options, tools_, *job_, error);
   }
 
   const Job& job() const { return *job_; }
@@ -56,13 +63,16 @@ class MessagesAnswer {
     if (!SubmitAll(service_, jobs, error)) return;
     const bool ended =
         FollowAll({service_, exchange_, jobs, [&](size_t, const Event& event) { return Take(event); }, [&] { return Ping(); }}, error);
+    reply_.Remember(engines_.answers, *job_);
     if (!stream_) {
       if (ended) exchange_.Respond(200, kJsonType, Dump(Message()));
       return;
     }
     if (!exchange_.streaming()) return;
     if (ended) {
-      exchange_.Write(EventLines("content_block_stop", {{"index", 0}}) +
+      if (blocks_ == 0) OpenBlock("text");
+      CloseBlock();
+      exchange_.Write(TakeOut() +
                       EventLines("message_delta", {{"delta", Stop()}, {"usage", Usage(*job_)}, {"reprise", RepriseJson(*job_)}}) +
                       EventLines("message_stop", OrderedJson::object()));
     } else if (!error.ok()) {
@@ -73,13 +83,25 @@ class MessagesAnswer {
 
  private:
   OrderedJson Stop() const {
-    const char* reason = finish_ == FinishReason::kLength ? "max_tokens" : stop_.empty() ? "end_turn" : "stop_sequence";
-    return {{"stop_reason", reason}, {"stop_sequence", stop_.empty() ? OrderedJson() : OrderedJson(stop_)}};
+    const std::string& stop = reply_.stop();
+    const char* reason = reply_.finish() == FinishReason::kLength ? "max_tokens"
+                         : !stop.empty()                          ? "stop_sequence"
+                         : reply_.calls()                         ? "tool_use"
+                                                                  : "end_turn";
+    return {{"stop_reason", reason}, {"stop_sequence", stop.empty() ? OrderedJson() : OrderedJson(stop)}};
   }
 
   OrderedJson Message() const {
     OrderedJson message = Opening();
-    message["content"] = {{{"type", "text"}, {"text", text_}}};
+    const ChatMessage& said = reply_.message();
+    OrderedJson& content = message["content"];
+    if (!said.reasoning.empty()) content.push_back({{"type", "thinking"}, {"thinking", said.reasoning}, {"signature", ""}});
+    if (!said.content.empty() || !reply_.calls()) content.push_back({{"type", "text"}, {"text", said.content}});
+    for (const ChatToolCall& call : said.tool_calls) {
+      OrderedJson block = CallBlock(call);
+      block["input"] = Json::parse(call.arguments);
+      content.push_back(std::move(block));
+    }
     message.update(Stop());
     message["usage"] = Usage(*job_);
     message["reprise"] = RepriseJson(*job_);
@@ -100,16 +122,13 @@ class MessagesAnswer {
   bool Ping() {
     if (!stream_) return true;
     if (!exchange_.streaming() && !exchange_.StartStream(kEventStream)) return false;
+    written_ = Clock::now();
     return exchange_.Write(": still working\n\n");
   }
 
   bool Take(const Event& event) {
     if (event.kind == Event::Kind::kProgress) return true;
-    if (event.finish != FinishReason::kNone) {
-      finish_ = event.finish;
-      stop_ = event.stop;
-    }
-    text_ += event.text;
+    const std::vector<ReplyPiece> pieces = reply_.Take(event, engines_.tokenizer());
     if (!stream_) return true;
     if (event.kind == Event::Kind::kStarted) {
       if (!exchange_.streaming() && !exchange_.StartStream(kEventStream)) return false;
@@ -118,21 +137,70 @@ class MessagesAnswer {
                           {"cache_creation_input_tokens", 0},
                           {"cache_read_input_tokens", event.prefill.reused},
                           {"output_tokens", 0}};
-      return exchange_.Write(EventLines("message_start", {{"message", std::move(message)}}) +
-                             EventLines("content_block_start", {{"index", 0}, {"content_block", {{"type", "text"}, {"text", ""}}}}));
+      return exchange_.Write(EventLines("message_start", {{"message", std::move(message)}}));
     }
-    if (event.text.empty()) return true;
-    return exchange_.Write(EventLines("content_block_delta", {{"index", 0}, {"delta", {{"type", "text_delta"}, {"text", event.text}}}}));
+    for (const ReplyPiece& piece : pieces) WritePiece(piece);
+    // While a call is made there is nothing to tell, and clients do not wait for ever.
+    if (out_.empty()) return Clock::now() - written_ < service_.ping || Ping();
+    written_ = Clock::now();
+    return exchange_.Write(TakeOut());
   }
+
+  static OrderedJson CallBlock(const ChatToolCall& call) {
+    return {{"type", "tool_use"}, {"id", call.id}, {"name", call.name}, {"input", OrderedJson::object()}};
+  }
+
+  void WritePiece(const ReplyPiece& piece) {
+    switch (piece.kind) {
+      case AnswerPiece::Kind::kText:
+        OpenBlock("text");
+        Delta({{"type", "text_delta"}, {"text", piece.text}});
+        break;
+      case AnswerPiece::Kind::kThoughts:
+        OpenBlock("thinking");
+        Delta({{"type", "thinking_delta"}, {"thinking", piece.text}});
+        break;
+      case AnswerPiece::Kind::kCall:
+        CloseBlock();
+        BeginBlock("tool_use", CallBlock(piece.call));
+        Delta({{"type", "input_json_delta"}, {"partial_json", piece.call.arguments}});
+        CloseBlock();
+        break;
+    }
+  }
+
+  // Blocks follow one another: a piece of another kind than the open block's ends it. Into out_.
+  void OpenBlock(const std::string& kind) {
+    if (open_ == kind) return;
+    CloseBlock();
+    BeginBlock(kind, kind == "text" ? OrderedJson{{"type", "text"}, {"text", ""}}
+                                    : OrderedJson{{"type", "thinking"}, {"thinking", ""}, {"signature", ""}});
+  }
+  void BeginBlock(const std::string& kind, OrderedJson block) {
+    open_ = kind;
+    out_ += EventLines("content_block_start", {{"index", blocks_}, {"content_block", std::move(block)}});
+    ++blocks_;
+  }
+  void Delta(OrderedJson delta) { out_ += EventLines("content_block_delta", {{"index", blocks_ - 1}, {"delta", std::move(delta)}}); }
+  void CloseBlock() {
+    if (open_.empty()) return;
+    if (open_ == "thinking") Delta({{"type", "signature_delta"}, {"signature", ""}});
+    out_ += EventLines("content_block_stop", {{"index", blocks_ - 1}});
+    open_.clear();
+  }
+  std::string TakeOut() { return std::exchange(out_, ""); }
 
   Service& service_;
   Engines& engines_;
   Exchange& exchange_;
   std::shared_ptr<Job> job_ = std::make_shared<Job>();
   bool stream_ = false;
-  std::string text_;
-  std::string stop_;
-  FinishReason finish_ = FinishReason::kNone;
+  Tools tools_;
+  Reply reply_{AnswerForm(), ""};
+  std::string open_;  // the kind of the block that is open
+  int blocks_ = 0;
+  std::string out_;
+  Clock::time_point written_ = Clock::now();
 };
 
 }  // namespace

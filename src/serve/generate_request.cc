@@ -10,7 +10,6 @@ namespace reprise::serve {
 namespace {
 
 constexpr double kLargest = 1e6;
-constexpr size_t kMostMessages = 10'000;
 
 uint64_t RandomSeed() {
   uint64_t seed = 0;
@@ -32,35 +31,6 @@ void ReadBias(Fields& fields, SamplingOptions& sampling) {
     return fields.Fail("logit_bias", fmt::format("may name at most {} tokens", SamplingOptions::kMaxBiases));
   }
   sampling.bias.assign(sorted.begin(), sorted.end());
-}
-
-// A content: a string, or a list of parts of text.
-std::string ContentText(const Json* content, const std::string& where, ApiError& error) {
-  if (content == nullptr) return "";
-  if (content->is_string()) return content->get<std::string>();
-  if (!content->is_array()) {
-    error.Set(400, fmt::format("'{}' must be a string or a list of parts", where), where, "invalid_value");
-    return "";
-  }
-  std::string text;
-  for (const Json& part : *content) {
-    if (part.is_string()) {
-      text += part.get<std::string>();
-      continue;
-    }
-    if (!part.is_object()) {
-      error.Set(400, fmt::format("'{}' holds a part that is not an object", where), where, "invalid_value");
-      return "";
-    }
-    Fields fields(part, error, where + ".");
-    const std::string type = fields.String("type").value_or("text");
-    if (type != "text" && type != "input_text" && type != "output_text" && type != "thinking") {
-      error.Set(400, fmt::format("'{}' holds a part of type '{}'; this model reads text alone", where, type), where, "unsupported_value");
-      return "";
-    }
-    if (type != "thinking") text += fields.String("text").value_or("");
-  }
-  return text;
 }
 
 }  // namespace
@@ -147,70 +117,6 @@ Continued ReadContinued(const Engines& engines, const Caller& caller, Fields& fi
   return continued;
 }
 
-std::vector<ChatMessage> ReadMessages(Fields& fields) {
-  std::vector<ChatMessage> messages;
-  const Json* list = fields.Array("messages");
-  if (list == nullptr || list->empty() || list->size() > kMostMessages) {
-    fields.Fail("messages", "must be a list of at least one message");
-    return messages;
-  }
-  for (size_t i = 0; i < list->size(); ++i) {
-    const std::string where = fmt::format("messages[{}]", i);
-    const Json& one = (*list)[i];
-    if (!one.is_object()) {
-      fields.error().Set(400, fmt::format("'{}' must be an object", where), where, "invalid_value");
-      return messages;
-    }
-    Fields message(one, fields.error(), where + ".");
-    const auto role = message.String("role", 64);
-    if (!role) message.Fail("role", "is missing");
-    std::string name = role.value_or("");
-    if (name == "developer") name = "system";
-    if (name != "system" && name != "user" && name != "assistant" && name != "tool") {
-      message.Fail("role", "must be system, developer, user, assistant or tool");
-    }
-    std::string content = ContentText(message.Find("content"), where + ".content", fields.error());
-    if (name == "tool") {
-      name = "user";
-      content.insert(0, "<tool_response>\n").append("\n</tool_response>");
-    }
-    if (!fields.error().ok()) return messages;
-    messages.push_back({std::move(name), std::move(content)});
-  }
-  return messages;
-}
-
-std::vector<ChatMessage> ReadAnthropicMessages(Fields& fields) {
-  std::vector<ChatMessage> messages;
-  if (const Json* system = fields.Find("system")) {
-    messages.push_back({"system", ContentText(system, "system", fields.error())});
-  }
-  const Json* list = fields.Array("messages");
-  if (list == nullptr || list->empty() || list->size() > kMostMessages) {
-    fields.Fail("messages", "must be a list of at least one message");
-    return messages;
-  }
-  for (size_t i = 0; i < list->size() && fields.error().ok(); ++i) {
-    const std::string where = fmt::format("messages[{}]", i);
-    const Json& one = (*list)[i];
-    if (!one.is_object()) {
-      fields.error().Set(400, fmt::format("'{}' must be an object", where), where, "invalid_value");
-      break;
-    }
-    Fields message(one, fields.error(), where + ".");
-    const std::string role = message.String("role", 64).value_or("");
-    if (role != "user" && role != "assistant" && role != "system") message.Fail("role", "must be user or assistant");
-    std::string content = ContentText(message.Find("content"), where + ".content", fields.error());
-    // Neighbours of one role are one turn.
-    if (!messages.empty() && messages.back().role == role) {
-      messages.back().content += "\n" + content;
-    } else {
-      messages.push_back({role, std::move(content)});
-    }
-  }
-  return messages;
-}
-
 ChatOptions ReadChatOptions(Fields& fields) {
   ChatOptions options;
   if (const Json* given = fields.Object("chat_template_kwargs")) {
@@ -223,21 +129,14 @@ ChatOptions ReadChatOptions(Fields& fields) {
   return options;
 }
 
-void FillChatPrompt(const Engines& engines, const std::vector<ChatMessage>& messages, const Continued& continued,
-                    const ChatOptions& options, Job& job, ApiError& error) {
+void FillChatPrompt(Engines& engines, const std::vector<ChatMessage>& messages, const Continued& continued, const ChatOptions& options,
+                    const Tools& tools, Job& job, ApiError& error) {
   if (!error.ok()) return;
   if (!engines.chat) {
     error.Set(400, engines.no_chat.message(), "messages", "no_chat_template");
     return;
   }
   const Tokenizer& tokenizer = engines.tokenizer();
-  ChatOptions with = options;
-  with.continues = continued.any();
-  auto chat = EncodeChatTurns(tokenizer, *engines.chat, messages, with);
-  if (!chat.ok()) {
-    error.Set(400, chat.status().message(), "messages", "invalid_value");
-    return;
-  }
   job.prompt = continued.tokens;
   if (continued.any()) {
     const auto end = EndOfTurn(tokenizer, *engines.chat, job.prompt);
@@ -245,11 +144,20 @@ void FillChatPrompt(const Engines& engines, const std::vector<ChatMessage>& mess
   } else if (tokenizer.add_bos() && tokenizer.bos() >= 0) {
     job.prompt.push_back(tokenizer.bos());
   }
+  ChatOptions with = options;
+  with.continues = continued.any();
+  with.tools = tools.Rendered(engines.chat->tools);
+  with.recall = engines.answers.Recall(job.name_space, job.prompt);
+  auto chat = EncodeChatTurns(tokenizer, *engines.chat, messages, with);
+  if (!chat.ok()) {
+    error.Set(400, chat.status().message(), "messages", "invalid_value");
+    return;
+  }
   const int before = static_cast<int>(job.prompt.size());
   job.prompt.insert(job.prompt.end(), chat->tokens.begin(), chat->tokens.end());
   job.session = continued.session;
-  // Where later prompts part from this one: after the system message, and before the answer.
-  if (chat->turns.size() >= 2 && messages[0].role == "system") job.boundaries.push_back({before + chat->turns[1], Keep::kSystem});
+  // Where later prompts part from this one: after the system message with its tools, and before the answer.
+  if (chat->system_end > 0) job.boundaries.push_back({before + chat->system_end, Keep::kSystem});
   if (chat->turns.size() >= 2) job.boundaries.push_back({before + chat->turns.back(), Keep::kTurn});
 }
 

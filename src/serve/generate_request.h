@@ -7,6 +7,7 @@
 
 #include "serve/json_fields.h"
 #include "serve/service.h"
+#include "serve/tools.h"
 
 namespace reprise::serve {
 
@@ -23,13 +24,9 @@ struct Continued {
 };
 Continued ReadContinued(const Engines& engines, const Caller& caller, Fields& fields);
 
-// A chat as OpenAI's "messages" has it, or Anthropic's with its "system".
-std::vector<ChatMessage> ReadMessages(Fields& fields);
-std::vector<ChatMessage> ReadAnthropicMessages(Fields& fields);
-
-// The chat as the job's prompt, with the boundaries worth keeping.
-void FillChatPrompt(const Engines& engines, const std::vector<ChatMessage>& messages, const Continued& continued,
-                    const ChatOptions& options, Job& job, ApiError& error);
+// The chat as the job's prompt, with the boundaries worth keeping. The job has its namespace already.
+void FillChatPrompt(Engines& engines, const std::vector<ChatMessage>& messages, const Continued& continued, const ChatOptions& options,
+                    const Tools& tools, Job& job, ApiError& error);
 ChatOptions ReadChatOptions(Fields& fields);
 
 }  // namespace reprise::serve

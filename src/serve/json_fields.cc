@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/utf8.h"
@@ -11,7 +12,10 @@ namespace {
 
 constexpr int kMostDepth = 64;
 
-bool TooDeep(std::string_view text) {
+}  // namespace
+
+bool BoundedJson(std::string_view text) {
+  size_t fields[kMostDepth + 1] = {};  // colons seen in what is open
   int depth = 0;
   bool in_string = false;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -22,15 +26,16 @@ bool TooDeep(std::string_view text) {
     } else if (c == '"') {
       in_string = true;
     } else if (c == '[' || c == '{') {
-      if (++depth > kMostDepth) return true;
+      if (++depth > kMostDepth) return false;
+      fields[depth] = 0;
     } else if (c == ']' || c == '}') {
-      --depth;
+      depth = std::max(0, depth - 1);
+    } else if (c == ':') {
+      if (++fields[depth] > kMostFields) return false;
     }
   }
-  return false;
+  return true;
 }
-
-}  // namespace
 
 void ApiError::Set(const Status& why) {
   switch (why.code()) {
@@ -73,8 +78,10 @@ std::string AnthropicErrorBody(const ApiError& error) {
 
 Json ParseObject(std::string_view text, ApiError& error, bool may_be_empty) {
   if (text.empty() && may_be_empty) return Json::object();
-  if (TooDeep(text)) {
-    error.Set(400, "the body is nested more deeply than any request need be", "", "invalid_json");
+  if (!BoundedJson(text)) {
+    error.Set(
+        400, fmt::format("the body is nested more deeply than {} levels, or has an object of more than {} fields", kMostDepth, kMostFields),
+        "", "invalid_json");
     return Json::object();
   }
   if (!IsUtf8(text)) {

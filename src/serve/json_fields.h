@@ -12,9 +12,14 @@
 
 namespace reprise::serve {
 
-using Json = nlohmann::json;
-// Answers keep the order that they are written in.
-using OrderedJson = nlohmann::ordered_json;
+// Objects keep the order that they came in: models read schemas and arguments in it. They are searched one field after the other, so there may be no
+// more than kMostFields in one.
+using Json = nlohmann::ordered_json;
+using OrderedJson = Json;
+inline constexpr size_t kMostFields = 512;
+
+// Whether text may be parsed at all: neither too deep, nor with too many fields in one object.
+bool BoundedJson(std::string_view text);
 
 // An object, or an error. An empty body counts as an empty object where `may_be_empty`.
 Json ParseObject(std::string_view text, ApiError& error, bool may_be_empty = false);

@@ -3,8 +3,10 @@
 
 #include <chrono>
 
+#include "serve/chat_messages.h"
 #include "serve/generate_request.h"
 #include "serve/openai_answer.h"
+#include "serve/reply.h"
 
 namespace reprise::serve {
 namespace {
@@ -49,17 +51,17 @@ class Answer {
     const auto top = fields.Integer("top_logprobs", 0, kMostTopLogprobs);
     if (top && !logprobs) fields.Fail("top_logprobs", "needs 'logprobs' to be true");
     if (logprobs) top_logprobs_ = static_cast<int>(top.value_or(0));
-    if (const Json* tools = fields.Array("tools"); tools != nullptr && !tools->empty()) {
-      const std::string choice =
-          fields.Find("tool_choice") && fields.Find("tool_choice")->is_string() ? fields.Find("tool_choice")->get<std::string>() : "";
-      if (choice != "none") fields.Fail("tools", "are not supported by this server yet");
-    }
+    tools_ = ReadTools(fields);
     const std::vector<ChatMessage> messages = ReadMessages(fields);
     const ChatOptions options = ReadChatOptions(fields);
     if (!error.ok()) return;
     const Continued continued = ReadContinued(engines_, caller, fields);
+    if (engines_.chat) {
+      StopAfterCall(*engines_.chat, tools_, sampling_);
+      replies_.assign(static_cast<size_t>(choices_), Reply(FormOf(*engines_.chat, options, tools_), "call_"));
+    }
     const auto job = NewJob(caller, 0);
-    FillChatPrompt(engines_, messages, continued, options, *job, error);
+    FillChatPrompt(engines_, messages, continued, options, tools_, *job, error);
     jobs_.push_back(job);
   }
 
@@ -109,6 +111,7 @@ class Answer {
     choice_logprobs_.assign(choice_texts_.size(), OrderedJson::array());
     const bool ended = FollowAll(
         {service_, exchange_, jobs_, [&](size_t index, const Event& event) { return Take(index, event); }, [&] { return Ping(); }}, error);
+    for (const Reply& reply : replies_) reply.Remember(engines_.answers, *jobs_[0]);
     if (!stream_) {
       if (ended) exchange_.Respond(200, kJsonType, Dump(Whole()));
       return;
@@ -215,7 +218,10 @@ class Answer {
     return true;
   }
 
-  bool Ping() { return !stream_ || (Begin() && exchange_.Write(": still working\n\n")); }
+  bool Ping() {
+    written_ = Clock::now();
+    return !stream_ || (Begin() && exchange_.Write(": still working\n\n"));
+  }
 
   bool Take(size_t job, const Event& event) {
     if (event.kind == Event::Kind::kStarted) return true;
@@ -232,7 +238,11 @@ class Answer {
   }
 
   bool TakeWhole(size_t index, const Event& event) {
-    choice_texts_[index] += event.text;
+    if (chat_) {
+      (void)replies_[index].Take(event, engines_.tokenizer());
+    } else {
+      choice_texts_[index] += event.text;
+    }
     if (event.finish != FinishReason::kNone) choice_finishes_[index] = event.finish;
     if (event.logprobs) AddLogprob(choice_logprobs_[index], event);
     return true;
@@ -240,34 +250,74 @@ class Answer {
 
   bool TakeStreamed(size_t index, const Event& event) {
     if (!Begin()) return false;
-    if (event.text.empty() && event.finish == FinishReason::kNone && !event.logprobs) return true;
     OrderedJson logprobs;
     if (event.logprobs) {
       OrderedJson list = OrderedJson::array();
       AddLogprob(list, event);
       logprobs = LogprobsJson(std::move(list), index);
     }
-    choice_texts_[index] += chat_ ? "" : event.text;
+    std::vector<OrderedJson> deltas;
+    if (chat_) {
+      for (const ReplyPiece& piece : replies_[index].Take(event, engines_.tokenizer())) AddDeltas(replies_[index], piece, deltas);
+      if (event.logprobs && deltas.empty()) deltas.push_back({{"content", ""}});
+    } else {
+      choice_texts_[index] += event.text;
+      if (!event.text.empty() || event.logprobs) deltas.emplace_back(event.text);
+    }
+    const bool ends = event.finish != FinishReason::kNone;
+    // While a call is made there is nothing to tell, and clients do not wait for ever.
+    if (deltas.empty() && !ends) return Clock::now() - written_ < service_.ping || Ping();
+    if (ends && (chat_ || deltas.empty())) deltas.push_back(chat_ ? OrderedJson::object() : OrderedJson(""));
     std::string out;
-    const auto add = [&](OrderedJson delta_or_text, const OrderedJson& finish) {
-      const OrderedJson choice = {
-          {"index", index}, {chat_ ? "delta" : "text", std::move(delta_or_text)}, {"logprobs", logprobs}, {"finish_reason", finish}};
+    for (size_t i = 0; i < deltas.size(); ++i) {
+      const bool last = ends && i + 1 == deltas.size();
+      const OrderedJson choice = {{"index", index},
+                                  {chat_ ? "delta" : "text", std::move(deltas[i])},
+                                  {"logprobs", i == 0 ? std::move(logprobs) : OrderedJson()},
+                                  {"finish_reason", last ? OrderedJson(FinishOf(index, event.finish)) : OrderedJson()}};
       OrderedJson chunk = Chunk({choice});
       // With the last choice's end, where everything is known; a chunk without a choice would be a surprise to many clients.
-      if (!finish.is_null() && ++ended_ == choice_texts_.size()) {
+      if (last && ++ended_ == choice_texts_.size()) {
         chunk["timings"] = TimingsJson(*jobs_[0]);
         chunk["reprise"] = RepriseJson(*jobs_[0]);
       }
       out += DataLine(chunk);
-    };
-    const auto text = [&](const std::string& piece) { return chat_ ? OrderedJson{{"content", piece}} : OrderedJson(piece); };
-    if (event.finish == FinishReason::kNone) {
-      add(text(event.text), nullptr);
-    } else {
-      if (!event.text.empty() && chat_) add(text(event.text), nullptr);
-      add(chat_ ? OrderedJson::object() : OrderedJson(event.text), FinishWord(event.finish));
     }
+    written_ = Clock::now();
     return exchange_.Write(out);
+  }
+
+  // A call comes as its name and then its arguments.
+  static void AddDeltas(const Reply& reply, const ReplyPiece& piece, std::vector<OrderedJson>& deltas) {
+    if (piece.kind == AnswerPiece::Kind::kText) return deltas.push_back({{"content", piece.text}});
+    if (piece.kind == AnswerPiece::Kind::kThoughts) return deltas.push_back({{"reasoning_content", piece.text}});
+    const auto& calls = reply.message().tool_calls;
+    size_t number = 0;
+    while (calls[number].id != piece.call.id) ++number;
+    OrderedJson opening = CallJson(piece.call);
+    opening["function"]["arguments"] = "";
+    OrderedJson call = {{"index", number}};
+    call.update(opening);
+    deltas.push_back({{"tool_calls", OrderedJson::array({std::move(call)})}});
+    deltas.push_back(
+        {{"tool_calls", OrderedJson::array({OrderedJson{{"index", number}, {"function", {{"arguments", piece.call.arguments}}}}})}});
+  }
+
+  static OrderedJson CallJson(const ChatToolCall& call) {
+    return {{"id", call.id}, {"type", "function"}, {"function", {{"name", call.name}, {"arguments", call.arguments}}}};
+  }
+
+  const char* FinishOf(size_t index, FinishReason reason) const {
+    return reason == FinishReason::kStop && chat_ && replies_[index].calls() ? "tool_calls" : FinishWord(reason);
+  }
+
+  static OrderedJson MessageJson(const Reply& reply) {
+    const ChatMessage& said = reply.message();
+    OrderedJson message = {{"role", "assistant"}, {"content", said.content}, {"refusal", nullptr}};
+    if (reply.calls() && said.content.empty()) message["content"] = nullptr;
+    if (!said.reasoning.empty()) message["reasoning_content"] = said.reasoning;
+    for (const ChatToolCall& call : said.tool_calls) message["tool_calls"].push_back(CallJson(call));
+    return message;
   }
 
   void AddLogprob(OrderedJson& list, const Event& event) { list.push_back(ChatLogprobJson(engines_.tokenizer(), event)); }
@@ -297,12 +347,12 @@ class Answer {
     for (size_t i = 0; i < choice_texts_.size(); ++i) {
       OrderedJson choice = {{"index", i}};
       if (chat_) {
-        choice["message"] = {{"role", "assistant"}, {"content", choice_texts_[i]}, {"refusal", nullptr}};
+        choice["message"] = MessageJson(replies_[i]);
       } else {
         choice["text"] = (echo_ ? echoes_[i / static_cast<size_t>(choices_)] : "") + choice_texts_[i];
       }
       choice["logprobs"] = top_logprobs_ >= 0 ? LogprobsJson(std::move(choice_logprobs_[i]), i) : OrderedJson();
-      choice["finish_reason"] = FinishWord(choice_finishes_[i]);
+      choice["finish_reason"] = FinishOf(i, choice_finishes_[i]);
       choices.push_back(std::move(choice));
     }
     return {{"id", id_},
@@ -334,8 +384,11 @@ class Answer {
   int max_tokens_ = -1;
   int top_logprobs_ = -1;
   std::vector<std::string> echoes_;  // of each prompt
+  Tools tools_;                      // of a chat
+  std::vector<Reply> replies_;       // of a chat, one for each choice
 
   size_t ended_ = 0;
+  Clock::time_point written_ = Clock::now();
   std::vector<std::string> choice_texts_;
   std::vector<FinishReason> choice_finishes_;
   std::vector<OrderedJson> choice_logprobs_;

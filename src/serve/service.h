@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "serve/answer_memory.h"
 #include "serve/api_error.h"
 #include "serve/http_server.h"
 #include "serve/job.h"
@@ -35,6 +36,7 @@ struct Engines {
   std::string model_id;
   std::optional<ChatFormat> chat;  // or why there is none
   Status no_chat;
+  AnswerMemory answers;
   Scheduler scheduler;
   const Tokenizer& tokenizer() const { return **model.engine().tokenizer(); }
 };

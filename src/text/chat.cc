@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "formats/printable.h"
+#include "text/chat_tools.h"
 #include "text/unicode.h"
 
 namespace reprise {
@@ -45,8 +46,13 @@ class Renderer {
   void Marker(std::string_view name) { segments_.push_back({std::string(name), true}); }
   void Text(std::string_view text) {
     if (text.empty()) return;
-    if (segments_.empty() || segments_.back().marker) segments_.push_back({});
+    if (segments_.empty() || segments_.back().marker || cut_ == segments_.size()) segments_.push_back({});
     segments_.back().text += text;
+  }
+  // What follows is encoded on its own: a prompt ended here.
+  void Cut() {
+    cut_ = segments_.size();
+    cuts_.push_back(cut_);
   }
   void Open(std::string_view role) {
     if (style_ == ChatStyle::kPlain) return;
@@ -72,11 +78,29 @@ class Renderer {
     Marker(kThinkEnd);
     Text("\n\n");
   }
-  std::vector<ChatSegment> Take() { return std::move(segments_); }
+  void BeginAnswer(size_t message, bool thoughts_shown, bool as_generated) {
+    Cut();
+    if (as_generated) answers_.push_back({segments_.size(), message, thoughts_shown});
+  }
+
+  struct Answered {
+    size_t segment, message;  // the first segment that is the answer's own
+    bool thoughts_shown;
+  };
+  struct Rendered {
+    std::vector<ChatSegment> segments;
+    std::vector<size_t> cuts;  // segments before which encoding starts anew, ascending
+    std::vector<Answered> answers;
+    bool system = false;
+  };
+  Rendered Take(bool system) { return {std::move(segments_), std::move(cuts_), std::move(answers_), system}; }
 
  private:
   ChatStyle style_;
   std::vector<ChatSegment> segments_;
+  std::vector<size_t> cuts_;
+  std::vector<Answered> answers_;
+  size_t cut_ = static_cast<size_t>(-1);
 };
 
 std::string_view StripNewlines(std::string_view text, bool front, bool back) {
@@ -111,30 +135,73 @@ size_t LastQuestion(const ChatFormat& format, std::span<const ChatMessage> messa
   return messages.size() - 1;
 }
 
-void RenderAnswer(const ChatFormat& format, std::string_view content, bool after_question, bool last, Renderer& out) {
-  if (format.style != ChatStyle::kQwen3 && format.style != ChatStyle::kQwen35) {
+// How an answer begins that is yet to come.
+void RenderOpening(const ChatFormat& format, bool thinks, Renderer& out) {
+  if (format.style == ChatStyle::kQwen35 && thinks) {
+    out.Marker(kThinkStart);
+    out.Text("\n");
+  } else if (format.style == ChatStyle::kQwen35 || (format.style == ChatStyle::kQwen3 && !thinks)) {
+    out.Thoughts("");
+  }
+}
+
+bool Thinks(const ChatFormat& format, Thinking thinking) {
+  return MayThink(format) && (thinking == Thinking::kByFormat ? format.thinks : thinking == Thinking::kOn);
+}
+
+void RenderAnswer(const ChatFormat& format, const ChatMessage& message, std::string_view content, bool after_question, bool last,
+                  Renderer& out) {
+  if (!MayThink(format)) {
     out.Text(content);
-    return;
+  } else {
+    Answer answer = message.reasoning.empty() ? SplitThoughts(content) : Answer{message.reasoning, content};
+    if (format.style == ChatStyle::kQwen35) answer.thoughts = StripSpace(answer.thoughts);
+    // Qwen3 writes empty thoughts into the last message only, Qwen3.5 into every answer to the last question.
+    if (after_question && (format.style == ChatStyle::kQwen35 || last || !answer.thoughts.empty())) {
+      if (format.style == ChatStyle::kQwen3) answer.content = StripNewlines(answer.content, true, false);
+      out.Thoughts(answer.thoughts);
+      if (answer.thoughts.empty()) out.Cut();
+    }
+    content = answer.content;
+    out.Text(content);
   }
-  Answer answer = SplitThoughts(content);
-  if (format.style == ChatStyle::kQwen35) answer.thoughts = StripSpace(answer.thoughts);
-  // Qwen3 writes empty thoughts into the last message only, Qwen3.5 into every answer to the last question.
-  if (after_question && (format.style == ChatStyle::kQwen35 || last || !answer.thoughts.empty())) {
-    if (format.style == ChatStyle::kQwen3) answer.content = StripNewlines(answer.content, true, false);
-    out.Thoughts(answer.thoughts);
+  const ToolWriter writer{[&](std::string_view name) { out.Marker(name); }, [&](std::string_view text) { out.Text(text); }};
+  WriteToolCalls(format.tools, !StripSpace(content).empty(), message.tool_calls, writer);
+}
+
+// Results of tools. Neighbours are one turn, which is the user's in ChatML.
+void RenderToolResult(const ChatFormat& format, std::string_view content, bool first, bool last, Renderer& out) {
+  if (format.style == ChatStyle::kLlama3) {
+    out.Open("ipython");
+    out.Text(JsonQuoted(content));
+    return out.Close();
   }
-  out.Text(answer.content);
+  if (first) {
+    out.Open("user");
+  } else {
+    out.Text("\n");
+  }
+  out.Marker(kToolResponseStart);
+  out.Text("\n");
+  out.Text(content);
+  out.Text("\n");
+  out.Marker(kToolResponseEnd);
+  if (last) out.Close();
 }
 
 bool Strips(ChatStyle style) { return style == ChatStyle::kQwen35 || style == ChatStyle::kLlama3; }
 
-Status CheckMessages(const ChatFormat& format, std::span<const ChatMessage> messages) {
+Status CheckMessages(const ChatFormat& format, std::span<const ChatMessage> messages, const ChatOptions& options) {
   if (messages.empty()) return InvalidArgument("a chat needs at least one message");
+  const auto of_tools = [](const ChatMessage& message) { return message.role == "tool" || !message.tool_calls.empty(); };
+  if (format.tools == ToolForm::kNone && (!options.tools.empty() || std::any_of(messages.begin(), messages.end(), of_tools))) {
+    return InvalidArgument("this chat format has no roles, and so no tools; --chat-template chooses another");
+  }
   for (size_t i = 0; i < messages.size(); i++) {
     const std::string& role = messages[i].role;
-    if (role != "system" && role != "user" && role != "assistant") {
+    if (role != "system" && role != "user" && role != "assistant" && role != "tool") {
       return InvalidArgument("message " + std::to_string(i) + " has the role '" + Printable(role, 32) +
-                             "'; known are system, user and assistant");
+                             "'; known are system, user, assistant and tool");
     }
     if (role == "system" && i != 0 && format.style == ChatStyle::kQwen35) {
       return InvalidArgument("message " + std::to_string(i) + " is a system message, which in this model's format only the first may be");
@@ -166,7 +233,7 @@ Result<ChatFormat> NamedChatFormat(const Tokenizer& tokenizer, std::string_view 
     if (!HasMarkers(tokenizer, style)) {
       return Unsupported("the model's vocabulary lacks the markers of the chat format '" + std::string(known) + "'");
     }
-    return ChatFormat{.style = style};
+    return ChatFormat{.style = style, .tools = RecogniseToolForm(style, "")};
   }
   return InvalidArgument("no chat format is called '" + Printable(name, 32) + "'; known are " + names);
 }
@@ -180,13 +247,14 @@ Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_v
     return ChatFormat{};
   }
   if (Contains(chat_template, kLlamaStart) && Contains(chat_template, kLlamaEnd) && HasMarkers(tokenizer, ChatStyle::kLlama3)) {
-    return ChatFormat{.style = ChatStyle::kLlama3};
+    return ChatFormat{.style = ChatStyle::kLlama3, .tools = ToolForm::kLlama};
   }
   if (!Contains(chat_template, kTurnStart) || !Contains(chat_template, kTurnEnd)) {
     return Unsupported("the model's chat template is of an unknown format; " + std::string(kKnownFormats));
   }
   if (!has_markers) return Corrupt("the model's chat template writes <|im_start|> and <|im_end|>, which are not tokens of its vocabulary");
   ChatFormat format;
+  format.tools = RecogniseToolForm(format.style, chat_template);
   if (Contains(chat_template, "reasoning_content")) {
     // Qwen3.5's template strips contents through a macro that Qwen3's does not have.
     format.style = Contains(chat_template, "render_content") ? ChatStyle::kQwen35 : ChatStyle::kQwen3;
@@ -203,21 +271,42 @@ Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_v
   return format;
 }
 
-Result<std::vector<ChatSegment>> RenderChat(const ChatFormat& format, std::span<const ChatMessage> messages, ChatOptions options) {
-  REPRISE_RETURN_IF_ERROR(CheckMessages(format, messages));
+bool MayThink(const ChatFormat& format) { return format.style == ChatStyle::kQwen3 || format.style == ChatStyle::kQwen35; }
+
+bool OpensThoughts(const ChatFormat& format, const ChatOptions& options) {
+  return format.style == ChatStyle::kQwen35 && Thinks(format, options.thinking);
+}
+
+namespace {
+
+Result<Renderer::Rendered> Render(const ChatFormat& format, std::span<const ChatMessage> messages, const ChatOptions& options) {
+  REPRISE_RETURN_IF_ERROR(CheckMessages(format, messages, options));
   Renderer out(format.style);
-  if (messages[0].role != "system" && !format.default_system.empty() && !options.continues) {
+  const bool tools = !options.tools.empty() && !options.continues;
+  const bool own_system = messages[0].role == "system";
+  const auto stripped = [&](const std::string& text) { return Strips(format.style) ? StripSpace(text) : std::string_view(text); };
+  const std::string_view system = own_system ? stripped(messages[0].content) : std::string_view(format.default_system);
+  const bool opens_with_system = own_system || tools || (!system.empty() && !options.continues);
+  if (opens_with_system) {
     out.Open("system");
-    out.Text(format.default_system);
+    out.Text(tools ? SystemWithTools(format.tools, system, options.tools) : system);
     out.Close();
   }
   const size_t last_question = LastQuestion(format, messages);
-  for (size_t i = 0; i < messages.size(); i++) {
+  for (size_t i = own_system ? 1 : 0; i < messages.size(); i++) {
     const ChatMessage& message = messages[i];
-    const std::string_view content = Strips(format.style) ? StripSpace(message.content) : std::string_view(message.content);
+    const std::string_view content = stripped(message.content);
+    if (message.role == "tool") {
+      RenderToolResult(format, content, i == 0 || messages[i - 1].role != "tool",
+                       i + 1 == messages.size() || messages[i + 1].role != "tool", out);
+      continue;
+    }
     out.Open(message.role);
     if (message.role == "assistant") {
-      RenderAnswer(format, content, i > last_question, i + 1 == messages.size(), out);
+      const bool after_question = i > last_question;
+      // A template that drops thoughts, or writes empty ones, writes another thing than what was generated.
+      out.BeginAnswer(i, after_question || !MayThink(format), after_question || format.style != ChatStyle::kQwen35);
+      RenderAnswer(format, message, content, after_question, i + 1 == messages.size(), out);
     } else {
       out.Text(content);
     }
@@ -225,40 +314,102 @@ Result<std::vector<ChatSegment>> RenderChat(const ChatFormat& format, std::span<
   }
   if (options.add_generation_prompt) {
     out.Open("assistant");
-    const bool thinks = options.thinking == Thinking::kByFormat ? format.thinks : options.thinking == Thinking::kOn;
-    if (format.style == ChatStyle::kQwen35 && thinks) {
-      out.Marker(kThinkStart);
-      out.Text("\n");
-    } else if (format.style == ChatStyle::kQwen3 && !thinks) {
-      out.Thoughts("");
-    } else if (format.style == ChatStyle::kQwen35) {
-      out.Thoughts("");
+    out.Cut();
+    RenderOpening(format, Thinks(format, options.thinking), out);
+  }
+  return out.Take(opens_with_system);
+}
+
+// Segments to tokens, one by one.
+class Encoder {
+ public:
+  Encoder(const Tokenizer& tokenizer, std::string_view turn_start) : tokenizer_(tokenizer), turn_start_(turn_start) {}
+
+  void Flush() {
+    if (text_.empty()) return;
+    Append(tokenizer_.Encode(text_));
+    text_.clear();
+  }
+  void Add(const ChatSegment& segment) {
+    const std::optional<int32_t> token = segment.marker ? tokenizer_.Find(segment.text) : std::nullopt;
+    if (!token) {
+      text_ += segment.text;
+      return;
+    }
+    Flush();
+    if (segment.text == turn_start_) chat_.turns.push_back(static_cast<int>(chat_.tokens.size()));
+    chat_.tokens.push_back(*token);
+  }
+  void Append(std::span<const int32_t> tokens) { chat_.tokens.insert(chat_.tokens.end(), tokens.begin(), tokens.end()); }
+  EncodedChat& chat() { return chat_; }
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::string_view turn_start_;
+  std::string text_;
+  EncodedChat chat_;
+};
+
+// The openings that a rendered answer may have been generated after.
+std::vector<std::vector<int32_t>> OpeningsOf(const Tokenizer& tokenizer, const ChatFormat& format) {
+  if (format.style != ChatStyle::kQwen35) return {{}};
+  std::vector<std::vector<int32_t>> openings;
+  for (const bool thinks : {true, false}) {
+    Renderer out(format.style);
+    RenderOpening(format, thinks, out);
+    Encoder encoder(tokenizer, "");
+    for (const ChatSegment& segment : out.Take(false).segments) encoder.Add(segment);
+    encoder.Flush();
+    openings.push_back(std::move(encoder.chat().tokens));
+  }
+  return openings;
+}
+
+}  // namespace
+
+Result<std::vector<ChatSegment>> RenderChat(const ChatFormat& format, std::span<const ChatMessage> messages, ChatOptions options) {
+  REPRISE_ASSIGN_OR_RETURN(Renderer::Rendered rendered, Render(format, messages, options));
+  std::vector<ChatSegment> joined;
+  for (ChatSegment& segment : rendered.segments) {
+    if (!joined.empty() && !joined.back().marker && !segment.marker) {
+      joined.back().text += segment.text;
+    } else {
+      joined.push_back(std::move(segment));
     }
   }
-  return out.Take();
+  return joined;
 }
 
 Result<EncodedChat> EncodeChatTurns(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const ChatMessage> messages,
                                     ChatOptions options) {
-  REPRISE_ASSIGN_OR_RETURN(const std::vector<ChatSegment> segments, RenderChat(format, messages, options));
-  EncodedChat chat;
-  std::string text;
-  const auto flush = [&] {
-    const std::vector<int32_t> more = tokenizer.Encode(text);
-    chat.tokens.insert(chat.tokens.end(), more.begin(), more.end());
-    text.clear();
-  };
-  for (const ChatSegment& segment : segments) {
-    const std::optional<int32_t> token = segment.marker ? tokenizer.Find(segment.text) : std::nullopt;
-    if (!token) {
-      text += segment.text;
-      continue;
+  REPRISE_ASSIGN_OR_RETURN(const Renderer::Rendered rendered, Render(format, messages, options));
+  const bool recalls = options.recall && format.style != ChatStyle::kPlain;
+  const auto openings = recalls ? OpeningsOf(tokenizer, format) : std::vector<std::vector<int32_t>>();
+  Encoder encoder(tokenizer, TurnStart(format.style));
+  auto cut = rendered.cuts.begin();
+  auto answer = rendered.answers.begin();
+  const std::vector<ChatSegment>& segments = rendered.segments;
+  for (size_t i = 0; i < segments.size(); ++i) {
+    for (; cut != rendered.cuts.end() && *cut <= i; ++cut) {
+      if (*cut == i) encoder.Flush();
     }
-    flush();
-    if (segment.text == TurnStart(format.style)) chat.turns.push_back(static_cast<int>(chat.tokens.size()));
-    chat.tokens.push_back(*token);
+    if (answer != rendered.answers.end() && answer->segment == i) {
+      const Renderer::Answered at = *answer++;
+      std::optional<std::vector<int32_t>> known;
+      for (size_t o = 0; o < openings.size() && !known; ++o) {
+        known = options.recall(encoder.chat().tokens, openings[o], messages[at.message], at.thoughts_shown);
+        if (known) encoder.Append(openings[o]);
+      }
+      if (known) {
+        encoder.Append(*known);
+        while (i < segments.size() && !(segments[i].marker && segments[i].text == TurnEnd(format.style))) ++i;
+      }
+    }
+    if (i < segments.size()) encoder.Add(segments[i]);
   }
-  flush();
+  encoder.Flush();
+  EncodedChat chat = std::move(encoder.chat());
+  if (rendered.system && chat.turns.size() >= 2) chat.system_end = chat.turns[1];
   return chat;
 }
 

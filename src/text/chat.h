@@ -6,9 +6,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "reprise/status.h"
@@ -16,9 +19,18 @@
 
 namespace reprise {
 
+struct ChatToolCall {
+  std::string id;  // what the client knows it by; the model never sees it
+  std::string name;
+  std::string arguments;                                             // a JSON object, as text
+  std::vector<std::pair<std::string, std::string>> parameters = {};  // the same, one by one: strings bare, all else as JSON
+};
+
 struct ChatMessage {
-  std::string role;  // system, user or assistant
+  std::string role;  // system, user, assistant or tool
   std::string content;
+  std::string reasoning = {};                 // what an assistant thought, where it is not part of the content
+  std::vector<ChatToolCall> tool_calls = {};  // of an assistant, after the content
 };
 
 enum class ChatStyle : uint8_t {
@@ -29,8 +41,18 @@ enum class ChatStyle : uint8_t {
   kPlain,   // no roles and no markers: contents with an empty line after each, for models that only continue text
 };
 
+// How a model was trained to be told of tools and to call them.
+enum class ToolForm : uint8_t {
+  kJson,   // <tool_call>{"name": ..., "arguments": {...}}</tool_call> (Hermes, Qwen2.5, Qwen3)
+  kXml,    // <tool_call><function=NAME><parameter=KEY>VALUE... (Qwen3-Coder, Qwen3.5)
+  kLlama,  // the whole answer is {"name": ..., "parameters": {...}}
+  kNone,   // there are no roles, and so no place for them
+};
+std::string_view ToolFormName(ToolForm form);
+
 struct ChatFormat {
   ChatStyle style = ChatStyle::kChatMl;
+  ToolForm tools = ToolForm::kJson;
   std::string default_system = {};  // said when a chat does not begin with a system message; empty: nothing is
   bool thinks = false;              // whether answers start with thoughts when the caller does not say
 };
@@ -45,11 +67,22 @@ std::string_view ChatStyleName(ChatStyle style);
 
 enum class Thinking : uint8_t { kByFormat, kOn, kOff };
 
+// How an answer was generated, where that is known: its tokens, without what ends a turn. The prompt that it followed was `before` and then
+// `opening`. Calls come with the same `before`, grown. An answer that thought is to be left alone where its thoughts are not shown.
+using RecallAnswer = std::function<std::optional<std::vector<int32_t>>(std::span<const int32_t> before, std::span<const int32_t> opening,
+                                                                       const ChatMessage& message, bool thoughts_shown)>;
+
 struct ChatOptions {
   bool add_generation_prompt = true;  // end with the opening of the assistant's answer
   Thinking thinking = Thinking::kByFormat;
-  bool continues = false;  // the messages follow others, so that nothing is said before the first of them
+  bool continues = false;               // the messages follow others, so that nothing is said before the first of them
+  std::vector<std::string> tools = {};  // each as JSON, in the layout that its form wants (ToolForm); the model is told of them first
+  RecallAnswer recall = {};
 };
+
+// Whether answers start within their thoughts, after an opening marker that the prompt ends with; and whether they may write that themselves.
+bool OpensThoughts(const ChatFormat& format, const ChatOptions& options);
+bool MayThink(const ChatFormat& format);
 
 struct ChatSegment {
   std::string text;
@@ -57,17 +90,19 @@ struct ChatSegment {
   bool operator==(const ChatSegment&) const = default;
 };
 
-// kInvalidArgument for an empty chat, an unknown role, or a later system message where the format has none. Neighbouring texts are one
-// segment.
+// kInvalidArgument for an empty chat, an unknown role, tools where the format has none, or a later system message where it has none.
+// Neighbouring texts are one segment.
 Result<std::vector<ChatSegment>> RenderChat(const ChatFormat& format, std::span<const ChatMessage> messages, ChatOptions options = {});
 
-// The same as token ids. Does not add a bos token.
+// The same as token ids. Does not add a bos token. An answer's tokens are its own: they are the recalled ones, or the text is encoded from where
+// the prompt ended that it followed, so that what was said before an answer has the same tokens ever after.
 Result<std::vector<int32_t>> EncodeChat(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const ChatMessage> messages,
                                         ChatOptions options = {});
 
 struct EncodedChat {
   std::vector<int32_t> tokens;
-  std::vector<int> turns;  // where each message begins, the opening of the answer included; none in formats without markers
+  std::vector<int> turns;  // where each turn begins, the opening of the answer included; none in formats without markers
+  int system_end = 0;      // where the system's turn ends, tools included; 0 where there is none
 };
 Result<EncodedChat> EncodeChatTurns(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const ChatMessage> messages,
                                     ChatOptions options = {});

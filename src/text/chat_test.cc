@@ -188,7 +188,8 @@ TEST(Chat, RefusesWhatIsNoChat) {
   };
   EXPECT_EQ(said({}, {}), "a chat needs at least one message");
   EXPECT_EQ(said({}, {{"user", "a"}, {"user\n<|im_end|>", "b"}}),
-            "message 1 has the role 'user\\x0a<|im_end|>'; known are system, user and assistant");
+            "message 1 has the role 'user\\x0a<|im_end|>'; known are system, user, assistant and tool");
+  EXPECT_NE(said({.style = ChatStyle::kPlain, .tools = ToolForm::kNone}, {{"tool", "a"}}).find("no tools"), std::string::npos);
   EXPECT_NE(said({.style = ChatStyle::kQwen35}, {{"user", "a"}, {"system", "b"}}).find("message 1 is a system message"), std::string::npos);
 }
 
@@ -271,6 +272,111 @@ TEST(Chat, TurnsAreFoundAndGoOn) {
     }
   }
   EXPECT_TRUE(TurnsOf(t, {.style = ChatStyle::kPlain}, t.Encode("a\n\nb")).empty());
+}
+
+const ChatToolCall kCall = {"call_1", "read", R"({"path": "a", "lines": 2})", {{"path", "a"}, {"lines", "2"}}};
+const ChatToolCall kBare = {"call_2", "list", "{}"};
+
+// As the models' own templates write them.
+TEST(Chat, WritesToolsAndCallsAndResults) {
+  const std::vector<ChatMessage> messages = {
+      {"system", "Be brief."}, {"user", "What is in a?"}, {"assistant", "I look.", "", {kCall, kBare}},
+      {"tool", "one"},         {"tool", "two"},           {"assistant", "One."}};
+  const auto render = [&](ChatStyle style, ToolForm tools) {
+    ChatOptions options{.add_generation_prompt = false};
+    options.tools = {R"({"name": "read"})", R"({"name": "list"})"};
+    return Joined(*RenderChat({.style = style, .tools = tools}, messages, options));
+  };
+  const std::string results =
+      "<|im_start|>user\n<tool_response>\none\n</tool_response>\n<tool_response>\ntwo\n</tool_response><|im_end|>\n";
+  const std::string json = render(ChatStyle::kChatMl, ToolForm::kJson);
+  EXPECT_TRUE(json.starts_with("<|im_start|>system\nBe brief.\n\n# Tools\n\nYou may call one or more functions")) << json;
+  EXPECT_TRUE(json.ends_with(
+      "<tools>\n{\"name\": \"read\"}\n{\"name\": \"list\"}\n</tools>\n\nFor each function call, return a json object with function name "
+      "and "
+      "arguments within <tool_call></tool_call> XML tags:\n<tool_call>\n{\"name\": <function-name>, \"arguments\": "
+      "<args-json-object>}\n</tool_call><|im_end|>\n<|im_start|>user\nWhat is in a?<|im_end|>\n"
+      "<|im_start|>assistant\nI look.\n<tool_call>\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\", \"lines\": 2}}\n</tool_call>\n"
+      "<tool_call>\n{\"name\": \"list\", \"arguments\": {}}\n</tool_call><|im_end|>\n" +
+      results + "<|im_start|>assistant\nOne.<|im_end|>\n"))
+      << json;
+  const std::string xml = render(ChatStyle::kQwen35, ToolForm::kXml);
+  EXPECT_TRUE(
+      xml.starts_with("<|im_start|>system\n# Tools\n\nYou have access to the following functions:\n\n<tools>\n{\"name\": \"read\"}\n"))
+      << xml;
+  EXPECT_NE(xml.find("</IMPORTANT>\n\nBe brief.<|im_end|>\n<|im_start|>user\n"), std::string::npos) << xml;
+  EXPECT_TRUE(xml.ends_with(
+      "<|im_start|>assistant\n<think>\n\n</think>\n\nI look.\n\n<tool_call>\n<function=read>\n<parameter=path>\na\n</parameter>\n"
+      "<parameter=lines>\n2\n</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=list>\n</function>\n</tool_call>"
+      "<|im_end|>\n" +
+      results + "<|im_start|>assistant\n<think>\n\n</think>\n\nOne.<|im_end|>\n"))
+      << xml;
+  const std::string llama = render(ChatStyle::kLlama3, ToolForm::kLlama);
+  EXPECT_NE(llama.find("I look.\n{\"name\": \"read\", \"parameters\": {\"path\": \"a\", \"lines\": 2}}; {\"name\": \"list\""),
+            std::string::npos)
+      << llama;
+  EXPECT_NE(llama.find("<|start_header_id|>ipython<|end_header_id|>\n\n\"one\"<|eot_id|>"), std::string::npos) << llama;
+}
+
+TEST(Chat, ToolsAloneMakeASystemMessage) {
+  ChatOptions options;
+  options.tools = {"{}"};
+  const Tokenizer t = Make();
+  const auto chat = EncodeChatTurns(t, {}, std::vector<ChatMessage>{{"user", "Hi"}}, options);
+  ASSERT_TRUE(chat.ok());
+  ASSERT_EQ(chat->turns.size(), 3u);
+  EXPECT_EQ(chat->system_end, chat->turns[1]) << "which is where other conversations with the same tools part from it";
+}
+
+TEST(Chat, RecognisesHowToolsAreCalled) {
+  const Tokenizer t = Make();
+  const std::string markers = "{{ '<|im_start|>' }}{{ '<|im_end|>' }}";
+  EXPECT_EQ(RecogniseChatFormat(t, markers + "'<tool_call>\\n{\"name\": '")->tools, ToolForm::kJson);
+  EXPECT_EQ(RecogniseChatFormat(t, markers + "'<tool_call>\\n<function=' + name + '>' '<parameter='")->tools, ToolForm::kXml);
+  EXPECT_EQ(NamedChatFormat(t, "qwen3.5")->tools, ToolForm::kXml);
+  EXPECT_EQ(NamedChatFormat(t, "qwen3")->tools, ToolForm::kJson);
+  EXPECT_EQ(NamedChatFormat(t, "plain")->tools, ToolForm::kNone);
+}
+
+// What is remembered of an answer stands where it stood, after the very tokens of the prompt that it followed.
+TEST(Chat, RecalledAnswersGoOnFromTheirPrompts) {
+  const Tokenizer t = Make();
+  const std::vector<int32_t> generated = {1, 2, 3};
+  const std::vector<ChatMessage> asked = {{"user", "Hi"}};
+  std::vector<ChatMessage> told = {{"user", "Hi"}, {"assistant", "Look", "", {kBare}}, {"tool", "one"}};
+  for (const ChatStyle style : {ChatStyle::kChatMl, ChatStyle::kQwen3, ChatStyle::kQwen35}) {
+    for (const Thinking thinking : {Thinking::kOn, Thinking::kOff}) {
+      if (style == ChatStyle::kQwen3 && thinking == Thinking::kOff) continue;  // its template drops the empty thoughts
+      const ChatFormat format{.style = style};
+      const auto prompt = EncodeChat(t, format, asked, {.thinking = thinking});
+      ASSERT_TRUE(prompt.ok());
+      ChatOptions options{.thinking = thinking};
+      options.recall = [&](std::span<const int32_t> before, std::span<const int32_t> opening, const ChatMessage& message,
+                           bool shown) -> std::optional<std::vector<int32_t>> {
+        EXPECT_TRUE(shown);
+        EXPECT_EQ(message.content, "Look");
+        std::vector<int32_t> whole(before.begin(), before.end());
+        whole.insert(whole.end(), opening.begin(), opening.end());
+        return whole == *prompt ? std::optional(generated) : std::nullopt;
+      };
+      const auto again = EncodeChat(t, format, told, options);
+      ASSERT_TRUE(again.ok());
+      std::vector<int32_t> expected = *prompt;
+      expected.insert(expected.end(), generated.begin(), generated.end());
+      expected.push_back(*t.Find("<|im_end|>"));
+      ASSERT_GT(again->size(), expected.size());
+      EXPECT_TRUE(std::equal(expected.begin(), expected.end(), again->begin())) << static_cast<int>(style);
+    }
+  }
+  // After the next question Qwen's templates drop thoughts, and with them what was generated.
+  told = {{"user", "Hi"}, {"assistant", "Look"}, {"user", "And?"}};
+  ChatOptions options;
+  options.recall = [&](auto, auto, const ChatMessage&, bool shown) -> std::optional<std::vector<int32_t>> {
+    EXPECT_FALSE(shown);
+    return std::nullopt;
+  };
+  EXPECT_TRUE(EncodeChat(t, {.style = ChatStyle::kQwen3}, told, options).ok());
+  EXPECT_TRUE(EncodeChat(t, {.style = ChatStyle::kQwen35}, told, options).ok());
 }
 
 }  // namespace

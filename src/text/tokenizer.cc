@@ -34,6 +34,11 @@ constexpr std::string_view kStructure[] = {
     "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",    "<|eom_id|>",
 };
 
+// Names of what answers are made of, thoughts and calls. As control tokens they would be hidden from whoever reads an answer.
+constexpr std::string_view kShown[] = {
+    "<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>",
+};
+
 // Tokens after which nothing of the answer follows; the last three open another document, which no answer goes on with.
 constexpr std::string_view kEnds[] = {
     "<|im_end|>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>",
@@ -136,6 +141,7 @@ Status Tokenizer::AddTokens(const Vocabulary& vocabulary) {
     const auto id = static_cast<int32_t>(i);
     TokenType type = vocabulary.types.empty() ? TokenType::kNormal : static_cast<TokenType>(vocabulary.types[i]);
     if (IsOneOf(name, kStructure)) type = TokenType::kControl;
+    if (type == TokenType::kControl && IsOneOf(name, kShown)) type = TokenType::kUserDefined;
     if (IsOneOf(name, kEnds)) end_of_generation_[i] = true;
 
     bytes.clear();

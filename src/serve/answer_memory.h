@@ -1,0 +1,57 @@
+// AnswerMemory: the exact tokens of answers, for when clients send them back.
+//
+// A client returns an answer as a message, and a message encoded anew need not give the tokens that were generated: models spell words in more ways
+// than one, arguments come back with other white space and in another order, thoughts may not come back at all. Where the tokens differ
+// nothing that was computed for them can be reused. So answers are remembered by the prompt that they followed and by what they say: content
+// without outer white space, ids, names and arguments of calls, whatever order these are in. A message that was changed is another message.
+//
+// Bounded: what was not asked for longest goes first; then, and after a restart, messages are encoded anew. Safe from any thread.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <list>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "text/chat.h"
+
+namespace reprise::serve {
+
+class AnswerMemory {
+ public:
+  // `most` in tokens, or what takes as much room.
+  explicit AnswerMemory(size_t most = size_t{4} << 20) : most_tokens_(most) {}
+
+  // `tokens` without what ends the turn; message.reasoning as it was given to the client.
+  void Remember(std::string_view name_space, std::span<const int32_t> prompt, const ChatMessage& message, std::span<const int32_t> tokens);
+
+  // For ChatOptions::recall, while one chat is encoded; `head` is what stands before it. Refers to this memory.
+  RecallAnswer Recall(std::string_view name_space, std::span<const int32_t> head);
+
+  size_t held() const;
+
+ private:
+  using Key = std::array<unsigned char, 32>;
+  struct Entry {
+    Key key;
+    std::vector<int32_t> tokens;
+    std::string reasoning;
+    size_t cost() const { return 64 + tokens.size() + reasoning.size() / sizeof(int32_t); }
+  };
+  class Path;
+
+  const size_t most_tokens_;
+  mutable std::mutex mutex_;
+  std::list<Entry> entries_;  // the latest first
+  std::map<Key, std::list<Entry>::iterator> by_key_;
+  size_t held_ = 0;
+};
+
+}  // namespace reprise::serve

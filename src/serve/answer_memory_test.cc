@@ -1,0 +1,56 @@
+#include "serve/answer_memory.h"
+
+#include <gtest/gtest.h>
+
+namespace reprise::serve {
+namespace {
+
+using Tokens = std::vector<int32_t>;
+
+ChatMessage Called(const std::string& id, const std::string& arguments) { return {"assistant", "I look.", "", {{id, "read", arguments}}}; }
+
+TEST(AnswerMemory, AMessageThatSaysTheSameGivesTheTokens) {
+  AnswerMemory memory;
+  const Tokens prompt = {1, 2, 3, 4};
+  const Tokens tokens = {7, 8, 9};
+  memory.Remember("mine", prompt, Called("a", R"({"x": 1, "y": [2]})"), tokens);
+  const auto ask = [&](const std::string& name_space, const Tokens& head, const Tokens& before, const Tokens& opening,
+                       const ChatMessage& message) { return memory.Recall(name_space, head)(before, opening, message, true); };
+  EXPECT_EQ(ask("mine", {}, prompt, {}, Called("a", R"({"x": 1, "y": [2]})")), tokens);
+  EXPECT_EQ(ask("mine", {1}, {2, 3}, {4}, Called("a", R"({"x": 1, "y": [2]})")), tokens) << "however the prompt is divided";
+  EXPECT_EQ(ask("mine", {}, prompt, {}, Called("a", R"({"y":[2],"x":1})")), tokens) << "order and white space of arguments";
+  EXPECT_EQ(ask("mine", {}, prompt, {}, Called("a", R"({"x": 2, "y": [2]})")), std::nullopt);
+  EXPECT_EQ(ask("mine", {}, prompt, {}, Called("b", R"({"x": 1, "y": [2]})")), std::nullopt);
+  EXPECT_EQ(ask("mine", {}, {1, 2, 3}, {}, Called("a", R"({"x": 1, "y": [2]})")), std::nullopt) << "after another prompt";
+  EXPECT_EQ(ask("theirs", {}, prompt, {}, Called("a", R"({"x": 1, "y": [2]})")), std::nullopt) << "of another namespace";
+  ChatMessage padded = Called("a", R"({"x": 1, "y": [2]})");
+  padded.content = "\nI look. \n";
+  EXPECT_EQ(ask("mine", {}, prompt, {}, padded), tokens);
+  padded.content = "I looked.";
+  EXPECT_EQ(ask("mine", {}, prompt, {}, padded), std::nullopt);
+}
+
+TEST(AnswerMemory, ThoughtsComeBackWhereTheyAreShown) {
+  AnswerMemory memory;
+  ChatMessage message{"assistant", "Yes.", "Hm."};
+  memory.Remember("", Tokens{1}, message, Tokens{5, 6});
+  const auto ask = [&](const std::string& thoughts, bool shown) {
+    return memory.Recall("", {})(Tokens{1}, {}, ChatMessage{"assistant", "Yes.", thoughts}, shown).has_value();
+  };
+  EXPECT_TRUE(ask("", true));
+  EXPECT_TRUE(ask("Hm.", true));
+  EXPECT_FALSE(ask("Ha!", true)) << "thoughts that the client changed";
+  EXPECT_FALSE(ask("Hm.", false)) << "a template that drops them";
+}
+
+TEST(AnswerMemory, IsBounded) {
+  AnswerMemory memory(1000);
+  for (int32_t i = 0; i < 100; ++i) memory.Remember("", Tokens{i}, {"assistant", "x"}, Tokens(36, i));
+  EXPECT_LE(memory.held(), 1000u);
+  const auto recall = [&](int32_t i) { return memory.Recall("", {})(Tokens{i}, {}, {"assistant", "x"}, true).has_value(); };
+  EXPECT_FALSE(recall(0));
+  EXPECT_TRUE(recall(99));
+}
+
+}  // namespace
+}  // namespace reprise::serve

@@ -1,0 +1,350 @@
+#include "serve/answer_parser.h"
+
+#include <algorithm>
+
+#include "text/chat_tools.h"
+
+namespace reprise::serve {
+namespace {
+
+constexpr std::string_view kThinkStart = "<think>";
+constexpr std::string_view kThinkEnd = "</think>";
+constexpr std::string_view kFunction = "<function=";
+constexpr std::string_view kFunctionEnd = "</function>";
+constexpr std::string_view kParameter = "<parameter=";
+constexpr std::string_view kParameterEnd = "</parameter>";
+constexpr int kMostDepth = 64;
+
+bool IsSpace(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
+
+size_t SkipSpace(std::string_view text, size_t at) {
+  while (at < text.size() && IsSpace(text[at])) ++at;
+  return at;
+}
+
+// How much of the end of `text` may be the beginning of `tag`.
+size_t BeginsAtEnd(std::string_view text, std::string_view tag) {
+  for (size_t n = std::min(text.size(), tag.size() - 1); n > 0; --n) {
+    if (text.ends_with(tag.substr(0, n))) return n;
+  }
+  return 0;
+}
+
+// Before `end`, less the white space there.
+size_t TrimmedEnd(std::string_view text, size_t end) {
+  while (end > 0 && IsSpace(text[end - 1])) --end;
+  return end;
+}
+
+bool BelongsInJson(char c) {
+  return IsSpace(c) || (c >= '0' && c <= '9') || std::string_view("{}[]:,+-.\"eEtrufalsn").find(c) != std::string_view::npos;
+}
+
+// A parameter's value of a type that is not text is JSON; where it is not, or the type is not known, it is text.
+Json TypedValue(const Json& schema, const std::string& key, std::string_view text) {
+  const auto properties = schema.find("properties");
+  const bool declared = properties != schema.end() && properties->is_object() && properties->contains(key);
+  const Json* type = nullptr;
+  if (declared && (*properties)[key].is_object() && (*properties)[key].contains("type")) type = &(*properties)[key]["type"];
+  const bool text_type = !declared || (type != nullptr && *type == "string");
+  if (!text_type) {
+    int depth = 0;
+    int deepest = 0;
+    for (const char c : text) {
+      if (c == '[' || c == '{') deepest = std::max(deepest, ++depth);
+      if (c == ']' || c == '}') --depth;
+    }
+    Json value = deepest <= kMostDepth ? Json::parse(text, nullptr, /*allow_exceptions=*/false) : Json(Json::value_t::discarded);
+    if (!value.is_discarded()) return value;
+  }
+  return Json(std::string(text));
+}
+
+// <function=NAME> and parameters, which were scanned already.
+bool ParseParameters(std::string_view body, const Tools& tools, AnswerPiece& piece) {
+  const size_t name = kFunction.size();
+  const size_t name_end = body.find('>');
+  piece.name = body.substr(name, name_end - name);
+  const Tool* tool = tools.Find(piece.name);
+  if (tool == nullptr) return false;
+  piece.arguments = Json::object();
+  for (size_t at = SkipSpace(body, name_end + 1); body.substr(at).starts_with(kParameter); at = SkipSpace(body, at)) {
+    const size_t key = at + kParameter.size();
+    const size_t key_end = body.find('>', key);
+    const size_t end = body.find(kParameterEnd, key_end);
+    std::string_view value = body.substr(key_end + 1, end - key_end - 1);
+    if (value.starts_with('\n')) value.remove_prefix(1);
+    if (value.ends_with('\n')) value.remove_suffix(1);
+    const std::string key_name(body.substr(key, key_end - key));
+    if (piece.arguments.size() >= kMostFields) return false;
+    piece.arguments[key_name] = TypedValue(tool->parameters, key_name, value);
+    at = end + kParameterEnd.size();
+  }
+  return true;
+}
+
+bool ParseObjectCall(std::string_view body, const Tools& tools, AnswerPiece& piece) {
+  if (!BoundedJson(body)) return false;
+  Json call = Json::parse(body, nullptr, /*allow_exceptions=*/false);
+  if (!call.is_object() || !call.contains("name") || !call["name"].is_string()) return false;
+  piece.name = call["name"].get<std::string>();
+  if (tools.Find(piece.name) == nullptr) return false;
+  const char* key = call.contains("arguments") ? "arguments" : "parameters";
+  if (!call.contains(key)) {
+    piece.arguments = Json::object();
+    return true;
+  }
+  Json& arguments = call[key];
+  // Some models quote them once more.
+  if (arguments.is_string() && BoundedJson(arguments.get_ref<const std::string&>())) {
+    arguments = Json::parse(arguments.get<std::string>(), nullptr, /*allow_exceptions=*/false);
+  }
+  if (!arguments.is_object()) return false;
+  piece.arguments = std::move(arguments);
+  return true;
+}
+
+}  // namespace
+
+AnswerParser::AnswerParser(const AnswerForm& form)
+    : form_(form),
+      state_(form.opens_thoughts ? State::kThoughts
+             : form.may_think    ? State::kOpening
+                                 : State::kText),
+      skip_space_(form.opens_thoughts),
+      may_begin_call_(true) {}
+
+void AnswerParser::Feed(std::string_view text, std::vector<AnswerPiece>& out) {
+  buffer_ += text;
+  while (Step(/*last=*/false, out)) {
+  }
+}
+
+void AnswerParser::Finish(std::vector<AnswerPiece>& out) {
+  while (Step(/*last=*/true, out)) {
+  }
+}
+
+// Gives the first `bytes` of what is held.
+void AnswerParser::Emit(AnswerPiece::Kind kind, size_t bytes, std::vector<AnswerPiece>& out) {
+  if (bytes == 0) return;
+  const std::string_view text = std::string_view(buffer_).substr(0, bytes);
+  if (!out.empty() && out.back().kind == kind) {
+    out.back().text += text;
+  } else {
+    out.push_back({kind, std::string(text), "", Json()});
+  }
+  buffer_.erase(0, bytes);
+}
+
+// One thing done; false when there is nothing more to do with what is held.
+bool AnswerParser::Step(bool last, std::vector<AnswerPiece>& out) {
+  if (skip_space_ && state_ != State::kCall) {
+    size_t at = SkipSpace(buffer_, 0);
+    // Llama's models part calls by semicolons.
+    while (form_.tools == ToolForm::kLlama && at < buffer_.size() && buffer_[at] == ';') at = SkipSpace(buffer_, at + 1);
+    buffer_.erase(0, at);
+    if (buffer_.empty()) return false;
+  }
+  switch (state_) {
+    case State::kOpening: return StepOpening(last);
+    case State::kThoughts: return StepThoughts(last, out);
+    case State::kText: return StepText(last, out);
+    case State::kCall: return StepCall(last, out);
+  }
+  return false;
+}
+
+bool AnswerParser::StepOpening(bool last) {
+  const size_t at = SkipSpace(buffer_, 0);
+  const std::string_view rest = std::string_view(buffer_).substr(at);
+  if (rest.starts_with(kThinkStart)) {
+    buffer_.erase(0, at + kThinkStart.size());
+    state_ = State::kThoughts;
+    skip_space_ = true;
+    return true;
+  }
+  if (kThinkStart.starts_with(rest) && !last) return false;
+  state_ = State::kText;
+  return true;
+}
+
+bool AnswerParser::StepThoughts(bool last, std::vector<AnswerPiece>& out) {
+  const size_t end = buffer_.find(kThinkEnd);
+  if (end != std::string::npos) {
+    const size_t trimmed = TrimmedEnd(buffer_, end);
+    Emit(AnswerPiece::Kind::kThoughts, trimmed, out);
+    buffer_.erase(0, end - trimmed + kThinkEnd.size());
+    state_ = State::kText;
+    skip_space_ = true;
+    return true;
+  }
+  size_t sure = buffer_.size();
+  if (!last) sure = TrimmedEnd(buffer_, sure - BeginsAtEnd(buffer_, kThinkEnd));
+  if (sure > 0) skip_space_ = false;
+  Emit(AnswerPiece::Kind::kThoughts, sure, out);
+  return false;
+}
+
+bool AnswerParser::StepText(bool last, std::vector<AnswerPiece>& out) {
+  const auto begin_call = [&](size_t body) {
+    state_ = State::kCall;
+    body_ = scanned_ = body;
+    depth_ = 0;
+    in_string_ = escaped_ = is_json_ = false;
+    return true;
+  };
+  if (form_.tools == ToolForm::kNone) {
+    skip_space_ = skip_space_ && buffer_.empty();
+    Emit(AnswerPiece::Kind::kText, buffer_.size(), out);
+    return false;
+  }
+  if (form_.tools == ToolForm::kLlama) {
+    if (may_begin_call_) {
+      const size_t at = SkipSpace(buffer_, 0);
+      if (at == buffer_.size() && !last) return false;
+      if (at < buffer_.size() && buffer_[at] == '{') return begin_call(at);
+      may_begin_call_ = false;
+    }
+    Emit(AnswerPiece::Kind::kText, buffer_.size(), out);
+    skip_space_ = false;
+    return false;
+  }
+  const size_t tag = buffer_.find(kToolCallStart);
+  if (tag != std::string::npos) {
+    // White space before a call is layout, unless it is none.
+    const size_t trimmed = TrimmedEnd(buffer_, tag);
+    Emit(AnswerPiece::Kind::kText, trimmed, out);
+    return begin_call(tag - trimmed + kToolCallStart.size());
+  }
+  size_t sure = buffer_.size();
+  if (!last) sure = TrimmedEnd(buffer_, sure - BeginsAtEnd(buffer_, kToolCallStart));
+  if (sure > 0) skip_space_ = false;
+  Emit(AnswerPiece::Kind::kText, sure, out);
+  return false;
+}
+
+bool AnswerParser::StepCall(bool last, std::vector<AnswerPiece>& out) {
+  switch (ScanBody(last)) {
+    case Scan::kDone:
+      if (!TakeCall(out)) NotACall(out);
+      return true;
+    case Scan::kBad: NotACall(out); return true;
+    case Scan::kMore: break;
+  }
+  if (!last && buffer_.size() - body_ <= kMostCallBytes) return false;
+  // Unclosed, or longer than any call: whatever else is in it, it is text.
+  Emit(AnswerPiece::Kind::kText, buffer_.size(), out);
+  state_ = State::kText;
+  skip_space_ = may_begin_call_ = false;
+  return false;
+}
+
+// Up to the end of the body, and of what closes it: then scanned_ is where the body ends.
+AnswerParser::Scan AnswerParser::ScanBody(bool last) {
+  const bool tagged = form_.tools != ToolForm::kLlama;
+  if (scanned_ == body_) {
+    if (tagged) body_ = SkipSpace(buffer_, body_);
+    scanned_ = body_;
+    const std::string_view rest = std::string_view(buffer_).substr(body_);
+    if (rest.empty()) return Scan::kMore;
+    is_json_ = rest[0] == '{';
+    if (!is_json_ && !rest.starts_with(kFunction)) return kFunction.starts_with(rest) ? Scan::kMore : Scan::kBad;
+  }
+  const Scan scan = is_json_ ? ScanJson() : ScanParameters();
+  if (scan != Scan::kDone || !tagged) return scan;
+  // What closes it may be missing, and must not be torn apart.
+  const std::string_view rest = std::string_view(buffer_).substr(SkipSpace(buffer_, scanned_));
+  return !last && rest.size() < kToolCallEnd.size() && kToolCallEnd.starts_with(rest) ? Scan::kMore : Scan::kDone;
+}
+
+// One object, by its brackets and strings; whether it is JSON is seen once it is whole.
+AnswerParser::Scan AnswerParser::ScanJson() {
+  if (scanned_ > body_ && depth_ == 0) return Scan::kDone;
+  for (; scanned_ < buffer_.size(); ++scanned_) {
+    const char c = buffer_[scanned_];
+    if (in_string_) {
+      if (escaped_) {
+        escaped_ = false;
+      } else if (c == '\\') {
+        escaped_ = true;
+      } else if (c == '"') {
+        in_string_ = false;
+      }
+    } else if (c == '"') {
+      in_string_ = true;
+    } else if (c == '{' || c == '[') {
+      if (++depth_ > kMostDepth) return Scan::kBad;
+    } else if (c == '}' || c == ']') {
+      if (--depth_ == 0) {
+        ++scanned_;
+        return Scan::kDone;
+      }
+    } else if (!BelongsInJson(c)) {
+      return Scan::kBad;
+    }
+  }
+  return Scan::kMore;
+}
+
+// <function=NAME>, any number of <parameter=KEY>VALUE</parameter>, </function>. scanned_ goes from one of them to the next, depth_ is 1 within a value
+// and 2 at the end.
+AnswerParser::Scan AnswerParser::ScanParameters() {
+  const std::string_view text = buffer_;
+  while (true) {
+    if (depth_ == 2) return Scan::kDone;
+    if (depth_ == 1) {
+      const size_t end = text.find(kParameterEnd, scanned_);
+      if (end == std::string_view::npos) {
+        // What may be the beginning of the end is looked at again.
+        scanned_ = text.size() - BeginsAtEnd(text.substr(scanned_), kParameterEnd);
+        return Scan::kMore;
+      }
+      scanned_ = end + kParameterEnd.size();
+      depth_ = 0;
+      continue;
+    }
+    const size_t at = scanned_ == body_ ? body_ : SkipSpace(text, scanned_);
+    const std::string_view rest = text.substr(at);
+    const std::string_view opener = scanned_ == body_ ? kFunction : kParameter;
+    if (scanned_ != body_ && rest.starts_with(kFunctionEnd)) {
+      scanned_ = at + kFunctionEnd.size();
+      depth_ = 2;
+      continue;
+    }
+    if (!rest.starts_with(opener)) {
+      const bool may_come = opener.starts_with(rest) || (scanned_ != body_ && kFunctionEnd.starts_with(rest));
+      return may_come ? Scan::kMore : Scan::kBad;
+    }
+    const size_t close = rest.find_first_of(">\n", opener.size());
+    if (close == std::string_view::npos) return rest.size() > 4096 ? Scan::kBad : Scan::kMore;
+    if (rest[close] != '>' || close == opener.size()) return Scan::kBad;
+    depth_ = scanned_ == body_ ? 0 : 1;
+    scanned_ = at + close + 1;
+  }
+}
+
+bool AnswerParser::TakeCall(std::vector<AnswerPiece>& out) {
+  AnswerPiece piece;
+  piece.kind = AnswerPiece::Kind::kCall;
+  const std::string_view body = std::string_view(buffer_).substr(body_, scanned_ - body_);
+  const bool good = is_json_ ? ParseObjectCall(body, *form_.declared, piece) : ParseParameters(body, *form_.declared, piece);
+  if (!good) return false;
+  out.push_back(std::move(piece));
+  const size_t end = SkipSpace(buffer_, scanned_);
+  const bool closed = std::string_view(buffer_).substr(end).starts_with(kToolCallEnd);
+  buffer_.erase(0, closed ? end + kToolCallEnd.size() : end);
+  state_ = State::kText;
+  skip_space_ = true;
+  return true;
+}
+
+// What looked like one is text up to where its body begins; the body may yet hold a call.
+void AnswerParser::NotACall(std::vector<AnswerPiece>& out) {
+  const bool tagged = form_.tools != ToolForm::kLlama;
+  Emit(AnswerPiece::Kind::kText, tagged ? body_ : std::max<size_t>(body_, scanned_), out);
+  state_ = State::kText;
+  skip_space_ = may_begin_call_ = false;
+}
+
+}  // namespace reprise::serve

@@ -1,0 +1,68 @@
+// AnswerParser: generated text, as it comes, into thoughts, text and calls of tools.
+//
+// What it gives does not depend on how the text was cut. A call is given when it is complete and good: one object, or one list of parameters,
+// that names a declared tool. Anything else that looks like a call (malformed, unclosed, of an unknown function, huge) is text, every byte of
+// it. Work is linear in the text, and what is held is bounded by the size of a call.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "serve/tools.h"
+
+namespace reprise::serve {
+
+struct AnswerPiece {
+  enum class Kind { kThoughts, kText, kCall };
+  Kind kind = Kind::kText;
+  std::string text;         // of thoughts and text
+  std::string name;         // of a call
+  Json arguments = Json();  // of a call: an object
+};
+
+struct AnswerForm {
+  ToolForm tools = ToolForm::kNone;  // kNone: calls are not looked for
+  const Tools* declared = nullptr;   // with `tools`; outlives the parser
+  bool may_think = false;            // an answer may begin with <think>
+  bool opens_thoughts = false;       // the prompt ended with it
+};
+
+class AnswerParser {
+ public:
+  explicit AnswerParser(const AnswerForm& form);
+  void Feed(std::string_view text, std::vector<AnswerPiece>& out);
+  // Nothing more comes.
+  void Finish(std::vector<AnswerPiece>& out);
+
+  static constexpr size_t kMostCallBytes = size_t{1} << 20;
+
+ private:
+  enum class State { kOpening, kThoughts, kText, kCall };
+  enum class Scan { kMore, kDone, kBad };
+
+  bool Step(bool last, std::vector<AnswerPiece>& out);
+  bool StepOpening(bool last);
+  bool StepThoughts(bool last, std::vector<AnswerPiece>& out);
+  bool StepText(bool last, std::vector<AnswerPiece>& out);
+  bool StepCall(bool last, std::vector<AnswerPiece>& out);
+  Scan ScanBody(bool last);
+  Scan ScanJson();
+  Scan ScanParameters();
+  bool TakeCall(std::vector<AnswerPiece>& out);
+  void NotACall(std::vector<AnswerPiece>& out);
+  void Emit(AnswerPiece::Kind kind, size_t bytes, std::vector<AnswerPiece>& out);
+
+  AnswerForm form_;
+  State state_;
+  std::string buffer_;   // what is not given yet
+  bool skip_space_;      // white space that comes first is layout: after thoughts, between calls
+  bool may_begin_call_;  // Llama's: only where nothing was said before
+  // Of a call in hand, as offsets in buffer_.
+  size_t body_ = 0, scanned_ = 0;
+  bool is_json_ = false;
+  int depth_ = 0;
+  bool in_string_ = false, escaped_ = false;
+};
+
+}  // namespace reprise::serve

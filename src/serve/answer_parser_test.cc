@@ -1,0 +1,172 @@
+#include "serve/answer_parser.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+namespace reprise::serve {
+namespace {
+
+Tools Declared() {
+  Tools tools;
+  const char* kSchema =
+      R"({"type": "object", "properties": {"path": {"type": "string"}, "lines": {"type": "integer"}, "deep": {"type": "object"}}})";
+  for (const char* name : {"read", "write"}) tools.list.push_back({name, Json::object(), Json::parse(kSchema), false});
+  return tools;
+}
+
+// One line a piece, neighbours of a kind as one.
+std::string Shown(const std::vector<AnswerPiece>& pieces) {
+  std::string shown;
+  const AnswerPiece* before = nullptr;
+  for (const AnswerPiece& piece : pieces) {
+    const bool goes_on = before != nullptr && before->kind == piece.kind && piece.kind != AnswerPiece::Kind::kCall;
+    if (!goes_on)
+      shown += piece.kind == AnswerPiece::Kind::kText ? "|text:" : piece.kind == AnswerPiece::Kind::kThoughts ? "|thoughts:" : "|call:";
+    shown += piece.kind == AnswerPiece::Kind::kCall ? piece.name + SpacedJson(piece.arguments) : piece.text;
+    before = &piece;
+  }
+  return shown;
+}
+
+std::string Parsed(const AnswerForm& form, std::string_view text, size_t step) {
+  AnswerParser parser(form);
+  std::vector<AnswerPiece> pieces;
+  for (size_t at = 0; at < text.size(); at += step) parser.Feed(text.substr(at, step), pieces);
+  parser.Finish(pieces);
+  return Shown(pieces);
+}
+
+void Expect(const AnswerForm& form, std::string_view text, std::string_view expected) {
+  for (const size_t step : {size_t{1}, size_t{2}, size_t{3}, size_t{7}, text.size() + 1}) {
+    EXPECT_EQ(Parsed(form, text, step), expected) << "cut every " << step << ": " << text;
+  }
+}
+
+TEST(AnswerParser, CallsAsJson) {
+  const Tools tools = Declared();
+  const AnswerForm form{.tools = ToolForm::kJson, .declared = &tools};
+  Expect(form, "Hello, world.\n", "|text:Hello, world.\n");
+  Expect(form, "<tool_call>\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}\n</tool_call>", "|call:read{\"path\": \"a\"}");
+  Expect(form, "Let me see.\n\n<tool_call>{\"arguments\":{},\"name\":\"read\"}</tool_call>\n", "|text:Let me see.|call:read{}");
+  Expect(form,
+         "<tool_call>\n{\"name\": \"read\", \"arguments\": {\"path\": \"a\"}}\n</tool_call>\n"
+         "<tool_call>\n{\"name\": \"write\", \"arguments\": {\"deep\": {\"x\": [1, {}]}}}\n</tool_call>",
+         "|call:read{\"path\": \"a\"}|call:write{\"deep\": {\"x\": [1, {}]}}");
+  // Brackets, quotes and even the closing tag within a string are the string's.
+  Expect(form, R"(<tool_call>{"name":"read","arguments":{"path":"}}\"{</tool_call>\\"}}</tool_call>)",
+         R"(|call:read{"path": "}}\"{</tool_call>\\"})");
+  Expect(form, R"(<tool_call>{"name":"read","arguments":"{\"path\": 1}"}</tool_call>)", R"(|call:read{"path": 1})");
+  Expect(form, R"(<tool_call>{"name":"read","arguments":{}})", "|call:read{}");  // what closes it may be missing
+  Expect(form, "a <tool_cal b < c", "|text:a <tool_cal b < c");
+}
+
+TEST(AnswerParser, WhatIsNoCallIsText) {
+  const Tools tools = Declared();
+  const AnswerForm form{.tools = ToolForm::kJson, .declared = &tools};
+  for (const std::string text : {
+           R"(<tool_call>{"name":"remove","arguments":{}}</tool_call>)",        // not declared
+           R"(<tool_call>{"name":"read","arguments":[1]}</tool_call>)",         // no object
+           R"(<tool_call>{"name":"read" "arguments":{}}</tool_call>)",          // malformed
+           R"(<tool_call>{"name":"read","arguments":{"path":"a)",               // unclosed
+           R"(before <tool_call> and after)",                                   //
+           R"(<tool_call>)",                                                    //
+           R"(<tool_call></tool_call>)",                                        //
+           R"(<tool_call>{<tool_call>{<tool_call>{)",                           //
+           R"(<tool_call><function=read><parameter=path>unclosed</function>)",  //
+           R"(<tool_call><function=read</tool_call>)",                          //
+       }) {
+    Expect(form, text, "|text:" + text);
+  }
+  const std::string deep = "<tool_call>{\"name\":\"read\",\"arguments\":" + std::string(100, '[') + std::string(100, ']') + "}</tool_call>";
+  Expect(form, deep, "|text:" + deep);
+  const std::string huge = "<tool_call>{\"name\":\"" + std::string(AnswerParser::kMostCallBytes + 9, 'x') + "\"}</tool_call>";
+  EXPECT_EQ(Parsed(form, huge, 4096), "|text:" + huge);
+  // A good one after a bad one is found.
+  Expect(form, R"(<tool_call>{]<tool_call>{"name":"read","arguments":{}}</tool_call>)", "|text:<tool_call>{]|call:read{}");
+  // And where no tools are, nothing is one.
+  const std::string call = R"(<tool_call>{"name":"read","arguments":{}}</tool_call>)";
+  Expect({}, call, "|text:" + call);
+}
+
+TEST(AnswerParser, CallsAsParameters) {
+  const Tools tools = Declared();
+  const AnswerForm form{.tools = ToolForm::kXml, .declared = &tools};
+  Expect(form,
+         "I look.\n\n<tool_call>\n<function=read>\n<parameter=path>\n/etc/<hosts>\n</parameter>\n<parameter=lines>\n20\n</parameter>\n"
+         "</function>\n</tool_call>",
+         "|text:I look.|call:read{\"path\": \"/etc/<hosts>\", \"lines\": 20}");
+  Expect(form,
+         "<tool_call>\n<function=write>\n<parameter=path>\n12\n\n</parameter>\n<parameter=deep>\n{\"a\": "
+         "[1]}\n</parameter>\n</function>\n</tool_call>",
+         "|call:write{\"path\": \"12\\n\", \"deep\": {\"a\": [1]}}");
+  Expect(form, "<tool_call><function=write><parameter=lines>many</parameter></function></tool_call>", "|call:write{\"lines\": \"many\"}");
+  Expect(form, "<tool_call>\n<function=read>\n</function>\n</tool_call>\n<tool_call>\n<function=write>\n</function>\n</tool_call>",
+         "|call:read{}|call:write{}");
+}
+
+TEST(AnswerParser, CallsAsWholeAnswers) {
+  const Tools tools = Declared();
+  const AnswerForm form{.tools = ToolForm::kLlama, .declared = &tools};
+  Expect(form, R"({"name": "read", "parameters": {"path": "a"}})", R"(|call:read{"path": "a"})");
+  Expect(form, R"({"name": "read", "parameters": {}}; {"name": "write", "parameters": {}})", "|call:read{}|call:write{}");
+  Expect(form, R"(As JSON: {"name": "read", "parameters": {}})", R"(|text:As JSON: {"name": "read", "parameters": {}})");
+  Expect(form, R"({"city": "Bath"} is JSON)", R"(|text:{"city": "Bath"} is JSON)");
+}
+
+TEST(AnswerParser, Thoughts) {
+  const Tools tools = Declared();
+  const AnswerForm may{.tools = ToolForm::kJson, .declared = &tools, .may_think = true};
+  const AnswerForm open{.tools = ToolForm::kXml, .declared = &tools, .may_think = true, .opens_thoughts = true};
+  Expect(may, "<think>\nHm. <tool_call>\n</think>\n\nYes.", "|thoughts:Hm. <tool_call>|text:Yes.");
+  Expect(may, "Not <think>at all", "|text:Not <think>at all");
+  Expect(may, "<think>\n\n</think>\n\n<tool_call>{\"name\":\"read\"}</tool_call>", "|call:read{}");
+  Expect(may, "<think>Never ends </thin", "|thoughts:Never ends </thin");
+  Expect(open, "Hm.\n\n</think>\n\nYes.", "|thoughts:Hm.|text:Yes.");
+  Expect(open, "\n</think>\n\nYes </think> no", "|text:Yes </think> no");
+}
+
+// Whatever comes: no crash, the same pieces however it was cut, and no byte but white space lost unless into a call.
+TEST(AnswerParser, AnythingInAnyPieces) {
+  const Tools tools = Declared();
+  const char* kParts[] = {"<tool_call>",
+                          "</tool_call>",
+                          "{\"name\": \"read\", \"arguments\": ",
+                          "{}",
+                          "}",
+                          "{",
+                          "\"",
+                          "\\",
+                          "[",
+                          "<think>",
+                          "</think>",
+                          "<function=read>",
+                          "<parameter=path>",
+                          "</parameter>",
+                          "</function>",
+                          "\n",
+                          " ",
+                          "text",
+                          "</",
+                          "<tool",
+                          ";",
+                          "\xc3"};
+  std::mt19937 random(7);
+  for (int round = 0; round < 4000; ++round) {
+    std::string text;
+    for (unsigned n = random() % 14; n > 0; --n) text += kParts[random() % std::size(kParts)];
+    const ToolForm kForms[] = {ToolForm::kJson, ToolForm::kXml, ToolForm::kLlama, ToolForm::kNone};
+    const AnswerForm form{
+        .tools = kForms[random() % 4], .declared = &tools, .may_think = random() % 2 == 0, .opens_thoughts = random() % 4 == 0};
+    const std::string whole = Parsed(form, text, text.size() + 1);
+    ASSERT_EQ(Parsed(form, text, 1), whole) << text;
+    ASSERT_EQ(Parsed(form, text, 1 + random() % 9), whole) << text;
+    const bool plain = form.tools == ToolForm::kNone && !form.may_think && !form.opens_thoughts;
+    if (plain && !text.empty()) {
+      ASSERT_EQ(whole, "|text:" + text);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace reprise::serve

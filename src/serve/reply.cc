@@ -1,0 +1,49 @@
+#include "serve/reply.h"
+
+#include "serve/service.h"
+#include "text/chat_tools.h"
+
+namespace reprise::serve {
+
+std::vector<ReplyPiece> Reply::Take(const Event& event, const Tokenizer& tokenizer) {
+  if (event.token >= 0 && !tokenizer.IsEndOfGeneration(event.token)) tokens_.push_back(event.token);
+  std::vector<AnswerPiece> pieces;
+  parser_.Feed(event.text, pieces);
+  if (event.finish != FinishReason::kNone) {
+    finish_ = event.finish;
+    stop_ = event.stop;
+    parser_.Finish(pieces);
+  }
+  std::vector<ReplyPiece> given;
+  for (AnswerPiece& piece : pieces) {
+    switch (piece.kind) {
+      case AnswerPiece::Kind::kThoughts: message_.reasoning += piece.text; break;
+      case AnswerPiece::Kind::kText: message_.content += piece.text; break;
+      case AnswerPiece::Kind::kCall: message_.tool_calls.push_back(MakeCall(NewId(prefix_), piece.name, piece.arguments)); break;
+    }
+    const bool call = piece.kind == AnswerPiece::Kind::kCall;
+    given.push_back({piece.kind, std::move(piece.text), call ? message_.tool_calls.back() : ChatToolCall()});
+  }
+  if (stop_ == kToolCallEnd && calls()) stop_.clear();  // ours (StopAfterCall), or as good
+  return given;
+}
+
+void Reply::Remember(AnswerMemory& memory, const Job& job) const {
+  // Of a stop string the client has seen nothing, and the tokens hold it.
+  if (finish_ == FinishReason::kNone || !stop_.empty() || job.resume) return;
+  memory.Remember(job.name_space, job.prompt, message_, tokens_);
+}
+
+AnswerForm FormOf(const ChatFormat& format, const ChatOptions& options, const Tools& tools) {
+  return {.tools = tools.callable() ? format.tools : ToolForm::kNone,
+          .declared = &tools,
+          .may_think = MayThink(format),
+          .opens_thoughts = OpensThoughts(format, options)};
+}
+
+void StopAfterCall(const ChatFormat& format, const Tools& tools, SamplingOptions& sampling) {
+  if (!tools.callable() || tools.parallel || format.tools == ToolForm::kLlama) return;
+  sampling.stop.emplace_back(kToolCallEnd);
+}
+
+}  // namespace reprise::serve

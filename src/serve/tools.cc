@@ -1,0 +1,188 @@
+#include "serve/tools.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace reprise::serve {
+namespace {
+
+constexpr size_t kMostTools = 512;
+
+// Names that can be written within any form of call and read back.
+bool IsToolName(std::string_view name) {
+  return !name.empty() && name.size() <= 256 && std::all_of(name.begin(), name.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '.' || c == ':' ||
+           c == '/';
+  });
+}
+
+// One declared function; `where` names it in errors.
+void AddTool(Tools& tools, Json declared, const Json* name, const Json* schema, bool strict, const std::string& where, ApiError& error) {
+  if (name == nullptr || !name->is_string() || !IsToolName(name->get_ref<const std::string&>())) {
+    return error.Set(400, fmt::format("'{}name' must be a name of letters, digits and _ - . : /", where), where + "name", "invalid_value");
+  }
+  if (tools.Find(name->get_ref<const std::string&>()) != nullptr) {
+    return error.Set(400, fmt::format("'{}name' is the name of an earlier tool too", where), where + "name", "invalid_value");
+  }
+  if (schema != nullptr && !schema->is_object()) {
+    return error.Set(400, fmt::format("the parameters of '{}' must be a JSON schema, an object", name->get<std::string>()), where,
+                     "invalid_value");
+  }
+  tools.list.push_back({name->get<std::string>(), std::move(declared), schema == nullptr ? Json::object() : *schema, strict});
+}
+
+void CheckChoice(Tools& tools, Fields& fields) {
+  if (tools.choice == Tools::Choice::kRequired && tools.list.empty())
+    return fields.Fail("tool_choice", "asks for a call, and there are no tools");
+  if (!tools.only.empty() && tools.Find(tools.only) == nullptr) {
+    fields.Fail("tool_choice", fmt::format("names '{}', which is not among the tools", tools.only));
+  }
+  if (tools.choice == Tools::Choice::kRequired) fields.Fail("tool_choice", "cannot force a call yet; 'auto' and 'none' are understood");
+}
+
+void AppendSpaced(const Json& json, std::string& out) {
+  const char* separator = "";
+  if (json.is_object()) {
+    out += '{';
+    for (const auto& [key, value] : json.items()) {
+      out += separator + Dump(Json(key)) + ": ";
+      AppendSpaced(value, out);
+      separator = ", ";
+    }
+    out += '}';
+  } else if (json.is_array()) {
+    out += '[';
+    for (const Json& value : json) {
+      out += separator;
+      AppendSpaced(value, out);
+      separator = ", ";
+    }
+    out += ']';
+  } else {
+    out += Dump(json);
+  }
+}
+
+}  // namespace
+
+const Tool* Tools::Find(std::string_view name) const {
+  const auto found = std::find_if(list.begin(), list.end(), [&](const Tool& tool) { return tool.name == name; });
+  return found == list.end() ? nullptr : &*found;
+}
+
+std::vector<std::string> Tools::Rendered(ToolForm form) const {
+  std::vector<std::string> rendered;
+  for (const Tool& tool : list) {
+    // Llama's template indents them by four.
+    rendered.push_back(form == ToolForm::kLlama ? tool.declared.dump(4, ' ', false, Json::error_handler_t::replace)
+                                                : SpacedJson(tool.declared));
+  }
+  return rendered;
+}
+
+Tools ReadTools(Fields& fields) {
+  Tools tools;
+  ApiError& error = fields.error();
+  if (const Json* list = fields.Array("tools")) {
+    if (list->size() > kMostTools) fields.Fail("tools", fmt::format("may be at most {}", kMostTools));
+    for (size_t i = 0; i < list->size() && error.ok(); ++i) {
+      const std::string where = fmt::format("tools[{}].", i);
+      if (!(*list)[i].is_object()) {
+        error.Set(400, fmt::format("'tools[{}]' must be an object", i), where, "invalid_value");
+        break;
+      }
+      Fields tool((*list)[i], error, where);
+      if (const std::string type = tool.String("type").value_or("function"); type != "function") {
+        tool.Fail("type", fmt::format("is '{}'; this server knows tools of type 'function'", type));
+      }
+      const Json* function = tool.Object("function");
+      if (function == nullptr) {
+        tool.Fail("function", "is missing");
+        break;
+      }
+      Fields inner(*function, error, where + "function.");
+      AddTool(tools, (*list)[i], inner.Find("name"), inner.Find("parameters"), inner.Bool("strict").value_or(false), where + "function.",
+              error);
+    }
+  }
+  tools.parallel = fields.Bool("parallel_tool_calls").value_or(true);
+  if (const Json* choice = fields.Find("tool_choice")) {
+    const std::string word = choice->is_string() ? choice->get<std::string>() : "";
+    if (choice->is_object()) {
+      Fields named(*choice, error, "tool_choice.");
+      const Json* function = named.Object("function");
+      const std::string name = function == nullptr ? "" : Fields(*function, error, "tool_choice.function.").String("name").value_or("");
+      if (name.empty()) named.Fail("function", "must name a function");
+      tools.choice = Tools::Choice::kRequired;
+      tools.only = name;
+    } else if (word == "none") {
+      tools.choice = Tools::Choice::kNone;
+    } else if (word == "required") {
+      tools.choice = Tools::Choice::kRequired;
+    } else if (word != "auto") {
+      fields.Fail("tool_choice", "must be 'auto', 'none', 'required', or a function by name");
+    }
+  }
+  CheckChoice(tools, fields);
+  return tools;
+}
+
+Tools ReadAnthropicTools(Fields& fields) {
+  Tools tools;
+  ApiError& error = fields.error();
+  if (const Json* list = fields.Array("tools")) {
+    if (list->size() > kMostTools) fields.Fail("tools", fmt::format("may be at most {}", kMostTools));
+    for (size_t i = 0; i < list->size() && error.ok(); ++i) {
+      const std::string where = fmt::format("tools[{}].", i);
+      if (!(*list)[i].is_object()) {
+        error.Set(400, fmt::format("'tools[{}]' must be an object", i), where, "invalid_value");
+        break;
+      }
+      Fields tool((*list)[i], error, where);
+      if (const std::string type = tool.String("type").value_or("custom"); type != "custom") {
+        tool.Fail("type", fmt::format("is '{}', a tool that Anthropic runs itself; this server knows those that the client runs", type));
+      }
+      const Json* name = tool.Find("name");
+      const Json* schema = tool.Find("input_schema");
+      Json function = Json::object();
+      if (name != nullptr) function["name"] = *name;
+      if (const Json* description = tool.Find("description")) function["description"] = *description;
+      function["parameters"] = schema == nullptr ? Json::object() : *schema;
+      AddTool(tools, Json{{"type", "function"}, {"function", std::move(function)}}, name, schema, tool.Bool("strict").value_or(false),
+              where, error);
+    }
+  }
+  if (const Json* given = fields.Object("tool_choice")) {
+    Fields choice(*given, error, "tool_choice.");
+    const std::string type = choice.String("type").value_or("");
+    tools.parallel = !choice.Bool("disable_parallel_tool_use").value_or(false);
+    if (type == "any" || type == "tool") {
+      tools.choice = Tools::Choice::kRequired;
+      if (type == "tool") tools.only = choice.String("name").value_or("");
+      if (type == "tool" && tools.only.empty()) choice.Fail("name", "is missing");
+    } else if (type == "none") {
+      tools.choice = Tools::Choice::kNone;
+    } else if (type != "auto") {
+      choice.Fail("type", "must be auto, any, tool or none");
+    }
+  }
+  CheckChoice(tools, fields);
+  return tools;
+}
+
+ChatToolCall MakeCall(std::string id, std::string name, const Json& arguments) {
+  ChatToolCall call{std::move(id), std::move(name), SpacedJson(arguments)};
+  for (const auto& [key, value] : arguments.items()) {
+    call.parameters.emplace_back(key, value.is_string() ? value.get<std::string>() : SpacedJson(value));
+  }
+  return call;
+}
+
+std::string SpacedJson(const Json& json) {
+  std::string out;
+  AppendSpaced(json, out);
+  return out;
+}
+
+}  // namespace reprise::serve

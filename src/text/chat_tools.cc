@@ -1,0 +1,127 @@
+#include "text/chat_tools.h"
+
+namespace reprise {
+namespace {
+
+constexpr std::string_view kJsonBefore =
+    "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
+    "You are provided with function signatures within <tools></tools> XML tags:\n<tools>";
+constexpr std::string_view kJsonAfter =
+    "\n</tools>\n\nFor each function call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:\n"
+    "<tool_call>\n{\"name\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call>";
+
+constexpr std::string_view kXmlBefore = "# Tools\n\nYou have access to the following functions:\n\n<tools>";
+constexpr std::string_view kXmlAfter =
+    "\n</tools>\n\nIf you choose to call a function ONLY reply in the following format with NO suffix:\n\n"
+    "<tool_call>\n<function=example_function_name>\n<parameter=example_parameter_1>\nvalue_1\n</parameter>\n"
+    "<parameter=example_parameter_2>\nThis is the value for the second parameter\nthat can span\nmultiple lines\n</parameter>\n"
+    "</function>\n</tool_call>\n\n<IMPORTANT>\nReminder:\n"
+    "- Function calls MUST follow the specified format: an inner <function=...></function> block must be nested within "
+    "<tool_call></tool_call> XML tags\n"
+    "- Required parameters MUST be specified\n"
+    "- You may provide optional reasoning for your function call in natural language BEFORE the function call, but NOT after\n"
+    "- If there is no function call available, answer the question like normal with your current knowledge and do not tell the user about "
+    "function calls\n</IMPORTANT>";
+
+// Llama's template puts tools into the first question unless told to put them here, where all conversations with the same tools share them.
+constexpr std::string_view kLlamaBefore =
+    "Environment: ipython\n\nYou have access to the following functions. To call a function, please respond with JSON for a function call."
+    "Respond in the format {\"name\": function name, \"parameters\": dictionary of argument name and its value}.Do not use variables.\n\n";
+
+}  // namespace
+
+std::string_view ToolFormName(ToolForm form) {
+  switch (form) {
+    case ToolForm::kJson: return "json";
+    case ToolForm::kXml: return "xml";
+    case ToolForm::kLlama: return "llama";
+    case ToolForm::kNone: return "none";
+  }
+  return "none";
+}
+
+ToolForm RecogniseToolForm(ChatStyle style, std::string_view chat_template) {
+  if (style == ChatStyle::kPlain) return ToolForm::kNone;
+  if (style == ChatStyle::kLlama3) return ToolForm::kLlama;
+  const bool xml =
+      chat_template.find("<function=") != std::string_view::npos && chat_template.find("<parameter=") != std::string_view::npos;
+  return xml || (chat_template.empty() && style == ChatStyle::kQwen35) ? ToolForm::kXml : ToolForm::kJson;
+}
+
+std::string SystemWithTools(ToolForm form, std::string_view content, std::span<const std::string> tools) {
+  std::string text;
+  switch (form) {
+    case ToolForm::kJson:
+      if (!content.empty()) text.append(content).append("\n\n");
+      text += kJsonBefore;
+      for (const std::string& tool : tools) text.append("\n").append(tool);
+      text += kJsonAfter;
+      break;
+    case ToolForm::kXml:
+      text += kXmlBefore;
+      for (const std::string& tool : tools) text.append("\n").append(tool);
+      text += kXmlAfter;
+      if (!content.empty()) text.append("\n\n").append(content);
+      break;
+    case ToolForm::kLlama:
+      text += kLlamaBefore;
+      for (const std::string& tool : tools) text.append(tool).append("\n\n");
+      text += content;
+      break;
+    case ToolForm::kNone: text = content; break;
+  }
+  return text;
+}
+
+void WriteToolCalls(ToolForm form, bool after_content, std::span<const ChatToolCall> calls, const ToolWriter& out) {
+  bool first = true;
+  for (const ChatToolCall& call : calls) {
+    switch (form) {
+      case ToolForm::kJson:
+        if (!first || after_content) out.text("\n");
+        out.marker(kToolCallStart);
+        out.text("\n{\"name\": \"" + call.name + "\", \"arguments\": " + call.arguments + "}\n");
+        out.marker(kToolCallEnd);
+        break;
+      case ToolForm::kXml:
+        if (!first || after_content) out.text(first ? "\n\n" : "\n");
+        out.marker(kToolCallStart);
+        out.text("\n<function=" + call.name + ">\n");
+        for (const auto& [name, value] : call.parameters) out.text("<parameter=" + name + ">\n" + value + "\n</parameter>\n");
+        out.text("</function>\n");
+        out.marker(kToolCallEnd);
+        break;
+      case ToolForm::kLlama:
+        if (!first || after_content) out.text(first ? "\n" : "; ");
+        out.text("{\"name\": \"" + call.name + "\", \"parameters\": " + call.arguments + "}");
+        break;
+      case ToolForm::kNone: break;
+    }
+    first = false;
+  }
+}
+
+std::string JsonQuoted(std::string_view text) {
+  constexpr char kHex[] = "0123456789abcdef";
+  std::string out = "\"";
+  for (const char c : text) {
+    switch (c) {
+      case '"': out += "\\\""; break;
+      case '\\': out += "\\\\"; break;
+      case '\n': out += "\\n"; break;
+      case '\r': out += "\\r"; break;
+      case '\t': out += "\\t"; break;
+      case '\b': out += "\\b"; break;
+      case '\f': out += "\\f"; break;
+      default:
+        if (static_cast<unsigned char>(c) < 0x20) {
+          out.append("\\u00").append({kHex[static_cast<unsigned char>(c) >> 4], kHex[c & 15]});
+        } else {
+          out += c;
+        }
+    }
+  }
+  return out += '"';
+}
+
+}  // namespace reprise

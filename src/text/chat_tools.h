@@ -1,0 +1,33 @@
+// Tools in a chat, in the words that models were trained with: what the system says of them, how a call is written, how its result comes back.
+// The wording is Qwen's and Llama's own, letter for letter, since any other is one that the model has not seen.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "text/chat.h"
+
+namespace reprise {
+
+inline constexpr std::string_view kToolCallStart = "<tool_call>";
+inline constexpr std::string_view kToolCallEnd = "</tool_call>";
+inline constexpr std::string_view kToolResponseStart = "<tool_response>";
+inline constexpr std::string_view kToolResponseEnd = "</tool_response>";
+
+// The form that a template writes calls in, by what only that form needs.
+ToolForm RecogniseToolForm(ChatStyle style, std::string_view chat_template);
+
+// What the system's turn says: its own content with the tools before or after it, as the form has it.
+std::string SystemWithTools(ToolForm form, std::string_view content, std::span<const std::string> tools);
+
+// Pieces of an answer, in order: `marker` for names that may be tokens, `text` for the rest.
+struct ToolWriter {
+  std::function<void(std::string_view)> marker, text;
+};
+void WriteToolCalls(ToolForm form, bool after_content, std::span<const ChatToolCall> calls, const ToolWriter& out);
+
+// "text" as a JSON string, as Llama's template writes results.
+std::string JsonQuoted(std::string_view text);
+
+}  // namespace reprise
