@@ -31,6 +31,8 @@ SUITES = [
     *(suite(f"smollm2-{prompt}", f"SmolLM2-135M-Instruct, Q4_1, {prompt:,} tokens", "smollm2-135m", str(prompt), 5) for prompt in (512, 2048)),
 ]
 
+SERVER, SERVER_TYPE = "server", "q8_0"
+
 HEAD = """# Results
 
 Made by `make bench` (tools/bench_results.py). Each table is one run: Reprise and llama.cpp in turns on the same file, each restore after another prompt
@@ -101,6 +103,29 @@ def table(one, result):
     return text + "\n"
 
 
+def run_server(program):
+    peer = ROOT / ".venv" / "bin" / "llama-cpp-server"
+    command = [ROOT / "tools" / "bench_server.py", "-m", model_file(program, f"synth:{SERVER_TYPE}"), "--program", program, "--json", KEPT / f"{SERVER}.json"]
+    subprocess.run([str(part) for part in [*command, *(["--peer", peer] if peer.exists() else [])]], check=True)
+
+
+def server_table(result):
+    servers = result["servers"]
+    names = list(servers)
+    before, after = result["load_average"]
+    text = (f"## The server: an agent's day over HTTP, {SHAPE} shape, {SERVER_TYPE.upper()}\n\n```\ntools/bench_server.py -m {result['model']} "
+            f"--peer .venv/bin/llama-cpp-server\n```\n\n"
+            f"{result['date']}; {result['threads']} threads, one client, one run; load average {before:.1f} before, {after:.1f} after. The same prompts, "
+            "as token ids, to both servers with their own defaults (tools/bench_server.py says what they are); times are the client's, to the first "
+            "token.\n\n| request | prompt |" + "".join(f" {name}: computed | first token |" for name in names) + "\n|---|---|" + "---|---|" * len(names) + "\n")
+    for rows in zip(*servers.values()):
+        text += f"| {rows[0]['what']} | {rows[0]['prompt']:,} |" + "".join(f" {row['computed']:,} | {number(row['ttft_ms'] / 1000)} s |" for row in rows) + "\n"
+    text += f"| **in all** | {sum(row['prompt'] for row in servers[names[0]]):,} |"
+    for rows in servers.values():
+        text += f" **{sum(row['computed'] for row in rows):,}** | **{number(sum(row['ttft_ms'] for row in rows) / 1000)} s** |"
+    return text + "\n\n"
+
+
 def report():
     text = HEAD
     missing = []
@@ -110,6 +135,11 @@ def report():
             text += table(one, json.loads(kept.read_text()))
         else:
             missing.append(one["name"])
+    kept = KEPT / f"{SERVER}.json"
+    if kept.exists():
+        text += server_table(json.loads(kept.read_text()))
+    else:
+        missing.append(SERVER)
     notes = ROOT / "bench" / "notes.md"
     if notes.exists():
         text += notes.read_text()
@@ -126,7 +156,7 @@ def main():
     parser.add_argument("--peer-python", help="the Python that has llama-cpp-python (that of .venv)")
     parser.add_argument("--program", default=str(ROOT / "build" / "reprise"))
     arguments = parser.parse_args()
-    names = [one["name"] for one in SUITES]
+    names = [one["name"] for one in SUITES] + [SERVER]
     for name in arguments.only or []:
         if name not in names:
             sys.exit(f"bench_results: there is no suite '{name}'; there are {', '.join(names)}")
@@ -138,6 +168,8 @@ def main():
         for one in SUITES:
             if one["name"] in (arguments.only or []) or (not arguments.only and not (KEPT / f"{one['name']}.json").exists()):
                 run(one, arguments.program, arguments.peer_python)
+        if SERVER in (arguments.only or []) or (not arguments.only and not (KEPT / f"{SERVER}.json").exists()):
+            run_server(arguments.program)
     report()
 
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "backend/cpu/cpu_backend.h"
+#include "base/sanitized.h"
 #include "decode/sampler.h"
 #include "reprise/session.h"
 #include "session/engine.h"
@@ -348,7 +349,8 @@ void RunPrograms(const ModelOptions& options) {
   Naive naive(options.instruction_set);
   const auto empty = model.engine().space().usage();
   rc::check("every bit is the naive model's and every block is accounted for", [&] {
-    const auto ops = *rc::gen::container<std::vector<Op>>(GenOp());
+    // A sanitizer makes each step ten to thirty times as slow.
+    const auto ops = *rc::gen::scale(kSanitized ? 0.3 : 1.0, rc::gen::container<std::vector<Op>>(GenOp()));
     Program(model, naive).Run(ops);
     const auto usage = model.engine().space().usage();
     RC_ASSERT(usage.bytes == empty.bytes && usage.extents == 0);
@@ -364,6 +366,7 @@ TEST(SessionPropertyTest, RandomProgramsWithoutRoom) {
 
 // The other instruction sets of this machine, each against itself.
 TEST(SessionPropertyTest, RandomProgramsOnEveryInstructionSet) {
+  if (kSanitized) GTEST_SKIP() << "the backend's tests run every kernel on every instruction set under a sanitizer";
   const std::vector<std::string> isas = CpuInstructionSets();
   for (size_t i = 1; i < isas.size(); ++i) {
     SCOPED_TRACE(isas[i]);
