@@ -94,18 +94,18 @@ BackendLimits MeasureCpuLimits(int64_t target, int threads) {
   if (!allocated.ok()) return {};
   const std::span<std::byte> memory(*allocated, share * static_cast<size_t>(threads));
   std::fill(memory.begin(), memory.end(), std::byte{1});
-  std::vector<int32_t> kept(static_cast<size_t>(threads) * 16);  // a cache line each
+  std::vector<uint32_t> kept(static_cast<size_t>(threads) * 16);  // a cache line each; sums that nobody reads, and that may wrap
   BackendLimits limits;
   limits.read_bytes_per_second = static_cast<double>(memory.size()) / BestSeconds(threads, [&](int thread) {
                                    kept[static_cast<size_t>(thread) * 16] +=
-                                       loops.read(memory.data() + share * static_cast<size_t>(thread), share);
+                                       static_cast<uint32_t>(loops.read(memory.data() + share * static_cast<size_t>(thread), share));
                                  });
   alignas(64) uint8_t weights[64];
   alignas(64) int8_t acts[64];
   std::memset(weights, 3, sizeof(weights));
   std::memset(acts, 5, sizeof(acts));
   limits.byte_macs_per_second = 64.0 * kProducts * threads / BestSeconds(threads, [&](int thread) {
-                                  kept[static_cast<size_t>(thread) * 16] += loops.multiply(weights, acts, kProducts);
+                                  kept[static_cast<size_t>(thread) * 16] += static_cast<uint32_t>(loops.multiply(weights, acts, kProducts));
                                 });
   return limits;
 }
