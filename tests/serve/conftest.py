@@ -16,6 +16,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 AUSTEN = ROOT / "models" / "reprise-austen.gguf"
+PATIENCE = 600  # seconds: no test is about speed, and a sanitizer on a busy machine takes its time
 TEXT = "It is a truth universally acknowledged, that a single man in possession of a good fortune, must be in want of a wife. "
 
 
@@ -56,21 +57,21 @@ class Server:
     def stop(self, how=signal.SIGTERM):
         if self.process.poll() is None:
             self.process.send_signal(how)
-        code = self.process.wait(30)
+        code = self.process.wait(PATIENCE)
         self.process.stdout.close()
         return code
 
     def openai(self, key="none"):
-        return openai.OpenAI(base_url=self.url + "/v1", api_key=key, max_retries=0, timeout=60)
+        return openai.OpenAI(base_url=self.url + "/v1", api_key=key, max_retries=0, timeout=PATIENCE)
 
     def anthropic(self, key="none"):
-        return anthropic.Anthropic(base_url=self.url, api_key=key, max_retries=0, timeout=60)
+        return anthropic.Anthropic(base_url=self.url, api_key=key, max_retries=0, timeout=PATIENCE)
 
     def post(self, path, body=None, **kwargs):
-        return httpx.post(self.url + path, json=body, timeout=60, **kwargs)
+        return httpx.post(self.url + path, json=body, timeout=PATIENCE, **kwargs)
 
     def get(self, path, **kwargs):
-        return httpx.get(self.url + path, timeout=60, **kwargs)
+        return httpx.get(self.url + path, timeout=PATIENCE, **kwargs)
 
     def metric(self, name):
         for line in self.get("/metrics").text.splitlines():
@@ -116,7 +117,7 @@ def client(server):
     return server.openai()
 
 
-def until(true, seconds=60):
+def until(true, seconds=PATIENCE):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it never came to that"

@@ -1,7 +1,7 @@
 """The verbs on capsules, over HTTP."""
 import httpx
 
-from conftest import TEXT, running
+from conftest import PATIENCE, TEXT, running
 
 ENDLESS = {"4093": -100, "4095": -100}
 
@@ -171,7 +171,7 @@ def test_a_client_that_leaves_keeps_what_was_read(server):
     long = "".join(f"The {n}th letter came in the morning of the day. " for n in range(400))
     cancelled = server.metric("reprise_requests_cancelled_total")
     body = {"prompt": long, "max_tokens": 1, "stream": True, "return_progress": True}
-    with httpx.stream("POST", server.url + "/v1/completions", json=body, timeout=60) as answer:
+    with httpx.stream("POST", server.url + "/v1/completions", json=body, timeout=PATIENCE) as answer:
         next(line for line in answer.iter_lines() if "prompt_progress" in line)
     server.idle()
     assert server.metric("reprise_requests_cancelled_total") == cancelled + 1

@@ -7,7 +7,7 @@ import time
 import httpx
 import pytest
 
-from conftest import TEXT, greedy, raw, running
+from conftest import PATIENCE, TEXT, greedy, raw, running
 
 HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
 GOOD = b'{"prompt": "x", "max_tokens": 1}'
@@ -112,7 +112,7 @@ def test_a_half_sent_head_holds_nothing_up(server):
 ])
 def test_malformed_json(server, body):
     for route in ["/v1/completions", "/v1/chat/completions", "/v1/messages", "/v1/messages/count_tokens"]:
-        answer = httpx.post(server.url + route, content=body, timeout=30)
+        answer = httpx.post(server.url + route, content=body, timeout=PATIENCE)
         assert 400 <= answer.status_code < 500, (route, answer.status_code)
         assert answer.json()["error"]["message"]
 
@@ -159,7 +159,7 @@ def mutated(body, random):
 
 def test_fuzzed_bodies(server):
     chance = random.Random(1)
-    with httpx.Client(base_url=server.url, timeout=30) as client:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
         for _ in range(400):
             route, body = chance.choice(SEEDS)
             data = mutated(body, chance)

@@ -5,7 +5,7 @@ import schemathesis
 import yaml
 from schemathesis.checks import CHECKS
 
-from conftest import ROOT, running
+from conftest import PATIENCE, ROOT, running
 
 DOCUMENT = ROOT / "docs" / "openapi.yaml"
 
@@ -57,7 +57,7 @@ def test_as_documented(api, request):
                              suppress_health_check=list(hypothesis.HealthCheck))
         @hypothesis.given(case=operation.as_strategy())
         def check(case):
-            case.call_and_validate(checks=wanted, timeout=60)
+            case.call_and_validate(checks=wanted, timeout=PATIENCE)
         check()
 
 
