@@ -27,6 +27,11 @@ namespace HWY_NAMESPACE {
 
 constexpr int kSlice = 32;  // columns of a unit: 128 x 32 floats are 16 KB
 
+// q and k of a row, for one key head. Rows of a head follow one another, as a unit reads them.
+float* UnitQk(const DeltaNetArgs& args, int head, int row) {
+  return args.unit_qk + (static_cast<int64_t>(head) * args.table->rows + row) * 2 * args.shape.key_dim;
+}
+
 // Per row: q and k normalised by head, and the two gates of each value head.
 Split SplitDeltaInputs(const DeltaNetArgs& args, int threads) {
   const Ops::DeltaNetShape& s = args.shape;
@@ -34,12 +39,11 @@ Split SplitDeltaInputs(const DeltaNetArgs& args, int threads) {
 }
 void DeltaInputs(const DeltaNetArgs& args, int64_t first, int64_t last, int) {
   const Ops::DeltaNetShape& s = args.shape;
-  const int keys = s.key_heads * s.key_dim;
   const float q_scale = 1.0f / std::sqrt(static_cast<float>(s.key_dim));
   for (int row = static_cast<int>(first); row < last; ++row) {
     const float* in = RowAt(args.qkv, row);
-    float* out = args.unit_qk + static_cast<int64_t>(row) * 2 * keys;
-    for (int head = 0; head < 2 * s.key_heads; ++head, in += s.key_dim, out += s.key_dim) {
+    for (int head = 0; head < 2 * s.key_heads; ++head, in += s.key_dim) {
+      float* const out = UnitQk(args, head % s.key_heads, row) + (head < s.key_heads ? 0 : s.key_dim);
       Floats squares = Zeros();
       for (int i = 0; i < s.key_dim; i += 16) {
         const Floats x = LoadFirst(in + i, s.key_dim - i);
@@ -119,6 +123,10 @@ struct Token {
 template <int C, bool kNext, bool kStream>
 void UpdateSlice(const float* from, int64_t from_stride, float* to, int64_t to_stride, int key_dim, const Token& token,
                  const NextSlice& after, Floats* seen) {
+  // In registers: for all that the compiler knows, a store to S might change `token`.
+  const float* const k = token.k;
+  const float* const q = token.q;
+  const float* const next_k = token.next_k;
   Floats delta[C];
   const Floats decay = Set(token.gate);
   REPRISE_UNROLL for (int c = 0; c < C; ++c) { delta[c] = Mul(Set(token.write), Sub(Load(token.v + c * 16), Mul(decay, seen[c]))); }
@@ -127,8 +135,8 @@ void UpdateSlice(const float* from, int64_t from_stride, float* to, int64_t to_s
   next.Clear();
   int i = 0;
   const auto step = [&](int j) HWY_ATTR {
-    after.Fetch(i + j, 1);
-    const Floats key = Set(token.k[i + j]), query = Set(token.q[i + j]);
+    if constexpr (kStream) after.Fetch(i + j, 1);
+    const Floats key = Set(k[i + j]), query = Set(q[i + j]);
     REPRISE_UNROLL for (int c = 0; c < C; ++c) {
       const Floats s = MulAdd(key, delta[c], Mul(decay, Load(from + (i + j) * from_stride + c * 16)));
       if constexpr (kStream) {
@@ -137,7 +145,7 @@ void UpdateSlice(const float* from, int64_t from_stride, float* to, int64_t to_s
         Store(s, to + (i + j) * to_stride + c * 16);
       }
       sums.part[j][c] = MulAdd(query, s, sums.part[j][c]);
-      if constexpr (kNext) next.part[j][c] = MulAdd(Set(token.next_k[i + j]), s, next.part[j][c]);
+      if constexpr (kNext) next.part[j][c] = MulAdd(Set(next_k[i + j]), s, next.part[j][c]);
     }
   };
   for (; i + 4 <= key_dim; i += 4) {
@@ -206,16 +214,22 @@ void DeltaNet(const DeltaNetArgs& args, int64_t first_item, int64_t last_item, i
       const int row = lane.first_row + t;
       const bool begins = t == 0, ends = t + 1 == lane.rows, whole = count == kSlice;
       const float* gates = args.gates + static_cast<int64_t>(row) * 2 * s.value_heads;
-      const float* q = args.unit_qk + static_cast<int64_t>(row) * 2 * keys + head % s.key_heads * s.key_dim;
+      const float* q = UnitQk(args, head % s.key_heads, row);
       const float* v = RowAt(args.qkv, row) + 2 * keys + static_cast<int64_t>(head) * s.value_dim + first;
       float* out = RowAt(args.out, row) + static_cast<int64_t>(head) * s.value_dim + first;
       const float* from = begins && whole ? read : local;
       float* to = ends && whole ? write : local;
       const int64_t from_stride = begins && whole ? s.value_dim : kSlice, to_stride = ends && whole ? s.value_dim : kSlice;
+      // Of the next but one row: a slice's lines of v and of the result are alone on their pages.
+      const int soon = std::min(row + 2, lane.first_row + lane.rows - 1) - row;
+      for (int line = 0; line < kSlice; line += 16) {
+        FetchFar(v + static_cast<int64_t>(soon) * args.qkv.stride + line);
+        FetchToWrite(out + static_cast<int64_t>(soon) * args.out.stride + line);
+      }
       HWY_ALIGN float values[kSlice] = {}, results[kSlice];
       if (!whole) std::memcpy(values, v, sizeof(float) * count);
       const Token token{
-          q, q + keys, q + keys + 2 * keys, whole ? v : values, whole ? out : results, gates[head], gates[s.value_heads + head]};
+          q, q + s.key_dim, q + 3 * s.key_dim, whole ? v : values, whole ? out : results, gates[head], gates[s.value_heads + head]};
       if (begins) ReadOut<kVectors>(from, from_stride, s.key_dim, token.k, after, seen);
       if (!ends) {
         UpdateSlice<kVectors, true, false>(from, from_stride, to, to_stride, s.key_dim, token, NextSlice{}, seen);

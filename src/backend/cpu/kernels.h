@@ -143,7 +143,7 @@ struct DeltaNetArgs {
   const float* dt;
   StateRef state;
   Ops::DeltaNetShape shape;
-  float* unit_qk;  // [rows][2][key_heads][key_dim]: normalised q and k
+  float* unit_qk;  // [key_heads][rows][2][key_dim]: normalised q and k
   float* gates;    // [rows][2][value_heads]: exp(g) and b
   float* scratch;  // one piece a thread
   int64_t scratch_floats;

@@ -47,6 +47,15 @@ HWY_INLINE void FetchFar(const void* p) {
 #endif
 }
 
+// The same for a line that will be written.
+HWY_INLINE void FetchToWrite(const void* p) {
+#if defined(__GNUC__)
+  __builtin_prefetch(p, /*write=*/1, /*locality=*/2);
+#else
+  (void)p;
+#endif
+}
+
 HWY_INLINE Floats Set(float x) {
   Floats r;
   REPRISE_PARTS r.v[p] = hn::Set(kTagF, x);
