@@ -23,7 +23,7 @@ void CpuOps::RecordEmbed(const Rows& out, const Matrix& table) {
 }
 
 void CpuOps::RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, float eps) {
-  Add(kernels_.rms_norm, RmsNormArgs{&table(), out, in, weight, eps});
+  AddRowWork(kernels_.rms_norm, RmsNormArgs{&table(), out, in, weight, eps}, out.width);
 }
 
 void CpuOps::RecordMatMul(const Rows& in, std::span<const Product> products) {
@@ -66,13 +66,31 @@ void CpuOps::RecordMatMul(const Rows& in, std::span<const Product> products) {
   }
   if (!error().ok()) return;
   for (size_t i = 0; i < list.size(); ++i) list[i].shifts = shift_of[i] < 0 ? nullptr : to.shifts[shift_of[i]];
-  Add(kernels_.arrange, ArrangeArgs{&table(), in, to});
+  Add(kernels_.arrange, Arranging(in, to));
   plan_.products.push_back(std::move(list));
   const auto& kept = plan_.products.back();
   Add(kernels_.matmul, MatMulArgs{&table(), kept.data(), static_cast<int>(kept.size()), tiles, in.width, in.domain, bytes / tiles, to});
 }
 
-void CpuOps::RecordSwiGlu(const Rows& out, const Rows& gate, const Rows& up) { Add(kernels_.swiglu, SwiGluArgs{&table(), out, gate, up}); }
+ArrangeArgs CpuOps::Arranging(const Rows& in, const Activations& to) {
+  constexpr int kPiece = 512;
+  ArrangeArgs args{&table(), in, to, kPiece, {}, 0};
+  if (last_made_.data != in.data || last_made_.stride != in.stride || last_made_.width != in.width || last_made_.domain != in.domain ||
+      !error().ok()) {
+    return args;
+  }
+  args.before_columns = last_columns_;
+  const int several = std::max(1, kPiece / last_columns_) * last_columns_;
+  args.piece = several % kQuantBlock == 0 ? several : in.width;
+  const Launch& before = plan_.row_work.emplace_back(plan_.array.back());
+  plan_.array.pop_back();
+  args.before = {before.run, before.args};
+  return args;
+}
+
+void CpuOps::RecordSwiGlu(const Rows& out, const Rows& gate, const Rows& up) {
+  AddRowWork(kernels_.swiglu, SwiGluArgs{&table(), out, gate, up}, kSwiGluColumns);
+}
 
 void CpuOps::RecordRopeTable(float* angles, const uint64_t* turns, int dims) {
   Add(RopeTableKernel(), RopeTableArgs{&table(), angles, turns, dims});
@@ -137,7 +155,7 @@ void CpuOps::RecordDeltaNet(const Rows& out, const Rows& qkv, const Rows& alpha,
 }
 
 void CpuOps::RecordGatedRmsNorm(const Rows& out, const Rows& in, const Rows& gate, const float* weight, int head, float eps) {
-  Add(kernels_.gated_rms_norm, GatedRmsNormArgs{&table(), out, in, gate, weight, head, eps});
+  AddRowWork(kernels_.gated_rms_norm, GatedRmsNormArgs{&table(), out, in, gate, weight, head, eps}, head);
 }
 
 void CpuOps::RecordPrevious(const Rows& out, const Rows& in, const StateRef& last) {

@@ -26,6 +26,7 @@ class CpuPlan : public CapturedPlan {
 
   std::vector<Launch> array;
   std::deque<std::vector<ProductArgs>> products;  // what MatMul launches point to
+  std::deque<Launch> row_work;                    // what their arranging launches run first
 };
 
 // The weights of convolutions, [kernel][channels] of what a file holds as [channels][kernel]. Made once for all plans.
@@ -67,7 +68,17 @@ class CpuOps : public CheckedOps {
   template <class Args>
   void Add(const Kernel& kernel, const Args& args) {
     if (error().ok()) plan_.array.push_back(MakeLaunch(kernel.run, kernel.split, args));
+    last_made_ = {};
   }
+  // The same, remembering that the launch makes rows, in items of `columns`: a product of these rows that comes next takes it in.
+  template <class Args>
+  void AddRowWork(const Kernel& kernel, const Args& args, int columns) {
+    Add(kernel, args);
+    last_made_ = args.out;
+    last_columns_ = columns;
+  }
+  // How the input of a product is arranged. Takes the launch that made the input, if that was the last, out of the plan.
+  ArrangeArgs Arranging(const Rows& in, const Activations& to);
   // How attention of a shape is cut: made by a launch of its own, before the first attention that needs it.
   const AttentionCut* CutFor(AttentionCutArgs args);
 
@@ -75,6 +86,8 @@ class CpuOps : public CheckedOps {
   const KernelTable& kernels_;
   ConvTaps& taps_;
   const int threads_;
+  Rows last_made_;  // what the last launch made, if it works on rows
+  int last_columns_ = 0;
   std::vector<std::pair<AttentionCutArgs, const AttentionCut*>> cuts_;  // how this plan cuts attention
 };
 

@@ -48,10 +48,18 @@ struct Activations {
   bool halves[kMostZeros] = {};
 };
 
+// Work on rows whose result is the input of a product, and is made by the launch that arranges that input, while it is in the cache.
+struct RowWork {
+  UntypedRun run = nullptr;
+  const void* args = nullptr;  // owned by the plan
+};
 struct ArrangeArgs {
   const StepTable* table;
   Rows in;
   Activations to;
+  int piece;           // columns of an item: a multiple of a block and of before_columns, or all of a row
+  RowWork before;      // what makes `in`, if anything
+  int before_columns;  // of one of its items: a row is a whole number of items, or one and a part
 };
 
 struct ProductArgs {
@@ -85,6 +93,7 @@ struct GatedRmsNormArgs {
   int width;
   float eps;
 };
+inline constexpr int kSwiGluColumns = 512;  // of a row: an item
 struct SwiGluArgs {
   const StepTable* table;
   Rows out, gate, up;

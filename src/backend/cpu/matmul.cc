@@ -1,7 +1,8 @@
 // Matrix products: arranging the input rows (quantising them where a weight is quantised), and the product itself.
 //
 // A unit takes a run of weight tiles through every group of rows. Within a tile of 16 columns and a group of R rows, R vectors of sums stay
-// in registers over all inputs, so each output is one sum over its inputs in ascending order, whatever R is.
+// in registers over a panel of inputs, and wait in memory between panels, so each output is one sum over its inputs in ascending order,
+// whatever R is and wherever panels end.
 
 // clang-format off
 #include "backend/cpu/targets.h"
@@ -24,73 +25,110 @@ HWY_BEFORE_NAMESPACE();
 namespace reprise {
 namespace HWY_NAMESPACE {
 
-// Blocks are quantised to scale * [-127, 127]. A block that holds a NaN or an infinity gets the scale NaN: what was broken stays visible,
-// and no conversion is undefined.
-void QuantizeInput(const Activations& to, const float* in, int inputs, int first, int size, int member) {
-  const int blocks = inputs / kQuantBlock;
-  int8_t* quants = to.quants + static_cast<int64_t>(first) * inputs + member * 4;
-  const int64_t at = static_cast<int64_t>(first) * blocks + member;
+// The scales of up to 16 rows, and what their inputs are multiplied with, from the bits of each row's greatest magnitude. A block that holds a
+// NaN or an infinity gets the scale NaN: what was broken stays visible.
+void ScalesOf(const int32_t* top_bits, float* scales, float* inverses) {
+  const Floats top = Load(reinterpret_cast<const float*>(top_bits)), most = Set(127.0f);
+  Floats scale = Div(top, most), inverse = Div(most, top);
+  REPRISE_PARTS {
+    const auto broken = hn::RebindMask(kTagF, hn::Gt(hn::BitCast(kTagI, top.v[p]), hn::Set(kTagI, 0x7f7fffff)));
+    const auto none = hn::Lt(top.v[p], hn::Set(kTagF, 1e-30f));
+    scale.v[p] = hn::IfThenZeroElse(none, scale.v[p]);
+    scale.v[p] = hn::IfThenElse(broken, hn::Set(kTagF, std::numeric_limits<float>::quiet_NaN()), scale.v[p]);
+    inverse.v[p] = hn::IfThenZeroElse(hn::Or(broken, none), inverse.v[p]);
+  }
+  Store(scale, scales);
+  Store(inverse, inverses);
+}
+
+// The blocks [first_block, end_block) of a group of rows, quantised to scale * [-127, 127]. Block by block, because the rows' quants interleave:
+// every line is written at once.
+void QuantizeGroup(const ArrangeArgs& args, int first, int size, int first_block, int end_block) {
+  static_assert(kRowGroup <= 16);
+  const Activations& to = args.to;
+  const int blocks = args.in.width / kQuantBlock;
   const Ints magnitude = SetInts(0x7fffffff);
-  for (int b = 0; b < blocks; ++b) {
-    const Floats x0 = Load(in + b * kQuantBlock), x1 = Load(in + b * kQuantBlock + 16);
-    // Ordered as integers, magnitudes keep their order, and infinities and NaNs come out on top.
-    Ints most;
-    REPRISE_PARTS {
-      const auto a = hn::And(hn::BitCast(kTagI, x0.v[p]), magnitude.v[p]);
-      const auto c = hn::And(hn::BitCast(kTagI, x1.v[p]), magnitude.v[p]);
-      most.v[p] = hn::Max(a, c);
+  HWY_ALIGN int32_t tops[16] = {};
+  HWY_ALIGN float scales[16], inverses[16];
+  for (int b = first_block; b < end_block; ++b) {
+    for (int r = 0; r < size; ++r) {
+      const float* in = RowAt(args.in, first + r) + b * kQuantBlock;
+      const Floats x0 = Load(in), x1 = Load(in + 16);
+      // Ordered as integers, magnitudes keep their order, and infinities and NaNs come out on top.
+      Ints most;
+      REPRISE_PARTS {
+        const auto a = hn::And(hn::BitCast(kTagI, x0.v[p]), magnitude.v[p]);
+        const auto c = hn::And(hn::BitCast(kTagI, x1.v[p]), magnitude.v[p]);
+        most.v[p] = hn::Max(a, c);
+      }
+      tops[r] = MaxLane(most);
     }
-    const int32_t top_bits = MaxLane(most);
-    float top;
-    std::memcpy(&top, &top_bits, sizeof(top));
-    float scale = top / 127.0f, inverse = 127.0f / top;
-    if (top_bits >= 0x7f800000) {
-      scale = std::numeric_limits<float>::quiet_NaN();
-      inverse = 0.0f;
-    } else if (top < 1e-30f) {
-      scale = inverse = 0.0f;
-    }
-    Ints q0 = SetInts(0), q1 = q0;
-    if (inverse != 0.0f) {
-      q0 = Nearest(Mul(x0, Set(inverse)));
-      q1 = Nearest(Mul(x1, Set(inverse)));
-    }
-    HWY_ALIGN int8_t bytes[kQuantBlock];
-    const hn::Rebind<int8_t, TagI> d8;
-    REPRISE_PARTS {
-      hn::StoreU(hn::DemoteTo(d8, q0.v[p]), d8, bytes + p * kPartLanes);
-      hn::StoreU(hn::DemoteTo(d8, q1.v[p]), d8, bytes + 16 + p * kPartLanes);
-    }
-    for (int g = 0; g < 8; ++g) std::memcpy(quants + static_cast<int64_t>(b * 8 + g) * size * 4, bytes + g * 4, 4);
-    const int32_t sum0 = Sum(q0), sum1 = Sum(q1);
-    to.scales[at + static_cast<int64_t>(b) * size] = scale;
-    if (to.sums) to.sums[at + static_cast<int64_t>(b) * size] = scale * static_cast<float>(sum0 + sum1);
-    for (int z = 0; z < Activations::kMostZeros && to.shifts[z]; ++z) {
-      if (to.halves[z]) {
-        int32_t* shift = to.shifts[z] + static_cast<int64_t>(first) * blocks * 2 + member + static_cast<int64_t>(b) * 2 * size;
-        shift[0] = -to.zeros[z] * sum0;
-        shift[size] = -to.zeros[z] * sum1;
-      } else {
-        to.shifts[z][at + static_cast<int64_t>(b) * size] = -to.zeros[z] * (sum0 + sum1);
+    ScalesOf(tops, scales, inverses);
+    int8_t* const quants = to.quants + static_cast<int64_t>(first) * args.in.width + static_cast<int64_t>(b) * kQuantBlock * size;
+    const int64_t at = static_cast<int64_t>(first) * blocks + static_cast<int64_t>(b) * size;
+    for (int r = 0; r < size; ++r) {
+      const float* in = RowAt(args.in, first + r) + b * kQuantBlock;
+      Ints q0 = SetInts(0), q1 = q0;
+      if (inverses[r] != 0.0f) {  // infinities have no nearest integer
+        q0 = Nearest(Mul(Load(in), Set(inverses[r])));
+        q1 = Nearest(Mul(Load(in + 16), Set(inverses[r])));
+      }
+      HWY_ALIGN int8_t bytes[kQuantBlock];
+      const hn::Rebind<int8_t, TagI> d8;
+      REPRISE_PARTS {
+        hn::StoreU(hn::DemoteTo(d8, q0.v[p]), d8, bytes + p * kPartLanes);
+        hn::StoreU(hn::DemoteTo(d8, q1.v[p]), d8, bytes + 16 + p * kPartLanes);
+      }
+      for (int g = 0; g < 8; ++g) std::memcpy(quants + (g * size + r) * 4, bytes + g * 4, 4);
+      const int32_t sum = Sum(Add(q0, q1));
+      to.scales[at + r] = scales[r];
+      if (to.sums) to.sums[at + r] = scales[r] * static_cast<float>(sum);
+      for (int z = 0; z < Activations::kMostZeros && to.shifts[z]; ++z) {
+        if (to.halves[z]) {
+          const int32_t low = Sum(q0);
+          int32_t* const shift = to.shifts[z] + static_cast<int64_t>(first) * blocks * 2 + static_cast<int64_t>(b) * 2 * size + r;
+          shift[0] = -to.zeros[z] * low;
+          shift[size] = -to.zeros[z] * (sum - low);
+        } else {
+          to.shifts[z][at + r] = -to.zeros[z] * sum;
+        }
       }
     }
   }
 }
 
+int ArrangePieces(const ArrangeArgs& args) { return (args.in.width + args.piece - 1) / args.piece; }
+
 Split SplitArrange(const ArrangeArgs& args, int threads) {
-  return EvenSplit(RowCount(*args.table, args.in), args.in.width * (args.to.quants ? 0.2 : 0.4), threads);
+  const int rows = RowCount(*args.table, args.in);
+  if (rows == 0) return {};
+  const RowGroups groups(rows, kRowGroup);
+  const double column = (args.to.quants ? 0.2 : 0.4) + (args.before.run ? 0.2 : 0.0);
+  return EvenSplit(int64_t{groups.count} * ArrangePieces(args), column * args.piece * rows / groups.count, threads);
 }
 
-void Arrange(const ArrangeArgs& args, int64_t first_row, int64_t last_row, int) {
+// An item is a piece of the columns of a group of rows.
+void Arrange(const ArrangeArgs& args, int64_t first_item, int64_t last_item, int thread) {
   const RowGroups groups(RowCount(*args.table, args.in), kRowGroup);
-  for (int row = static_cast<int>(first_row); row < last_row; ++row) {
-    const int group = groups.Of(row);
-    const int first = groups.First(group), size = groups.Size(group), member = row - first;
-    const float* in = RowAt(args.in, row);
-    if (args.to.quants) QuantizeInput(args.to, in, args.in.width, first, size, member);
+  const int pieces = ArrangePieces(args), width = args.in.width;
+  for (int64_t item = first_item; item < last_item; ++item) {
+    const int group = static_cast<int>(item / pieces), from = static_cast<int>(item % pieces) * args.piece;
+    const int end = std::min(from + args.piece, width);
+    const int first = groups.First(group), size = groups.Size(group);
+    if (args.before.run) {
+      const int columns = args.before_columns;
+      const int64_t in_row = (width + columns - 1) / columns;
+      for (int row = first; row < first + size; ++row) {
+        args.before.run(args.before.args, row * in_row + from / columns, row * in_row + (end + columns - 1) / columns, thread);
+      }
+    }
+    if (args.to.quants) QuantizeGroup(args, first, size, from / kQuantBlock, end / kQuantBlock);
     if (args.to.floats) {
-      float* floats = args.to.floats + static_cast<int64_t>(first) * args.in.width + member;
-      for (int k = 0; k < args.in.width; ++k) floats[static_cast<int64_t>(k) * size] = in[k];
+      float* const floats = args.to.floats + static_cast<int64_t>(first) * width;
+      for (int r = 0; r < size; ++r) {
+        const float* in = RowAt(args.in, first + r);
+        for (int k = from; k < end; ++k) floats[static_cast<int64_t>(k) * size + r] = in[k];
+      }
     }
   }
 }
@@ -102,6 +140,11 @@ struct Group {
   const float* scales;
   const float* sums;
   const int32_t* shifts;
+};
+
+// Blocks of inputs: those of a panel.
+struct Panel {
+  int first, count;
 };
 
 struct LoadF32 {
@@ -118,8 +161,8 @@ struct LoadBF16 {
 };
 
 template <int R, class Loader>
-void FloatTile(const PackedMatrix& m, const std::byte* tile, const Group& group, Floats* out) {
-  DotTiles<R, 1, Loader>(reinterpret_cast<const typename Loader::Element*>(tile), 0, group.floats, m.inputs, out);
+void FloatTile(const PackedMatrix& m, const std::byte* tile, const Group& group, Panel, Floats* total) {
+  DotTiles<R, 1, Loader>(reinterpret_cast<const typename Loader::Element*>(tile), 0, group.floats, m.inputs, total);
 }
 
 // Weights are fetched this far ahead of the dot products, and no nearer than the second cache: the first one's few miss buffers would be
@@ -177,20 +220,22 @@ HWY_INLINE void DotNibbles(const uint8_t* block, const int8_t* acts, Ints* dots)
 }
 #endif
 
+// sums[r] += the products of R rows with a panel of the tile.
 template <int R, PackedForm kForm>
-void QuantTile(const PackedMatrix& m, const std::byte* tile, const Group& group, Floats* out) {
+void QuantTile(const PackedMatrix& m, const std::byte* tile, const Group& group, Panel panel, Floats* sums_of_rows) {
   constexpr FormTraits kTraits = TraitsOf(kForm);
   constexpr int kHalves = kQuantBlock / kTraits.scale_inputs, kGroups = 8 / kHalves;
   constexpr int kBlockBytes = kTraits.block_bytes();
   constexpr int kScaleBytes = kTileColumns * kTraits.scale_bytes();
-  const std::byte* supers = tile;
-  const std::byte* scales = tile + m.scales_offset;
-  const std::byte* mins = tile + m.mins_offset;
-  const uint8_t* quants = reinterpret_cast<const uint8_t*>(tile + m.quants_offset);
-  const int8_t* acts = group.quants;
-  const float* act_scales = group.scales;
-  const float* sums = group.sums;
-  const int32_t* shifts = group.shifts;
+  const int64_t first = panel.first, row_first = first * R;
+  const std::byte* supers = tile + first / kSuperBlocks * kTraits.super_bytes();
+  const std::byte* scales = tile + m.scales_offset + first * kHalves * kScaleBytes;
+  const std::byte* mins = tile + m.mins_offset + first * kScaleBytes;
+  const uint8_t* quants = reinterpret_cast<const uint8_t*>(tile + m.quants_offset) + first * kBlockBytes;
+  const int8_t* acts = group.quants + row_first * kQuantBlock;
+  const float* act_scales = group.scales + row_first;
+  const float* sums = group.sums + (kTraits.has_min ? row_first : 0);
+  const int32_t* shifts = group.shifts + (kTraits.has_min ? 0 : row_first * kHalves);
   Floats super = Zeros(), super_min = Zeros();
   const auto load_scale = [&](const std::byte* p, const Floats& times) HWY_ATTR {
     if constexpr (!kTraits.k_type) return LoadHalf(reinterpret_cast<const uint16_t*>(p));
@@ -199,8 +244,8 @@ void QuantTile(const PackedMatrix& m, const std::byte* tile, const Group& group,
   };
 
   Floats total[R];
-  REPRISE_UNROLL for (int r = 0; r < R; ++r) total[r] = Zeros();
-  for (int b = 0; b < m.blocks; ++b) {
+  REPRISE_UNROLL for (int r = 0; r < R; ++r) total[r] = sums_of_rows[r];
+  for (int b = 0; b < panel.count; ++b) {
     REPRISE_UNROLL for (int line = 0; line < kBlockBytes; line += 64) FetchFar(quants + kFetchAhead + line);
     if (kTraits.k_type && b % kSuperBlocks == 0) {
       super = LoadHalf(reinterpret_cast<const uint16_t*>(supers));
@@ -234,10 +279,10 @@ void QuantTile(const PackedMatrix& m, const std::byte* tile, const Group& group,
     act_scales += R;
     shifts += kHalves * R;
   }
-  REPRISE_UNROLL for (int r = 0; r < R; ++r) out[r] = total[r];
+  REPRISE_UNROLL for (int r = 0; r < R; ++r) sums_of_rows[r] = total[r];
 }
 
-using TileKernel = void (*)(const PackedMatrix&, const std::byte*, const Group&, Floats*);
+using TileKernel = void (*)(const PackedMatrix&, const std::byte*, const Group&, Panel, Floats*);
 
 template <int R>
 TileKernel KernelOf(PackedForm form) {
@@ -273,35 +318,57 @@ Split SplitMatMul(const MatMulArgs& args, int threads) {
   return EvenSplit(args.tiles, std::max(args.tile_bytes / 15.0, macs / 150.0), threads);
 }
 
-void MatMul(const MatMulArgs& args, int64_t first_tile, int64_t last_tile, int) {
-  const int rows = args.domain == Domain::kRows ? args.table->rows : args.table->lanes;
-  const RowGroups groups(rows, kRowGroup);
-  const ProductArgs* product = args.products;
-  for (int64_t t = first_tile; t < last_tile; ++t) {
-    while (product + 1 < args.products + args.count && t >= product[1].first_tile) ++product;
-    const PackedMatrix& m = *product->weight;
-    const int tile = static_cast<int>(t) - product->first_tile;
-    const int column = tile * kTileColumns;
-    const int columns = std::min(kTileColumns, m.outputs - column);
-    const bool halves = m.form == PackedForm::kSixK;
-    for (int g = 0; g < groups.count; ++g) {
-      const int first = groups.First(g), size = groups.Size(g);
-      const int64_t at = static_cast<int64_t>(first) * m.blocks;
+// Blocks of a panel: 1,024 inputs of a tile are 17 KB of bytes and scales, and stay in the first cache while the groups' activations stream
+// through it. A multiple of kSuperBlocks.
+constexpr int kPanelBlocks = 32;
+static_assert(kPanelBlocks % kSuperBlocks == 0);
+// Rows of a pass over the tiles: the activations of 144 rows of 3,584 inputs are half of a 1 MB second cache.
+constexpr int kPassRows = 144;
+constexpr int kPassGroups = kPassRows / kRowGroup;
+
+// The groups [first, end) of rows times one tile.
+void TileTimesGroups(const MatMulArgs& args, const ProductArgs& product, int tile, const RowGroups& groups, int first, int end) {
+  const PackedMatrix& m = *product.weight;
+  const int column = tile * kTileColumns, columns = std::min(kTileColumns, m.outputs - column);
+  const int row = groups.First(first);
+  const int halves = m.form == PackedForm::kSixK ? 2 : 1;
+  Floats totals[kPassRows];
+  // One group reads its weights once, and best in one line. Floats have no blocks: they go in one panel too.
+  const int blocks = std::max(m.blocks, 1), panel = end - first > 1 ? kPanelBlocks : blocks;
+  for (int block = 0; block < blocks; block += panel) {
+    const bool last = block + panel >= blocks;
+    for (int g = first; g < end; ++g) {
+      const int at = groups.First(g), size = groups.Size(g);
       Group group{};
-      if (args.in.floats) group.floats = args.in.floats + static_cast<int64_t>(first) * args.inputs;
+      if (args.in.floats) group.floats = args.in.floats + int64_t{at} * args.inputs;
       if (m.blocks) {
-        group.quants = args.in.quants + static_cast<int64_t>(first) * args.inputs;
-        group.scales = args.in.scales + at;
-        if (args.in.sums) group.sums = args.in.sums + at;
-        if (product->shifts) group.shifts = product->shifts + (halves ? 2 * at : at);
+        group.quants = args.in.quants + int64_t{at} * args.inputs;
+        group.scales = args.in.scales + int64_t{at} * m.blocks;
+        if (args.in.sums) group.sums = args.in.sums + int64_t{at} * m.blocks;
+        if (product.shifts) group.shifts = product.shifts + int64_t{at} * m.blocks * halves;
       }
-      Floats out[kRowGroup];
-      KernelFor(m.form, size)(m, m.tile(tile), group, out);
-      for (int r = 0; r < size; ++r) {
-        float* to = RowAt(product->out, first + r) + column;
-        if (product->accumulate) out[r] = Add(LoadFirst(to, columns), out[r]);
-        StoreFirst(out[r], to, columns);
+      Floats* const total = totals + (at - row);
+      for (int r = 0; block == 0 && r < size; ++r) total[r] = Zeros();
+      // Rows of the result lie far apart: each store would wait for its line.
+      for (int r = 0; last && r < size; ++r) FetchToWrite(RowAt(product.out, at + r) + column);
+      KernelFor(m.form, size)(m, m.tile(tile), group, {block, std::min(panel, blocks - block)}, total);
+      for (int r = 0; last && r < size; ++r) {
+        float* to = RowAt(product.out, at + r) + column;
+        StoreFirst(product.accumulate ? Add(LoadFirst(to, columns), total[r]) : total[r], to, columns);
       }
+    }
+  }
+}
+
+void MatMul(const MatMulArgs& args, int64_t first_tile, int64_t last_tile, int) {
+  const RowGroups groups(args.domain == Domain::kRows ? args.table->rows : args.table->lanes, kRowGroup);
+  const int passes = (groups.count + kPassGroups - 1) / kPassGroups;
+  for (int pass = 0; pass < passes; ++pass) {
+    const ProductArgs* product = args.products;
+    for (int64_t t = first_tile; t < last_tile; ++t) {
+      while (product + 1 < args.products + args.count && t >= product[1].first_tile) ++product;
+      TileTimesGroups(args, *product, static_cast<int>(t) - product->first_tile, groups, groups.count * pass / passes,
+                      groups.count * (pass + 1) / passes);
     }
   }
 }

@@ -159,6 +159,7 @@ TEST_P(EveryType, ProductOfManyShapes) {
   CheckMatMul(GetParam(), static_cast<int>(inputs(96)), 40, {13, 2}, 2, false, 5);
   CheckMatMul(GetParam(), static_cast<int>(inputs(7)), 16, {30}, 3, false, 13);
   CheckMatMul(GetParam(), static_cast<int>(inputs(160)), 100, {11, 12, 13}, 4, true, 12);
+  CheckMatMul(GetParam(), static_cast<int>(inputs(1100)), 20, {30}, 5, true, 13);  // several panels
 }
 
 // Quants and activations as large as they come, of all signs: where a sum of few products overflowed or saturated, it would be far off.
@@ -208,6 +209,48 @@ TEST_P(EveryType, ExtremesDoNotSaturate) {
 
 TEST(MatMul, EveryRowCountAroundTheGroups) {
   for (int rows = 1; rows <= 26; ++rows) CheckMatMul(TensorType::kQ8_0, 64, 24, {rows}, static_cast<uint32_t>(rows), false, rows);
+}
+
+TEST(MatMul, SeveralPassesOfRows) { CheckMatMul(TensorType::kQ8_0, 64, 24, {200, 3}, 6, false, 150); }
+
+// Whether the launch that arranges a product's input makes that input too, or finds it made.
+TEST(MatMul, TakesInWhatMakesItsInput) {
+  constexpr int kOutputs = 20;
+  for (int width : {32, 96, 576, 1056}) {
+    const auto bytes = RandomWeight(TensorType::kQ8_0, width, kOutputs, 3);
+    const auto weight_bytes = BytesOf(RandomFloats(static_cast<size_t>(width), 4));
+    const Floats1d in = RandomFloats(static_cast<size_t>(16 * width), 5);
+    for (int op = 0; op < 3; ++op) {
+      SCOPED_TRACE(testing::Message() << "op " << op << ", width " << width);
+      Job job;
+      job.in = width;
+      job.out = 2 * width + 2 * kOutputs;
+      job.lane_rows = {3, 13};
+      const auto record = [&](bool apart) {
+        return [&, apart](Backend& backend, Ops& ops, Rows x, Rows out) {
+          const auto vector = [&](int size) {
+            const auto used = std::span(weight_bytes).first(sizeof(float) * static_cast<size_t>(size));
+            return *backend.LoadVector({"v", TensorType::kF32, size, 1, used});
+          };
+          const Matrix* const matrix = *backend.LoadMatrix({"w", TensorType::kQ8_0, width, kOutputs, bytes});
+          const Rows made = out.Columns(0, width);
+          if (op == 0) ops.RmsNorm(made, x, vector(width), 1e-6f);
+          if (op == 1) ops.SwiGlu(made, x, x);
+          if (op == 2) ops.GatedRmsNorm(made, x, x, vector(16), 1e-6f);
+          if (apart) ops.SwiGlu(out.Columns(width, width), x, x);
+          const Product first{matrix, out.Columns(2 * width, kOutputs)}, second{matrix, out.Columns(2 * width + kOutputs, kOutputs)};
+          ops.MatMul(made, {&first, 1});
+          ops.MatMul(made, {&second, 1});
+          if (!apart) ops.SwiGlu(out.Columns(width, width), x, x);
+        };
+      };
+      job.record = record(false);
+      const auto taken_in = RunEveryWay(job, in, 6);
+      job.record = record(true);
+      const auto apart = RunEveryWay(job, in, 6);
+      for (size_t i = 0; i < apart.size(); ++i) EXPECT_TRUE(SameBits(taken_in[i], apart[i]));
+    }
+  }
 }
 
 TEST(MatMul, ProductsOfSeveralTypesShareAnInput) {

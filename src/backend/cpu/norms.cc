@@ -59,17 +59,15 @@ void GatedRmsNorm(const GatedRmsNormArgs& args, int64_t first, int64_t last, int
   }
 }
 
-constexpr int kColumns = 512;  // of a row that a unit of SwiGLU takes at least
-
 Split SplitSwiGlu(const SwiGluArgs& args, int threads) {
-  const int64_t pieces = (args.out.width + kColumns - 1) / kColumns;
-  return EvenSplit(RowCount(*args.table, args.out) * pieces, kColumns * 0.3, threads);
+  const int64_t pieces = (args.out.width + kSwiGluColumns - 1) / kSwiGluColumns;
+  return EvenSplit(RowCount(*args.table, args.out) * pieces, kSwiGluColumns * 0.3, threads);
 }
 void SwiGlu(const SwiGluArgs& args, int64_t first, int64_t last, int) {
-  const int64_t pieces = (args.out.width + kColumns - 1) / kColumns;
+  const int64_t pieces = (args.out.width + kSwiGluColumns - 1) / kSwiGluColumns;
   for (int64_t item = first; item < last; ++item) {
-    const int row = static_cast<int>(item / pieces), from = static_cast<int>(item % pieces) * kColumns;
-    const int to = std::min(from + kColumns, args.out.width);
+    const int row = static_cast<int>(item / pieces), from = static_cast<int>(item % pieces) * kSwiGluColumns;
+    const int to = std::min(from + kSwiGluColumns, args.out.width);
     float* out = RowAt(args.out, row);
     const float* gate = RowAt(args.gate, row);
     const float* up = RowAt(args.up, row);
