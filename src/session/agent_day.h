@@ -198,6 +198,7 @@ class Judge {
     EXPECT_TRUE(logits.ok());
     return cold_logits_[path] = DigestOf(*logits);
   }
+  void Forget() { cold_logits_.clear(); }
   const ModelInfo& info() const { return cold_->info(); }
   bool ok() const { return cold_.has_value(); }
 
