@@ -86,7 +86,7 @@ class TieredStore final : public CapsuleStore {
   // write_behind.cc
   static bool EndsALine(const Stored& entry);
   bool WorthWriting(const Stored& entry, bool last_chance) const;
-  void Write(Lock& lock, Stored* entry);
+  Status Write(Lock& lock, Stored* entry);
   void WriteEverything(Lock& lock);
   void UpdateNotes(Lock& lock, bool usage_too);
   void Run();

@@ -462,6 +462,19 @@ TEST(CapsuleStoreTest, AFullDiskIsANoticeAndLessReuse) {
   EXPECT_EQ(store->stats().entries_on_disk, 2u);
 }
 
+TEST(CapsuleStoreTest, WhatWasAskedForIsWrittenThoughThereIsNoRoomForTheRest) {
+  const auto disk = std::make_shared<FakeDisk::Shared>();
+  disk->only_requested = true;
+  const auto space = DigestSpace();
+  {
+    const auto store = NewStore(space, 1 << 30, disk);
+    for (int i = 0; i < 4; ++i) Put(*store, space, Tokens(300, i), {.keep = Keep::kTurn});
+    Put(*store, space, Tokens(900, 9), {.pinned = true});
+  }
+  ASSERT_EQ(disk->entries.size(), 1u);
+  EXPECT_TRUE(disk->entries.begin()->second.entry.note.pinned);
+}
+
 TEST(CapsuleStoreTest, AReadOnlyDirectoryIsReadAndNotWritten) {
   const auto disk = std::make_shared<FakeDisk::Shared>();
   const auto space = DigestSpace();

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -103,8 +104,9 @@ class FakeDisk final : public DiskTier {
     std::map<int64_t, Entry> entries;
     int64_t next = 1;
     int64_t changes = 0;
-    Status put_fails;           // what Put answers when it is not Ok
-    std::set<int64_t> damaged;  // Load finds these corrupt, and sets them aside
+    Status put_fails;             // what Put answers when it is not Ok
+    bool only_requested = false;  // whether there is no room for automatic entries
+    std::set<int64_t> damaged;    // Load finds these corrupt, and sets them aside
     int puts = 0, loads = 0;
     bool read_only = false;
     uint64_t budget = UINT64_MAX;
@@ -112,6 +114,15 @@ class FakeDisk final : public DiskTier {
   explicit FakeDisk(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {}
 
   bool read_only() const override { return shared_->read_only; }
+  Result<std::vector<Fingerprint>> Fingerprints() override {
+    const std::lock_guard lock(shared_->mutex);
+    std::vector<Fingerprint> fingerprints;
+    for (const auto& [id, one] : shared_->entries) {
+      if (std::find(fingerprints.begin(), fingerprints.end(), one.fingerprint) == fingerprints.end())
+        fingerprints.push_back(one.fingerprint);
+    }
+    return fingerprints;
+  }
   Result<std::vector<DiskEntry>> List(const Fingerprint& fingerprint) override {
     const std::lock_guard lock(shared_->mutex);
     seen_ = shared_->changes;
@@ -129,6 +140,7 @@ class FakeDisk final : public DiskTier {
                       std::vector<int64_t>& evicted) override {
     const std::lock_guard lock(shared_->mutex);
     if (!shared_->put_fails.ok()) return shared_->put_fails;
+    if (shared_->only_requested && note.keep != Keep::kRequested) return Exhausted("there is no room that is worth it");
     ++shared_->puts;
     auto bytes = capsule.Serialize();
     written_ += bytes->size();
@@ -137,7 +149,7 @@ class FakeDisk final : public DiskTier {
       shared_->entries.erase(shared_->entries.begin());
     }
     const int64_t id = shared_->next++;
-    DiskEntry entry{id, std::string(name_space), {tokens.begin(), tokens.end()}, note, bytes->size()};
+    DiskEntry entry{id, capsule.fingerprint(), std::string(name_space), {tokens.begin(), tokens.end()}, note, bytes->size()};
     shared_->entries[id] = {std::move(entry), capsule.fingerprint(), *std::move(bytes)};
     Change();
     return id;

@@ -63,7 +63,7 @@ bool TieredStore::WorthWriting(const Stored& entry, bool last_chance) const {
                               space_->layout().row_bytes());
 }
 
-void TieredStore::Write(Lock& lock, Stored* entry) {
+Status TieredStore::Write(Lock& lock, Stored* entry) {
   const uint64_t id = entry->note.id;
   const auto hold = entry->in_hand;  // it stays where it is counted while it is read
   const Capsule capsule = entry->capsule;
@@ -74,6 +74,7 @@ void TieredStore::Write(Lock& lock, Stored* entry) {
   const uint64_t bytes = space_->layout().recurrent_bytes() +
                          static_cast<uint64_t>(entry->position() - (above != nullptr ? above->depth : 0)) * space_->layout().row_bytes();
   std::vector<int64_t> evicted;
+  entry->note_changed = false;
 
   writing_ = true;
   lock.unlock();
@@ -86,40 +87,44 @@ void TieredStore::Write(Lock& lock, Stored* entry) {
     GoneFromDisk(gone);
     ++stats_.evicted_disk;
   }
+  const auto at = entries_.find(id);
   if (!written.ok()) {
+    if (at != entries_.end()) at->second->note_changed = true;
     trouble_ = true;
     Notice("capsules are no longer written to '" + options_.directory + "': " + written.status().message());
-    return;
+    return written.status();
   }
   if (trouble_) {
     trouble_ = false;
     Notice("capsules are written to '" + options_.directory + "' again");
   }
-  const auto at = entries_.find(id);
-  if (by_disk_id_.contains(*written)) return;  // another process had put the same
+  if (by_disk_id_.contains(*written)) return Ok();  // another process had put the same
   if (at == entries_.end()) {
     // Removed while it was written.
     lock.unlock();
     (void)disk_->Remove(*written);
     lock.lock();
-    return;
+    return Ok();
   }
   at->second->disk_id = *written;
   at->second->disk_bytes = bytes;
   by_disk_id_[*written] = at->second.get();
+  if (at->second->note_changed) UpdateNotes(lock, /*usage_too=*/false);  // named or pinned while it was written
+  return Ok();
 }
 
-// The ends of lines first, then from the root down: each is weighed against what is on disk above it.
+// What was asked for first, then the ends of lines, then from the root down: each is weighed against what is on disk above it. The directory may have no
+// room for one and room for the next; any other error is the next one's too.
 void TieredStore::WriteEverything(Lock& lock) {
-  std::vector<std::tuple<bool, int32_t, uint64_t>> order;  // within a line, position, id
+  std::vector<std::tuple<bool, bool, int32_t, uint64_t>> order;  // automatic, within a line, position, id
   for (const auto& [id, entry] : entries_) {
-    if (entry->in_memory() && !entry->on_disk()) order.emplace_back(!EndsALine(*entry), entry->position(), id);
+    if (entry->in_memory() && !entry->on_disk()) order.emplace_back(entry->automatic(), !EndsALine(*entry), entry->position(), id);
   }
   std::sort(order.begin(), order.end());
-  for (const auto& [inner, position, id] : order) {
+  for (const auto& [automatic, inner, position, id] : order) {
     const auto at = entries_.find(id);
-    if (at != entries_.end() && WorthWriting(*at->second, /*last_chance=*/true)) Write(lock, at->second.get());
-    if (trouble_) return;
+    if (at == entries_.end() || !WorthWriting(*at->second, /*last_chance=*/true)) continue;
+    if (const Status status = Write(lock, at->second.get()); !status.ok() && status.code() != StatusCode::kExhausted) return;
   }
 }
 
@@ -185,7 +190,7 @@ void TieredStore::Run() {
     waiting_.pop_front();
     if (!WorthWriting(*entry, /*last_chance=*/false)) continue;
     const uint64_t before = disk_->bytes_written();
-    Write(lock, entry);
+    (void)Write(lock, entry);  // what is wrong was told
     if (options_.write_rate > 0) {
       const auto bytes = static_cast<double>(disk_->bytes_written() - before);
       next_write = StoreClock::now() + Of(bytes / static_cast<double>(options_.write_rate));
