@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
+#include <iterator>
 #include <memory>
+#include <tuple>
 #include <vector>
 
 #include "cli/commands.h"
@@ -31,11 +33,11 @@ struct CapsuleFlags {
   std::string sign, encrypt;  // paths of keys
 };
 
-// A store's directory, and the capsules in it that are the model's. The model says how tokens read; nothing is computed.
+// A store's directory, and the capsules in it: of every model, or of the one that was named, which then says how their tokens read.
 struct Shelf {
   std::optional<Model> model;
   std::unique_ptr<DiskTier> disk;
-  std::vector<DiskEntry> entries;  // by namespace and path: a parent stands before its children
+  std::vector<DiskEntry> entries;  // by model, namespace and path: a parent stands before its children
 
   std::string Text(std::span<const int32_t> tokens) const {
     auto text = model->Detokenize(tokens);
@@ -54,13 +56,22 @@ Result<std::unique_ptr<DiskTier>> OpenDisk(const std::string& directory, bool re
 Result<Shelf> Open(const CapsuleFlags& flags, bool read_only) {
   Shelf shelf;
   REPRISE_ASSIGN_OR_RETURN(shelf.disk, OpenDisk(flags.store, read_only));
-  REPRISE_ASSIGN_OR_RETURN(Model model,
-                           LoadModel(flags.model, {.threads = 1, .context = 64, .lanes = 1, .capsules = 4, .chunk = 8}, flags.json));
-  shelf.model.emplace(std::move(model));
-  REPRISE_ASSIGN_OR_RETURN(shelf.entries, shelf.disk->List(shelf.model->info().fingerprint));
+  std::vector<Fingerprint> models;
+  if (flags.model.model.empty()) {
+    REPRISE_ASSIGN_OR_RETURN(models, shelf.disk->Fingerprints());
+  } else {
+    REPRISE_ASSIGN_OR_RETURN(Model model,
+                             LoadModel(flags.model, {.threads = 1, .context = 64, .lanes = 1, .capsules = 4, .chunk = 8}, flags.json));
+    models = {model.info().fingerprint};
+    shelf.model.emplace(std::move(model));
+  }
+  for (const Fingerprint& model : models) {
+    REPRISE_ASSIGN_OR_RETURN(auto listed, shelf.disk->List(model));
+    std::move(listed.begin(), listed.end(), std::back_inserter(shelf.entries));
+  }
   if (!flags.all_namespaces) std::erase_if(shelf.entries, [&](const DiskEntry& entry) { return entry.name_space != flags.name_space; });
   std::sort(shelf.entries.begin(), shelf.entries.end(), [](const DiskEntry& a, const DiskEntry& b) {
-    return a.name_space != b.name_space ? a.name_space < b.name_space : a.tokens < b.tokens;
+    return std::tie(a.fingerprint.bytes, a.name_space, a.tokens) < std::tie(b.fingerprint.bytes, b.name_space, b.tokens);
   });
   return shelf;
 }
@@ -71,10 +82,10 @@ Result<std::vector<const DiskEntry*>> Chosen(const Shelf& shelf, const std::vect
     const DiskEntry* found = nullptr;
     for (const DiskEntry& entry : shelf.entries) {
       if (std::to_string(entry.note.id) != one && (entry.note.name.empty() || entry.note.name != one)) continue;
-      if (found != nullptr) return InvalidArgument("'" + one + "' is a name in several namespaces; give its id, or --namespace");
+      if (found != nullptr) return InvalidArgument("'" + one + "' is the name of several; give its id, or --namespace, or -m");
       found = &entry;
     }
-    if (found == nullptr) return NotFound("the store holds no capsule '" + one + "' of this model");
+    if (found == nullptr) return NotFound("the store holds no capsule '" + one + "'" + (shelf.model ? " of this model" : ""));
     chosen.push_back(found);
   }
   return chosen;
@@ -88,27 +99,30 @@ std::string Ago(int64_t when) {
   return fmt::format("{} days", seconds / 86400);
 }
 
+// Of one model and one namespace.
+bool IsTogether(const DiskEntry& a, const DiskEntry& b) { return a.name_space == b.name_space && a.fingerprint == b.fingerprint; }
+
 bool IsAbove(const DiskEntry& a, const DiskEntry& b) {
-  return a.name_space == b.name_space && a.tokens.size() <= b.tokens.size() &&
-         std::equal(a.tokens.begin(), a.tokens.end(), b.tokens.begin());
+  return IsTogether(a, b) && a.tokens.size() <= b.tokens.size() && std::equal(a.tokens.begin(), a.tokens.end(), b.tokens.begin());
 }
 
-// The last words before the capsule, on one line.
+// The last words before the capsule, on one line; nothing when nobody said how tokens read.
 std::string LastWords(const Shelf& shelf, const DiskEntry& entry) {
+  if (!shelf.model) return "";
   constexpr size_t kTokens = 12;
   const std::span<const int32_t> tokens(entry.tokens);
   std::string text = shelf.Text(tokens.last(std::min(kTokens, tokens.size())));
   for (char& c : text) {
     if (c == '\n' || c == '\t') c = ' ';
   }
-  return SafeForTerminal(text);
+  return "  … " + SafeForTerminal(text);
 }
 
 Json Described(const DiskEntry& entry) {
-  return {{"id", entry.note.id},         {"namespace", entry.name_space},     {"name", entry.note.name},
-          {"pinned", entry.note.pinned}, {"keep", KeepName(entry.note.keep)}, {"position", entry.tokens.size()},
-          {"bytes", entry.bytes},        {"created", entry.note.created},     {"used", entry.note.used},
-          {"hits", entry.note.hits}};
+  return {
+      {"id", entry.note.id},           {"model", entry.fingerprint.Hex()},  {"namespace", entry.name_space},   {"name", entry.note.name},
+      {"pinned", entry.note.pinned},   {"keep", KeepName(entry.note.keep)}, {"position", entry.tokens.size()}, {"bytes", entry.bytes},
+      {"created", entry.note.created}, {"used", entry.note.used},           {"hits", entry.note.hits}};
 }
 
 std::string Facts(const DiskEntry& entry) {
@@ -130,47 +144,60 @@ Result<int> List(const CapsuleFlags& flags) {
     return kExitOk;
   }
   for (const DiskEntry& entry : shelf.entries) {
-    Print(fmt::format("{:>16}  {:>8} tokens  {}{}  … {}", entry.note.id, Grouped(entry.tokens.size()), Facts(entry),
+    Print(fmt::format("{:>16}  {:>8} tokens  {}{}{}{}", entry.note.id, Grouped(entry.tokens.size()), Facts(entry),
+                      shelf.model ? "" : " · model " + entry.fingerprint.ShortHex(),
                       entry.name_space.empty() ? "" : fmt::format(" · in {}", SafeForTerminal(entry.name_space)), LastWords(shelf, entry)));
   }
-  Print(fmt::format("{} capsule{} of {}; the store takes {}", shelf.entries.size(), shelf.entries.size() == 1 ? "" : "s",
-                    ModelTitle(shelf.model->info()), HumanBytes(shelf.disk->bytes())));
+  Print(fmt::format("{} capsule{}{}; the store takes {}", shelf.entries.size(), shelf.entries.size() == 1 ? "" : "s",
+                    shelf.model ? " of " + ModelTitle(shelf.model->info()) : "", HumanBytes(shelf.disk->bytes())));
   return kExitOk;
 }
 
-// The branches. The entries that are open at a line are those above it: a stack, each with whether another branch of it is to come.
+// Where each entry hangs: from the nearest one above it, if any, and whether it is the last that does. Entries stand in the order of their paths, so
+// those above one are a stack, and no entry is compared with more than it pushes off that.
+struct Branch {
+  std::optional<size_t> above;
+  bool last = true;
+};
+std::vector<Branch> BranchesOf(const std::vector<DiskEntry>& entries) {
+  std::vector<Branch> branches(entries.size());
+  std::vector<size_t> stack;
+  for (size_t i = 0; i < entries.size(); ++i) {
+    while (!stack.empty() && !IsAbove(entries[stack.back()], entries[i])) stack.pop_back();
+    if (!stack.empty()) branches[i].above = stack.back();
+    stack.push_back(i);
+  }
+  std::vector<bool> has_later(entries.size());
+  bool root_later = false;  // of the same model and namespace
+  for (size_t i = entries.size(); i-- > 0;) {
+    if (i + 1 < entries.size() && !IsTogether(entries[i], entries[i + 1])) root_later = false;
+    const auto above = branches[i].above;
+    branches[i].last = above ? !has_later[*above] : !root_later;
+    above ? has_later[*above] = true : root_later = true;
+  }
+  return branches;
+}
+
 Result<int> Tree(const CapsuleFlags& flags) {
   REPRISE_ASSIGN_OR_RETURN(const Shelf shelf, Open(flags, /*read_only=*/true));
   const auto& entries = shelf.entries;
-  std::vector<const DiskEntry*> above;
+  const std::vector<Branch> branches = BranchesOf(entries);
+  const bool has_namespaces = std::any_of(entries.begin(), entries.end(), [](const DiskEntry& entry) { return !entry.name_space.empty(); });
   for (size_t i = 0; i < entries.size(); ++i) {
     const DiskEntry& entry = entries[i];
-    if (i == 0 || entries[i - 1].name_space != entry.name_space) {
-      if (entries.front().name_space != entries.back().name_space || !entry.name_space.empty()) {
-        Print(entry.name_space.empty() ? "(no namespace)" : SafeForTerminal(entry.name_space));
-      }
+    const bool new_model = i == 0 || entries[i - 1].fingerprint != entry.fingerprint;
+    if (new_model && !shelf.model) Print("model " + entry.fingerprint.ShortHex());
+    if ((new_model || entries[i - 1].name_space != entry.name_space) && has_namespaces) {
+      Print(entry.name_space.empty() ? "(no namespace)" : SafeForTerminal(entry.name_space));
     }
-    while (!above.empty() && !IsAbove(*above.back(), entry)) above.pop_back();
-    // Whether something further down hangs from the same place as `of`.
-    const auto more = [&](const DiskEntry* parent, const DiskEntry& of) {
-      for (size_t j = i + 1; j < entries.size(); ++j) {
-        if (parent != nullptr ? !IsAbove(*parent, entries[j]) : entries[j].name_space != entry.name_space) return false;
-        if (!IsAbove(of, entries[j])) return true;
-      }
-      return false;
-    };
-    std::string line;
-    for (size_t level = 0; level < above.size(); ++level)
-      line += more(level > 0 ? above[level - 1] : nullptr, *above[level]) ? "│  " : "   ";
-    const DiskEntry* parent = above.empty() ? nullptr : above.back();
-    line += more(parent, entry) ? "├─ " : "└─ ";
-    const size_t rests = parent != nullptr ? parent->tokens.size() : 0;
+    const auto& [above, last] = branches[i];
+    std::string line = last ? "└─ " : "├─ ";
+    for (auto at = above; at; at = branches[*at].above) line.insert(0, branches[*at].last ? "   " : "│  ");
     line += fmt::format("{} tokens", Grouped(entry.tokens.size()));
-    if (parent != nullptr) line += fmt::format(" (+{})", Grouped(entry.tokens.size() - rests));
-    Print(line + fmt::format(" · {}  … {}", Facts(entry), LastWords(shelf, entry)));
-    above.push_back(&entry);
+    if (above) line += fmt::format(" (+{})", Grouped(entry.tokens.size() - entries[*above].tokens.size()));
+    Print(line + fmt::format(" · {}{}", Facts(entry), LastWords(shelf, entry)));
   }
-  if (entries.empty()) Print("nothing is stored for this model");
+  if (entries.empty()) Print(shelf.model ? "nothing is stored for this model" : "nothing is stored");
   return kExitOk;
 }
 
@@ -182,13 +209,13 @@ Result<int> Show(const CapsuleFlags& flags) {
       Json json = Described(*entry);
       json["metadata"] = entry->note.metadata;
       json["tokens"] = entry->tokens;
-      json["text"] = shelf.Text(entry->tokens);
+      if (shelf.model) json["text"] = shelf.Text(entry->tokens);
       PrintJson(json);
       continue;
     }
     Print(fmt::format("{}  {} tokens · {}", entry->note.id, Grouped(entry->tokens.size()), Facts(*entry)));
     if (!entry->note.metadata.empty()) Print(SafeForTerminal(entry->note.metadata));
-    Print(SafeForTerminal(shelf.Text(entry->tokens)));
+    Print(shelf.model ? SafeForTerminal(shelf.Text(entry->tokens)) : fmt::format("{}", fmt::join(entry->tokens, " ")));
   }
   return kExitOk;
 }
@@ -275,9 +302,10 @@ void AddCapsuleCommand(CLI::App& app, Action& action) {
   CLI::App* command = app.add_subcommand("capsule", "Shows, checks, cleans and moves what a store keeps");
   command->require_subcommand(1);
   command->footer(
-      "A store is the directory that --store of other commands names. A capsule is called by its id or its name. Those of the model that "
-      "-m names are\n"
-      "shown; check and gc look at all of them.");
+      "A store is the directory that --store of other commands names. A capsule is called by its id or its name. With -m those of that "
+      "model "
+      "alone are\n"
+      "meant, and their text is shown; otherwise no model is loaded. check and gc look at all of them.");
   struct Added {
     CLI::App* command;
     std::shared_ptr<CapsuleFlags> flags;
@@ -288,7 +316,8 @@ void AddCapsuleCommand(CLI::App& app, Action& action) {
     sub->add_option("--store", flags->store, "The store's directory")->type_name("DIR")->required();
     sub->add_flag("--json", flags->json, "Print one JSON object");
     if (of_model) {
-      AddModelFlag(*sub, flags->model);
+      sub->add_option("-m,--model", flags->model.model, "Of this model alone, a GGUF file or a known name, which says how tokens read")
+          ->type_name("MODEL");
       sub->add_option("--namespace", flags->name_space, "Of this namespace alone")->type_name("NAME");
     }
     if (chosen) sub->add_option("capsule", flags->which, "Ids or names")->type_name("CAPSULE")->required();

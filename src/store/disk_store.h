@@ -54,6 +54,7 @@ class DiskStore : public DiskTier {
   Status Start();
 
   bool read_only() const override { return read_only_; }
+  Result<std::vector<Fingerprint>> Fingerprints() override;
   Result<std::vector<DiskEntry>> List(const Fingerprint& fingerprint) override;
   bool Changed() override;
   Result<int64_t> Put(std::string_view name_space, std::span<const int32_t> tokens, const Capsule& capsule, const DiskNote& note,

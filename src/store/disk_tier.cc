@@ -106,6 +106,12 @@ bool DiskStore::Changed() {
   return version.ok() && *version != seen_version_;
 }
 
+Result<std::vector<Fingerprint>> DiskStore::Fingerprints() {
+  const std::lock_guard lock(mutex_);
+  REPRISE_ASSIGN_OR_RETURN(const Transaction transaction, index_->Read());
+  return index_->Fingerprints();
+}
+
 Result<std::vector<DiskEntry>> DiskStore::List(const Fingerprint& fingerprint) {
   const std::lock_guard lock(mutex_);
   REPRISE_ASSIGN_OR_RETURN(const int64_t version, index_->Version());
@@ -141,6 +147,7 @@ Result<std::vector<DiskEntry>> DiskStore::List(const Fingerprint& fingerprint) {
     if (bad_.contains(capsule.object.name)) continue;
     DiskEntry entry;
     entry.id = capsule.id;
+    entry.fingerprint = fingerprint;
     entry.note = capsule.note;
     entry.bytes = AlignUp(capsule.object.bytes, kDiskPage);
     for (const auto& name_space : name_spaces) {

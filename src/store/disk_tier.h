@@ -32,6 +32,7 @@ struct DiskOptions {
 
 struct DiskEntry {
   int64_t id = 0;  // the index's; never used twice
+  Fingerprint fingerprint;
   std::string name_space;
   std::vector<int32_t> tokens;  // its path; the position is their number
   DiskNote note;
@@ -54,6 +55,8 @@ class DiskTier {
 
   virtual bool read_only() const = 0;
 
+  // Of the models that capsules are listed of.
+  virtual Result<std::vector<Fingerprint>> Fingerprints() = 0;
   // Every whole capsule of the fingerprint, in all namespaces.
   virtual Result<std::vector<DiskEntry>> List(const Fingerprint& fingerprint) = 0;
   // Whether another process has changed the index since the last List. A few microseconds.

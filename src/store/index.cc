@@ -297,6 +297,16 @@ Result<std::vector<IndexedCapsule>> Index::Capsules() {
   return AllCapsules(query);
 }
 
+Result<std::vector<Fingerprint>> Index::Fingerprints() {
+  Query query(db_, "SELECT DISTINCT fingerprint FROM capsules ORDER BY fingerprint");
+  std::vector<Fingerprint> fingerprints;
+  while (true) {
+    REPRISE_ASSIGN_OR_RETURN(const bool row, query.Row());
+    if (!row) return fingerprints;
+    fingerprints.push_back({DigestAt(query, 0)});
+  }
+}
+
 Result<std::vector<IndexedCapsule>> Index::CapsulesOf(const Fingerprint& fingerprint) {
   Query query(db_, REPRISE_CAPSULE_COLUMNS "metadata FROM capsules WHERE fingerprint = ? ORDER BY id", fingerprint.bytes);
   return AllCapsules(query);

@@ -89,6 +89,7 @@ class Index {
   Result<std::optional<IndexedCapsule>> Capsule(int64_t id);
   Result<int64_t> CapsuleOf(const Digest& object);  // whose block it is, or 0
   Result<std::vector<IndexedCapsule>> Capsules();   // all, without metadata
+  Result<std::vector<Fingerprint>> Fingerprints();  // of capsules
   Result<std::vector<IndexedCapsule>> CapsulesOf(const Fingerprint& fingerprint);
   Result<std::optional<int64_t>> AutomaticAt(const std::vector<Step>& path, int64_t name_space, const Fingerprint& fingerprint,
                                              int32_t position);

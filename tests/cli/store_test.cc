@@ -47,10 +47,28 @@ TEST(Store, ShowsChecksRemovesAndCollects) {
   EXPECT_NE(tree.out.find("└─ "), std::string::npos) << tree.out;
   EXPECT_NE(tree.out.find("(+"), std::string::npos) << tree.out;
   const std::string id = std::to_string(list["capsules"][0]["id"].get<uint64_t>());
+  // No model is needed but for the text, so that capsules of any are shown.
+  Arguments other = RunWith(store, LongText());
+  other[2] = OtherModel();
+  RunJson(other);
+  const json all = RunJson({"capsule", "ls", "--store", store});
+  EXPECT_GT(all["capsules"].size(), list["capsules"].size());
+  for (const json& capsule : list["capsules"])
+    EXPECT_NE(std::find(all["capsules"].begin(), all["capsules"].end(), capsule), all["capsules"].end());
+  const std::string fingerprint = list["capsules"][0]["model"].get<std::string>();
+  const Ran both = RunReprise({"capsule", "tree", "--store", store});
+  EXPECT_NE(both.out.find("model " + fingerprint.substr(0, 12)), std::string::npos) << both.out;
+  EXPECT_EQ(both.out.find(" … "), std::string::npos) << both.out;
+  EXPECT_NE(tree.out.find(" … "), std::string::npos) << tree.out;
+  const json bare = RunJson({"capsule", "show", "--store", store, id});
+  EXPECT_FALSE(bare.contains("text"));
+  ExpectError(RunReprise({"capsule", "ls", "--store", store, "-m", "/absent.gguf"}), 1, "/absent.gguf");
   const json shown = RunJson({"capsule", "show", "--store", store, "-m", TinyModel(), id});
   EXPECT_EQ(shown["tokens"].size(), shown["position"].get<size_t>());
+  EXPECT_EQ(shown["tokens"], bare["tokens"]);
+  EXPECT_NE(shown["text"].get<std::string>().find("word"), std::string::npos);
   const json whole = RunJson({"capsule", "check", "--store", store});
-  EXPECT_EQ(whole["capsules"], list["capsules"].size());
+  EXPECT_EQ(whole["capsules"], all["capsules"].size());
   EXPECT_TRUE(whole["faults"].empty());
   EXPECT_EQ(RunReprise({"capsule", "rm", "--store", store, "-m", TinyModel(), id}).exit_code, 0);
   ExpectError(RunReprise({"capsule", "rm", "--store", store, "-m", TinyModel(), id}), 1, id);
@@ -109,7 +127,7 @@ TEST(Store, AChatGoesOnInTheNextProcess) {
   EXPECT_EQ(second.exit_code, 0) << second.err;
   EXPECT_NE(second.err.find("talk resumed: 1 turn"), std::string::npos) << second.err;
   EXPECT_EQ(first.out + second.out, whole.out);
-  EXPECT_NE(RunReprise({"capsule", "ls", "--store", store, "-m", TinyModel()}).out.find("'talk'"), std::string::npos);
+  EXPECT_NE(RunReprise({"capsule", "ls", "--store", store}).out.find("'talk'"), std::string::npos);
   EXPECT_NE(talk("a question\n").err.find("store in"), std::string::npos);
 }
 
