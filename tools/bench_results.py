@@ -3,6 +3,7 @@
 
     tools/bench_results.py                    every suite that is not kept in build-bench/ yet, with llama.cpp in turns; about an hour
     tools/bench_results.py --only q8_0-512    one suite anew; the others keep the figures of their last run, each under its own date
+    tools/bench_results.py --only store       the capsule store's suites anew
     tools/bench_results.py --report           writes RESULTS.md from what build-bench/ keeps; runs nothing
 
 Run it on a machine that does nothing else: the load average is part of each table.
@@ -10,7 +11,9 @@ Run it on a machine that does nothing else: the load average is part of each tab
 import argparse
 import datetime
 import json
+import os
 import pathlib
+import statistics
 import subprocess
 import sys
 
@@ -32,6 +35,12 @@ SUITES = [
 ]
 
 SERVER, SERVER_TYPE = "server", "q8_0"
+# The capsule store: what reuse_bench measures on a model, and store_bench without one.
+STORE_SUITES = [
+    dict(name="store-embedded", title="The embedded model", model="models/reprise-austen.gguf", rounds=3),
+    dict(name=f"store-{SHAPE}", title=f"{SHAPE} shape, Q8_0, random weights", model="synth:q8_0", rounds=1),
+]
+LOOK_UP = "store-lookup"
 
 HEAD = """# Results
 
@@ -74,6 +83,92 @@ def run(one, program, python):
     result = json.loads(kept.read_text())
     result.update(command=" ".join(shown), date=datetime.date.today().isoformat())
     kept.write_text(json.dumps(result, indent=1))
+
+
+def machine():
+    """What a benchmark that does not say it itself ran on."""
+    facts = pathlib.Path("/proc/cpuinfo").read_text().split("\n")
+    cpu = next((line.split(":", 1)[1].strip() for line in facts if line.startswith("model name")), "unknown processor")
+    return dict(cpu=cpu, cores=len(os.sched_getaffinity(0)))
+
+
+def run_store(name, command, shown):
+    print(f"{name}: {' '.join(shown)}", flush=True)
+    before = os.getloadavg()[0]
+    result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    result.update(command=" ".join(shown), date=datetime.date.today().isoformat(), machine=machine(), load=[before, os.getloadavg()[0]])
+    (KEPT / f"{name}.json").write_text(json.dumps(result, indent=1))
+
+
+def run_store_suite(name, program):
+    programs = pathlib.Path(program).parent
+    if name == LOOK_UP:
+        options = ["--benchmark_filter=FindDeepest", "--benchmark_repetitions=5", "--benchmark_format=json"]
+        return run_store(name, [str(programs / "store_bench"), *options], ["store_bench", *options])
+    one = next(suite for suite in STORE_SUITES if suite["name"] == name)
+    file = model_file(program, one["model"])
+    return run_store(name, [str(programs / "reuse_bench"), str(ROOT / file), str(one["rounds"])],
+                     ["reuse_bench", pathlib.Path(file).name, str(one["rounds"])])
+
+
+STORE_HEAD = """## The capsule store
+
+Turns of 64 tokens asked and 64 chosen, after a context of 512. *Overhead*: how much longer choosing 64 tokens takes with a store on disk than without, two
+loaded models in turns, each pair of turns a figure. *Written*: the store has time after each turn to write all that it will; rows are written once, and blocks
+where policy.h finds that they spare enough. *Restores* are of the whole conversation by a session that holds nothing of it: kept in memory; on disk with its files in
+the page cache; on disk after `fsync` and `posix_fadvise(DONTNEED)`, of which `mincore` says how much stayed (a host's cache behind a virtual disk stays as it is).
+
+"""
+
+
+def store_row(text, figure, unit=None, scale=1):
+    cells = [number(scale * figure[key]) for key in ("median", "min", "max")]
+    return f"| {text} | {cells[0]} {unit or figure['unit']} | {cells[1]} to {cells[2]} | {figure['runs']} |\n"
+
+
+def store_report():
+    text, missing = "", []
+    for one in STORE_SUITES:
+        kept = KEPT / f"{one['name']}.json"
+        if not kept.exists():
+            missing.append(one["name"])
+            continue
+        result = json.loads(kept.read_text())
+        figures = {figure["name"]: figure for figure in result["results"]}
+        at = figures["restore_memory"]
+        text += f"### {one['title']}\n\n```\n{result['command']}\n```\n\n" + store_origin(result)
+        text += (f"A block is {result['recurrent_bytes']:,} bytes, a row {result['row_bytes']:,}; restored are {at['tokens']:,} tokens, "
+                 f"{at['bytes'] / 1e6:.1f} MB.\n\n| | median | min to max | runs |\n|---|---|---|---|\n")
+        text += store_row("decode, overhead", figures["decode_overhead"])
+        text += store_row("rows written for each new token", figures["rows_written_a_token"])
+        text += store_row("bytes written for each new token, blocks and all", figures["disk_bytes_a_token"])
+        text += store_row("restore from memory", figures["restore_memory"], "µs", 1000)
+        text += store_row("restore from the page cache", figures["restore_page_cache"])
+        text += store_row(f"restore from disk ({figures['restore_disk']['still_cached']:.0%} of the pages still cached)".replace("%", " %"),
+                          figures["restore_disk"])
+        text += "\n"
+    kept = KEPT / f"{LOOK_UP}.json"
+    if kept.exists():
+        result = json.loads(kept.read_text())
+        text += f"### Looking up a prompt of 8,000 tokens\n\n```\n{result['command']}\n```\n\n" + store_origin(result)
+        text += "| capsules | median | min to max | runs |\n|---|---|---|---|\n"
+        runs = {}
+        for row in result["benchmarks"]:
+            if row["run_type"] == "iteration":
+                runs.setdefault(int(row["run_name"].split("/")[1]), []).append(row["real_time"])
+        for count, times in runs.items():
+            text += store_row(f"{count:,}", dict(median=statistics.median(times), min=min(times), max=max(times), runs=len(times)), "µs")
+        text += "\n"
+    else:
+        missing.append(LOOK_UP)
+    return (STORE_HEAD + text if text else ""), missing
+
+
+def store_origin(result):
+    before, after = result["load"]
+    backend = f", {result['backend']}" if "backend" in result else ""
+    return (f"{result['date']}; {result['machine']['cpu']}, {result['machine']['cores']} cores{backend}; load average {before:.1f} before, "
+            f"{after:.1f} after.\n\n")
 
 
 def number(value):
@@ -140,6 +235,9 @@ def report():
         text += server_table(json.loads(kept.read_text()))
     else:
         missing.append(SERVER)
+    store_text, store_missing = store_report()
+    text += store_text
+    missing += store_missing
     notes = ROOT / "bench" / "notes.md"
     if notes.exists():
         text += notes.read_text()
@@ -156,7 +254,10 @@ def main():
     parser.add_argument("--peer-python", help="the Python that has llama-cpp-python (that of .venv)")
     parser.add_argument("--program", default=str(ROOT / "build" / "reprise"))
     arguments = parser.parse_args()
-    names = [one["name"] for one in SUITES] + [SERVER]
+    store_names = [one["name"] for one in STORE_SUITES] + [LOOK_UP]
+    names = [one["name"] for one in SUITES] + [SERVER] + store_names
+    if arguments.only and "store" in arguments.only:
+        arguments.only = [name for name in arguments.only if name != "store"] + store_names
     for name in arguments.only or []:
         if name not in names:
             sys.exit(f"bench_results: there is no suite '{name}'; there are {', '.join(names)}")
@@ -170,6 +271,9 @@ def main():
                 run(one, arguments.program, arguments.peer_python)
         if SERVER in (arguments.only or []) or (not arguments.only and not (KEPT / f"{SERVER}.json").exists()):
             run_server(arguments.program)
+        for name in store_names:
+            if name in (arguments.only or []) or (not arguments.only and not (KEPT / f"{name}.json").exists()):
+                run_store_suite(name, arguments.program)
     report()
 
 
