@@ -20,6 +20,7 @@ uint64_t Header::body_bytes() const { return encrypted() ? plain_bytes + CeilDiv
 
 std::vector<std::byte> EncodeHeader(const Header& header) {
   ByteWriter writer;
+  writer.out().reserve(kHeaderBytes);  // and so GCC 12 does not warn, wrongly, of small blocks that it outgrows
   writer.Bytes(std::as_bytes(std::span(kMagic)));
   writer.Put(kVersion);
   writer.Put(header.flags);
