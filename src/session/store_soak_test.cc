@@ -1,11 +1,11 @@
 // Thousands of random operations on sessions of two namespaces, under a tight budget for memory and for disk. After each the budgets hold, counted by the
-// store, by the pools and by the operating system; what is reused is of its own namespace and has the bits of a cold run. For a longer run:
-// REPRISE_SOAK=100000 session_test --gtest_filter='StoreSoak.*'
+// store, by the pools and by the operating system; what is reused is of its own namespace and has the bits of a cold run. The longer form:
+// session_test --gtest_also_run_disabled_tests --gtest_filter='StoreSoak.*ForMinutes'
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cstdlib>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -25,11 +25,6 @@ constexpr uint64_t kMemoryBudget = uint64_t{3} << 20;  // some forty capsules
 constexpr uint64_t kDiskBudget = uint64_t{4} << 20;    // with room for all that is ever pinned or named at once
 constexpr size_t kLongest = 500;
 constexpr size_t kMostSessions = 4;
-
-int Operations() {
-  const char* const asked = std::getenv("REPRISE_SOAK");
-  return asked != nullptr ? std::atoi(asked) : kSanitized ? 400 : 1500;
-}
 
 uint64_t ResidentBytes() {
   uint64_t pages = 0, resident = 0;
@@ -60,6 +55,8 @@ class StoreSoak : public testing::Test {
     model_.reset();
     std::filesystem::remove_all(directory_);
   }
+
+  void Run(int count);
 
   struct Live {
     Session session;
@@ -273,11 +270,10 @@ class StoreSoak : public testing::Test {
   uint64_t most_on_disk_ = 0;
 };
 
-TEST_F(StoreSoak, RandomOperationsStayWithinTheirBudgets) {
+void StoreSoak::Run(int count) {
   const unsigned seed = std::random_device()();
   random_.seed(seed);
   SCOPED_TRACE("seed " + std::to_string(seed));
-  const int count = Operations();
   uint64_t half_way = 0;
   uint64_t disk_hits = 0, evicted_memory = 0, evicted_disk = 0;
   const auto reload = [&] {
@@ -332,6 +328,9 @@ TEST_F(StoreSoak, RandomOperationsStayWithinTheirBudgets) {
       static_cast<unsigned long long>(kDiskBudget >> 10), static_cast<unsigned long long>(half_way >> 10),
       static_cast<unsigned long long>(resident >> 10));
 }
+
+TEST_F(StoreSoak, RandomOperationsStayWithinTheirBudgets) { Run(kSanitized ? 400 : 1500); }
+TEST_F(StoreSoak, DISABLED_RandomOperationsForMinutes) { Run(20000); }
 
 }  // namespace
 }  // namespace reprise
