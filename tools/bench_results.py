@@ -199,7 +199,7 @@ def table(one, result):
 
 
 def run_server(program):
-    peer = ROOT / ".venv" / "bin" / "llama-cpp-server"
+    peer = ROOT / ".venv" / "bin" / "llama-server"
     command = [ROOT / "tools" / "bench_server.py", "-m", model_file(program, f"synth:{SERVER_TYPE}"), "--program", program, "--json", KEPT / f"{SERVER}.json"]
     subprocess.run([str(part) for part in [*command, *(["--peer", peer] if peer.exists() else [])]], check=True)
 
@@ -209,8 +209,8 @@ def server_table(result):
     names = list(servers)
     before, after = result["load_average"]
     text = (f"## The server: an agent's day over HTTP, {SHAPE} shape, {SERVER_TYPE.upper()}\n\n```\ntools/bench_server.py -m {result['model']} "
-            f"--peer .venv/bin/llama-cpp-server\n```\n\n"
-            f"{result['date']}; {result['threads']} threads, one client, one run; load average {before:.1f} before, {after:.1f} after. The same prompts, "
+            f"--peer .venv/bin/llama-server\n```\n\n"
+            f"{result['date']}; llama.cpp b11434, {result['threads']} threads, one client, one run; load average {before:.1f} before, {after:.1f} after. The same prompts, "
             "as token ids, to both servers with their own defaults (tools/bench_server.py says what they are); times are the client's, to the first "
             "token.\n\n| request | prompt |" + "".join(f" {name}: computed | first token |" for name in names) + "\n|---|---|" + "---|---|" * len(names) + "\n")
     for rows in zip(*servers.values()):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """An agent's day over HTTP: the same requests to `reprise serve` and to llama.cpp's server, and what each had to compute for them.
 
-    tools/bench_server.py -m MODEL.gguf --peer .venv/bin/llama-cpp-server [--scale 1.0] [--threads 2] [--json FILE]
+    tools/bench_server.py -m MODEL.gguf --peer .venv/bin/llama-server [--scale 1.0] [--threads 2] [--json FILE]
 
 One client asks, one request at a time: six turns, one again, the turn before last edited, four sub-agents from the whole context, back to the main
 line, a new chat on the same system message, an edit near the beginning, a long question cancelled while it is read and asked again, and after

