@@ -165,10 +165,9 @@ def store_report():
 
 
 def store_origin(result):
-    before, after = result["load"]
     backend = f", {result['backend']}" if "backend" in result else ""
-    return (f"{result['date']}; {result['machine']['cpu']}, {result['machine']['cores']} cores{backend}; load average {before:.1f} before, "
-            f"{after:.1f} after.\n\n")
+    load = "load average {:.1f} before, {:.1f} after".format(*result["load"]) if "load" in result else "the machine did nothing else"
+    return f"{result['date']}; {result['machine']['cpu']}, {result['machine']['cores']} cores{backend}; {load}.\n\n"
 
 
 def number(value):

@@ -1,6 +1,7 @@
 // verify, bench and demo: what scripts read of them, and that what they print is what they found.
 #include <set>
 
+#include "base/sanitized.h"
 #include "program_test.h"
 
 namespace reprise {
@@ -76,6 +77,7 @@ TEST(BenchProgram, APeerThatIsNotThereIsOneClearLine) {
 }
 
 TEST(DemoProgram, ComparesWhatItClaimsInPlainTextWhenPiped) {
+  if (kSanitized) GTEST_SKIP() << "its contexts of 8,192 tokens take ten minutes under a sanitizer, on paths that other tests take";
   const Ran ran = RunReprise({"demo"});
   EXPECT_EQ(ran.exit_code, 0) << ran.out << ran.err;
   EXPECT_EQ(ran.out.find('\033'), std::string::npos);
