@@ -273,7 +273,7 @@ class Answer {
       const bool last = ends && i + 1 == deltas.size();
       const OrderedJson choice = {{"index", index},
                                   {chat_ ? "delta" : "text", std::move(deltas[i])},
-                                  {"logprobs", i == 0 ? std::move(logprobs) : OrderedJson()},
+                                  {"logprobs", i == 0 ? logprobs : OrderedJson()},
                                   {"finish_reason", last ? OrderedJson(FinishOf(index, event.finish)) : OrderedJson()}};
       OrderedJson chunk = Chunk({choice});
       // With the last choice's end, where everything is known; a chunk without a choice would be a surprise to many clients.

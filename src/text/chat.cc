@@ -367,7 +367,7 @@ std::vector<std::vector<int32_t>> OpeningsOf(const Tokenizer& tokenizer, const C
 
 }  // namespace
 
-Result<std::vector<ChatSegment>> RenderChat(const ChatFormat& format, std::span<const ChatMessage> messages, ChatOptions options) {
+Result<std::vector<ChatSegment>> RenderChat(const ChatFormat& format, std::span<const ChatMessage> messages, const ChatOptions& options) {
   REPRISE_ASSIGN_OR_RETURN(Renderer::Rendered rendered, Render(format, messages, options));
   std::vector<ChatSegment> joined;
   for (ChatSegment& segment : rendered.segments) {
@@ -381,7 +381,7 @@ Result<std::vector<ChatSegment>> RenderChat(const ChatFormat& format, std::span<
 }
 
 Result<EncodedChat> EncodeChatTurns(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const ChatMessage> messages,
-                                    ChatOptions options) {
+                                    const ChatOptions& options) {
   REPRISE_ASSIGN_OR_RETURN(const Renderer::Rendered rendered, Render(format, messages, options));
   const bool recalls = options.recall && format.style != ChatStyle::kPlain;
   const auto openings = recalls ? OpeningsOf(tokenizer, format) : std::vector<std::vector<int32_t>>();
@@ -414,7 +414,7 @@ Result<EncodedChat> EncodeChatTurns(const Tokenizer& tokenizer, const ChatFormat
 }
 
 Result<std::vector<int32_t>> EncodeChat(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const ChatMessage> messages,
-                                        ChatOptions options) {
+                                        const ChatOptions& options) {
   REPRISE_ASSIGN_OR_RETURN(EncodedChat chat, EncodeChatTurns(tokenizer, format, messages, options));
   return std::move(chat.tokens);
 }

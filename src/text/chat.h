@@ -92,12 +92,13 @@ struct ChatSegment {
 
 // kInvalidArgument for an empty chat, an unknown role, tools where the format has none, or a later system message where it has none.
 // Neighbouring texts are one segment.
-Result<std::vector<ChatSegment>> RenderChat(const ChatFormat& format, std::span<const ChatMessage> messages, ChatOptions options = {});
+Result<std::vector<ChatSegment>> RenderChat(const ChatFormat& format, std::span<const ChatMessage> messages,
+                                            const ChatOptions& options = {});
 
 // The same as token ids. Does not add a bos token. An answer's tokens are its own: they are the recalled ones, or the text is encoded from where
 // the prompt ended that it followed, so that what was said before an answer has the same tokens ever after.
 Result<std::vector<int32_t>> EncodeChat(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const ChatMessage> messages,
-                                        ChatOptions options = {});
+                                        const ChatOptions& options = {});
 
 struct EncodedChat {
   std::vector<int32_t> tokens;
@@ -105,7 +106,7 @@ struct EncodedChat {
   int system_end = 0;      // where the system's turn ends, tools included; 0 where there is none
 };
 Result<EncodedChat> EncodeChatTurns(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const ChatMessage> messages,
-                                    ChatOptions options = {});
+                                    const ChatOptions& options = {});
 // The messages that tokens hold, as they stand there: what was said in a format with markers, read back. Empty where there are none.
 struct ChatTurn {
   int position = 0;  // of the marker that opens it

@@ -87,7 +87,13 @@ void WriteToolCalls(ToolForm form, bool after_content, std::span<const ChatToolC
         if (!first || after_content) out.text(first ? "\n\n" : "\n");
         out.marker(kToolCallStart);
         out.text("\n<function=" + call.name + ">\n");
-        for (const auto& [name, value] : call.parameters) out.text("<parameter=" + name + ">\n" + value + "\n</parameter>\n");
+        for (const auto& [name, value] : call.parameters) {
+          out.text("<parameter=");
+          out.text(name);
+          out.text(">\n");
+          out.text(value);
+          out.text("\n</parameter>\n");
+        }
         out.text("</function>\n");
         out.marker(kToolCallEnd);
         break;
