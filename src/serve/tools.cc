@@ -64,6 +64,22 @@ void AppendSpaced(const Json& json, std::string& out) {
   }
 }
 
+// read(the tool as declared, its fields, where it stands) for each of 'tools', until something is wrong.
+template <class Read>
+void ForEachTool(Fields& fields, const Read& read) {
+  const Json* const list = fields.Array("tools");
+  if (list == nullptr) return;
+  ApiError& error = fields.error();
+  if (list->size() > kMostTools) fields.Fail("tools", fmt::format("may be at most {}", kMostTools));
+  for (size_t i = 0; i < list->size() && error.ok(); ++i) {
+    const Json& declared = (*list)[i];
+    const std::string where = fmt::format("tools[{}].", i);
+    if (!declared.is_object()) return error.Set(400, fmt::format("'tools[{}]' must be an object", i), where, "invalid_value");
+    Fields tool(declared, error, where);
+    read(declared, tool, where);
+  }
+}
+
 }  // namespace
 
 const Tool* Tools::Find(std::string_view name) const {
@@ -84,28 +100,19 @@ std::vector<std::string> Tools::Rendered(ToolForm form) const {
 Tools ReadTools(Fields& fields) {
   Tools tools;
   ApiError& error = fields.error();
-  if (const Json* list = fields.Array("tools")) {
-    if (list->size() > kMostTools) fields.Fail("tools", fmt::format("may be at most {}", kMostTools));
-    for (size_t i = 0; i < list->size() && error.ok(); ++i) {
-      const std::string where = fmt::format("tools[{}].", i);
-      if (!(*list)[i].is_object()) {
-        error.Set(400, fmt::format("'tools[{}]' must be an object", i), where, "invalid_value");
-        break;
-      }
-      Fields tool((*list)[i], error, where);
-      if (const std::string type = tool.String("type").value_or("function"); type != "function") {
-        tool.Fail("type", fmt::format("is '{}'; this server knows tools of type 'function'", type));
-      }
-      const Json* function = tool.Object("function");
-      if (function == nullptr) {
-        tool.Fail("function", "is missing");
-        break;
-      }
-      Fields inner(*function, error, where + "function.");
-      AddTool(tools, (*list)[i], inner.Find("name"), inner.Find("parameters"), inner.Bool("strict").value_or(false), where + "function.",
-              error);
+  ForEachTool(fields, [&](const Json& declared, Fields& tool, const std::string& where) {
+    if (const std::string type = tool.String("type").value_or("function"); type != "function") {
+      tool.Fail("type", fmt::format("is '{}'; this server knows tools of type 'function'", type));
     }
-  }
+    const Json* function = tool.Object("function");
+    if (function == nullptr) {
+      tool.Fail("function", "is missing");
+      return;
+    }
+    Fields inner(*function, error, where + "function.");
+    AddTool(tools, declared, inner.Find("name"), inner.Find("parameters"), inner.Bool("strict").value_or(false), where + "function.",
+            error);
+  });
   tools.parallel = fields.Bool("parallel_tool_calls").value_or(true);
   if (const Json* choice = fields.Find("tool_choice")) {
     const std::string word = choice->is_string() ? choice->get<std::string>() : "";
@@ -131,28 +138,19 @@ Tools ReadTools(Fields& fields) {
 Tools ReadAnthropicTools(Fields& fields) {
   Tools tools;
   ApiError& error = fields.error();
-  if (const Json* list = fields.Array("tools")) {
-    if (list->size() > kMostTools) fields.Fail("tools", fmt::format("may be at most {}", kMostTools));
-    for (size_t i = 0; i < list->size() && error.ok(); ++i) {
-      const std::string where = fmt::format("tools[{}].", i);
-      if (!(*list)[i].is_object()) {
-        error.Set(400, fmt::format("'tools[{}]' must be an object", i), where, "invalid_value");
-        break;
-      }
-      Fields tool((*list)[i], error, where);
-      if (const std::string type = tool.String("type").value_or("custom"); type != "custom") {
-        tool.Fail("type", fmt::format("is '{}', a tool that Anthropic runs itself; this server knows those that the client runs", type));
-      }
-      const Json* name = tool.Find("name");
-      const Json* schema = tool.Find("input_schema");
-      Json function = Json::object();
-      if (name != nullptr) function["name"] = *name;
-      if (const Json* description = tool.Find("description")) function["description"] = *description;
-      function["parameters"] = schema == nullptr ? Json::object() : *schema;
-      AddTool(tools, Json{{"type", "function"}, {"function", std::move(function)}}, name, schema, tool.Bool("strict").value_or(false),
-              where, error);
+  ForEachTool(fields, [&](const Json&, Fields& tool, const std::string& where) {
+    if (const std::string type = tool.String("type").value_or("custom"); type != "custom") {
+      tool.Fail("type", fmt::format("is '{}', a tool that Anthropic runs itself; this server knows those that the client runs", type));
     }
-  }
+    const Json* name = tool.Find("name");
+    const Json* schema = tool.Find("input_schema");
+    Json function = Json::object();
+    if (name != nullptr) function["name"] = *name;
+    if (const Json* description = tool.Find("description")) function["description"] = *description;
+    function["parameters"] = schema == nullptr ? Json::object() : *schema;
+    AddTool(tools, Json{{"type", "function"}, {"function", std::move(function)}}, name, schema, tool.Bool("strict").value_or(false), where,
+            error);
+  });
   if (const Json* given = fields.Object("tool_choice")) {
     Fields choice(*given, error, "tool_choice.");
     const std::string type = choice.String("type").value_or("");
