@@ -16,8 +16,6 @@ constexpr std::string_view kTurnEnd = "<|im_end|>";
 constexpr std::string_view kLlamaStart = "<|start_header_id|>";
 constexpr std::string_view kLlamaHeaderEnd = "<|end_header_id|>";
 constexpr std::string_view kLlamaEnd = "<|eot_id|>";
-constexpr std::string_view kThinkStart = "<think>";
-constexpr std::string_view kThinkEnd = "</think>";
 
 constexpr std::string_view kKnownFormats = "known are ChatML as written by SmolLM2, Qwen2, Qwen2.5, Qwen3 and Qwen3.5, and Llama 3's";
 

@@ -12,6 +12,9 @@ namespace reprise {
 
 inline constexpr std::string_view kToolCallStart = "<tool_call>";
 inline constexpr std::string_view kToolCallEnd = "</tool_call>";
+// Around what a model thinks before it speaks.
+inline constexpr std::string_view kThinkStart = "<think>";
+inline constexpr std::string_view kThinkEnd = "</think>";
 inline constexpr std::string_view kToolResponseStart = "<tool_response>";
 inline constexpr std::string_view kToolResponseEnd = "</tool_response>";
 
