@@ -22,16 +22,17 @@ KEPT = ROOT / "build-bench"
 SHAPE = "qwen3.5-0.8b"
 
 
-def suite(name, title, model, prompt, runs, branches="1,8", peer=True, plot=False):
-    return dict(name=name, title=title, model=model, prompt=prompt, runs=runs, branches=branches, peer=peer, plot=plot)
+def suite(name, title, model, prompt, runs, branches="1,8", peer=True, plot=False, draft=0):
+    return dict(name=name, title=title, model=model, prompt=prompt, runs=runs, branches=branches, peer=peer, plot=plot, draft=draft)
 
 
 # A model is a known name, or a type of the synthetic shape.
 SUITES = [
-    suite("embedded", "The embedded model, 512 to 8,192 tokens", None, "512,1024,2048,4096,8192", 5, peer=False, plot=True),
+    suite("embedded", "The embedded model, 512 to 8,192 tokens", None, "512,1024,2048,4096,8192", 5, peer=False, plot=True, draft=3),
     *(suite(f"{kind}-{prompt}", f"{SHAPE} shape, {kind.upper()}, random weights, {prompt:,} tokens", f"synth:{kind}", str(prompt), runs)
       for kind in ("q8_0", "q4_0", "q4_k_m") for prompt, runs in ((512, 5), (2048, 5), (8192, 3))),
-    *(suite(f"smollm2-{prompt}", f"SmolLM2-135M-Instruct, Q4_1, {prompt:,} tokens", "smollm2-135m", str(prompt), 5) for prompt in (512, 2048)),
+    *(suite(f"smollm2-{prompt}", f"SmolLM2-135M-Instruct, Q4_1, {prompt:,} tokens", "smollm2-135m", str(prompt), 5, draft=draft)
+      for prompt, draft in ((512, 3), (2048, 0))),
 ]
 
 SERVER, SERVER_TYPE = "server", "q8_0"
@@ -65,6 +66,8 @@ def model_file(program, model):
 
 def run(one, program, python):
     command = [program, "bench", "--prompt", one["prompt"], "--branches", one["branches"], "--runs", str(one["runs"])]
+    if one["draft"]:
+        command += ["--draft", str(one["draft"])]
     shown = ["reprise", *command[1:]]
     file = model_file(program, one["model"])
     if file is not None:
@@ -186,6 +189,10 @@ def table(one, result):
     text += "|---|---|---|---|---|---|" + ("---|---|" if peer else "") + "\n"
     for row in result["results"]:
         name = row["name"] + (f" x{row['branches']}" if "branches" in row else "")
+        if "drafts" in row:
+            name = f"drafts: {row['drafts']}, temperature {row['temperature']:g}"
+            if "acceptance" in row:
+                name += f" ({row['acceptance']:.0%} come true, {row['tokens_a_step']:.2f} tokens a step)".replace("%", " %")
         cells = [name, f"{row['prompt']:,}" if row["prompt"] else "", f"{number(row['median'])} {row['unit']}",
                  f"{number(row['min'])} to {number(row['max'])}", f"{row['bytes_copied']:,}" if "bytes_copied" in row else "",
                  f"{row['of_limit']:.0%}".replace("%", " %") if "of_limit" in row else ""]

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "cli/bench_contender.h"
 #include "cli/bench_plot.h"
+#include "cli/bench_speculation.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "cli/machine_facts.h"
@@ -35,6 +36,7 @@ struct BenchFlags {
   std::vector<int> prompts = {512, 2048};
   std::vector<int> branches = {1, 8};
   int runs = 5;
+  int draft = 0;
   std::string peer;
   std::string peer_python;
   std::string json_file;
@@ -51,6 +53,10 @@ struct Series {
   std::vector<double> values;
   std::vector<double> peer;
   std::optional<uint64_t> bytes_copied;
+  std::string drafts;  // of "speculation": where its guesses come from
+  float temperature = 0;
+  SpeculationStats guesses = {};  // of all runs
+  int64_t tokens = 0;             // chosen in all runs
 };
 
 double Median(std::vector<double> values) {
@@ -65,8 +71,16 @@ class Table {
     for (Series& one : series_) {
       if (one.name == name && one.prompt == prompt && one.branches == branches) return one;
     }
-    series_.push_back({name, prompt, branches, unit, more_is_better, {}, {}, std::nullopt});
-    return series_.back();
+    return Add(name, prompt, branches, unit, more_is_better);
+  }
+  Series& Drafted(const std::string& drafts, float temperature, int prompt) {
+    for (Series& one : series_) {
+      if (one.name == "speculation" && one.drafts == drafts && one.temperature == temperature) return one;
+    }
+    Series& series = Add("speculation", prompt, 0, "tok/s", true);
+    series.drafts = drafts;
+    series.temperature = temperature;
+    return series;
   }
   std::vector<Series>& all() { return series_; }
   const Series* Find(const std::string& name, int prompt) const {
@@ -77,8 +91,17 @@ class Table {
   }
 
  private:
+  Series& Add(const std::string& name, int prompt, int branches, const std::string& unit, bool more_is_better) {
+    series_.push_back({.name = name, .prompt = prompt, .branches = branches, .unit = unit, .more_is_better = more_is_better});
+    return series_.back();
+  }
   std::vector<Series> series_;
 };
+
+// What a step of the model gave: 1 without guesses, and one more for each that came true.
+double TokensAStep(const Series& series) {
+  return static_cast<double>(series.tokens) / static_cast<double>(std::max<int64_t>(series.tokens - series.guesses.accepted, 1));
+}
 
 std::optional<double> Ratio(const Series& series) {
   if (series.peer.empty() || series.values.empty()) return std::nullopt;
@@ -127,6 +150,11 @@ std::string Number(double value) {
   return fmt::format("{:.{}f}", value, size >= 100 ? 0 : size >= 10 ? 1 : 2);
 }
 
+std::string NameOf(const Series& series) {
+  if (series.branches > 0) return fmt::format("{} x{}", series.name, series.branches);
+  return series.drafts.empty() ? series.name : fmt::format("{}, t={:.1f}", series.drafts, series.temperature);
+}
+
 class Bench {
  public:
   explicit Bench(const BenchFlags& flags) : flags_(flags), quiet_(flags.json_file == "-") {}
@@ -152,6 +180,7 @@ class Bench {
       REPRISE_ASSIGN_OR_RETURN(peer, StartLlamaCpp(options));
     }
     REPRISE_RETURN_IF_ERROR(Measure(*ours, peer.get(), model.info().vocabulary));
+    if (flags_.draft > 0) REPRISE_RETURN_IF_ERROR(Speculate(model));
     CountWork(model);
     return Report(model);
   }
@@ -164,7 +193,8 @@ class Bench {
   Result<Model> Load() {
     ModelOptions options = flags_.model.Options();
     options.context = Context();
-    options.lanes = flags_.model.lanes.value_or(std::max(2, *std::max_element(flags_.branches.begin(), flags_.branches.end())));
+    const int most_branches = *std::max_element(flags_.branches.begin(), flags_.branches.end());
+    options.lanes = flags_.model.lanes.value_or(std::max(2, most_branches) + (flags_.draft > 0 ? 1 : 0));
     Series& series = table_.At("load", 0, 0, "ms", false);
     std::optional<Model> model;
     REPRISE_ASSIGN_OR_RETURN(const std::string file, FindModelFile(flags_.model.model));
@@ -222,6 +252,26 @@ class Bench {
     return Ok();
   }
 
+  Status Speculate(const Model& model) {
+    REPRISE_ASSIGN_OR_RETURN(SpeculationBench bench, SpeculationBench::Make(model, flags_.draft));
+    const auto& interrupted = CatchInterrupt();
+    Progress progress("speculating", quiet_);
+    for (int run = 0; run < flags_.runs; ++run) {
+      if (interrupted.load()) return Cancelled("stopped on request");
+      REPRISE_ASSIGN_OR_RETURN(const std::vector<DraftedRun> runs, bench.Round(static_cast<uint64_t>(run)));
+      for (const DraftedRun& one : runs) {
+        Series& series = table_.Drafted(one.drafts, one.temperature, bench.prompt());
+        series.values.push_back(one.tokens * 1000.0 / one.ms);
+        series.tokens += one.tokens;
+        series.guesses.steps += one.guesses.steps;
+        series.guesses.drafted += one.guesses.drafted;
+        series.guesses.accepted += one.guesses.accepted;
+      }
+      progress.Update((run + 1.0) / flags_.runs);
+    }
+    return Ok();
+  }
+
   // What a step must do at least: read every weight to decode a token, multiply by every matrix but the output's to prefill one. (An embedding
   // that is not tied is only looked up, so this asks a little more of decoding than it does.)
   void CountWork(const Model& model) {
@@ -264,6 +314,12 @@ class Bench {
       one["max"] = *std::max_element(series.values.begin(), series.values.end());
       one["runs"] = series.values.size();
       if (series.bytes_copied) one["bytes_copied"] = *series.bytes_copied;
+      if (!series.drafts.empty()) {
+        one["drafts"] = series.drafts;
+        one["temperature"] = std::round(series.temperature * 100) / 100.0;
+        one["tokens_a_step"] = TokensAStep(series);
+        if (series.guesses.drafted > 0) one["acceptance"] = AcceptanceRate(series.guesses);
+      }
       if (const auto ratio = Ratio(series)) {
         one["peer"] = {{"name", "llama.cpp"}, {"median", Median(series.peer)}};
         one["ratio"] = *ratio;
@@ -284,13 +340,16 @@ class Bench {
     if (peer) fmt::print("{:>12}{:>9}", "llama.cpp", "ratio");
     fmt::print("\n");
     for (const Series& series : table_.all()) {
-      const std::string name = series.branches > 0 ? fmt::format("{} x{}", series.name, series.branches) : series.name;
+      const std::string name = NameOf(series);
       const std::string range = Number(*std::min_element(series.values.begin(), series.values.end())) + " to " +
                                 Number(*std::max_element(series.values.begin(), series.values.end()));
       fmt::print("{:<15}{:>8}{:>12} {:<6}{:>22}{:>14}", name, series.prompt > 0 ? std::to_string(series.prompt) : "",
                  Number(Median(series.values)), series.unit, range, series.bytes_copied ? Grouped(*series.bytes_copied) : "");
       const auto reached = Reached(series);
       fmt::print("{:>10}", reached ? fmt::format("{:.0f} %", *reached * 100) : "");
+      if (series.guesses.drafted > 0) {
+        fmt::print("  {:.0f} % of guesses come true, {:.2f} tokens a step", AcceptanceRate(series.guesses) * 100, TokensAStep(series));
+      }
       if (const auto ratio = Ratio(series)) fmt::print("{:>12}{:>9}", Number(Median(series.peer)), fmt::format("{:.2f}x", *ratio));
       fmt::print("\n");
     }
@@ -354,6 +413,11 @@ void AddBenchCommand(CLI::App& app, Action& action) {
       ->delimiter(',')
       ->type_name("N,...")
       ->check(Bounded(1, 256));
+  command
+      ->add_option("--draft", flags->draft,
+                   "Measures guessing ahead too: tokens of English chosen without guesses, and with up to N a step from each source")
+      ->type_name("N")
+      ->check(Bounded(0, Speculation::kMostDraft));
   command->add_option("--runs", flags->runs, "Runs, of which the median is told (5)")->type_name("N")->check(Bounded(1, 1000));
   command->add_option("--peer", flags->peer, "Measures llama.cpp too, in turns, on the same file; tools/install_peer.sh installs it")
       ->type_name("NAME");

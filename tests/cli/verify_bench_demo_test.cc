@@ -66,6 +66,30 @@ TEST(BenchProgram, WritesWhatTheContractSays) {
   EXPECT_EQ(ReadBytes(plot).rfind("<svg", 0), 0u);
 }
 
+TEST(BenchProgram, MeasuresGuessesOfEverySource) {
+  const Ran ran = RunReprise({"bench", "--prompt", "16", "--branches", "1", "--runs", "2", "--draft", "3", "--json", "-"});
+  ASSERT_EQ(ran.exit_code, 0) << ran.err;
+  const json report = json::parse(ran.out);
+  std::set<std::pair<std::string, bool>> kinds;
+  for (const json& result : report["results"]) {
+    if (result["name"] != "speculation") continue;
+    const auto source = result["drafts"].get<std::string>();
+    kinds.emplace(source, result["temperature"] == 0.0);
+    EXPECT_GT(result["median"].get<double>(), 0) << source;
+    EXPECT_TRUE(source != "off" || !result.contains("acceptance"));
+    if (source == "off") {
+      EXPECT_EQ(result["tokens_a_step"], 1.0);
+    }
+    // The embedded model's own block foretells what it says, above all where it says what is likeliest.
+    if (source == "mtp") {
+      EXPECT_GT(result["tokens_a_step"].get<double>(), result["temperature"] == 0.0 ? 1.5 : 1.2);
+    }
+  }
+  const std::set<std::pair<std::string, bool>> all = {{"off", true},  {"lookup", true},  {"mtp", true},
+                                                      {"off", false}, {"lookup", false}, {"mtp", false}};
+  EXPECT_EQ(kinds, all);
+}
+
 TEST(BenchProgram, APeerThatIsNotThereIsOneClearLine) {
   const Ran unknown = RunReprise({"bench", "-m", TinyModel(), "--prompt", "16", "--peer", "nobody"});
   EXPECT_EQ(unknown.exit_code, 1);
