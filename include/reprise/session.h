@@ -74,6 +74,7 @@ struct Speculation {
   static constexpr int kMostDraft = 15;
   int draft = 0;  // most tokens guessed a step; 0 turns it off
   Source source = Source::kAuto;
+  bool adapt = true;  // guess fewer, or none, while that gives more tokens a second; otherwise as many as can be, always
 };
 
 struct SpeculationStats {

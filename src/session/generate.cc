@@ -1,4 +1,6 @@
 // Choosing tokens: one, one for each of several sessions, and a whole generation.
+#include <chrono>
+
 #include "session/session_state.h"
 
 namespace reprise {
@@ -93,15 +95,22 @@ Result<Finish> Session::Generate(int max_tokens, const std::function<bool(const 
   Finish finish = Finish::kLength;
   for (int count = 0; count < max_tokens && finish == Finish::kLength;) {
     // A step chooses one token, or a burst of them where guesses came true.
-    const int most = std::min({s.speculation.draft, max_tokens - count - 1, model().info().context - position() - 1});
-    if (s.pending() < 0 || most < 1) {
+    const int wanted = s.speculation.adapt ? s.depth.Next() : s.speculation.draft;
+    const int most = std::min({wanted, max_tokens - count - 1, model().info().context - position() - 1});
+    const bool steps = s.pending() >= 0;
+    const auto start = std::chrono::steady_clock::now();
+    if (!steps || most < 1) {
       REPRISE_ASSIGN_OR_RETURN(const Token token, Next());
       s.burst[0] = {token.id, 0, token.text.size(), token.finish};
       s.burst_size = 1;
+      s.burst_guessed = 0;
     } else {
       REPRISE_RETURN_IF_ERROR(s.Speculate(most));
     }
     const int size = s.burst_size;
+    if (steps) {
+      s.depth.Record(s.burst_guessed, size, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    }
     count += size;
     for (int i = 0; i < size; ++i) {
       const State::BurstToken token = s.burst[static_cast<size_t>(i)];
@@ -123,6 +132,7 @@ Result<Finish> Session::Generate(int max_tokens, const std::function<bool(const 
 }
 
 Status Session::SetSpeculation(const Speculation& speculation) {
+  static_assert(DraftDepth::kMost == Speculation::kMostDraft);
   if (speculation.draft < 0 || speculation.draft > Speculation::kMostDraft) {
     return InvalidArgument("a draft of " + std::to_string(speculation.draft) + " tokens is out of range; 0 to " +
                            std::to_string(Speculation::kMostDraft));
@@ -132,6 +142,7 @@ Status Session::SetSpeculation(const Speculation& speculation) {
   }
   state_->speculation = speculation;
   state_->stats = SpeculationStats();
+  state_->depth = DraftDepth(speculation.draft);
   return Ok();
 }
 

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "decode/draft_depth.h"
 #include "reprise/session.h"
 #include "session/engine.h"
 #include "store/policy.h"
@@ -108,8 +109,10 @@ struct Session::State {
   std::string text;
   Speculation speculation;
   SpeculationStats stats;
+  DraftDepth depth{0};
   std::array<BurstToken, Engine::kMaxTentativeRows> burst;  // what the last Speculate chose, in order
   int burst_size = 0;
+  int burst_guessed = 0;  // tokens that were guessed for it
 };
 
 }  // namespace reprise

@@ -36,6 +36,7 @@ Status Session::State::Speculate(int most) {
     engine().AbortTentative(*lane);
     return status;
   }
+  burst_guessed = guessed;
   if (guessed > 0) {
     ++stats.steps;
     stats.drafted += guessed;

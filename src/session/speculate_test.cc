@@ -79,17 +79,19 @@ TEST_F(SpeculationTest, ChoosesWhatWouldHaveBeenChosenAnyway) {
     const Outcome expected = Generate(plain, count);
     for (const auto source : {Speculation::Source::kAuto, Speculation::Source::kMtp, Speculation::Source::kLookup}) {
       for (const int draft : {1, 4, Speculation::kMostDraft}) {
-        Session guessing = Prompted(sampling, {.draft = draft, .source = source});
-        const Outcome outcome = Generate(guessing, count);
-        EXPECT_EQ(outcome.ids, expected.ids) << "temperature " << sampling.temperature << ", draft " << draft;
-        EXPECT_TRUE(outcome == expected) << "temperature " << sampling.temperature << ", draft " << draft;
+        for (const bool adapt : {false, true}) {
+          Session guessing = Prompted(sampling, {.draft = draft, .source = source, .adapt = adapt});
+          const Outcome outcome = Generate(guessing, count);
+          EXPECT_EQ(outcome.ids, expected.ids) << "temperature " << sampling.temperature << ", draft " << draft << ", adapt " << adapt;
+          EXPECT_TRUE(outcome == expected) << "temperature " << sampling.temperature << ", draft " << draft << ", adapt " << adapt;
+        }
       }
     }
   }
 }
 
 TEST_F(SpeculationTest, TheDraftBlockIsRightMoreOftenThanChance) {
-  Session session = Prompted({}, {.draft = 1, .source = Speculation::Source::kMtp});
+  Session session = Prompted({}, {.draft = 1, .source = Speculation::Source::kMtp, .adapt = false});
   const Outcome outcome = Generate(session, 200);
   EXPECT_GT(outcome.stats.drafted, 50);
   // Chance is one in 4,096; a block whose state were lost at some boundary falls far below a quarter.
@@ -100,7 +102,7 @@ TEST_F(SpeculationTest, EveryBoundaryWithinABurstCanBeGoneBackTo) {
   for (const SamplingOptions& sampling : Samplings()) {
     if (!sampling.stop.empty()) continue;
     for (int back = 1; back <= 40; back += kSanitized ? 13 : 3) {
-      Session session = Prompted(sampling, {.draft = 6});
+      Session session = Prompted(sampling, {.draft = 6, .adapt = false});
       const Outcome first = Generate(session, 60);
       ASSERT_TRUE(session.Rollback(back).ok());
       const Outcome again = Generate(session, back);
@@ -113,7 +115,7 @@ TEST_F(SpeculationTest, CancellingWithinABurstLeavesWhatWasSeen) {
   Session plain = Prompted({}, {});
   const Outcome expected = Generate(plain, 60);
   for (int cancel_at = 1; cancel_at < 24; cancel_at += kSanitized ? 5 : 1) {
-    Session session = Prompted({}, {.draft = 8});
+    Session session = Prompted({}, {.draft = 8, .adapt = false});
     Outcome outcome = Generate(session, 60, cancel_at);
     EXPECT_EQ(outcome.finish, Finish::kCancelled);
     ASSERT_EQ(static_cast<int>(outcome.ids.size()), cancel_at);
@@ -125,7 +127,7 @@ TEST_F(SpeculationTest, CancellingWithinABurstLeavesWhatWasSeen) {
 
 TEST_F(SpeculationTest, ACapsuleTakenAfterABurstGoesOnTheSame) {
   const SamplingOptions sampling{.temperature = 0.3f, .seed = 5};
-  Session session = Prompted(sampling, {.draft = 5});
+  Session session = Prompted(sampling, {.draft = 5, .adapt = false});
   Generate(session, 33);
   const Capsule capsule = session.Snapshot();
   const Outcome guessing = Generate(session, 50);
@@ -139,7 +141,7 @@ TEST_F(SpeculationTest, ACapsuleTakenAfterABurstGoesOnTheSame) {
 TEST_F(SpeculationTest, NothingLeaksAndTheContextsEndIsReached) {
   const auto before = model_->engine().space().usage();
   {
-    Session session = Prompted({}, {.draft = 9});
+    Session session = Prompted({}, {.draft = 9, .adapt = false});
     const int room = model_->info().context - session.position();
     const Outcome outcome = Generate(session, room);
     EXPECT_EQ(static_cast<int>(outcome.ids.size()), room);  // the last one stays pending: no position is left to feed it
