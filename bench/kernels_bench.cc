@@ -166,15 +166,14 @@ void Register() {
     for (int n : {1, 2, 8, 64, 256}) b->Arg(n);
     b->UseRealTime()->Unit(benchmark::kMillisecond);
   };
-  for (TensorType type :
-       {TensorType::kQ8_0, TensorType::kQ4_0, TensorType::kQ4_1, TensorType::kQ4_K, TensorType::kQ6_K, TensorType::kF16}) {
+  for (TensorType type : {TensorType::kQ8_0, TensorType::kQ4_0, TensorType::kQ4_1, TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K,
+                          TensorType::kF16}) {
     const std::string name(TensorTypeName(type));
     rows(benchmark::RegisterBenchmark(("MatMul/" + name + "/3584x1024").c_str(), MatMul, type, 1024, 3584, CpuOptions{}, false));
     rows(benchmark::RegisterBenchmark(("MatMul/" + name + "/1024x3584").c_str(), MatMul, type, 3584, 1024, CpuOptions{}, false));
     rows(benchmark::RegisterBenchmark(("Cached/" + name + "/768x1024/2threads").c_str(), MatMul, type, 1024, 768, CpuOptions{.threads = 2},
                                       true));
-    for (const char* isa : {"avx512vnni", "avx2", "portable", "neon"}) {
-      if (!MakeCpuBackend({.threads = 1, .isa = isa}).ok()) continue;
+    for (const std::string& isa : CpuInstructionSets()) {
       rows(benchmark::RegisterBenchmark(("Cached/" + name + "/384x1024/" + isa).c_str(), MatMul, type, 1024, 384,
                                         CpuOptions{.threads = 1, .isa = isa}, true));
     }

@@ -271,13 +271,12 @@ Result<int> InspectCapsule(const InspectFlags& flags, std::span<const std::byte>
 Result<int> ListDevices(const InspectFlags& flags) {
   REPRISE_ASSIGN_OR_RETURN(const auto best, MakeCpuBackend());
   Json sets = Json::array();
-  for (const char* name : {"avx512vnni", "avx2", "neon", "portable"}) {
+  for (const std::string& name : CpuInstructionSets()) {
     CpuOptions options;
     options.threads = 1;
     options.isa = name;
-    const auto backend = MakeCpuBackend(options);
-    if (!backend.ok()) continue;
-    sets.push_back({{"name", name}, {"numerics", (*backend)->numerics()}});
+    REPRISE_ASSIGN_OR_RETURN(const auto backend, MakeCpuBackend(options));
+    sets.push_back({{"name", name}, {"numerics", backend->numerics()}});
   }
   if (flags.json) {
     PrintJson({{"devices", Json::array({{{"backend", best->name()},

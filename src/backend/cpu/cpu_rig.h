@@ -10,15 +10,6 @@
 
 namespace reprise {
 
-// The instruction sets of this machine, best first.
-inline std::vector<std::string> Isas() {
-  std::vector<std::string> isas;
-  for (const char* isa : {"avx512vnni", "avx2", "neon", "portable"}) {
-    if (MakeCpuBackend({.threads = 1, .isa = isa}).ok()) isas.emplace_back(isa);
-  }
-  return isas;
-}
-
 inline Outcome RunJob(const Job& job, const Floats1d& in, const Cut& cut, const CpuOptions& options) {
   auto backend = MakeCpuBackend(options);
   EXPECT_TRUE(backend.ok()) << backend.status().message();
@@ -34,7 +25,7 @@ inline std::vector<Outcome> RunEveryWay(const Job& job, const Floats1d& in, uint
   std::mt19937 random(seed);
   std::vector<Outcome> outcomes;
   std::vector<std::string> numerics;
-  for (const std::string& isa : Isas()) {
+  for (const std::string& isa : CpuInstructionSets()) {
     const std::string mine = (*MakeCpuBackend({.threads = 1, .isa = isa}))->numerics();
     const Outcome plain = RunJob(job, in, OneStep(job.lane_rows), {.threads = 1, .isa = isa});
     const Outcome* expected = &plain;

@@ -302,7 +302,7 @@ TEST(MatMul, BrokenInputsStayVisibleAndInTheirRow) {
   in[kInputs + 3] = std::nanf("");
   in[2 * kInputs + 40] = INFINITY;
   for (int i = 0; i < kInputs; ++i) in[static_cast<size_t>(3 * kInputs + i)] *= 1e37f;
-  for (const std::string& isa : Isas()) {
+  for (const std::string& isa : CpuInstructionSets()) {
     const Outcome outcome = RunJob(job, in, OneStep(job.lane_rows), {.threads = 2, .isa = isa});
     for (int o = 0; o < kOutputs; ++o) {
       const auto at = [&](int row) { return outcome.out[0][static_cast<size_t>(row * kOutputs + o)]; };

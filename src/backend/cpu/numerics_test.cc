@@ -2,6 +2,7 @@
 // processor family) of that name. When a change of a kernel changes it, give numerics() a new name and this test the new digest.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <span>
 
@@ -22,6 +23,25 @@ Floats1d PlainFloats(size_t count, uint64_t seed, float scale = 1.0f) {
   return x;
 }
 
+// A weight whose blocks are filled with quants, and their scales are small halves.
+std::vector<std::byte> PlainWeight(TensorType type, int inputs, int outputs, uint64_t seed) {
+  const TensorTypeTraits& traits = TraitsOf(type);
+  const Floats1d plain = PlainFloats(static_cast<size_t>(inputs) * static_cast<size_t>(outputs), seed, 0.05f);
+  if (type == TensorType::kF32) return BytesOf(plain);
+  std::vector<std::byte> bytes(*TensorBytes(type, static_cast<uint64_t>(inputs), static_cast<uint64_t>(outputs)));
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i * 37 + i / 51);
+  const auto half_at = [&](size_t at, uint16_t bits) { std::memcpy(bytes.data() + at, &bits, 2); };
+  for (size_t i = 0; traits.block_bytes == 2 && i < plain.size(); ++i) {
+    half_at(i * 2, type == TensorType::kF16 ? FloatToHalf(plain[i]) : FloatToBFloat16(plain[i]));
+  }
+  const bool has_min = type == TensorType::kQ4_1 || type == TensorType::kQ5_1 || type == TensorType::kQ4_K || type == TensorType::kQ5_K;
+  for (size_t i = 0; traits.block_elements > 1 && i < bytes.size(); i += traits.block_bytes) {
+    half_at(type == TensorType::kQ6_K ? i + 208 : i, FloatToHalf(plain[i % plain.size()] * 0.05f));
+    if (has_min) half_at(i + 2, FloatToHalf(plain[(i + 1) % plain.size()] * 0.05f));
+  }
+  return bytes;
+}
+
 uint64_t Digest(uint64_t digest, std::span<const std::byte> bytes) {
   for (std::byte b : bytes) digest = (digest ^ static_cast<uint64_t>(b)) * 1099511628211u;
   return digest;
@@ -40,26 +60,10 @@ uint64_t DigestOfEveryKernel(const std::string& isa) {
   job.extent_bytes = v.offset + v.bytes * kExtentRows;
   job.block_bytes = tail.offset + tail.bytes;
 
-  // A matrix of each form, its blocks filled with quants, its scales small halves.
   const TensorType types[] = {TensorType::kF32,  TensorType::kF16,  TensorType::kBF16, TensorType::kQ8_0,
                               TensorType::kQ4_0, TensorType::kQ4_1, TensorType::kQ5_1};
   std::vector<std::vector<std::byte>> weights;
-  for (TensorType type : types) {
-    const TensorTypeTraits& traits = TraitsOf(type);
-    const Floats1d plain = PlainFloats(kWidth * kWidth, weights.size() + 10, 0.05f);
-    std::vector<std::byte> bytes(*TensorBytes(type, kWidth, kWidth));
-    for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i * 37 + i / 51);
-    const auto half_at = [&](size_t at, uint16_t bits) { std::memcpy(bytes.data() + at, &bits, 2); };
-    if (type == TensorType::kF32) bytes = BytesOf(plain);
-    for (size_t i = 0; traits.block_bytes == 2 && i < plain.size(); ++i) {
-      half_at(i * 2, type == TensorType::kF16 ? FloatToHalf(plain[i]) : FloatToBFloat16(plain[i]));
-    }
-    for (size_t i = 0; traits.block_elements > 1 && i < bytes.size(); i += traits.block_bytes) {
-      half_at(i, FloatToHalf(plain[i % plain.size()] * 0.05f));
-      if (type == TensorType::kQ4_1 || type == TensorType::kQ5_1) half_at(i + 2, FloatToHalf(plain[(i + 1) % plain.size()] * 0.05f));
-    }
-    weights.push_back(std::move(bytes));
-  }
+  for (TensorType type : types) weights.push_back(PlainWeight(type, kWidth, kWidth, weights.size() + 10));
   const Floats1d norm = PlainFloats(kWidth, 3), head_norm = PlainFloats(32, 4), taps = PlainFloats(kWidth * 4, 5);
   const Floats1d a = {-0.5f, -1.25f}, dt = {0.25f, -0.75f};
   job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
@@ -99,16 +103,49 @@ uint64_t DigestOfEveryKernel(const std::string& isa) {
   return digest;
 }
 
-TEST(Numerics, TheNameStandsForTheseBits) {
-  for (const std::string& isa : Isas()) {
-    const std::string numerics = (*MakeCpuBackend({.threads = 1, .isa = isa}))->numerics();
-    const uint64_t digest = DigestOfEveryKernel(isa);
-    if (numerics == "cpu1-fma") {
-      EXPECT_EQ(digest, 2427108992970556746u) << isa;
-    } else {
-      EXPECT_EQ(numerics, "cpu1-nofma") << isa;
-      EXPECT_EQ(digest, 15379217137856346479u) << isa;
+// Products of the types that the digest above leaves out, some of whose blocks are longer than its rows.
+uint64_t DigestOfProducts(const std::string& isa) {
+  constexpr int kInputs = 512, kOutputs = 24;
+  const TensorType types[] = {TensorType::kQ5_0, TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K};
+  Job job;
+  job.in = kInputs;
+  job.out = std::size(types) * kOutputs;
+  job.lane_rows = {15};
+  std::vector<std::vector<std::byte>> weights;
+  for (TensorType type : types) weights.push_back(PlainWeight(type, kInputs, kOutputs, weights.size() + 20));
+  job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
+    for (size_t i = 0; i < weights.size(); ++i) {
+      const Product product{*backend.LoadMatrix({"w", types[i], kInputs, kOutputs, weights[i]}),
+                            out.Columns(static_cast<int>(i) * kOutputs, kOutputs)};
+      ops.MatMul(in, {&product, 1});
     }
+  };
+  const Outcome outcome = RunJob(job, PlainFloats(15 * kInputs, 2), OneStep(job.lane_rows), {.threads = 2, .isa = isa});
+  for (float x : outcome.out[0]) {
+    if (!std::isfinite(x)) ADD_FAILURE() << "not a number that the test could stand on";
+  }
+  return Digest(14695981039346656037u, BytesOf(outcome.out[0]));
+}
+
+// tools/arm_tests.sh reads from the names of these tests what a processor is given.
+class Numerics : public testing::TestWithParam<std::string> {};
+INSTANTIATE_TEST_SUITE_P(Of, Numerics, testing::ValuesIn(CpuInstructionSets()), [](const auto& info) {
+  std::string name = info.param;
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+});
+
+TEST_P(Numerics, TheNameStandsForTheseBits) {
+  const auto backend = *MakeCpuBackend({.threads = 1, .isa = GetParam()});
+  EXPECT_EQ(backend->description(), "CPU, " + GetParam() + ", 1 thread");
+  const uint64_t digest = DigestOfEveryKernel(GetParam()), products = DigestOfProducts(GetParam());
+  if (backend->numerics() == "cpu1-fma") {
+    EXPECT_EQ(digest, 2427108992970556746u);
+    EXPECT_EQ(products, 3199602972843438070u);
+  } else {
+    EXPECT_EQ(backend->numerics(), "cpu1-nofma");
+    EXPECT_EQ(digest, 15379217137856346479u);
+    EXPECT_EQ(products, 10253259348202330674u);
   }
 }
 

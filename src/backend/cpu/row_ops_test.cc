@@ -197,7 +197,7 @@ TEST(NormRope, AnglesStayExactAtFarPositions) {
 
 TEST(ArgMax, FirstOfTheGreatestAndNeverANaN) {
   const float nan = std::nanf(""), inf = INFINITY;
-  for (const std::string& isa : Isas()) {
+  for (const std::string& isa : CpuInstructionSets()) {
     auto backend = *MakeCpuBackend({.threads = 2, .isa = isa});
     for (int width : {1, 16, 17, 37}) {
       StepTable table(8, 1);
@@ -253,6 +253,10 @@ TEST(MakeCpuBackend, RefusesUnknownSettings) {
   EXPECT_EQ(MakeCpuBackend({.threads = -1}).status().code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(MakeCpuBackend({.isa = "mmx"}).status().code(), StatusCode::kUnsupported);
   EXPECT_GE((*MakeCpuBackend())->threads(), 1);
+}
+
+TEST(MakeCpuBackend, TakesTheBestInstructionSet) {
+  EXPECT_NE((*MakeCpuBackend())->description().find(" " + CpuInstructionSets().front() + ","), std::string::npos);
 }
 
 TEST(Replay, RefusesStepsThatThePlanCannotServe) {

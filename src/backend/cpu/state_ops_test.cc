@@ -125,7 +125,7 @@ TEST(Attention, SharedHistoryIsReadOnceForTheSameBits) {
   cut.push_back({17, 8, 4, 10, 0});
   const Outcome wanted = RunJob(whole, alone, OneStep(whole.lane_rows), {.threads = 2});
   const std::string numerics = (*MakeCpuBackend({.threads = 1}))->numerics();
-  for (const std::string& isa : Isas()) {
+  for (const std::string& isa : CpuInstructionSets()) {
     if ((*MakeCpuBackend({.threads = 1, .isa = isa}))->numerics() != numerics) continue;
     for (int threads : {1, 2, 8}) {
       const Outcome outcome = RunJob(job, shared, cut, {.threads = threads, .isa = isa});
