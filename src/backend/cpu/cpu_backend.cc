@@ -14,6 +14,10 @@
 #include "backend/cpu/team.h"
 #include "hwy/targets.h"
 
+#if HWY_ARCH_ARM_A64 && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 namespace reprise {
 namespace {
 
@@ -24,6 +28,7 @@ constexpr char kNumericsUnfused[] = "cpu1-nofma";
 struct Isa {
   const char* name;
   int64_t target;
+  ByteDot dot;
   bool fused;
 };
 
@@ -32,11 +37,16 @@ std::vector<Isa> AvailableIsas() {
   std::vector<Isa> isas;
 #if HWY_ARCH_X86
   const int64_t supported = hwy::SupportedTargets();
-  if ((HWY_TARGETS & supported & HWY_AVX3) && __builtin_cpu_supports("avx512vnni")) isas.push_back({"avx512vnni", HWY_AVX3, true});
-  if (HWY_TARGETS & supported & HWY_AVX2) isas.push_back({"avx2", HWY_AVX2, true});
-  if (HWY_TARGETS & supported & HWY_SSE4) isas.push_back({"portable", HWY_SSE4, false});
+  if ((HWY_TARGETS & supported & HWY_AVX3) && __builtin_cpu_supports("avx512vnni"))
+    isas.push_back({"avx512vnni", HWY_AVX3, ByteDot::kTarget, true});
+  if (HWY_TARGETS & supported & HWY_AVX2) isas.push_back({"avx2", HWY_AVX2, ByteDot::kTarget, true});
+  if (HWY_TARGETS & supported & HWY_SSE4) isas.push_back({"portable", HWY_SSE4, ByteDot::kTarget, false});
 #elif HWY_ARCH_ARM_A64
-  isas.push_back({"neon", HWY_NEON, true});
+#if defined(__linux__)
+  if (getauxval(AT_HWCAP2) & HWCAP2_I8MM) isas.push_back({"neon-i8mm", HWY_NEON, ByteDot::kMixed, true});
+  if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) isas.push_back({"neon-dotprod", HWY_NEON, ByteDot::kSigned, true});
+#endif
+  isas.push_back({"neon", HWY_NEON, ByteDot::kTarget, true});
 #endif
   return isas;
 }
@@ -83,7 +93,7 @@ class CpuBackend : public Backend {
  public:
   CpuBackend(const Isa& isa, int threads, bool pin)
       : isa_(isa), team_(threads, pin), workspace_(*this), taps_(*this), stream_(this, team_) {
-    AddMatMul(isa.target, kernels_);
+    AddMatMul(isa.target, isa.dot, kernels_);
     AddNorms(isa.target, kernels_);
     AddRope(isa.target, kernels_);
     AddAttention(isa.target, kernels_);
@@ -97,7 +107,7 @@ class CpuBackend : public Backend {
   }
   std::string numerics() const override { return isa_.fused ? kNumericsFused : kNumericsUnfused; }
   int threads() const override { return team_.threads(); }
-  BackendLimits MeasureLimits() override { return MeasureCpuLimits(isa_.target, team_.threads()); }
+  BackendLimits MeasureLimits() override { return MeasureCpuLimits(isa_.target, isa_.dot, team_.threads()); }
 
   Result<std::byte*> Allocate(size_t bytes, std::string_view what) override { return arena_.Allocate(bytes, what); }
 

@@ -16,10 +16,11 @@ namespace reprise {
 struct CpuOptions {
   int threads = 0;    // 0: all processors that this process may use
   bool pin = false;   // tie each thread but the caller's to a processor of its own
-  std::string isa{};  // force an instruction set: "avx512vnni", "avx2", "neon" or "portable"; empty: the best that the machine has
+  std::string isa{};  // force one of CpuInstructionSets(); empty: the first
 };
 
-// The names that CpuOptions::isa may have on this machine, the best first.
+// The names that CpuOptions::isa may have on this machine, the best first, of: "avx512vnni", "avx2", "portable" (x86 with SSE 4.2),
+// "neon-i8mm", "neon-dotprod", "neon".
 std::vector<std::string> CpuInstructionSets();
 
 Result<std::unique_ptr<Backend>> MakeCpuBackend(const CpuOptions& options = {});

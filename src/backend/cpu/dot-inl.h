@@ -14,7 +14,7 @@ namespace HWY_NAMESPACE {
 
 // Rows whose sums stay in registers together. AVX-512: 12 integer and 12 float sums, and what is left of 32 registers for weights and
 // scales; 12 chains also cover the dot product's latency of 4 at one or two a cycle. AVX2 has 16 registers of half the width, NEON 32 of a
-// quarter.
+// quarter: 16 sums, at most 8 of weights and one of activations, while the float sums wait in memory for the end of a block.
 #if HWY_MAX_BYTES == 64
 inline constexpr int kRowGroup = 12;
 #elif HWY_MAX_BYTES == 32
@@ -48,6 +48,32 @@ HWY_INLINE void DotTiles(const typename Loader::Element* w, int64_t tile_stride,
   REPRISE_UNROLL for (int c = 0; c < C; ++c) { REPRISE_UNROLL for (int r = 0; r < R; ++r) out[c * R + r] = total[c][r]; }
 }
 
+// Bytes are multiplied by a struct of
+//   Words          64 bytes of weights: of 16 columns, four unsigned bytes each
+//   Dot<kWide, i>  a sum for each column plus the products with the i-th four signed bytes at `acts`; kWide for weights beyond 127
+//   kSignedBytes   whether those are taken less 128
+//   Kernel<kBody>  kBody, which is to be inlined, in a function of the compiler target that Dot needs
+// A target has TargetDot; 64-bit ARM has two more, for processors with more instructions.
+
+// As they lie in memory.
+struct ByteWords {
+  hn::Vec<TagI> v[kParts];
+
+  static HWY_INLINE ByteWords Load(const uint8_t* from) {
+    ByteWords r;
+    REPRISE_PARTS r.v[p] = hn::LoadU(kTagI, reinterpret_cast<const int32_t*>(from) + p * kPartLanes);
+    return r;
+  }
+};
+HWY_INLINE ByteWords LowNibbles(ByteWords w) {
+  REPRISE_PARTS w.v[p] = hn::And(w.v[p], hn::Set(kTagI, 0x0f0f0f0f));
+  return w;
+}
+HWY_INLINE ByteWords HighNibbles(ByteWords w) {
+  const hn::Repartition<uint8_t, TagI> d8;
+  REPRISE_PARTS w.v[p] = hn::BitCast(kTagI, hn::ShiftRight<4>(hn::BitCast(d8, w.v[p])));
+  return w;
+}
 // The bit pairs 2 j, 2 j + 1 of each byte of `tops`, where the mask has bits 4 and 5. WithTops puts them above nibbles.
 template <int j>
 HWY_INLINE hn::Vec<TagI> TopBits(hn::Vec<TagI> tops, int32_t mask) {
@@ -55,31 +81,39 @@ HWY_INLINE hn::Vec<TagI> TopBits(hn::Vec<TagI> tops, int32_t mask) {
   if constexpr (j == 2) return hn::And(tops, hn::Set(kTagI, mask));
   if constexpr (j > 2) return hn::And(hn::ShiftRight<2 * j - 4>(tops), hn::Set(kTagI, mask));
 }
-// 64 bytes: of 16 columns, four unsigned bytes each. DotBytes adds to each column's sum the products with four signed bytes at `acts`.
-// Where kSignedBytes, DotWide is for bytes beyond 127 and takes them less 128; elsewhere it is DotBytes.
-#if HWY_TARGET == HWY_AVX3
-struct PackedWords {
-  hn::Vec<TagI> v;
-};
-HWY_INLINE PackedWords LoadWords(const uint8_t* p) { return {hn::LoadU(kTagI, reinterpret_cast<const int32_t*>(p))}; }
-HWY_INLINE PackedWords LowNibbles(PackedWords w) { return {hn::And(w.v, hn::Set(kTagI, 0x0f0f0f0f))}; }
-HWY_INLINE PackedWords HighNibbles(PackedWords w) { return {hn::And(hn::ShiftRight<4>(w.v), hn::Set(kTagI, 0x0f0f0f0f))}; }
 template <int j>
-HWY_INLINE PackedWords WithTops(PackedWords w, PackedWords tops) {
-  return {hn::Or(w.v, TopBits<j>(tops.v, 0x30303030))};
+HWY_INLINE ByteWords WithTops(ByteWords w, const ByteWords& tops) {
+  REPRISE_PARTS w.v[p] = hn::Or(w.v[p], TopBits<j>(tops.v[p], 0x30303030));
+  return w;
 }
-HWY_INLINE Ints DotBytes(Ints sum, PackedWords w, const int8_t* acts) {
+HWY_INLINE ByteWords Less128(ByteWords w) {  // unsigned bytes less 128, as signed bytes
+  REPRISE_PARTS w.v[p] = hn::Xor(w.v[p], hn::Set(kTagI, static_cast<int32_t>(0x80808080u)));
+  return w;
+}
+
+struct PlainKernels {
+  template <auto kBody, class Return, class... Args>
+  static Return Kernel(Args... args) {
+    return kBody(args...);
+  }
+};
+
+#if HWY_TARGET == HWY_AVX3
+struct TargetDot : PlainKernels {
+  using Words = ByteWords;
+  static constexpr bool kSignedBytes = false;
+
   // As assembly, so that the four activations are always broadcast by the instruction itself instead of being kept in (and spilled from)
   // registers, and so that no compiler flag beyond AVX-512 is needed.
-  asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum.v[0].raw) : "v"(w.v.raw), "m"(*reinterpret_cast<const int32_t*>(acts)));
-  return sum;
-}
-inline constexpr bool kSignedBytes = false;
+  template <bool kWide, int i>
+  static HWY_INLINE Ints Dot(Ints sum, const ByteWords& w, const int8_t* acts) {
+    const auto& four = *reinterpret_cast<const int32_t*>(acts + 4 * i);
+    asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum.v[0].raw) : "v"(w.v[0].raw), "m"(four));
+    return sum;
+  }
+};
 #elif HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4
 // A multiplication of unsigned with signed bytes that adds neighbours to 16-bit numbers, which 2 * 127 * 127 does not exceed.
-struct PackedWords {
-  hn::Vec<TagI> v[kParts];
-};
 #if HWY_TARGET == HWY_AVX2
 HWY_INLINE hn::Vec<TagI> PairSums(hn::Vec<TagI> bytes, hn::Vec<TagI> acts) { return {_mm256_maddubs_epi16(bytes.raw, acts.raw)}; }
 HWY_INLINE hn::Vec<TagI> AddPairs(hn::Vec<TagI> shorts) { return {_mm256_madd_epi16(shorts.raw, _mm256_set1_epi16(1))}; }
@@ -91,65 +125,44 @@ HWY_INLINE hn::Vec<TagI> AddPairs(hn::Vec<TagI> shorts) { return {_mm_madd_epi16
 HWY_INLINE hn::Vec<TagI> AddShorts(hn::Vec<TagI> a, hn::Vec<TagI> b) { return {_mm_add_epi16(a.raw, b.raw)}; }
 HWY_INLINE hn::Vec<TagI> WithSignsOf(hn::Vec<TagI> a, hn::Vec<TagI> signs) { return {_mm_sign_epi8(a.raw, signs.raw)}; }
 #endif
-HWY_INLINE PackedWords LoadWords(const uint8_t* from) {
-  PackedWords r;
-  REPRISE_PARTS r.v[p] = hn::LoadU(kTagI, reinterpret_cast<const int32_t*>(from) + p * kPartLanes);
-  return r;
-}
-HWY_INLINE PackedWords LowNibbles(PackedWords w) {
-  REPRISE_PARTS w.v[p] = hn::And(w.v[p], hn::Set(kTagI, 0x0f0f0f0f));
-  return w;
-}
-HWY_INLINE PackedWords HighNibbles(PackedWords w) {
-  REPRISE_PARTS w.v[p] = hn::And(hn::ShiftRight<4>(w.v[p]), hn::Set(kTagI, 0x0f0f0f0f));
-  return w;
-}
-template <int j>
-HWY_INLINE PackedWords WithTops(PackedWords w, const PackedWords& tops) {
-  REPRISE_PARTS w.v[p] = hn::Or(w.v[p], TopBits<j>(tops.v[p], 0x30303030));
-  return w;
-}
 HWY_INLINE hn::Vec<TagI> FourActs(const int8_t* acts) {
   int32_t four;
   std::memcpy(&four, acts, sizeof(four));
   return hn::Set(kTagI, four);
 }
-HWY_INLINE Ints DotBytes(Ints sum, const PackedWords& w, const int8_t* acts) {
-  const auto four = FourActs(acts);
-  REPRISE_PARTS sum.v[p] = hn::Add(sum.v[p], AddPairs(PairSums(w.v[p], four)));
-  return sum;
-}
-inline constexpr bool kSignedBytes = true;
-HWY_INLINE Ints DotWide(Ints sum, const PackedWords& w, const int8_t* acts) {
-  const auto four = FourActs(acts);
-  REPRISE_PARTS {
-    const auto bytes = hn::Xor(w.v[p], hn::Set(kTagI, static_cast<int32_t>(0x80808080u)));
-    sum.v[p] = hn::Add(sum.v[p], AddPairs(PairSums(WithSignsOf(bytes, bytes), WithSignsOf(four, bytes))));
+struct TargetDot : PlainKernels {
+  using Words = ByteWords;
+  static constexpr bool kSignedBytes = true;
+
+  template <bool kWide, int i>
+  static HWY_INLINE Ints Dot(Ints sum, const ByteWords& w, const int8_t* acts) {
+    const auto four = FourActs(acts + 4 * i);
+    const ByteWords bytes = kWide ? Less128(w) : w;
+    REPRISE_PARTS {
+      const auto pairs = kWide ? PairSums(WithSignsOf(bytes.v[p], bytes.v[p]), WithSignsOf(four, bytes.v[p])) : PairSums(bytes.v[p], four);
+      sum.v[p] = hn::Add(sum.v[p], AddPairs(pairs));
+    }
+    return sum;
   }
-  return sum;
-}
+};
 #else
 // Without a dot product of bytes: split into even and odd bytes as 16-bit numbers, and multiply those in pairs. No intermediate can
 // overflow: |255 * 127 * 2| < 2^31.
-inline constexpr bool kSignedBytes = false;
-struct PackedWords {
+struct WidenedWords {
   hn::Vec<TagI> even[kParts], odd[kParts];
-};
-HWY_INLINE PackedWords Widen(const hn::Vec<TagI>* bytes) {
-  PackedWords r;
-  const hn::Repartition<uint16_t, TagI> d16;
-  REPRISE_PARTS {
-    r.even[p] = hn::And(bytes[p], hn::Set(kTagI, 0x00ff00ff));
-    r.odd[p] = hn::BitCast(kTagI, hn::ShiftRight<8>(hn::BitCast(d16, bytes[p])));
+
+  static HWY_INLINE WidenedWords Load(const uint8_t* from) {
+    const ByteWords bytes = ByteWords::Load(from);
+    WidenedWords r;
+    const hn::Repartition<uint16_t, TagI> d16;
+    REPRISE_PARTS {
+      r.even[p] = hn::And(bytes.v[p], hn::Set(kTagI, 0x00ff00ff));
+      r.odd[p] = hn::BitCast(kTagI, hn::ShiftRight<8>(hn::BitCast(d16, bytes.v[p])));
+    }
+    return r;
   }
-  return r;
-}
-HWY_INLINE PackedWords LoadWords(const uint8_t* from) {
-  hn::Vec<TagI> bytes[kParts];
-  REPRISE_PARTS bytes[p] = hn::LoadU(kTagI, reinterpret_cast<const int32_t*>(from) + p * kPartLanes);
-  return Widen(bytes);
-}
-HWY_INLINE PackedWords LowNibbles(PackedWords w) {
+};
+HWY_INLINE WidenedWords LowNibbles(WidenedWords w) {
   const auto mask = hn::Set(kTagI, 0x000f000f);
   REPRISE_PARTS {
     w.even[p] = hn::And(w.even[p], mask);
@@ -157,7 +170,7 @@ HWY_INLINE PackedWords LowNibbles(PackedWords w) {
   }
   return w;
 }
-HWY_INLINE PackedWords HighNibbles(PackedWords w) {
+HWY_INLINE WidenedWords HighNibbles(WidenedWords w) {
   REPRISE_PARTS {
     w.even[p] = hn::ShiftRight<4>(w.even[p]);
     w.odd[p] = hn::ShiftRight<4>(w.odd[p]);
@@ -165,7 +178,7 @@ HWY_INLINE PackedWords HighNibbles(PackedWords w) {
   return LowNibbles(w);
 }
 template <int j>
-HWY_INLINE PackedWords WithTops(PackedWords w, const PackedWords& tops) {
+HWY_INLINE WidenedWords WithTops(WidenedWords w, const WidenedWords& tops) {
   REPRISE_PARTS {
     w.even[p] = hn::Or(w.even[p], TopBits<j>(tops.even[p], 0x00300030));
     w.odd[p] = hn::Or(w.odd[p], TopBits<j>(tops.odd[p], 0x00300030));
@@ -182,20 +195,95 @@ HWY_INLINE hn::Vec<TagI> DotPairs(hn::Vec<TagI> a, hn::Vec<TagI> b) {
   return hn::Add(hn::Mul(low(a), low(b)), hn::Mul(hn::ShiftRight<16>(a), hn::ShiftRight<16>(b)));
 #endif
 }
-HWY_INLINE Ints DotBytes(Ints sum, const PackedWords& w, const int8_t* acts) {
-  int32_t four;
-  std::memcpy(&four, acts, sizeof(four));
-  const hn::Repartition<int16_t, TagI> d16;
-  const auto both = hn::BitCast(d16, hn::Set(kTagI, four));
-  const auto even = hn::BitCast(kTagI, hn::ShiftRight<8>(hn::ShiftLeft<8>(both)));
-  const auto odd = hn::BitCast(kTagI, hn::ShiftRight<8>(both));
-  REPRISE_PARTS sum.v[p] = hn::Add(sum.v[p], hn::Add(DotPairs(w.even[p], even), DotPairs(w.odd[p], odd)));
-  return sum;
+struct TargetDot : PlainKernels {
+  using Words = WidenedWords;
+  static constexpr bool kSignedBytes = false;
+
+  template <bool kWide, int i>
+  static HWY_INLINE Ints Dot(Ints sum, const WidenedWords& w, const int8_t* acts) {
+    int32_t four;
+    std::memcpy(&four, acts + 4 * i, sizeof(four));
+    const hn::Repartition<int16_t, TagI> d16;
+    const auto both = hn::BitCast(d16, hn::Set(kTagI, four));
+    const auto even = hn::BitCast(kTagI, hn::ShiftRight<8>(hn::ShiftLeft<8>(both)));
+    const auto odd = hn::BitCast(kTagI, hn::ShiftRight<8>(both));
+    REPRISE_PARTS sum.v[p] = hn::Add(sum.v[p], hn::Add(DotPairs(w.even[p], even), DotPairs(w.odd[p], odd)));
+    return sum;
+  }
+};
+#endif
+
+#if HWY_TARGET == HWY_NEON
+// GCC wants the architecture that an extension is of, unless its own flags have it.
+#if defined(__clang__)
+#define REPRISE_ARM_EXTENSION(name) __attribute__((target(name)))
+#else
+#define REPRISE_ARM_EXTENSION(name) __attribute__((target("arch=armv8.2-a+crypto+" name)))
+#endif
+#if defined(__ARM_FEATURE_DOTPROD)
+#define REPRISE_DOTPROD
+#else
+#define REPRISE_DOTPROD REPRISE_ARM_EXTENSION("dotprod")
+#endif
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+#define REPRISE_I8MM
+#else
+#define REPRISE_I8MM REPRISE_ARM_EXTENSION("i8mm")
+#endif
+
+// The products are assembly because intrinsics are allowed in functions of their target alone, and the bodies of kernels are of any.
+// The four activations are a quarter of 16 bytes, which are loaded once for all four rows of a group, or for several groups of fewer rows.
+struct SignedDot {
+  using Words = ByteWords;
+  static constexpr bool kSignedBytes = true;
+
+  template <bool kWide, int i>
+  static HWY_INLINE Ints Dot(Ints sum, const ByteWords& w, const int8_t* acts) {
+    const int8x16_t fours = vld1q_s8(acts + i / 4 * 16);
+    const ByteWords bytes = kWide ? Less128(w) : w;
+    REPRISE_PARTS asm("sdot %0.4s, %1.16b, %2.4b[%c3]" : "+w"(sum.v[p].raw) : "w"(bytes.v[p].raw), "w"(fours), "i"(i % 4));
+    return sum;
+  }
+  template <auto kBody, class Return, class... Args>
+  REPRISE_DOTPROD static Return Kernel(Args... args) {
+    return kBody(args...);
+  }
+};
+struct MixedDot {
+  using Words = ByteWords;
+  static constexpr bool kSignedBytes = false;
+
+  template <bool kWide, int i>
+  static HWY_INLINE Ints Dot(Ints sum, const ByteWords& w, const int8_t* acts) {
+    const int8x16_t fours = vld1q_s8(acts + i / 4 * 16);
+    REPRISE_PARTS asm("usdot %0.4s, %1.16b, %2.4b[%c3]" : "+w"(sum.v[p].raw) : "w"(w.v[p].raw), "w"(fours), "i"(i % 4));
+    return sum;
+  }
+  template <auto kBody, class Return, class... Args>
+  REPRISE_I8MM static Return Kernel(Args... args) {
+    return kBody(args...);
+  }
+};
+#endif
+
+// Calls visit.operator()<Dot>() with the struct that `dot` stands for.
+template <class Visit>
+void WithDot([[maybe_unused]] ByteDot dot, const Visit& visit) {
+#if HWY_TARGET == HWY_NEON
+  if (dot == ByteDot::kSigned) return visit.template operator()<SignedDot>();
+  if (dot == ByteDot::kMixed) return visit.template operator()<MixedDot>();
+#endif
+  visit.template operator()<TargetDot>();
 }
-#endif
-#if HWY_TARGET != HWY_AVX2 && HWY_TARGET != HWY_SSE4
-HWY_INLINE Ints DotWide(Ints sum, const PackedWords& w, const int8_t* acts) { return DotBytes(sum, w, acts); }
-#endif
+
+// sums[r] += the products of `words` with the four activations first + r at `acts`, for R rows. What lies at `acts` are whole 16 bytes.
+template <class Dot, bool kWide, int R, int first, int r = 0>
+HWY_INLINE void DotRows(const typename Dot::Words& words, const int8_t* acts, Ints* sums) {
+  if constexpr (r < R) {
+    sums[r] = Dot::template Dot<kWide, first + r>(sums[r], words, acts);
+    DotRows<Dot, kWide, R, first, r + 1>(words, acts, sums);
+  }
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace reprise

@@ -8,6 +8,7 @@
 
 #include "backend/cpu/launch.h"
 #include "backend/cpu/packed_matrix.h"
+#include "backend/cpu/targets.h"
 #include "backend/ops.h"
 #include "exec/step_table.h"
 
@@ -205,7 +206,7 @@ int64_t AttentionScratchFloats(const AttentionArgs& args);
 int64_t DeltaNetScratchFloats(const DeltaNetArgs& args);
 
 // Each file of kernels adds its own to the table of `target` (a Highway target bit).
-void AddMatMul(int64_t target, KernelTable& table);
+void AddMatMul(int64_t target, ByteDot dot, KernelTable& table);
 void AddNorms(int64_t target, KernelTable& table);
 void AddRope(int64_t target, KernelTable& table);
 void AddAttention(int64_t target, KernelTable& table);

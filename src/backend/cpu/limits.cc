@@ -29,13 +29,12 @@ namespace HWY_NAMESPACE {
 // As many sums as it takes to hide the latency of one product.
 inline constexpr int kChains = 12;
 
-int32_t MultiplyBytes(const uint8_t* weights, const int8_t* acts, int64_t products) {
+template <class Dot>
+HWY_INLINE int32_t MultiplyBytes(const uint8_t* weights, const int8_t* acts, int64_t products) {
   Ints sums[kChains];
   REPRISE_UNROLL for (int i = 0; i < kChains; ++i) sums[i] = SetInts(i);
-  const PackedWords words = LoadWords(weights);
-  for (int64_t k = 0; k < products; k += kChains) {
-    REPRISE_UNROLL for (int i = 0; i < kChains; ++i) sums[i] = DotBytes(sums[i], words, acts + 4 * i);
-  }
+  const auto words = Dot::Words::Load(weights);
+  for (int64_t k = 0; k < products; k += kChains) DotRows<Dot, /*kWide=*/false, kChains, 0>(words, acts, sums);
   hn::Vec<TagI> total = hn::Zero(kTagI);
   REPRISE_UNROLL for (int i = 0; i < kChains; ++i) { REPRISE_PARTS total = hn::Add(total, sums[i].v[p]); }
   return hn::GetLane(total);
@@ -52,7 +51,9 @@ int32_t ReadMemory(const std::byte* from, size_t bytes) {
   return hn::GetLane(hn::Add(hn::Add(sums[0], sums[1]), hn::Add(sums[2], sums[3])));
 }
 
-void FindLoops(LimitLoops& loops) { loops = {MultiplyBytes, ReadMemory}; }
+void FindLoops(ByteDot dot, LimitLoops& loops) {
+  WithDot(dot, [&loops]<class Dot>() { loops = {Dot::template Kernel<MultiplyBytes<Dot>>, ReadMemory}; });
+}
 
 }  // namespace HWY_NAMESPACE
 }  // namespace reprise
@@ -84,9 +85,9 @@ double BestSeconds(int threads, const Work& work) {
 
 }  // namespace
 
-BackendLimits MeasureCpuLimits(int64_t target, int threads) {
+BackendLimits MeasureCpuLimits(int64_t target, ByteDot dot, int threads) {
   LimitLoops loops;
-  REPRISE_DISPATCH(target, FindLoops(loops))
+  REPRISE_DISPATCH(target, FindLoops(dot, loops))
   if (loops.multiply == nullptr) return {};
   const size_t share = kReadBytes / static_cast<size_t>(threads) / 64 * 64;
   Arena arena;  // as the weights have it, in huge pages: small ones cost a third of the speed

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "backend/backend.h"
+#include "backend/cpu/targets.h"
 
 namespace reprise {
 
@@ -14,7 +15,7 @@ struct LimitLoops {
   int32_t (*read)(const std::byte* from, size_t bytes) = nullptr;
 };
 
-// On `threads` threads at once, with the instruction set `target` (a Highway target). Takes about a second and 256 MiB.
-BackendLimits MeasureCpuLimits(int64_t target, int threads);
+// On `threads` threads at once, with the instruction set `target` (a Highway target) and its products of bytes. Takes about a second and 256 MiB.
+BackendLimits MeasureCpuLimits(int64_t target, ByteDot dot, int threads);
 
 }  // namespace reprise

@@ -170,27 +170,24 @@ void FloatTile(const PackedMatrix& m, const std::byte* tile, const Group& group,
 constexpr int kFetchAhead = 4096;
 
 // The words of group g (0 to 7) of a block.
-template <int kBits, int g>
-HWY_INLINE PackedWords GroupWords(const uint8_t* block) {
+template <class Words, int kBits, int g>
+HWY_INLINE Words GroupWords(const uint8_t* block) {
   if constexpr (kBits == 8) {
-    return LoadWords(block + g * 64);
+    return Words::Load(block + g * 64);
   } else {
-    const PackedWords words = LoadWords(block + g % 4 * 64);
-    const PackedWords nibbles = g < 4 ? LowNibbles(words) : HighNibbles(words);
+    const Words words = Words::Load(block + g % 4 * 64);
+    const Words nibbles = g < 4 ? LowNibbles(words) : HighNibbles(words);
     if constexpr (kBits == 4) return nibbles;
-    if constexpr (kBits == 6) return WithTops<g % 4>(nibbles, LoadWords(block + (4 + g / 4) * 64));
+    if constexpr (kBits == 6) return WithTops<g % 4>(nibbles, Words::Load(block + (4 + g / 4) * 64));
   }
 }
 
 // dots[r] += the products of R rows with the groups [g, kEnd) of a block.
-template <int R, int kBits, bool kWide, int g, int kEnd>
+template <class Dot, int R, int kBits, bool kWide, int g, int kEnd>
 HWY_INLINE void DotGroups(const uint8_t* block, const int8_t* acts, Ints* dots) {
   if constexpr (g < kEnd) {
-    const PackedWords words = GroupWords<kBits, g>(block);
-    REPRISE_UNROLL for (int r = 0; r < R; ++r) {
-      dots[r] = kWide ? DotWide(dots[r], words, acts + (g * R + r) * 4) : DotBytes(dots[r], words, acts + (g * R + r) * 4);
-    }
-    DotGroups<R, kBits, kWide, g + 1, kEnd>(block, acts, dots);
+    DotRows<Dot, kWide, R, g * R>(GroupWords<typename Dot::Words, kBits, g>(block), acts, dots);
+    DotGroups<Dot, R, kBits, kWide, g + 1, kEnd>(block, acts, dots);
   }
 }
 
@@ -199,7 +196,7 @@ HWY_INLINE void DotGroups(const uint8_t* block, const int8_t* acts, Ints* dots) 
 template <int R, int g = 0>
 HWY_INLINE void ShortGroups(const uint8_t* block, const int8_t* acts, Ints* shorts) {
   if constexpr (g < 8) {
-    const PackedWords words = GroupWords<4, g>(block);
+    const ByteWords words = GroupWords<ByteWords, 4, g>(block);
     REPRISE_UNROLL for (int r = 0; r < R; ++r) {
       const auto four = FourActs(acts + (g * R + r) * 4);
       REPRISE_PARTS shorts[r].v[p] = g == 0 ? PairSums(words.v[p], four) : AddShorts(shorts[r].v[p], PairSums(words.v[p], four));
@@ -207,22 +204,22 @@ HWY_INLINE void ShortGroups(const uint8_t* block, const int8_t* acts, Ints* shor
     ShortGroups<R, g + 1>(block, acts, shorts);
   }
 }
-template <int R>
+template <class Dot, int R>
 HWY_INLINE void DotNibbles(const uint8_t* block, const int8_t* acts, Ints* dots) {
   Ints shorts[R];
   ShortGroups<R>(block, acts, shorts);
   REPRISE_UNROLL for (int r = 0; r < R; ++r) { REPRISE_PARTS dots[r].v[p] = hn::Add(dots[r].v[p], AddPairs(shorts[r].v[p])); }
 }
 #else
-template <int R>
+template <class Dot, int R>
 HWY_INLINE void DotNibbles(const uint8_t* block, const int8_t* acts, Ints* dots) {
-  DotGroups<R, 4, false, 0, 8>(block, acts, dots);
+  DotGroups<Dot, R, 4, false, 0, 8>(block, acts, dots);
 }
 #endif
 
 // sums[r] += the products of R rows with a panel of the tile.
-template <int R, PackedForm kForm>
-void QuantTile(const PackedMatrix& m, const std::byte* tile, const Group& group, Panel panel, Floats* sums_of_rows) {
+template <class Dot, int R, PackedForm kForm>
+HWY_INLINE void QuantTile(const PackedMatrix& m, const std::byte* tile, const Group& group, Panel panel, Floats* sums_of_rows) {
   constexpr FormTraits kTraits = TraitsOf(kForm);
   constexpr int kHalves = kQuantBlock / kTraits.scale_inputs, kGroups = 8 / kHalves;
   constexpr int kBlockBytes = kTraits.block_bytes();
@@ -257,11 +254,11 @@ void QuantTile(const PackedMatrix& m, const std::byte* tile, const Group& group,
     REPRISE_UNROLL for (int h = 0; h < kHalves; ++h) {
       REPRISE_UNROLL for (int r = 0; r < R; ++r) dots[h][r] = kTraits.has_min ? SetInts(0) : SetInts(shifts[h * R + r]);
       if constexpr (kTraits.bits == 4) {
-        DotNibbles<R>(quants, acts, dots[0]);
+        DotNibbles<Dot, R>(quants, acts, dots[0]);
       } else {
-        if (h == 0) DotGroups<R, kTraits.bits, kForm == PackedForm::kByte, 0, kGroups>(quants, acts, dots[0]);
+        if (h == 0) DotGroups<Dot, R, kTraits.bits, kForm == PackedForm::kByte, 0, kGroups>(quants, acts, dots[0]);
         if constexpr (kHalves == 2) {
-          if (h == 1) DotGroups<R, kTraits.bits, false, kGroups, 8>(quants, acts, dots[1]);
+          if (h == 1) DotGroups<Dot, R, kTraits.bits, false, kGroups, 8>(quants, acts, dots[1]);
         }
       }
       scale[h] = load_scale(scales + h * kScaleBytes, super);
@@ -284,29 +281,29 @@ void QuantTile(const PackedMatrix& m, const std::byte* tile, const Group& group,
 
 using TileKernel = void (*)(const PackedMatrix&, const std::byte*, const Group&, Panel, Floats*);
 
-template <int R>
+template <class Dot, int R>
 TileKernel KernelOf(PackedForm form) {
   switch (form) {
     case PackedForm::kF32: return FloatTile<R, LoadF32>;
     case PackedForm::kF16: return FloatTile<R, LoadF16>;
     case PackedForm::kBF16: return FloatTile<R, LoadBF16>;
-    case PackedForm::kByte: return QuantTile<R, PackedForm::kByte>;
-    case PackedForm::kByteMin: return QuantTile<R, PackedForm::kByteMin>;
-    case PackedForm::kNibble: return QuantTile<R, PackedForm::kNibble>;
-    case PackedForm::kNibbleMin: return QuantTile<R, PackedForm::kNibbleMin>;
-    case PackedForm::kByteMinK: return QuantTile<R, PackedForm::kByteMinK>;
-    case PackedForm::kNibbleMinK: return QuantTile<R, PackedForm::kNibbleMinK>;
-    case PackedForm::kSixK: return QuantTile<R, PackedForm::kSixK>;
+    case PackedForm::kByte: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kByte>>;
+    case PackedForm::kByteMin: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kByteMin>>;
+    case PackedForm::kNibble: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kNibble>>;
+    case PackedForm::kNibbleMin: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kNibbleMin>>;
+    case PackedForm::kByteMinK: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kByteMinK>>;
+    case PackedForm::kNibbleMinK: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kNibbleMinK>>;
+    case PackedForm::kSixK: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kSixK>>;
   }
   return nullptr;
 }
 
-template <int R = 1>
+template <class Dot, int R = 1>
 TileKernel KernelFor(PackedForm form, int rows) {
   if constexpr (R < kRowGroup) {
-    return rows == R ? KernelOf<R>(form) : KernelFor<R + 1>(form, rows);
+    return rows == R ? KernelOf<Dot, R>(form) : KernelFor<Dot, R + 1>(form, rows);
   } else {
-    return KernelOf<R>(form);
+    return KernelOf<Dot, R>(form);
   }
 }
 
@@ -327,6 +324,7 @@ constexpr int kPassRows = 144;
 constexpr int kPassGroups = kPassRows / kRowGroup;
 
 // The groups [first, end) of rows times one tile.
+template <class Dot>
 void TileTimesGroups(const MatMulArgs& args, const ProductArgs& product, int tile, const RowGroups& groups, int first, int end) {
   const PackedMatrix& m = *product.weight;
   const int column = tile * kTileColumns, columns = std::min(kTileColumns, m.outputs - column);
@@ -351,7 +349,7 @@ void TileTimesGroups(const MatMulArgs& args, const ProductArgs& product, int til
       for (int r = 0; block == 0 && r < size; ++r) total[r] = Zeros();
       // Rows of the result lie far apart: each store would wait for its line.
       for (int r = 0; last && r < size; ++r) FetchToWrite(RowAt(product.out, at + r) + column);
-      KernelFor(m.form, size)(m, m.tile(tile), group, {block, std::min(panel, blocks - block)}, total);
+      KernelFor<Dot>(m.form, size)(m, m.tile(tile), group, {block, std::min(panel, blocks - block)}, total);
       for (int r = 0; last && r < size; ++r) {
         float* to = RowAt(product.out, at + r) + column;
         StoreFirst(product.accumulate ? Add(LoadFirst(to, columns), total[r]) : total[r], to, columns);
@@ -360,6 +358,7 @@ void TileTimesGroups(const MatMulArgs& args, const ProductArgs& product, int til
   }
 }
 
+template <class Dot>
 void MatMul(const MatMulArgs& args, int64_t first_tile, int64_t last_tile, int) {
   const RowGroups groups(args.domain == Domain::kRows ? args.table->rows : args.table->lanes, kRowGroup);
   const int passes = (groups.count + kPassGroups - 1) / kPassGroups;
@@ -367,17 +366,19 @@ void MatMul(const MatMulArgs& args, int64_t first_tile, int64_t last_tile, int) 
     const ProductArgs* product = args.products;
     for (int64_t t = first_tile; t < last_tile; ++t) {
       while (product + 1 < args.products + args.count && t >= product[1].first_tile) ++product;
-      TileTimesGroups(args, *product, static_cast<int>(t) - product->first_tile, groups, groups.count * pass / passes,
-                      groups.count * (pass + 1) / passes);
+      TileTimesGroups<Dot>(args, *product, static_cast<int>(t) - product->first_tile, groups, groups.count * pass / passes,
+                           groups.count * (pass + 1) / passes);
     }
   }
 }
 
-void AddMatMul(KernelTable& table) {
+void AddMatMul(ByteDot dot, KernelTable& table) {
   table.row_group = kRowGroup;
-  table.signed_bytes = kSignedBytes;
   table.arrange = {RunUntyped<ArrangeArgs, Arrange>, SplitUntyped<ArrangeArgs, SplitArrange>};
-  table.matmul = {RunUntyped<MatMulArgs, MatMul>, SplitUntyped<MatMulArgs, SplitMatMul>};
+  WithDot(dot, [&table]<class Dot>() {
+    table.signed_bytes = Dot::kSignedBytes;
+    table.matmul = {RunUntyped<MatMulArgs, MatMul<Dot>>, SplitUntyped<MatMulArgs, SplitMatMul>};
+  });
 }
 
 }  // namespace HWY_NAMESPACE
@@ -386,6 +387,6 @@ HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
 namespace reprise {
-void AddMatMul(int64_t target, KernelTable& table) { REPRISE_DISPATCH(target, AddMatMul(table)) }
+void AddMatMul(int64_t target, ByteDot dot, KernelTable& table) { REPRISE_DISPATCH(target, AddMatMul(dot, table)) }
 }  // namespace reprise
 #endif
