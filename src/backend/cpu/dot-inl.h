@@ -74,16 +74,17 @@ HWY_INLINE ByteWords HighNibbles(ByteWords w) {
   REPRISE_PARTS w.v[p] = hn::BitCast(kTagI, hn::ShiftRight<4>(hn::BitCast(d8, w.v[p])));
   return w;
 }
-// The bit pairs 2 j, 2 j + 1 of each byte of `tops`, where the mask has bits 4 and 5. WithTops puts them above nibbles.
-template <int j>
-HWY_INLINE hn::Vec<TagI> TopBits(hn::Vec<TagI> tops, int32_t mask) {
-  if constexpr (j < 2) return hn::And(hn::ShiftLeft<4 - 2 * j>(tops), hn::Set(kTagI, mask));
-  if constexpr (j == 2) return hn::And(tops, hn::Set(kTagI, mask));
-  if constexpr (j > 2) return hn::And(hn::ShiftRight<2 * j - 4>(tops), hn::Set(kTagI, mask));
+// Tops with bit b of each byte moved to bit 4, and only the bits of the mask kept. WithTops puts them above nibbles.
+template <int b>
+HWY_INLINE hn::Vec<TagI> AboveNibbles(hn::Vec<TagI> tops, int32_t mask) {
+  if constexpr (b < 4) return hn::And(hn::ShiftLeft<4 - b>(tops), hn::Set(kTagI, mask));
+  if constexpr (b == 4) return hn::And(tops, hn::Set(kTagI, mask));
+  if constexpr (b > 4) return hn::And(hn::ShiftRight<b - 4>(tops), hn::Set(kTagI, mask));
 }
-template <int j>
+// Of kBits in all.
+template <int kBits, int b>
 HWY_INLINE ByteWords WithTops(ByteWords w, const ByteWords& tops) {
-  REPRISE_PARTS w.v[p] = hn::Or(w.v[p], TopBits<j>(tops.v[p], 0x30303030));
+  REPRISE_PARTS w.v[p] = hn::Or(w.v[p], AboveNibbles<b>(tops.v[p], ((1 << kBits) - 16) * 0x01010101));
   return w;
 }
 HWY_INLINE ByteWords Less128(ByteWords w) {  // unsigned bytes less 128, as signed bytes
@@ -177,11 +178,12 @@ HWY_INLINE WidenedWords HighNibbles(WidenedWords w) {
   }
   return LowNibbles(w);
 }
-template <int j>
+template <int kBits, int b>
 HWY_INLINE WidenedWords WithTops(WidenedWords w, const WidenedWords& tops) {
+  constexpr int32_t kMask = ((1 << kBits) - 16) * 0x00010001;
   REPRISE_PARTS {
-    w.even[p] = hn::Or(w.even[p], TopBits<j>(tops.even[p], 0x00300030));
-    w.odd[p] = hn::Or(w.odd[p], TopBits<j>(tops.odd[p], 0x00300030));
+    w.even[p] = hn::Or(w.even[p], AboveNibbles<b>(tops.even[p], kMask));
+    w.odd[p] = hn::Or(w.odd[p], AboveNibbles<b>(tops.odd[p], kMask));
   }
   return w;
 }

@@ -177,43 +177,52 @@ HWY_INLINE Words GroupWords(const uint8_t* block) {
   } else {
     const Words words = Words::Load(block + g % 4 * 64);
     const Words nibbles = g < 4 ? LowNibbles(words) : HighNibbles(words);
-    if constexpr (kBits == 4) return nibbles;
-    if constexpr (kBits == 6) return WithTops<g % 4>(nibbles, Words::Load(block + (4 + g / 4) * 64));
+    if constexpr (kBits == 4) {
+      return nibbles;
+    } else {
+      constexpr TopBits kTops = TopBitsOf(kBits, g);
+      return WithTops<kBits, kTops.bit>(nibbles, Words::Load(block + kTops.line * 64));
+    }
   }
 }
 
-// dots[r] += the products of R rows with the groups [g, kEnd) of a block.
-template <class Dot, int R, int kBits, bool kWide, int g, int kEnd>
-HWY_INLINE void DotGroups(const uint8_t* block, const int8_t* acts, Ints* dots) {
-  if constexpr (g < kEnd) {
-    DotRows<Dot, kWide, R, g * R>(GroupWords<typename Dot::Words, kBits, g>(block), acts, dots);
-    DotGroups<Dot, R, kBits, kWide, g + 1, kEnd>(block, acts, dots);
-  }
-}
-
+// DotGroups: dots[r] += the products of R rows with the groups [g, kEnd) of a block.
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4
-// Of nibbles, the sums of a whole block fit 16 bits: 8 * 2 * 15 * 127.
-template <int R, int g = 0>
+// Of quants of few bits, the sums of several groups fit 16 bits: 8 groups of nibbles, 4 of five bits, 2 of six.
+template <int kBits>
+inline constexpr int kShortGroups = 32767 / (2 * 127 * ((1 << kBits) - 1));
+
+template <int R, int kBits, int kFirst, int kEnd, int g = kFirst>
 HWY_INLINE void ShortGroups(const uint8_t* block, const int8_t* acts, Ints* shorts) {
-  if constexpr (g < 8) {
-    const ByteWords words = GroupWords<ByteWords, 4, g>(block);
+  if constexpr (g < kEnd) {
+    const ByteWords words = GroupWords<ByteWords, kBits, g>(block);
     REPRISE_UNROLL for (int r = 0; r < R; ++r) {
       const auto four = FourActs(acts + (g * R + r) * 4);
-      REPRISE_PARTS shorts[r].v[p] = g == 0 ? PairSums(words.v[p], four) : AddShorts(shorts[r].v[p], PairSums(words.v[p], four));
+      REPRISE_PARTS shorts[r].v[p] = g == kFirst ? PairSums(words.v[p], four) : AddShorts(shorts[r].v[p], PairSums(words.v[p], four));
     }
-    ShortGroups<R, g + 1>(block, acts, shorts);
+    ShortGroups<R, kBits, kFirst, kEnd, g + 1>(block, acts, shorts);
   }
 }
-template <class Dot, int R>
-HWY_INLINE void DotNibbles(const uint8_t* block, const int8_t* acts, Ints* dots) {
-  Ints shorts[R];
-  ShortGroups<R>(block, acts, shorts);
-  REPRISE_UNROLL for (int r = 0; r < R; ++r) { REPRISE_PARTS dots[r].v[p] = hn::Add(dots[r].v[p], AddPairs(shorts[r].v[p])); }
+template <class Dot, int R, int kBits, int g, int kEnd>
+HWY_INLINE void DotGroups(const uint8_t* block, const int8_t* acts, Ints* dots) {
+  if constexpr (kBits == 8 && g < kEnd) {
+    DotRows<Dot, /*kWide=*/true, R, g * R>(ByteWords::Load(block + g * 64), acts, dots);
+    DotGroups<Dot, R, kBits, g + 1, kEnd>(block, acts, dots);
+  } else if constexpr (g < kEnd) {
+    constexpr int kNext = std::min(g + kShortGroups<kBits>, kEnd);
+    Ints shorts[R];
+    ShortGroups<R, kBits, g, kNext>(block, acts, shorts);
+    REPRISE_UNROLL for (int r = 0; r < R; ++r) { REPRISE_PARTS dots[r].v[p] = hn::Add(dots[r].v[p], AddPairs(shorts[r].v[p])); }
+    DotGroups<Dot, R, kBits, kNext, kEnd>(block, acts, dots);
+  }
 }
 #else
-template <class Dot, int R>
-HWY_INLINE void DotNibbles(const uint8_t* block, const int8_t* acts, Ints* dots) {
-  DotGroups<Dot, R, 4, false, 0, 8>(block, acts, dots);
+template <class Dot, int R, int kBits, int g, int kEnd>
+HWY_INLINE void DotGroups(const uint8_t* block, const int8_t* acts, Ints* dots) {
+  if constexpr (g < kEnd) {
+    DotRows<Dot, kBits == 8, R, g * R>(GroupWords<typename Dot::Words, kBits, g>(block), acts, dots);
+    DotGroups<Dot, R, kBits, g + 1, kEnd>(block, acts, dots);
+  }
 }
 #endif
 
@@ -253,13 +262,9 @@ HWY_INLINE void QuantTile(const PackedMatrix& m, const std::byte* tile, const Gr
     Ints dots[kHalves][R];
     REPRISE_UNROLL for (int h = 0; h < kHalves; ++h) {
       REPRISE_UNROLL for (int r = 0; r < R; ++r) dots[h][r] = kTraits.has_min ? SetInts(0) : SetInts(shifts[h * R + r]);
-      if constexpr (kTraits.bits == 4) {
-        DotNibbles<Dot, R>(quants, acts, dots[0]);
-      } else {
-        if (h == 0) DotGroups<Dot, R, kTraits.bits, kForm == PackedForm::kByte, 0, kGroups>(quants, acts, dots[0]);
-        if constexpr (kHalves == 2) {
-          if (h == 1) DotGroups<Dot, R, kTraits.bits, false, kGroups, 8>(quants, acts, dots[1]);
-        }
+      if (h == 0) DotGroups<Dot, R, kTraits.bits, 0, kGroups>(quants, acts, dots[0]);
+      if constexpr (kHalves == 2) {
+        if (h == 1) DotGroups<Dot, R, kTraits.bits, kGroups, 8>(quants, acts, dots[1]);
       }
       scale[h] = load_scale(scales + h * kScaleBytes, super);
       REPRISE_UNROLL for (int r = 0; r < R; ++r) { total[r] = MulAdd(ToFloats(dots[h][r]), Mul(scale[h], Set(act_scales[r])), total[r]); }
@@ -288,11 +293,12 @@ TileKernel KernelOf(PackedForm form) {
     case PackedForm::kF16: return FloatTile<R, LoadF16>;
     case PackedForm::kBF16: return FloatTile<R, LoadBF16>;
     case PackedForm::kByte: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kByte>>;
-    case PackedForm::kByteMin: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kByteMin>>;
     case PackedForm::kNibble: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kNibble>>;
     case PackedForm::kNibbleMin: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kNibbleMin>>;
-    case PackedForm::kByteMinK: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kByteMinK>>;
     case PackedForm::kNibbleMinK: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kNibbleMinK>>;
+    case PackedForm::kFive: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kFive>>;
+    case PackedForm::kFiveMin: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kFiveMin>>;
+    case PackedForm::kFiveMinK: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kFiveMinK>>;
     case PackedForm::kSixK: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kSixK>>;
   }
   return nullptr;

@@ -83,6 +83,13 @@ TEST_P(EveryType, EmbedIsTheReferenceDequantisation) {
   }
 }
 
+TEST_P(EveryType, TakesHardlyMoreMemoryThanInTheFile) {
+  const auto bytes = RandomWeight(GetParam(), 512, 32, 1);
+  const auto packed = PackedMatrix::Plan({"weight", GetParam(), 512, 32, bytes});
+  ASSERT_TRUE(packed.ok()) << packed.status().message();
+  EXPECT_LE(static_cast<double>(packed->total_bytes()), 1.03 * static_cast<double>(bytes.size()));
+}
+
 // What the activations become: exact for float weights, otherwise quantised by blocks of 32.
 std::vector<double> Activation(const float* x, int inputs, bool quantised) {
   std::vector<double> y(x, x + inputs);

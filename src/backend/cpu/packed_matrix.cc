@@ -21,12 +21,12 @@ std::optional<TypeForm> FormOf(TensorType type) {
     case TensorType::kF16: return TypeForm{PackedForm::kF16, 0};
     case TensorType::kBF16: return TypeForm{PackedForm::kBF16, 0};
     case TensorType::kQ8_0: return TypeForm{PackedForm::kByte, 128};
-    case TensorType::kQ5_0: return TypeForm{PackedForm::kByte, 16};
-    case TensorType::kQ5_1: return TypeForm{PackedForm::kByteMin, 0};
+    case TensorType::kQ5_0: return TypeForm{PackedForm::kFive, 16};
+    case TensorType::kQ5_1: return TypeForm{PackedForm::kFiveMin, 0};
     case TensorType::kQ4_0: return TypeForm{PackedForm::kNibble, 8};
     case TensorType::kQ4_1: return TypeForm{PackedForm::kNibbleMin, 0};
     case TensorType::kQ4_K: return TypeForm{PackedForm::kNibbleMinK, 0};
-    case TensorType::kQ5_K: return TypeForm{PackedForm::kByteMinK, 0};
+    case TensorType::kQ5_K: return TypeForm{PackedForm::kFiveMinK, 0};
     case TensorType::kQ6_K: return TypeForm{PackedForm::kSixK, 32};
     default: return std::nullopt;
   }
@@ -145,6 +145,35 @@ void ReadBlock(TensorType type, const std::byte* row, int b, Block* out) {
   }
 }
 
+// Writes the quants of column `c` (0 to 15) of a tile's block: its four bytes of each line, of which there are as many as a quant has bits.
+void PutQuants(const uint8_t* from, int bits, int c, uint8_t* block) {
+  uint32_t lines[8] = {};
+  for (int g = 0; g < 8; ++g) {
+    uint32_t quants;
+    std::memcpy(&quants, from + g * 4, sizeof(quants));
+    if (bits == 8) {
+      lines[g] = quants;
+      continue;
+    }
+    lines[g % 4] |= (quants & 0x0f0f0f0f) << (g < 4 ? 0 : 4);
+    if (bits == 4) continue;
+    const TopBits at = TopBitsOf(bits, g);
+    lines[at.line] |= (quants >> 4 & 0x0f0f0f0f) << at.bit;
+  }
+  for (int line = 0; line < bits; ++line) std::memcpy(block + (line * kTileColumns + c) * 4, &lines[line], sizeof(lines[line]));
+}
+
+// What PutQuants wrote for input `k` (0 to 31) of the block.
+int QuantAt(const std::byte* block, int bits, int c, int k) {
+  const auto byte = [&](int line) { return int{U8(block[(line * kTileColumns + c) * 4 + k % 4])}; };
+  const int g = k / 4;
+  if (bits == 8) return byte(g);
+  const int nibble = g < 4 ? byte(g) & 0x0f : byte(g - 4) >> 4;
+  if (bits == 4) return nibble;
+  const TopBits at = TopBitsOf(bits, g);
+  return nibble | (byte(at.line) >> at.bit << 4 & ((1 << bits) - 1));
+}
+
 }  // namespace
 
 Result<PackedMatrix> PackedMatrix::Plan(const WeightSource& source) {
@@ -203,7 +232,6 @@ void PackedMatrix::PackTile(const std::byte* source, int index) const {
     std::byte* const min_row = to + mins_offset + static_cast<size_t>(b) * kTileColumns * scale_size;
     auto* const quants =
         reinterpret_cast<uint8_t*>(to + quants_offset) + static_cast<size_t>(b) * static_cast<size_t>(traits.block_bytes());
-    if (traits.bits == 6) std::memset(quants + 4 * kTileColumns * 4, 0, 2 * kTileColumns * 4);
     for (int c = 0; c < columns; ++c) {
       Block block{};
       ReadBlock(type, source + static_cast<size_t>(first + c) * source_row_bytes, b, &block);
@@ -218,17 +246,7 @@ void PackedMatrix::PackTile(const std::byte* source, int index) const {
         std::memcpy(scale_row + c * 2, &block.scale, 2);
         if (traits.has_min) std::memcpy(min_row + c * 2, &block.min, 2);
       }
-      for (int g = 0; g < (traits.bits == 8 ? 8 : 4); ++g) {
-        uint8_t* const word = quants + (g * kTileColumns + c) * 4;
-        for (int i = 0; i < 4; ++i) {
-          const int low = block.quants[g * 4 + i], high = block.quants[(16 + g * 4 + i) % kQuantBlock];
-          word[i] = static_cast<uint8_t>(traits.bits == 8 ? low : (low & 0x0f) | (high << 4));
-          if (traits.bits != 6) continue;
-          uint8_t* const tops = quants + (4 * kTileColumns + c) * 4 + i;
-          tops[0] = static_cast<uint8_t>(tops[0] | (low >> 4) << (2 * g));
-          tops[kTileColumns * 4] = static_cast<uint8_t>(tops[kTileColumns * 4] | (high >> 4) << (2 * g));
-        }
-      }
+      PutQuants(block.quants, traits.bits, c, quants);
     }
   }
 }
@@ -264,15 +282,8 @@ void PackedMatrix::UnpackRow(int row, float* out) const {
     const std::byte* const quants = from + quants_offset + static_cast<size_t>(b) * static_cast<size_t>(traits.block_bytes());
     const float min = traits.has_min ? number(mins_offset, b, b, true) : 0.0f;
     for (int i = 0; i < kQuantBlock; ++i) {
-      int q;
-      if (traits.bits == 8) {
-        q = U8(quants[(i / 4 * kTileColumns + c) * 4 + i % 4]);
-      } else {
-        const int byte = U8(quants[((i % 16) / 4 * kTileColumns + c) * 4 + i % 4]);
-        q = i < 16 ? byte & 0x0f : byte >> 4;
-        if (traits.bits == 6) q |= (U8(quants[((4 + i / 16) * kTileColumns + c) * 4 + i % 4]) >> (i % 16 / 4 * 2) & 3) << 4;
-      }
-      const float product = number(scales_offset, b * scales + i / traits.scale_inputs, b, false) * static_cast<float>(q - zero);
+      const float product = number(scales_offset, b * scales + i / traits.scale_inputs, b, false) *
+                            static_cast<float>(QuantAt(quants, traits.bits, c, i) - zero);
       out[b * kQuantBlock + i] = traits.has_min ? product + min : product;
     }
   }

@@ -9,11 +9,11 @@
 //   scales  [blocks][16], or [2 blocks][16] where a scale covers 16 inputs (Q6_K): halves, or bytes in the K types
 //   mins    [blocks][16], for the types that have one, likewise: weight = scale * quant + min
 //   quants  bytes: [blocks][8 groups of 4 inputs][16 columns][4]; nibbles: [blocks][4 groups][16 columns][4], of which the low halves are
-//           the groups 0 to 3 and the high halves the groups 4 to 7; six bits: the nibbles of a block, and then [2][16 columns][4] of which
-//           the first holds the high bits of the groups 0 to 3, two bits each from the lowest, and the second those of the groups 4 to 7
+//           the groups 0 to 3 and the high halves the groups 4 to 7; five and six bits: the nibbles of a block, and then one or two lines
+//           [16 columns][4] of the bits above them, one or two of each group from the lowest, group after group
 // A quant is an unsigned number, from which `zero` is subtracted: that is what the machine's dot product wants of one of its operands, and
 // the term zero * sum(activations) is one number a row and block, whatever the column. Scales stay as the file has them: a half, or the product
-// of a half and a byte, which a float holds exactly. (Q5_K's quants alone are larger here than in the file: bytes.)
+// of a half and a byte, which a float holds exactly.
 #pragma once
 
 #include <cstddef>
@@ -33,18 +33,19 @@ enum class PackedForm : uint8_t {
   kF32,
   kF16,
   kBF16,
-  kByte,        // Q8_0, Q5_0
-  kByteMin,     // Q5_1
+  kByte,        // Q8_0
   kNibble,      // Q4_0
   kNibbleMin,   // Q4_1
-  kByteMinK,    // Q5_K
   kNibbleMinK,  // Q4_K
+  kFive,        // Q5_0
+  kFiveMin,     // Q5_1
+  kFiveMinK,    // Q5_K
   kSixK,        // Q6_K
 };
 inline constexpr int kSuperBlocks = 8;  // blocks that share a half in the K types
 
 struct FormTraits {
-  int bits;  // of a quant in memory: 4, 6 or 8; 0 for floats
+  int bits;  // of a quant in memory: 4, 5, 6 or 8; 0 for floats
   bool has_min;
   bool k_type;
   int scale_inputs;  // inputs that share a scale: 32 or 16
@@ -60,14 +61,24 @@ constexpr FormTraits TraitsOf(PackedForm form) {
     case PackedForm::kF16:
     case PackedForm::kBF16: return {0, false, false, 0};
     case PackedForm::kByte: return {8, false, false, 32};
-    case PackedForm::kByteMin: return {8, true, false, 32};
     case PackedForm::kNibble: return {4, false, false, 32};
     case PackedForm::kNibbleMin: return {4, true, false, 32};
-    case PackedForm::kByteMinK: return {8, true, true, 32};
     case PackedForm::kNibbleMinK: return {4, true, true, 32};
+    case PackedForm::kFive: return {5, false, false, 32};
+    case PackedForm::kFiveMin: return {5, true, false, 32};
+    case PackedForm::kFiveMinK: return {5, true, true, 32};
     case PackedForm::kSixK: return {6, false, true, 16};
   }
   return {};
+}
+
+// Where quants of five and six bits have those above the nibble: for group g of a block, in each byte of `line` (of 64), from `bit` on.
+struct TopBits {
+  int line, bit;
+};
+constexpr TopBits TopBitsOf(int bits, int g) {
+  const int at = g * (bits - 4);
+  return {4 + at / 8, at % 8};
 }
 
 class PackedMatrix : public Matrix {
