@@ -11,12 +11,13 @@
 // Namespaces (one for each API key, say) never see each other's capsules, neither by content nor by the timing of a hit. Capsules of another
 // fingerprint lie in the same directory unseen.
 //
-// Thread-safety: every call may come from any thread, but FindDeepest and Get come from the one that uses the model, as restoring what they
+// Thread-safety: every call may come from any thread, but FindDeepest, Get and Read come from the one that uses the model, as restoring what they
 // give does: a capsule read from disk takes memory of the pools. FindDeepest and Put hold a lock for microseconds; only a hit on disk waits for
-// a file. Neither is called between the tokens of a generation.
+// a file, and whoever has other work meanwhile asks MustRead and Read first. None is called between the tokens of a generation.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -29,6 +30,8 @@
 
 namespace reprise {
 
+class FileSystem;
+
 struct StoreOptions {
   uint64_t memory_budget =
       0;  // bytes that entries may keep in the pools; 0: as many capsules, with 512 rows each, as the model is loaded for
@@ -37,6 +40,7 @@ struct StoreOptions {
   uint64_t write_rate = uint64_t{200} << 20;  // most bytes a second written in the background; 0: no limit
   double write_delay = 0.5;  // seconds that an entry must live before it is written: what is superseded sooner never wears the disk
   bool read_only = false;    // use what the directory holds and change nothing there
+  std::shared_ptr<FileSystem> files = {};  // null: the machine's own. For tests (src/store/file_system.h)
 };
 
 // Which memory answered. kLive: the session's own lane or checkpoints.
@@ -96,6 +100,21 @@ class CapsuleStore {
   // damaged file is quarantined, reported once through TakeNotices(), and the next best answers.
   virtual Found FindDeepest(std::string_view name_space, std::span<const int32_t> prompt, int32_t deeper_than = 0) = 0;
 
+  // A capsule on its way from disk into memory. While this lives what was read stays there, and what could not be read is not tried again; so it is
+  // let go of once FindDeepest or Get has answered. A read that nobody waits for any more is given up.
+  class Reading {
+   public:
+    virtual ~Reading() = default;   // `done` is not called any more
+    virtual bool over() const = 0;  // well or not: FindDeepest and Get wait for that file no more. From any thread
+  };
+  // The id of the capsule that FindDeepest would read from disk for this prompt, or 0 when it would wait for no file.
+  virtual uint64_t MustRead(std::string_view name_space, std::span<const int32_t> prompt) = 0;
+  virtual bool MustRead(std::string_view name_space, uint64_t id) = 0;  // whether Get would
+  // Has it read by a thread of the store's own, in the order of asking. `done` is called on that thread when it is over, also when the store goes
+  // first; it must not call the store. Null when there is nothing to wait for: no such entry on disk, no memory for it, or a device whose memory only
+  // the steps' thread may write; FindDeepest and Get then do what they can by themselves.
+  virtual std::unique_ptr<Reading> Read(std::string_view name_space, uint64_t id, std::function<void()> done) = 0;
+
   struct PutOptions {
     Keep keep = Keep::kRequested;
     std::string name = {};  // a name that another entry of the namespace has moves to this one
@@ -107,8 +126,8 @@ class CapsuleStore {
   virtual Result<uint64_t> Put(std::string_view name_space, std::span<const int32_t> tokens, const Capsule& capsule,
                                const PutOptions& options) = 0;
 
-  // By id or by name; from disk if need be. kNotFound.
-  virtual Result<Capsule> Get(std::string_view name_space, uint64_t id) = 0;
+  // By id or by name; from disk if need be. kNotFound. `tier`, where it is given: which one answered.
+  virtual Result<Capsule> Get(std::string_view name_space, uint64_t id, Tier* tier = nullptr) = 0;
   virtual Result<StoreEntry> Find(std::string_view name_space, std::string_view name) = 0;
   virtual Result<StoreEntry> Show(std::string_view name_space, uint64_t id) = 0;
   virtual Result<std::vector<int32_t>> Tokens(std::string_view name_space, uint64_t id) = 0;

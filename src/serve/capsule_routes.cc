@@ -205,18 +205,11 @@ class CapsuleRoutes {
     Give(EntryJson(*entry));
   }
 
-  // The capsule itself, read from disk if need be, on the thread that may.
-  Result<Capsule> Get(uint64_t id) {
-    Result<Capsule> capsule = Cancelled("the server is stopping");
-    engines_.scheduler.Run([&] { capsule = store_.Get(caller_.name_space, id); });
-    return capsule;
-  }
-
   // The same capsule once more, under each of the names.
   void KeepAs(const std::string& given, const std::vector<std::string>& names, bool list) {
     const auto entry = FindCapsule(engines_, caller_, given, error_);
     if (!entry) return Fail();
-    const auto capsule = Get(entry->id);
+    const auto capsule = engines_.scheduler.Get(caller_.name_space, entry->id);
     const auto tokens = store_.Tokens(caller_.name_space, entry->id);
     if (!capsule.ok() || !tokens.ok()) {
       error_.Set(capsule.ok() ? tokens.status() : capsule.status());
@@ -267,7 +260,7 @@ class CapsuleRoutes {
   void Export(const std::string& given) {
     const auto entry = FindCapsule(engines_, caller_, given, error_);
     if (!entry) return Fail();
-    const auto capsule = Get(entry->id);
+    const auto capsule = engines_.scheduler.Get(caller_.name_space, entry->id);
     if (!capsule.ok()) {
       error_.Set(capsule.status());
       return Fail();

@@ -107,9 +107,13 @@ struct Job {
   PrefillReport prefill;
   int predicted = 0;               // tokens, of all choices
   std::vector<uint64_t> capsules;  // exactly where each choice ended, where that was to be kept; else 0
-  int open_choices = 0;            // the engine's own
+
+  // The engine's own.
+  int open_choices = 0;
+  bool disk_is_busy = false;  // it goes on from a capsule on disk, and waits for its turn to have it read
 
   Clock::time_point submitted;
+  Clock::time_point admitted;  // when it left the queue
 };
 
 }  // namespace reprise::serve

@@ -67,6 +67,7 @@ std::string Metrics::Text(const Model* model, int connections) const {
   WriteOne("reprise_slow_readers_total", "counter", "Requests ended because their client did not read.", slow_readers.load(), out);
   WriteOne("reprise_lines", "gauge", "Lanes at work.", lines.load(), out);
   WriteOne("reprise_queue_length", "gauge", "Requests that wait for a lane.", waiting.load(), out);
+  WriteOne("reprise_reading", "gauge", "Requests whose capsule is being read from disk.", reading.load(), out);
   WriteOne("reprise_connections", "gauge", "Open connections.", connections, out);
   if (model == nullptr) return out;
   WriteOne("reprise_lanes", "gauge", "Lanes in all.", model->info().lanes, out);

@@ -33,7 +33,7 @@ struct Metrics {
   std::array<std::atomic<uint64_t>, 4> reused_tokens{};  // by Tier
   std::atomic<uint64_t> predicted_tokens{0};
   std::atomic<uint64_t> cancelled{0}, rejected{0}, slow_readers{0};
-  std::atomic<int> lines{0}, waiting{0};
+  std::atomic<int> lines{0}, waiting{0}, reading{0};
 
   void CountRequest(std::string_view route, int status);
   std::string Text(const Model* model, int connections) const;

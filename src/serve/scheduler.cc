@@ -7,6 +7,12 @@
 #include "serve/scheduler_line.h"
 
 namespace reprise::serve {
+namespace {
+
+// How long a client that went away may go unnoticed while nothing else happens.
+constexpr std::chrono::milliseconds kLook{20};
+
+}  // namespace
 
 Scheduler::Scheduler(Model model, const SchedulerOptions& options, Metrics& metrics)
     : model_(std::move(model)),
@@ -29,6 +35,7 @@ Status Scheduler::Submit(std::shared_ptr<Job> job) {
       return Exhausted("the server is busy: " + std::to_string(waiting_.size()) + " requests are waiting already");
     }
     waiting_.push_back(std::move(job));
+    news_ = true;
     metrics_.waiting = static_cast<int>(waiting_.size());
   }
   changed_.notify_all();
@@ -48,11 +55,17 @@ bool Scheduler::Run(std::function<void()> task) {
       done = true;
       done_changed.notify_all();
     });
+    news_ = true;
   }
   changed_.notify_all();
   std::unique_lock lock(done_mutex);
   done_changed.wait(lock, [&] { return done; });
   return true;
+}
+
+bool Scheduler::Stopping() const {
+  const std::lock_guard lock(mutex_);
+  return stopping_;
 }
 
 int Scheduler::waiting() const {
@@ -64,7 +77,7 @@ void Scheduler::Stop(Clock::time_point deadline) {
   {
     const std::lock_guard lock(mutex_);
     stop_at_ = stopping_ ? std::min(stop_at_, deadline) : deadline;
-    stopping_ = true;
+    stopping_ = news_ = true;
   }
   changed_.notify_all();
   if (thread_.joinable()) thread_.join();
@@ -83,19 +96,27 @@ void Scheduler::TakeTasks(std::unique_lock<std::mutex>& lock) {
 void Scheduler::Loop() {
   std::unique_lock lock(mutex_);
   while (true) {
-    changed_.wait(lock, [&] { return stopping_ || !tasks_.empty() || !waiting_.empty() || !Idle(); });
+    const auto ready = [&] { return news_ || !Idle(); };
+    if (waiting_.empty() && reading_.empty()) {
+      changed_.wait(lock, ready);
+    } else {
+      changed_.wait_for(lock, kLook, ready);
+    }
+    news_ = false;
     TakeTasks(lock);
     if (stopping_) {
       for (const auto& job : waiting_) job->events.Push(Event::Error(Cancelled("the server is stopping")));
       waiting_.clear();
-      if (Idle() || Clock::now() >= stop_at_) break;
+      if ((Idle() && reading_.empty()) || Clock::now() >= stop_at_) break;
     }
     lock.unlock();
     DropCancelled();
+    TakeRead();
     Admit();
     DecodeStep();
     PrefillSome();
     metrics_.lines = static_cast<int>(prefilling_.size() + decoding_.size());
+    metrics_.reading = static_cast<int>(reading_.size());
     lock.lock();
   }
   lock.unlock();
@@ -114,6 +135,13 @@ void Scheduler::DropCancelled() {
     metrics_.waiting = static_cast<int>(waiting_.size());
   }
   std::erase_if(forks_, [](const Fork& fork) { return fork.job->cancelled.load(); });
+  const auto no_longer = [&](const Awaiting& awaiting) {
+    if (!awaiting.job->cancelled) return false;
+    ++metrics_.cancelled;
+    awaiting.job->events.Push(Event::Error(Cancelled("the request was cancelled")));
+    return true;
+  };
+  if (std::erase_if(reading_, no_longer) > 0) DiskIsFree();
   const auto drop = [&](const std::unique_ptr<Line>& line) {
     if (!line->job->cancelled) return false;
     if (!line->failed) {
@@ -133,36 +161,96 @@ void Scheduler::DropCancelled() {
 
 int Scheduler::LinesOf(std::string_view name_space) const {
   const auto of = [&](const std::unique_ptr<Line>& line) { return line->job->name_space == name_space; };
+  const auto awaits = [&](const Awaiting& awaiting) { return awaiting.job->name_space == name_space; };
   return static_cast<int>(std::count_if(prefilling_.begin(), prefilling_.end(), of) +
-                          std::count_if(decoding_.begin(), decoding_.end(), of));
+                          std::count_if(decoding_.begin(), decoding_.end(), of) + std::count_if(reading_.begin(), reading_.end(), awaits));
 }
 
 void Scheduler::Admit() {
-  while (static_cast<int>(prefilling_.size() + decoding_.size()) < lanes_) {
+  while (LanesTaken() < lanes_) {
     if (!forks_.empty()) {
       Fork fork = std::move(forks_.front());
       forks_.pop_front();
       StartFork(fork);
       continue;
     }
-    std::shared_ptr<Job> next;
+    std::shared_ptr<Job> next = NextWaiting();
+    if (next == nullptr) return;
+    Readings none;
+    if (!AwaitDisk(next, none)) Start(std::move(next));
+  }
+}
+
+// The oldest of the namespace that has the fewest lines, of those for which the disk need not be free first.
+std::shared_ptr<Job> Scheduler::NextWaiting() {
+  const std::lock_guard lock(mutex_);
+  int fewest = std::numeric_limits<int>::max();
+  auto best = waiting_.end();
+  for (auto it = waiting_.begin(); it != waiting_.end(); ++it) {
+    if ((*it)->disk_is_busy) continue;
+    if (const int lines = LinesOf((*it)->name_space); lines < fewest) {
+      fewest = lines;
+      best = it;
+    }
+  }
+  if (best == waiting_.end()) return nullptr;
+  std::shared_ptr<Job> next = std::move(*best);
+  waiting_.erase(best);
+  metrics_.waiting = static_cast<int>(waiting_.size());
+  return next;
+}
+
+// False when the request waits for no file. Otherwise what it goes on from is being read, or it is in the queue again.
+bool Scheduler::AwaitDisk(const std::shared_ptr<Job>& job, Readings& readings) {
+  CapsuleStore* store = model_.store();
+  if (store == nullptr) return false;
+  uint64_t id = 0;
+  if (!job->resume) {
+    id = store->MustRead(job->name_space, job->prompt);
+  } else if (store->MustRead(job->name_space, *job->resume)) {
+    id = *job->resume;
+  }
+  if (id == 0) return false;
+  if (static_cast<int>(reading_.size()) >= std::max(1, lanes_ / 2)) {
+    job->disk_is_busy = true;
+    const std::lock_guard lock(mutex_);
+    const auto later = [&](const std::shared_ptr<Job>& other) { return other->submitted > job->submitted; };
+    waiting_.insert(std::find_if(waiting_.begin(), waiting_.end(), later), job);
+    metrics_.waiting = static_cast<int>(waiting_.size());
+    return true;
+  }
+  auto reading = store->Read(job->name_space, id, [this] {
     {
       const std::lock_guard lock(mutex_);
-      int fewest = std::numeric_limits<int>::max();
-      auto best = waiting_.end();
-      for (auto it = waiting_.begin(); it != waiting_.end(); ++it) {
-        if (const int lines = LinesOf((*it)->name_space); lines < fewest) {
-          fewest = lines;
-          best = it;
-        }
-      }
-      if (best == waiting_.end()) return;
-      next = std::move(*best);
-      waiting_.erase(best);
-      metrics_.waiting = static_cast<int>(waiting_.size());
+      news_ = true;
     }
-    Start(std::move(next));
+    changed_.notify_all();
+  });
+  if (reading == nullptr) return false;
+  if (job->admitted == Clock::time_point()) job->admitted = Clock::now();
+  readings.push_back(std::move(reading));
+  reading_.push_back({job, std::move(readings)});
+  return true;
+}
+
+// Starts the requests whose capsule has been read. One that could not be read may have another below it.
+void Scheduler::TakeRead() {
+  for (size_t i = 0; i < reading_.size();) {
+    if (!reading_[i].readings.back()->over()) {
+      ++i;
+      continue;
+    }
+    Awaiting read = std::move(reading_[i]);
+    reading_.erase(reading_.begin() + static_cast<ptrdiff_t>(i));
+    DiskIsFree();
+    // Where nothing more has to be read, it starts while what was read is held.
+    if (!AwaitDisk(read.job, read.readings)) Start(read.job);
   }
+}
+
+void Scheduler::DiskIsFree() {
+  const std::lock_guard lock(mutex_);
+  for (const auto& job : waiting_) job->disk_is_busy = false;
 }
 
 int Scheduler::ChunkTokens() const {
@@ -209,6 +297,27 @@ std::vector<Scheduler::LineView> Scheduler::Lines() {
     for (const auto& line : decoding_) view(*line, false);
   });
   return views;
+}
+
+Result<Capsule> Scheduler::Get(std::string_view name_space, uint64_t id) {
+  Result<Capsule> capsule = Cancelled("the server is stopping");
+  std::mutex over_mutex;
+  std::condition_variable over;
+  std::unique_ptr<CapsuleStore::Reading> reading;
+  const auto tell = [&] {
+    const std::lock_guard lock(over_mutex);
+    over.notify_all();
+  };
+  if (!Run([&] { reading = model_.store()->Read(name_space, id, tell); })) return capsule;
+  if (reading != nullptr) {
+    std::unique_lock lock(over_mutex);
+    while (!reading->over()) {
+      if (Stopping()) return capsule;
+      over.wait_for(lock, kLook);
+    }
+  }
+  Run([&] { capsule = model_.store()->Get(name_space, id); });
+  return capsule;
 }
 
 Result<uint64_t> Scheduler::Take(std::string_view name_space, std::string_view job, int choice, const CapsuleStore::PutOptions& options) {

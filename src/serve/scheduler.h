@@ -4,6 +4,10 @@
 // chunk of one prompt. A chunk is sized to take about as long as a decode step does, so that a long prompt slows running streams by no more
 // than about half; with no stream running a chunk is as long as a step can be. Prompts that are read at the same time take turns.
 //
+// A request that goes on from a capsule on disk waits until a thread of the store's has read it, while everybody else goes on: a lane is kept free for it,
+// since what is read takes the memory of one. At most half of the lanes are kept so; whoever comes later and needs the disk too waits in the queue, and
+// lets others pass.
+//
 // A line is one lane at work. Choices beyond the first (n > 1) fork the prompt's capsule and wait for lanes of their own, ahead of new
 // requests: so no request holds a lane while it waits for another. Of requests that wait, the next is one of the namespace that has the fewest
 // lines at work, the oldest first.
@@ -57,6 +61,9 @@ class Scheduler {
   // A capsule of a running or lately finished request. kNotFound.
   Result<uint64_t> Take(std::string_view name_space, std::string_view job, int choice, const CapsuleStore::PutOptions& options);
 
+  // A capsule of the store, read from disk if need be, which nobody but the caller waits for. kCancelled while stopping.
+  Result<Capsule> Get(std::string_view name_space, uint64_t id);
+
   // Takes nothing new. What runs may finish until `deadline`; then it is kept as capsules and ended. Returns when the thread has ended.
   void Stop(Clock::time_point deadline);
 
@@ -70,10 +77,22 @@ class Scheduler {
     Capsule capsule;
   };
 
+  // A request that waits for the disk, and what was read for it: the last is on its way, those before it could not be read.
+  using Readings = std::vector<std::unique_ptr<CapsuleStore::Reading>>;
+  struct Awaiting {
+    std::shared_ptr<Job> job;
+    Readings readings;
+  };
+
   void Loop();
   void TakeTasks(std::unique_lock<std::mutex>& lock);
   void DropCancelled();
+  void TakeRead();
   void Admit();
+  std::shared_ptr<Job> NextWaiting();
+  bool AwaitDisk(const std::shared_ptr<Job>& job, Readings& readings);
+  void DiskIsFree();
+  bool Stopping() const;
   void Start(std::shared_ptr<Job> job);
   void StartFork(const Fork& fork);
   void PrefillSome();
@@ -87,6 +106,7 @@ class Scheduler {
   void SaveEnd(Line& line, Keep keep);
   int ChunkTokens() const;
   int LinesOf(std::string_view name_space) const;
+  int LanesTaken() const { return static_cast<int>(prefilling_.size() + decoding_.size() + reading_.size()); }
   bool Idle() const { return prefilling_.empty() && decoding_.empty() && forks_.empty(); }
   void EndAll();
 
@@ -98,6 +118,7 @@ class Scheduler {
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
+  bool news_ = false;                         // guarded: something came that an idle loop has to look at
   std::deque<std::shared_ptr<Job>> waiting_;  // guarded
   std::deque<std::function<void()>> tasks_;   // guarded
   bool stopping_ = false;                     // guarded
@@ -108,6 +129,7 @@ class Scheduler {
   std::deque<std::unique_ptr<Line>> prefilling_;  // the next chunk is the front's
   std::vector<std::unique_ptr<Line>> decoding_;
   std::deque<Fork> forks_;
+  std::vector<Awaiting> reading_;
   // The latest ends, by reference: Take may still be asked for them.
   struct Ended {
     std::string job, name_space;

@@ -55,7 +55,8 @@ Logprobs LogprobsOf(std::span<const float> logits, int32_t chosen, int top) {
 }
 
 void Scheduler::Start(std::shared_ptr<Job> job) {
-  job->timings.queued = Milliseconds(Clock::now() - job->submitted);
+  if (job->admitted == Clock::time_point()) job->admitted = Clock::now();
+  job->timings.queued = Milliseconds(job->admitted - job->submitted);
   metrics_.queued.Observe(job->timings.queued / 1000);
   job->open_choices = job->choices;
   job->capsules.assign(static_cast<size_t>(job->choices), 0);
@@ -65,16 +66,16 @@ void Scheduler::Start(std::shared_ptr<Job> job) {
     return;
   }
   auto line = std::make_unique<Line>(std::move(job), 0, *std::move(session));
+  line->started = line->job->admitted;  // reading what it goes on from is part of reading its prompt
   Job& wanted = *line->job;
   if (wanted.resume) {
     CapsuleStore* store = model_.store();
     if (store == nullptr) return Fail(*line, Unsupported("this server keeps no capsules"));
-    auto capsule = store->Get(wanted.name_space, *wanted.resume);
+    auto capsule = store->Get(wanted.name_space, *wanted.resume, &wanted.prefill.tier);
     if (!capsule.ok()) return Fail(*line, capsule.status());
     if (Status status = line->session.Restore(*capsule); !status.ok()) return Fail(*line, status);
     wanted.prefill.reused = line->session.position();
     wanted.prefill.known = wanted.prefill.reused;
-    wanted.prefill.tier = Tier::kMemory;
     return PromptRead(std::move(line));
   }
   auto report = line->session.StartPrefill(wanted.prompt, {.boundaries = wanted.boundaries});
@@ -249,6 +250,7 @@ void Scheduler::EndAll() {
   const auto end = [&](const std::unique_ptr<Line>& line) { line->job->cancelled = true; };
   std::for_each(prefilling_.begin(), prefilling_.end(), end);
   std::for_each(decoding_.begin(), decoding_.end(), end);
+  for (const Awaiting& awaiting : reading_) awaiting.job->cancelled = true;
   forks_.clear();
   DropCancelled();
 }

@@ -23,8 +23,6 @@ uint64_t NewId() {
   return id;
 }
 
-bool IsDeeper(const Stored* entry, int32_t than) { return entry->position() > than; }
-
 }  // namespace
 
 TieredStore::TieredStore(const StoreOptions& options, std::shared_ptr<StateSpace> space, std::unique_ptr<DiskTier> disk)
@@ -59,6 +57,7 @@ Result<std::shared_ptr<CapsuleStore>> TieredStore::Make(const StoreOptions& give
     if (!store->writes_ && !options.read_only)
       store->Notice("the store in '" + options.directory + "' cannot be written: it is used as it is");
     store->thread_ = std::thread([raw = store.get()] { raw->Run(); });
+    store->reader_ = std::thread([raw = store.get()] { raw->ReadInTurn(); });
   }
   return std::shared_ptr<CapsuleStore>(std::move(store));
 }
@@ -67,7 +66,7 @@ Result<std::shared_ptr<CapsuleStore>> CapsuleStore::Open(const StoreOptions& opt
   if (space == nullptr) return InvalidArgument("a store needs the state space whose capsules it keeps");
   std::unique_ptr<DiskTier> disk;
   if (!options.directory.empty()) {
-    auto files = FileSystem::Open(options.directory, options.read_only);
+    auto files = options.files != nullptr ? Result(options.files) : FileSystem::Open(options.directory, options.read_only);
     if (!files.ok() && !options.read_only) {
       // Perhaps it can be read all the same; if not, why it cannot be written is what to tell.
       if (auto readable = FileSystem::Open(options.directory, /*read_only=*/true); readable.ok()) files = std::move(readable);
@@ -164,92 +163,6 @@ void TieredStore::LeaveMemory(Stored* entry) {
   --stats_.entries_in_memory;
 }
 
-CapsuleStore::Found TieredStore::FindDeepest(std::string_view name_space, std::span<const int32_t> prompt, int32_t deeper_than) {
-  Lock lock(mutex_);
-  Found found;
-  if (!spaces_.contains(name_space)) {
-    found.reason = "nothing is stored yet";
-    ++stats_.misses;
-    return found;
-  }
-  NameSpace& space = SpaceOf(name_space);
-  std::string trouble;
-  std::vector<uint64_t> unreadable;
-  // Each round may lose an entry to a file that cannot be read; then the next best answers.
-  for (bool first = true;; first = false) {
-    const TokenTree::Match match = space.tree.Find(prompt);
-    found.known = match.length;
-    const Stored* left = match.left != nullptr ? TokenTree::AnyBelow(match.left) : nullptr;
-    found.diverged_from = left != nullptr ? left->note.id : 0;
-
-    Stored* deepest = nullptr;  // on the path
-    Stored* memory = nullptr;
-    Stored* disk = nullptr;
-    for (TokenTree::Node* node = match.node; node != nullptr; node = node->parent) {
-      for (Stored* entry : node->entries) {
-        if (first) ++entry->visits;
-        if (deepest == nullptr) deepest = entry;
-        if (memory == nullptr && entry->in_memory()) memory = entry;
-        const bool readable = std::find(unreadable.begin(), unreadable.end(), entry->note.id) == unreadable.end();
-        if (disk == nullptr && entry->on_disk() && readable) disk = entry;
-      }
-    }
-    if (deepest == nullptr || !IsDeeper(deepest, deeper_than)) {
-      if (deepest != nullptr) Touch(deepest);  // the caller has what it would have had from here
-      if (deeper_than == 0 && deepest == nullptr) {
-        ++stats_.misses;
-        found.reason = match.length == 0 ? "no earlier prompt begins like this one" : "no capsule is kept on this path any more";
-      }
-      break;
-    }
-    const int32_t have = std::max(deeper_than, memory != nullptr ? memory->position() : 0);
-    if (disk != nullptr && IsDeeper(disk, have)) {
-      const int32_t rows = disk->position() - (memory != nullptr ? memory->position() : 0);
-      const double compute = tokens_per_second_ > 0 ? (disk->position() - have) / tokens_per_second_ : 1e9;
-      if (ReadSeconds(rows) < compute) {
-        const uint64_t id = disk->note.id;
-        const int32_t at = disk->position();
-        found.hold = disk->in_hand;
-        auto brought = Bring(lock, id, memory != nullptr ? memory->capsule : Capsule());
-        if (!brought.ok()) {
-          trouble = "the capsule at token " + std::to_string(at) + " could not be read back: " + brought.status().message();
-          found.hold.reset();
-          unreadable.push_back(id);
-          continue;
-        }
-        found.capsule = *std::move(brought);
-        found.tier = Tier::kDisk;
-        found.id = id;
-        ++stats_.hits_disk;
-        if (Stored* entry = EntryOf(name_space, id)) {
-          Touch(entry);
-          ++entry->note.hits;
-        }
-        break;
-      }
-      found.reason = "computing is faster than reading " + std::to_string(rows) + " tokens back from disk";
-    }
-    if (memory != nullptr && IsDeeper(memory, deeper_than)) {
-      Touch(memory);
-      ++memory->note.hits;
-      ++stats_.hits_memory;
-      found.capsule = memory->capsule;
-      found.tier = Tier::kMemory;
-      found.id = memory->note.id;
-      found.hold = memory->in_hand;
-    }
-    break;
-  }
-  found.position = found.capsule.valid() ? static_cast<int32_t>(found.capsule.position()) : 0;
-  if (!trouble.empty()) {
-    found.reason = trouble;
-  } else if (found.reason.empty() && std::max(found.position, deeper_than) + policy::kNear < found.known) {
-    found.reason = "the nearest capsule below token " + std::to_string(found.known) + " of the known path is at token " +
-                   std::to_string(std::max(found.position, deeper_than));
-  }
-  return found;
-}
-
 Result<uint64_t> TieredStore::Put(std::string_view name_space, std::span<const int32_t> tokens, const Capsule& capsule,
                                   const PutOptions& options) {
   if (!capsule.valid()) return InvalidArgument("an empty capsule was given to the store");
@@ -327,28 +240,6 @@ void TieredStore::Supersede(Stored* entry) {
     if (!gone) above = here;
     node = up;
   }
-}
-
-Result<Capsule> TieredStore::Get(std::string_view name_space, uint64_t id) {
-  Lock lock(mutex_);
-  LookAround(lock);
-  Stored* entry = EntryOf(name_space, id);
-  if (entry == nullptr) return NoSuch(id);
-  Touch(entry);
-  ++entry->note.hits;
-  if (entry->in_memory()) {
-    ++stats_.hits_memory;
-    return entry->capsule;
-  }
-  Capsule base;
-  for (const TokenTree::Node* node = TokenTree::Above(entry->node); node != nullptr && !base.valid(); node = TokenTree::Above(node)) {
-    for (const Stored* above : node->entries) {
-      if (above->in_memory()) base = above->capsule;
-    }
-  }
-  auto capsule = Bring(lock, id, base);
-  if (capsule.ok()) ++stats_.hits_disk;
-  return capsule;
 }
 
 Result<StoreEntry> TieredStore::Find(std::string_view name_space, std::string_view name) {

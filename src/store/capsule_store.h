@@ -3,7 +3,8 @@
 // One lock guards everything in memory and is never held while a file is touched, a pool is asked for memory, or a capsule is copied: so nobody
 // who takes it waits for longer than another's look-up. What the disk says is merged under the lock afterwards.
 //
-// Files: capsule_store.cc finds, puts and names; eviction.cc makes room in memory; write_behind.cc moves entries to and from the directory.
+// Files: capsule_store.cc puts and names; find.cc finds; eviction.cc makes room in memory; write_behind.cc moves entries to the directory, and
+// reading.cc from it.
 #pragma once
 
 #include <condition_variable>
@@ -19,6 +20,7 @@
 #include "reprise/store.h"
 #include "store/disk_tier.h"
 #include "store/memory_tier.h"
+#include "store/reading.h"
 #include "store/stored.h"
 #include "store/token_tree.h"
 
@@ -40,7 +42,10 @@ class TieredStore final : public CapsuleStore {
   Found FindDeepest(std::string_view name_space, std::span<const int32_t> prompt, int32_t deeper_than) override;
   Result<uint64_t> Put(std::string_view name_space, std::span<const int32_t> tokens, const Capsule& capsule,
                        const PutOptions& options) override;
-  Result<Capsule> Get(std::string_view name_space, uint64_t id) override;
+  Result<Capsule> Get(std::string_view name_space, uint64_t id, Tier* tier) override;
+  uint64_t MustRead(std::string_view name_space, std::span<const int32_t> prompt) override;
+  bool MustRead(std::string_view name_space, uint64_t id) override;
+  std::unique_ptr<Reading> Read(std::string_view name_space, uint64_t id, std::function<void()> done) override;
   Result<StoreEntry> Find(std::string_view name_space, std::string_view name) override;
   Result<StoreEntry> Show(std::string_view name_space, uint64_t id) override;
   Result<std::vector<int32_t>> Tokens(std::string_view name_space, uint64_t id) override;
@@ -71,8 +76,28 @@ class TieredStore final : public CapsuleStore {
   void Forget(Stored* entry);       // from the tree and from memory; what is on disk is the caller's business
   void LeaveMemory(Stored* entry);  // and the store, if it is nowhere else
   void Supersede(Stored* entry);
-  Result<Capsule> Bring(Lock& lock, uint64_t id, const Capsule& base);  // from disk into memory; the lock is let go of meanwhile
   void Notice(std::string text);
+
+  // find.cc
+  struct Sight {  // what there is on a prompt's path
+    TokenTree::Match match;
+    Stored* deepest = nullptr;
+    Stored* at_hand = nullptr;  // the deepest of which no file has to be read
+    Stored* to_read = nullptr;  // the deepest on disk, where it is deeper and reading it is faster than computing
+    std::string reason;         // why what is on disk is not read
+    std::string trouble;        // what could not be read
+  };
+  Sight Look(NameSpace& space, std::span<const int32_t> prompt, int32_t deeper_than, const std::vector<uint64_t>& unreadable) const;
+  static std::shared_ptr<DiskRead> ReadOf(const Stored& entry);
+  static Capsule AtHand(const Stored& entry);
+  static Capsule BaseOf(const Stored& entry);
+  Capsule Take(Stored* entry, Tier& tier);
+
+  // reading.cc
+  Result<Capsule> Bring(Lock& lock, uint64_t id, const Capsule& base);  // into memory; the lock is let go of meanwhile
+  void Settle(Lock& lock, uint64_t id, const Result<Capsule>& capsule, int32_t shared, StoreClock::time_point start);
+  void ReadInTurn();
+  void StopReading();
 
   // eviction.cc
   bool MakeRoom(const Capsule& capsule, bool proven);
@@ -126,6 +151,11 @@ class TieredStore final : public CapsuleStore {
   std::condition_variable wake_;
   std::condition_variable idle_;
   std::thread thread_;
+
+  std::deque<std::shared_ptr<DiskRead>> reads_;  // in their turn; the first is under way
+  bool stop_reading_ = false;
+  std::condition_variable read_wake_;
+  std::thread reader_;
 };
 
 }  // namespace reprise

@@ -51,66 +51,88 @@ class Scatter {
   std::vector<std::byte> buffer_;
 };
 
-// Memory for a state at `position`, of which the first `shared` extents are those of `base`.
-Result<HeldState> Acquire(StateSpace& space, int32_t position, const Capsule& base, int32_t& shared) {
-  shared = 0;
-  if (!base.valid() || base.space().get() != &space || !space.has_extents()) return space.AcquireState(position);
-  const int32_t extents = static_cast<int32_t>(CeilDiv(static_cast<uint64_t>(position), kExtentRows));
-  // A base that goes on beyond shares the last extent too, where its rows are complete: a lane that appends after them copies them first.
-  shared = base.position() >= position ? extents : static_cast<int32_t>(base.position() / kExtentRows);
-  const HeldState held_base = base.Hold();
-  const Extent* tip = held_base.tip.get();
-  while (tip != nullptr && tip->index >= shared) tip = tip->previous;
-  HeldState held;
-  held.position = position;
-  held.tip = Ref<Extent>::To(const_cast<Extent*>(tip));
-  for (int s = 0; s < kSpaces; ++s) {
-    REPRISE_ASSIGN_OR_RETURN(held.block[s], space.AcquireBlock(static_cast<Space>(s)));
-  }
-  for (int32_t index = shared; index < extents; ++index) {
-    const int32_t frontier = std::min<int32_t>(kExtentRows, position - index * kExtentRows);
-    REPRISE_ASSIGN_OR_RETURN(held.tip, space.AcquireExtent(held.tip, index, frontier));
-  }
-  return held;
-}
-
 Status CheckLayout(const ObjectHead& head, const StateLayout& layout, const Digest& digest) {
   if (head.layout == digest && head.sizes == SizesOf(layout, head.kind)) return Ok();
   return Mismatch("it is of another layout than the model of this fingerprint has");
 }
 
-}  // namespace
-
-Result<Capsule> DiskStore::Load(int64_t id, const std::shared_ptr<StateSpace>& space, const Capsule& base) {
-  // What was missing or wrong may have been removed and put again meanwhile, and be sound now.
-  constexpr int kTries = 3;
-  for (int i = 1;; ++i) {
-    bool again = false;
-    auto loaded = LoadOnce(id, space, base, again);
-    if (loaded.ok() || !again || i == kTries) return loaded;
+// Whether a capsule can be read into `space` at all.
+Status CheckPlace(const IndexedCapsule& capsule, const StateSpace& space) {
+  if (capsule.fingerprint != space.fingerprint()) {
+    return Mismatch(fmt::format("capsule {} is of another model, quantisation or kernel version: its fingerprint is {}, this model's is {}",
+                                capsule.id, capsule.fingerprint.ShortHex(), space.fingerprint().ShortHex()));
   }
+  if (capsule.position > space.max_position()) {
+    return Exhausted(fmt::format("capsule {} is at position {}, beyond the context of {} positions; load the model with a longer context",
+                                 capsule.id, capsule.position, space.max_position()));
+  }
+  return Ok();
 }
 
-Result<Capsule> DiskStore::LoadOnce(int64_t id, const std::shared_ptr<StateSpace>& space, const Capsule& base, bool& again) {
+}  // namespace
+
+Result<Landing> Landing::At(StateSpace& space, int32_t position, const Capsule& base) {
+  Landing landing;
+  if (!base.valid() || base.space().get() != &space || !space.has_extents()) {
+    REPRISE_ASSIGN_OR_RETURN(landing.held, space.AcquireState(position));
+    return landing;
+  }
+  const int32_t extents = static_cast<int32_t>(CeilDiv(static_cast<uint64_t>(position), kExtentRows));
+  // A base that goes on beyond shares the last extent too, where its rows are complete: a lane that appends after them copies them first.
+  landing.shared = base.position() >= position ? extents : static_cast<int32_t>(base.position() / kExtentRows);
+  const HeldState held_base = base.Hold();
+  const Extent* tip = held_base.tip.get();
+  while (tip != nullptr && tip->index >= landing.shared) tip = tip->previous;
+  HeldState& held = landing.held;
+  held.position = position;
+  held.tip = Ref<Extent>::To(const_cast<Extent*>(tip));
+  for (int s = 0; s < kSpaces; ++s) {
+    REPRISE_ASSIGN_OR_RETURN(held.block[s], space.AcquireBlock(static_cast<Space>(s)));
+  }
+  for (int32_t index = landing.shared; index < extents; ++index) {
+    const int32_t frontier = std::min<int32_t>(kExtentRows, position - index * kExtentRows);
+    REPRISE_ASSIGN_OR_RETURN(held.tip, space.AcquireExtent(held.tip, index, frontier));
+  }
+  return landing;
+}
+
+Result<Capsule> DiskStore::Load(int64_t id, const std::shared_ptr<StateSpace>& space, const Capsule& base) {
   Located located;
   {
     const std::lock_guard lock(mutex_);
     REPRISE_ASSIGN_OR_RETURN(located, Locate(id));
   }
-  const IndexedCapsule& capsule = located.capsule;
-  if (capsule.fingerprint != space->fingerprint()) {
-    return Mismatch(fmt::format("capsule {} is of another model, quantisation or kernel version: its fingerprint is {}, this model's is {}",
-                                id, capsule.fingerprint.ShortHex(), space->fingerprint().ShortHex()));
+  REPRISE_RETURN_IF_ERROR(CheckPlace(located.capsule, *space));
+  REPRISE_ASSIGN_OR_RETURN(const Landing landing, Landing::At(*space, located.capsule.position, base));
+  return LoadInto(id, space, landing, /*stop=*/false);
+}
+
+Result<Capsule> DiskStore::LoadInto(int64_t id, const std::shared_ptr<StateSpace>& space, const Landing& landing,
+                                    const std::atomic<bool>& stop) {
+  // What was missing or wrong may have been removed and put again meanwhile, and be sound now.
+  constexpr int kTries = 3;
+  for (int i = 1;; ++i) {
+    bool again = false;
+    auto loaded = LoadOnce(id, space, landing, stop, again);
+    if (loaded.ok() || !again || i == kTries) return loaded;
   }
-  if (capsule.position > space->max_position()) {
-    return Exhausted(fmt::format("capsule {} is at position {}, beyond the context of {} positions; load the model with a longer context",
-                                 id, capsule.position, space->max_position()));
+}
+
+Result<Capsule> DiskStore::LoadOnce(int64_t id, const std::shared_ptr<StateSpace>& space, const Landing& landing,
+                                    const std::atomic<bool>& stop, bool& again) {
+  Located located;
+  {
+    const std::lock_guard lock(mutex_);
+    REPRISE_ASSIGN_OR_RETURN(located, Locate(id));
   }
-  int32_t shared = 0;
-  REPRISE_ASSIGN_OR_RETURN(HeldState held, Acquire(*space, capsule.position, base, shared));
+  REPRISE_RETURN_IF_ERROR(CheckPlace(located.capsule, *space));
+  if (located.capsule.position != landing.held.position) {
+    return Internal(fmt::format("capsule {} is at position {}, and memory was taken for one at {}", id, located.capsule.position,
+                                landing.held.position));
+  }
   Digest reading{};
-  Status status = ReadState(located, *space, held, shared, reading);
-  if (status.ok()) return Capsule::FromHeld(space, std::move(held), 0);
+  Status status = ReadState(located, *space, landing, stop, reading);
+  if (status.ok()) return Capsule::FromHeld(space, landing.held, 0);
   const bool missing = status.code() == StatusCode::kNotFound;
   if (!missing && status.code() != StatusCode::kCorrupt && status.code() != StatusCode::kUnsupported) return status;
   const std::lock_guard lock(mutex_);
@@ -124,7 +146,14 @@ Result<Capsule> DiskStore::LoadOnce(int64_t id, const std::shared_ptr<StateSpace
 }
 
 // `reading` is the object at hand, also after an error.
-Status DiskStore::ReadState(const Located& located, StateSpace& space, const HeldState& held, int32_t shared, Digest& reading) {
+Status DiskStore::ReadState(const Located& located, StateSpace& space, const Landing& landing, const std::atomic<bool>& stop,
+                            Digest& reading) {
+  const HeldState& held = landing.held;
+  const int32_t shared = landing.shared;
+  const auto read = [&](Scatter& scatter, ObjectReader& object, size_t section) -> Status {
+    if (stop.load(std::memory_order_relaxed)) return Cancelled("nobody waits for the capsule any more");
+    return scatter.Read(object, section);
+  };
   const StateLayout& layout = space.layout();
   const Digest digest = LayoutDigest(layout);
   const IndexedCapsule& capsule = located.capsule;
@@ -140,7 +169,7 @@ Status DiskStore::ReadState(const Located& located, StateSpace& space, const Hel
   for (const StateDecl& state : layout.states()) {
     if (state.growth != Growth::kRecurrent) continue;
     scatter.Add(state.space, held.block[static_cast<int>(state.space)]->data + state.offset, state.bytes);
-    REPRISE_RETURN_IF_ERROR(scatter.Read(*block, section++));
+    REPRISE_RETURN_IF_ERROR(read(scatter, *block, section++));
   }
 
   if (!space.has_extents()) return Ok();
@@ -167,7 +196,7 @@ Status DiskStore::ReadState(const Located& located, StateSpace& space, const Hel
             extent->data[static_cast<int>(state.space)] + state.offset + static_cast<size_t>(rows.first % kExtentRows) * state.bytes;
         scatter.Add(state.space, to, static_cast<size_t>(rows.last - rows.first) * state.bytes);
       }
-      REPRISE_RETURN_IF_ERROR(scatter.Read(*object, s));
+      REPRISE_RETURN_IF_ERROR(read(scatter, *object, s));
     }
   }
   return Ok();

@@ -60,6 +60,8 @@ class DiskStore : public DiskTier {
   Result<int64_t> Put(std::string_view name_space, std::span<const int32_t> tokens, const Capsule& capsule, const DiskNote& note,
                       std::vector<int64_t>& evicted) override;
   Result<Capsule> Load(int64_t id, const std::shared_ptr<StateSpace>& space, const Capsule& base) override;
+  Result<Capsule> LoadInto(int64_t id, const std::shared_ptr<StateSpace>& space, const Landing& landing,
+                           const std::atomic<bool>& stop) override;
   Status Update(int64_t id, const DiskNote& note) override;
   Status Remove(int64_t id) override;
   uint64_t bytes() const override;
@@ -109,8 +111,9 @@ class DiskStore : public DiskTier {
   Result<std::vector<int64_t>> ListIntake(const Arrival& arrival, Intake& intake);
 
   // disk_load.cc
-  Result<Capsule> LoadOnce(int64_t id, const std::shared_ptr<StateSpace>& space, const Capsule& base, bool& again);
-  Status ReadState(const Located& located, StateSpace& space, const HeldState& held, int32_t shared, Digest& reading);
+  Result<Capsule> LoadOnce(int64_t id, const std::shared_ptr<StateSpace>& space, const Landing& landing, const std::atomic<bool>& stop,
+                           bool& again);
+  Status ReadState(const Located& located, StateSpace& space, const Landing& landing, const std::atomic<bool>& stop, Digest& reading);
 
   // disk_care.cc
   struct Finding {

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -18,6 +19,7 @@
 #include <string_view>
 #include <vector>
 
+#include "exec/state_space.h"
 #include "reprise/capsule.h"
 #include "reprise/store.h"
 #include "store/disk_note.h"
@@ -37,6 +39,15 @@ struct DiskEntry {
   std::vector<int32_t> tokens;  // its path; the position is their number
   DiskNote note;
   uint64_t bytes = 0;  // that removing it would free: its block, and the segments that nothing else rests on
+};
+
+// Memory that a capsule is to be read into. Its first `shared` extents are those of a capsule on the same path, and hold their rows already.
+struct Landing {
+  HeldState held;
+  int32_t shared = 0;
+
+  // Memory of the pools for a state at `position`, on the thread that may take it. `base`: a capsule on the same path, or an invalid one.
+  static Result<Landing> At(StateSpace& space, int32_t position, const Capsule& base);
 };
 
 // Objects that arrive one after another, from bytes that are not to be trusted (bundle.h).
@@ -70,6 +81,9 @@ class DiskTier {
   // The capsule, every checksum verified. Rows that `base` (a capsule on the same path, or an invalid one) holds are shared with it and not read. kCorrupt:
   // a file was damaged; it and everything that rests on it has been moved to quarantine/ and is no longer listed.
   virtual Result<Capsule> Load(int64_t id, const std::shared_ptr<StateSpace>& space, const Capsule& base) = 0;
+  // The same for a thread that may not take memory of the pools: into `landing`, which is of the capsule's position. kCancelled soon after `stop`.
+  virtual Result<Capsule> LoadInto(int64_t id, const std::shared_ptr<StateSpace>& space, const Landing& landing,
+                                   const std::atomic<bool>& stop) = 0;
 
   virtual Status Update(int64_t id, const DiskNote& note) = 0;  // not its id, keep or created
   virtual Status Remove(int64_t id) = 0;

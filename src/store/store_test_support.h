@@ -6,6 +6,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -168,6 +169,9 @@ class FakeDisk final : public DiskTier {
       bytes = at->second.bytes;
     }
     return DeserializeCapsule(bytes, space);
+  }
+  Result<Capsule> LoadInto(int64_t id, const std::shared_ptr<StateSpace>& space, const Landing&, const std::atomic<bool>&) override {
+    return Load(id, space, {});
   }
   Status Update(int64_t id, const DiskNote& note) override {
     const std::lock_guard lock(shared_->mutex);

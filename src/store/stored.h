@@ -13,6 +13,7 @@ namespace reprise {
 
 using StoreClock = std::chrono::steady_clock;
 
+struct DiskRead;
 struct NameSpace;
 
 struct Stored {
@@ -32,6 +33,7 @@ struct Stored {
   bool usage_changed = false;  // hits and last use, likewise
   // Whoever has a prompt in hand that began here holds a copy.
   std::shared_ptr<const char> in_hand = std::make_shared<const char>();
+  std::weak_ptr<DiskRead> read;  // the last that was asked for, while somebody waits for it or has not gone on from it yet
 
   int32_t position() const { return node->depth; }
   bool in_memory() const { return capsule.valid(); }

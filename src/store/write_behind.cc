@@ -1,4 +1,4 @@
-// To the directory and back: the thread that writes, reading on a hit, and what other processes did meanwhile.
+// To the directory: the thread that writes, and what other processes did there meanwhile.
 //
 // The lock is let go of around every call that may touch a file. What was known before such a call is looked up again after it.
 #include <algorithm>
@@ -21,6 +21,7 @@ StoreClock::duration Of(double seconds) { return std::chrono::duration_cast<Stor
 }  // namespace
 
 TieredStore::~TieredStore() {
+  StopReading();
   (void)Flush();  // what could not be written was told as a notice, which nobody is left to read
   if (!thread_.joinable()) return;
   {
@@ -29,6 +30,7 @@ TieredStore::~TieredStore() {
   }
   wake_.notify_all();
   thread_.join();
+  reader_.join();
 }
 
 // Where the next process will go on: nothing was kept below, or only what followed the last question, whose beginning formats may rewrite.
@@ -196,33 +198,6 @@ void TieredStore::Run() {
       next_write = StoreClock::now() + Of(bytes / static_cast<double>(options_.write_rate));
     }
   }
-}
-
-Result<Capsule> TieredStore::Bring(Lock& lock, uint64_t id, const Capsule& base) {
-  Stored* entry = entries_.at(id).get();
-  const auto hold = entry->in_hand;
-  const int64_t disk_id = entry->disk_id;
-  const auto start = StoreClock::now();
-  lock.unlock();
-  auto capsule = disk_->Load(disk_id, space_, base);
-  lock.lock();
-  if (!capsule.ok()) {
-    if (capsule.status().code() == StatusCode::kCorrupt) {
-      ++stats_.quarantined;
-      Notice("a capsule in '" + options_.directory + "' was damaged and has been set aside: " + capsule.status().message());
-      Resync(lock);
-    }
-    return capsule.status();
-  }
-  const StateLayout& layout = space_->layout();
-  const int64_t shared = base.valid() ? base.position() : 0;
-  const double bytes = static_cast<double>(layout.recurrent_bytes()) +
-                       static_cast<double>(capsule->position() - shared) * static_cast<double>(layout.row_bytes());
-  const double rate = bytes / std::max(1e-6, duration<double>(StoreClock::now() - start).count());
-  read_bytes_per_second_ = 0.7 * read_bytes_per_second_ + 0.3 * rate;
-  const auto at = entries_.find(id);
-  if (at != entries_.end() && !at->second->in_memory() && MakeRoom(*capsule, Proven(*at->second))) Install(at->second.get(), *capsule);
-  return capsule;
 }
 
 void TieredStore::LookAround(Lock& lock) {
