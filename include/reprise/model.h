@@ -36,6 +36,7 @@ struct ModelOptions {
   int lanes = 8;            // sessions that can be live at once
   int capsules = 64;        // recurrent blocks kept for capsules, beside the lanes' own; fewer if the budget asks for it
   size_t state_budget = 0;  // bytes of state in all; 0: half of this machine's memory. Pages are used as they are first touched
+  size_t spill_budget = 0;  // bytes of pinned host memory for state that a device has no room for; 0: none. Refused for the CPU
   int chunk = 256;          // most tokens of one step; results do not depend on it
   KeyValueType kv = KeyValueType::kAuto;               // part of the fingerprint
   std::string instruction_set = {};                    // "" picks the best this processor has; see `reprise inspect --devices`

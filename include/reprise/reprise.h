@@ -93,6 +93,7 @@ typedef struct reprise_model_options {
   uint64_t store_disk;                           /* most bytes of that directory; 0: 8 GiB */
   void (*progress)(double fraction, void* user); /* NULL, or called from the loading thread */
   void* user;                                    /* handed to progress */
+  uint64_t spill_budget; /* bytes of pinned host memory for state that a device has no room for; 0: none. Refused for the CPU */
 } reprise_model_options;
 
 /* `size` is sizeof(reprise_model_options), so that an older program's shorter struct is filled only as far as it goes. */

@@ -50,6 +50,8 @@ class Backend {
   virtual Result<std::unique_ptr<Plan>> Capture(const StepTable& table, const std::function<void(Ops&)>& record) = 0;
 
   virtual Stream& stream() = 0;
+  // A stream of copies alone that runs beside it, where the device has memory of its own; otherwise null.
+  virtual Stream* copies() { return nullptr; }
   // Copies between memory of either space, and waits until it is done.
   Status Copy(void* to, const void* from, size_t bytes);
   // Whether Allocate gives ordinary memory, which any thread may read and write where no step does.

@@ -81,7 +81,7 @@ Status Capsule::RestoreTo(Lane& lane) const {
                     ", here " + lane.space().fingerprint().ShortHex() + "); move it as bytes instead");
   }
   if (lane.in_step()) return InvalidArgument("a lane cannot be restored in the middle of a step");
-  lane.Adopt(Hold());
+  REPRISE_RETURN_IF_ERROR(lane.Adopt(Hold()));
   lane.parent_capsule = id_;
   return Ok();
 }

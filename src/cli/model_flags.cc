@@ -18,6 +18,7 @@ ModelOptions ModelFlags::Options() const {
   options.kv = kv == "f32" ? KeyValueType::kF32 : kv == "f16" ? KeyValueType::kF16 : KeyValueType::kAuto;
   options.instruction_set = instruction_set;
   options.device = device;
+  if (spill) options.spill_budget = (size_t{1} << 20) * static_cast<size_t>(*spill);
   options.pin_threads = pin_threads;
   return options;
 }
@@ -49,6 +50,7 @@ void AddModelFlags(CLI::App& command, ModelFlags& flags) {
       ->type_name("NAME")
       ->group("Model");
   command.add_option("--device", flags.device, "What computes: cpu, cuda or cuda:N (cpu)")->type_name("DEVICE")->group("Model");
+  number("--spill", flags.spill, "MIB", "Mebibytes of host memory for state that the GPU's has no room for (0)", 0, 1 << 30);
   command.add_flag("--pin-threads", flags.pin_threads, "Ties each thread to a processor of its own")->group("Model");
 }
 

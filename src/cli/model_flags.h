@@ -12,7 +12,7 @@ namespace reprise {
 
 struct ModelFlags {
   std::string model;  // as given; empty for the embedded one
-  std::optional<int> threads, context, lanes, capsules, chunk;
+  std::optional<int> threads, context, lanes, capsules, chunk, spill;
   std::string kv = "auto";
   std::string instruction_set;
   std::string device;
@@ -23,7 +23,7 @@ struct ModelFlags {
 
 // -m alone, for commands that decide the rest themselves.
 void AddModelFlag(CLI::App& command, ModelFlags& flags);
-// -m, --threads, --context, --lanes, --capsules, --chunk, --kv, --isa, --device, --pin-threads.
+// -m, --threads, --context, --lanes, --capsules, --chunk, --kv, --isa, --device, --spill, --pin-threads.
 void AddModelFlags(CLI::App& command, ModelFlags& flags);
 
 // Finds and loads the model, with progress on a terminal unless `quiet`.

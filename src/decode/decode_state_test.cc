@@ -245,7 +245,7 @@ TEST_F(DecodeStateTest, LivesInALane) {
   const auto token = state_.Sample(Logits(-1), {}, lane_->write(Space::kHost), workspace_);
   ASSERT_TRUE(token.ok());
   lane_->Commit();
-  lane_->Adopt(held);
+  ASSERT_TRUE(lane_->Adopt(held).ok());
   ASSERT_TRUE(lane_->BeginHost().ok());
   EXPECT_EQ(*state_.Sample(Logits(-1), {}, lane_->write(Space::kHost), workspace_), *token);
   lane_->Abort();

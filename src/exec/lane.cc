@@ -20,7 +20,7 @@ Lane::~Lane() {
   // Let go before the count says that the lane is free, so that whoever takes its place finds the blocks it may count on.
   if (in_step()) Abort();
   held_ = HeldState();
-  space_.live_lanes_.fetch_sub(1);
+  space_.Leave(*this);
 }
 
 void Lane::Enter(Extent* extent) {
@@ -156,16 +156,20 @@ void Lane::GiveRowsBack() {
   if (held_.tip) Enter(held_.tip.get());
 }
 
-void Lane::Adopt(HeldState held) {
+Status Lane::Adopt(HeldState held) {
   assert(step_ == StepKind::kNone);
   // Walk down from the new tip until the histories meet: restoring a recent capsule of the same line visits almost nothing. The old chain is
   // still held here, so an equal pointer is the same extent with the same past.
   const int32_t old_last = held_.tip ? held_.tip->index : -1;
-  for (Extent* extent = held.tip.get(); extent != nullptr; extent = extent->previous) {
-    if (extent->index <= old_last && chain_[static_cast<size_t>(extent->index)] == extent) break;
-    Enter(extent);
+  const Extent* meet = held.tip.get();
+  while (meet != nullptr && (meet->index > old_last || chain_[static_cast<size_t>(meet->index)] != meet)) meet = meet->previous;
+  if (Status status = space_.BringBack(held, meet, *this); !status.ok()) {
+    for (Extent* extent = held_.tip.get(); extent != nullptr; extent = extent->previous) Enter(extent);
+    return status;
   }
+  for (Extent* extent = held.tip.get(); extent != meet; extent = extent->previous) Enter(extent);
   held_ = std::move(held);
+  return Ok();
 }
 
 }  // namespace reprise

@@ -10,6 +10,7 @@
 // A lane is used by one thread at a time. It must not outlive its StateSpace. Nothing here allocates after construction.
 #pragma once
 
+#include <cassert>
 #include <cstdint>
 #include <vector>
 
@@ -50,11 +51,13 @@ class Lane {
 
   // The state as of the last commit, also within a step, by reference. No byte is copied.
   HeldState Hold() const { return held_; }
-  // Makes `held`, of the same space, the state of this lane. No byte is copied. Not within a step.
-  void Adopt(HeldState held);
+  // Makes `held`, of the same space, the state of this lane. No byte is copied, but for what had to leave the device's memory and now comes
+  // back: kExhausted, and nothing changed, when there is no room for it. Not within a step.
+  Status Adopt(HeldState held);
   // Back to the state at position 0.
   void Reset() {
-    Adopt(space_.Origin());
+    [[maybe_unused]] const Status status = Adopt(space_.Origin());  // it never leaves the device
+    assert(status.ok());
     parent_capsule = 0;
   }
 

@@ -128,7 +128,7 @@ TEST(LaneTest, ACommitOfTheFirstRowsGivesTheOthersBack) {
         ASSERT_EQ(ReadLane(*lane), model);
         ASSERT_EQ(lane->copied_rows(), 0u);
         auto other = LaneOf(*space);
-        other->Adopt(shared);
+        ASSERT_TRUE(other->Adopt(shared).ok());
         ASSERT_EQ(ReadLane(*other), before);
       }
     }
@@ -159,7 +159,7 @@ TEST(LaneTest, WhatIsHeldWithinAStepIsTheCommittedState) {
   ComputeStep(*lane, 100, 2);
   lane->Commit();
   auto other = LaneOf(*space);
-  other->Adopt(held);
+  ASSERT_TRUE(other->Adopt(held).ok());
   EXPECT_EQ(ReadLane(*other), before);
 }
 
@@ -169,8 +169,8 @@ TEST(LaneTest, TheFirstToGoOnTakesTheFrontierAndTheOthersCopyOneExtent) {
   ASSERT_TRUE(StepLane(*a, 170, 1).ok());  // two full extents, and 42 rows in a third
   auto b = LaneOf(*space);
   auto c = LaneOf(*space);
-  b->Adopt(a->Hold());
-  c->Adopt(a->Hold());
+  ASSERT_TRUE(b->Adopt(a->Hold()).ok());
+  ASSERT_TRUE(c->Adopt(a->Hold()).ok());
   EXPECT_EQ(space->usage().extents, 3) << "adopting shares";
   Model model_a = ReadLane(*a);
   Model model_b = model_a;
@@ -205,7 +205,7 @@ TEST(LaneTest, ASoleHolderGoesOnInPlaceWhereverTheFrontierIs) {
   {
     const HeldState early = lane->Hold();
     ASSERT_TRUE(StepLane(*lane, 30, 2).ok());
-    lane->Adopt(early);
+    ASSERT_TRUE(lane->Adopt(early).ok());
   }
   EXPECT_EQ(lane->position(), 10);
   ASSERT_TRUE(StepLane(*lane, 1, 3).ok());
@@ -219,7 +219,7 @@ TEST(LaneTest, AtAnExtentsEndNobodyCopies) {
   auto a = LaneOf(*space);
   ASSERT_TRUE(StepLane(*a, 128, 1).ok());
   auto b = LaneOf(*space);
-  b->Adopt(a->Hold());
+  ASSERT_TRUE(b->Adopt(a->Hold()).ok());
   ASSERT_TRUE(StepLane(*a, 70, 2).ok());
   ASSERT_TRUE(StepLane(*b, 70, 3).ok());
   EXPECT_EQ(a->copied_rows() + b->copied_rows(), 0u);
@@ -237,14 +237,14 @@ TEST(LaneTest, AdoptStopsWhereTheHistoriesMeet) {
   auto** table = const_cast<std::byte**>(lane->extents(Space::kDevice));
   std::byte* const kept = table[2];
   table[2] = nullptr;
-  lane->Adopt(early);  // its tip, extent 4, is below the lane's own: at once the same
+  ASSERT_TRUE(lane->Adopt(early).ok());  // its tip, extent 4, is below the lane's own: at once the same
   EXPECT_EQ(table[2], nullptr);
   table[2] = kept;
 
   ASSERT_TRUE(StepLane(*lane, 10, 3).ok());  // a copy of extent 4; 0 to 3 are common
   EXPECT_EQ(lane->copied_rows(), 44u);
   table[2] = nullptr;
-  lane->Adopt(early);
+  ASSERT_TRUE(lane->Adopt(early).ok());
   EXPECT_EQ(table[2], nullptr);
   table[2] = kept;
   Model model = OriginModel(*space);
@@ -254,7 +254,7 @@ TEST(LaneTest, AdoptStopsWhereTheHistoriesMeet) {
   const HeldState held = lane->Hold();
   lane->Reset();  // nothing in common: everything is entered again
   table[2] = nullptr;
-  lane->Adopt(held);
+  ASSERT_TRUE(lane->Adopt(held).ok());
   EXPECT_EQ(table[2], kept);
   EXPECT_EQ(ReadLane(*lane), model);
 }
@@ -265,7 +265,7 @@ TEST(LaneTest, TableAddressesNeverMove) {
   std::byte* const* tables[kSpaces] = {lane->extents(Space::kDevice), lane->extents(Space::kHost)};
   const HeldState origin = lane->Hold();
   ASSERT_TRUE(StepLane(*lane, 300, 1).ok());
-  lane->Adopt(origin);
+  ASSERT_TRUE(lane->Adopt(origin).ok());
   ASSERT_TRUE(StepLane(*lane, 400, 1).ok());
   lane->Reset();
   EXPECT_EQ(lane->extents(Space::kDevice), tables[0]);
@@ -301,7 +301,7 @@ TEST(LaneTest, AFullPoolLeavesTheLaneAsItWas) {
 
   // Another goes on first, so that this lane must copy: there is room for the copy but not for the extent after it.
   auto other = LaneOf(*space);
-  other->Adopt(shared);
+  ASSERT_TRUE(other->Adopt(shared).ok());
   ASSERT_TRUE(StepLane(*other, 1, 5).ok());
   const auto usage_with_other = space->usage();
   EXPECT_EQ(lane->Begin(28 + 1).code(), StatusCode::kExhausted);
@@ -343,7 +343,7 @@ TEST(LaneTest, AnEvictionThatEndsTheSharingMakesTheCopyNeedless) {
   HeldState capsule = lane->Hold();
   {
     auto other = LaneOf(*space);
-    other->Adopt(capsule);
+    ASSERT_TRUE(other->Adopt(capsule).ok());
     ASSERT_TRUE(StepLane(*other, 1, 2).ok());  // takes the frontier along
   }
   EXPECT_EQ(lane->Begin(1).code(), StatusCode::kExhausted);
@@ -372,7 +372,7 @@ TEST(LaneTest, ManyThreads) {
     threads.emplace_back([&, t] {
       auto lane = LaneOf(*space);
       for (int round = 0; round < 40; ++round) {
-        lane->Adopt(shared);
+        ASSERT_TRUE(lane->Adopt(shared).ok());
         Model model = base;
         for (int step = 0; step < 3; ++step) {
           const uint64_t seed = static_cast<uint64_t>(t * 1000 + round * 10 + step);

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "exec/stream.h"
 #include "reprise/status.h"
 
 namespace reprise {
@@ -21,6 +22,12 @@ class DeviceMemory {
   // Whether this is ordinary memory: any thread may then read and write it where no step does, without Copy and Synchronize, which belong to the
   // thread of the steps.
   virtual bool ordinary() const { return false; }
+
+  // What a device of memory of its own gives besides, so that state can move to the host's memory and back: the stream of Copy and the steps, one of
+  // copies alone that runs beside it, and zeroed host memory that both reach at the same address. Where there is no such stream, state stays.
+  virtual Stream* steps() { return nullptr; }
+  virtual Stream* copies() { return nullptr; }
+  virtual Result<std::byte*> AllocateForHost(size_t bytes, std::string_view what) { return Allocate(bytes, what); }
 };
 
 // Anonymous pages of the operating system: no physical memory is used until first touch. Used by one thread at a time.

@@ -9,9 +9,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <utility>
 
 #include "exec/free_list.h"
+#include "exec/places.h"
 #include "reprise/layout.h"
 
 namespace reprise {
@@ -23,6 +25,8 @@ class ExtentPool;
 struct StateBlock {
   std::atomic<int32_t> holders{0};
   int32_t slot = 0;
+  int32_t place = 0;  // where `data` lies; while a lane uses the slab, on the device
+  uint64_t used = 0;  // when a lane last used it, by the pool's clock, as far as anybody looked
   std::byte* data = nullptr;
   BlockPool* pool = nullptr;
 };
@@ -35,71 +39,94 @@ struct Extent {
   std::atomic<int32_t> frontier{0};
   int32_t slot = 0;
   int32_t index = 0;  // holds positions [index * kExtentRows, (index + 1) * kExtentRows)
+  int32_t place = 0;  // of the device part, as a block's
+  uint64_t used = 0;
   Extent* previous = nullptr;
   std::byte* data[kSpaces] = {nullptr, nullptr};
   ExtentPool* pool = nullptr;
 };
 
-class BlockPool {
+// What a pool's place stands for: a block as a whole, the device part of an extent.
+inline std::byte*& PlacedData(StateBlock& block) { return block.data; }
+inline std::byte*& PlacedData(Extent& extent) { return extent.data[static_cast<int>(Space::kDevice)]; }
+
+// Slabs, and the places for them. There are as many slabs as places, on the device and on the host together; a slab that is acquired lies on
+// the device, so none can be had when all those places are taken.
+template <class T>
+class SlabPool {
  public:
-  // `memory` holds `count` slabs of `stride` bytes.
-  BlockPool(std::byte* memory, size_t stride, int32_t count)
-      : free_(count), count_(count), slabs_(std::make_unique<StateBlock[]>(static_cast<size_t>(count))) {
-    for (int32_t i = 0; i < count; ++i) {
-      StateBlock& slab = slabs_[static_cast<size_t>(i)];
-      slab.slot = i;
-      slab.data = memory + static_cast<size_t>(i) * stride;
-      slab.pool = this;
-    }
+  using Slab = T;
+
+  explicit SlabPool(const PoolMemory& memory)
+      : places_(memory), free_(places_.count()), slabs_(std::make_unique<Slab[]>(static_cast<size_t>(places_.count()))) {
+    for (int32_t i = 0; i < places_.count(); ++i) slabs_[static_cast<size_t>(i)].slot = i;
   }
+  void Recycle(Slab* slab) {
+    places_.Give(slab->place);
+    free_.Push(slab->slot);
+  }
+  int32_t used() const { return count() - free_.free(); }
+  int32_t count() const { return places_.count(); }
+  Places& places() { return places_; }
+  const Places& places() const { return places_; }
+  std::span<Slab> slabs() { return {slabs_.get(), static_cast<size_t>(count())}; }
+  // The clock of Slab::used. Moved on by the thread of the steps.
+  uint64_t now() const { return now_; }
+  uint64_t Tick() { return ++now_; }
+
+ protected:
   // With one holder, the caller; null when the pool is empty.
-  StateBlock* Acquire() {
+  Slab* Take() {
     const int32_t slot = free_.Pop();
     if (slot < 0) return nullptr;
-    StateBlock* block = &slabs_[static_cast<size_t>(slot)];
-    block->holders.store(1, std::memory_order_relaxed);
-    return block;
+    const int32_t place = places_.TakeOnDevice();
+    if (place < 0) {
+      free_.Push(slot);
+      return nullptr;
+    }
+    Slab* slab = &slabs_[static_cast<size_t>(slot)];
+    slab->place = place;
+    PlacedData(*slab) = places_.at(place);
+    slab->used = now_;
+    slab->holders.store(1, std::memory_order_relaxed);
+    return slab;
   }
-  void Recycle(StateBlock* block) { free_.Push(block->slot); }
-  int32_t used() const { return count_ - free_.free(); }
-  int32_t count() const { return count_; }
 
  private:
+  Places places_;
   FreeList free_;
-  int32_t count_;
-  std::unique_ptr<StateBlock[]> slabs_;
+  uint64_t now_ = 0;
+
+ protected:
+  std::unique_ptr<Slab[]> slabs_;
 };
 
-class ExtentPool {
+class BlockPool : public SlabPool<StateBlock> {
  public:
-  ExtentPool(std::byte* const memory[kSpaces], const size_t stride[kSpaces], int32_t count)
-      : free_(count), count_(count), slabs_(std::make_unique<Extent[]>(static_cast<size_t>(count))) {
-    for (int32_t i = 0; i < count; ++i) {
-      Extent& slab = slabs_[static_cast<size_t>(i)];
-      slab.slot = i;
-      for (int s = 0; s < kSpaces; ++s) slab.data[s] = memory[s] + static_cast<size_t>(i) * stride[s];
-      slab.pool = this;
+  explicit BlockPool(const PoolMemory& memory) : SlabPool(memory) {
+    for (StateBlock& block : slabs()) block.pool = this;
+  }
+  StateBlock* Acquire() { return Take(); }
+};
+
+class ExtentPool : public SlabPool<Extent> {
+ public:
+  // `host_part` has room for the host part of every extent, `host_stride` bytes each, which stays where it is.
+  ExtentPool(const PoolMemory& device_part, std::byte* host_part, size_t host_stride) : SlabPool(device_part) {
+    for (Extent& extent : slabs()) {
+      extent.data[static_cast<int>(Space::kHost)] = host_part + static_cast<size_t>(extent.slot) * host_stride;
+      extent.pool = this;
     }
   }
-  // With one holder, the caller. Takes over the caller's hold on `previous` (which may be null) only on success; null when the pool is empty.
+  // Takes over the caller's hold on `previous` (which may be null) only on success; null when the pool is empty.
   Extent* Acquire(Extent* previous, int32_t index, int32_t frontier) {
-    const int32_t slot = free_.Pop();
-    if (slot < 0) return nullptr;
-    Extent* extent = &slabs_[static_cast<size_t>(slot)];
+    Extent* extent = Take();
+    if (extent == nullptr) return nullptr;
     extent->previous = previous;
     extent->index = index;
     extent->frontier.store(frontier, std::memory_order_relaxed);
-    extent->holders.store(1, std::memory_order_relaxed);
     return extent;
   }
-  void Recycle(Extent* extent) { free_.Push(extent->slot); }
-  int32_t used() const { return count_ - free_.free(); }
-  int32_t count() const { return count_; }
-
- private:
-  FreeList free_;
-  int32_t count_;
-  std::unique_ptr<Extent[]> slabs_;
 };
 
 inline void Hold(StateBlock* block) { block->holders.fetch_add(1, std::memory_order_relaxed); }
@@ -116,6 +143,15 @@ inline void Release(Extent* extent) {
     extent->pool->Recycle(extent);
     extent = previous;
   }
+}
+
+// Adds a hold, unless the slab has just been let go of by its last holder, on whatever thread.
+template <class Slab>
+bool HoldIfHeld(Slab& slab) {
+  int32_t holders = slab.holders.load(std::memory_order_relaxed);
+  while (holders > 0 && !slab.holders.compare_exchange_weak(holders, holders + 1, std::memory_order_acquire, std::memory_order_relaxed)) {
+  }
+  return holders > 0;
 }
 
 // A hold on a StateBlock or an Extent, or on nothing.

@@ -9,6 +9,14 @@
 #include "exec/lane.h"
 
 namespace reprise {
+namespace {
+
+std::string Where(const Places& places) {
+  if (places.host_count() == 0) return {};
+  return " (" + std::to_string(places.device_count()) + " on the device, " + std::to_string(places.host_count()) + " moved to the host)";
+}
+
+}  // namespace
 
 StateSpace::StateSpace(StateLayout layout, const StateSpaceOptions& options, const Fingerprint& fingerprint,
                        std::shared_ptr<DeviceMemory> memory)
@@ -17,7 +25,8 @@ StateSpace::StateSpace(StateLayout layout, const StateSpaceOptions& options, con
 Result<std::shared_ptr<StateSpace>> StateSpace::Create(StateLayout layout, const StateSpaceOptions& options, const Fingerprint& fingerprint,
                                                        std::shared_ptr<DeviceMemory> memory) {
   REPRISE_RETURN_IF_ERROR(layout.Check());
-  if (options.lanes < 1 || options.capsules < 0 || options.host_blocks < 0 || options.rows < 0 || options.max_position < 1) {
+  if (options.lanes < 1 || options.capsules < 0 || options.host_blocks < 0 || options.rows < 0 || options.max_position < 1 ||
+      options.spilled_capsules < 0 || options.spilled_rows < 0) {
     return InvalidArgument("a state space needs at least one lane and one position, and no negative sizes");
   }
   if (memory == nullptr) return InvalidArgument("a state space needs the memory of its device");
@@ -29,29 +38,58 @@ Result<std::shared_ptr<StateSpace>> StateSpace::Create(StateLayout layout, const
 Status StateSpace::AllocatePools() {
   // A lane needs a block to read and one to write; one more is the origin that all lanes start from.
   const int64_t shared_count = int64_t{options_.lanes} * 2 + options_.capsules + 1;
-  const int64_t block_counts[kSpaces] = {shared_count, shared_count + options_.host_blocks};
   // Lanes do not share the extent that their last rows are in, so room for every lane is rounded up lane by lane.
   const int64_t extents = options_.rows > 0
                               ? static_cast<int64_t>(CeilDiv(static_cast<uint64_t>(options_.rows), kExtentRows))
                               : options_.lanes * static_cast<int64_t>(CeilDiv(static_cast<uint64_t>(options_.max_position), kExtentRows));
   const int64_t extent_count = has_extents() ? extents : 0;
-  if (block_counts[1] > INT32_MAX || extent_count > INT32_MAX) return InvalidArgument("a pool of more than 2^31 slabs was asked for");
-
-  std::byte* extent_memory[kSpaces];
-  size_t extent_stride[kSpaces];
-  for (int s = 0; s < kSpaces; ++s) {
-    const auto space = static_cast<Space>(s);
-    DeviceMemory& memory = space == Space::kDevice ? *memory_ : host_memory_;
-    const size_t block_stride = layout_.block_bytes(space);
-    extent_stride[s] = layout_.extent_bytes(space);
-    const auto block_total = CheckedMul(block_stride, static_cast<uint64_t>(block_counts[s]));
-    const auto extent_total = CheckedMul(extent_stride[s], static_cast<uint64_t>(extent_count));
-    if (!block_total || !extent_total) return InvalidArgument("the pools asked for do not fit any memory");
-    REPRISE_ASSIGN_OR_RETURN(std::byte * block_memory, memory.Allocate(*block_total, "state blocks"));
-    blocks_[s].emplace(block_memory, block_stride, static_cast<int32_t>(block_counts[s]));
-    REPRISE_ASSIGN_OR_RETURN(extent_memory[s], memory.Allocate(*extent_total, "extents"));
+  // There are further places on the host only for a device that can move slabs there.
+  const bool spills = memory_->copies() != nullptr;
+  const int64_t spilled_blocks = spills ? options_.spilled_capsules : 0;
+  const auto spilled_extents =
+      spills && has_extents() ? static_cast<int64_t>(CeilDiv(static_cast<uint64_t>(options_.spilled_rows), kExtentRows)) : 0;
+  if (shared_count + spilled_blocks + options_.host_blocks > INT32_MAX || extent_count + spilled_extents > INT32_MAX) {
+    return InvalidArgument("a pool of more than 2^31 slabs was asked for");
   }
-  extents_.emplace(extent_memory, extent_stride, static_cast<int32_t>(extent_count));
+  const auto allocate = [](size_t stride, int64_t count, std::string_view what, auto&& from) -> Result<std::byte*> {
+    const auto bytes = CheckedMul(stride, static_cast<uint64_t>(count));
+    if (!bytes) return InvalidArgument("the pools asked for do not fit any memory");
+    return from(*bytes, what);
+  };
+  const auto on_device = [&](size_t bytes, std::string_view what) { return memory_->Allocate(bytes, what); };
+  const auto on_host = [&](size_t bytes, std::string_view what) { return host_memory_.Allocate(bytes, what); };
+  const auto beside_device = [&](size_t bytes, std::string_view what) -> Result<std::byte*> {
+    return bytes > 0 ? memory_->AllocateForHost(bytes, what) : nullptr;
+  };
+  const auto device_pool = [&](size_t stride, int64_t count, int64_t spilled, const std::string& what) -> Result<PoolMemory> {
+    PoolMemory pool{.device_count = static_cast<int32_t>(count), .host_count = static_cast<int32_t>(spilled), .stride = stride};
+    REPRISE_ASSIGN_OR_RETURN(pool.device, allocate(stride, count, what, on_device));
+    REPRISE_ASSIGN_OR_RETURN(pool.host, allocate(stride, spilled, what + " moved out of the device's memory", beside_device));
+    return pool;
+  };
+  constexpr int kDevice = static_cast<int>(Space::kDevice), kHost = static_cast<int>(Space::kHost);
+
+  REPRISE_ASSIGN_OR_RETURN(const PoolMemory blocks,
+                           device_pool(layout_.block_bytes(Space::kDevice), shared_count, spilled_blocks, "state blocks"));
+  blocks_[kDevice].emplace(blocks);
+  // Every capsule has a host block, wherever its device block lies.
+  const int64_t host_count = shared_count + spilled_blocks + options_.host_blocks;
+  const size_t host_stride = layout_.block_bytes(Space::kHost);
+  REPRISE_ASSIGN_OR_RETURN(std::byte * host_blocks, allocate(host_stride, host_count, "state blocks", on_host));
+  blocks_[kHost].emplace(PoolMemory{.device = host_blocks, .device_count = static_cast<int32_t>(host_count), .stride = host_stride});
+
+  REPRISE_ASSIGN_OR_RETURN(const PoolMemory extents_on_device,
+                           device_pool(layout_.extent_bytes(Space::kDevice), extent_count, spilled_extents, "extents"));
+  const size_t host_part = layout_.extent_bytes(Space::kHost);
+  REPRISE_ASSIGN_OR_RETURN(std::byte * host_extents, allocate(host_part, extent_count + spilled_extents, "extents", on_host));
+  extents_.emplace(extents_on_device, host_extents, host_part);
+
+  if (spilled_blocks > 0) {
+    spill_blocks_.emplace(*blocks_[kDevice], *memory_->steps(), *memory_->copies(), [this](uint64_t now) { MarkBlocks(now); });
+  }
+  if (spilled_extents > 0) {
+    spill_extents_.emplace(*extents_, *memory_->steps(), *memory_->copies(), [this](uint64_t now) { MarkExtents(now); });
+  }
   for (int s = 0; s < kSpaces; ++s) {
     REPRISE_ASSIGN_OR_RETURN(origin_.block[s], AcquireBlock(static_cast<Space>(s)));
   }
@@ -65,30 +103,112 @@ std::span<std::byte> StateSpace::origin(int state) {
 }
 
 Result<std::unique_ptr<Lane>> StateSpace::NewLane() {
-  if (live_lanes_.fetch_add(1) >= options_.lanes) {
-    live_lanes_.fetch_sub(1);
+  const std::lock_guard lock(lanes_mutex_);
+  if (lanes_.size() >= static_cast<size_t>(options_.lanes)) {
     return Exhausted("all " + std::to_string(options_.lanes) + " lanes are in use; drop one, or ask for more when loading");
   }
-  return std::unique_ptr<Lane>(new Lane(*this));
+  std::unique_ptr<Lane> lane(new Lane(*this));
+  lanes_.push_back(lane.get());
+  return lane;
+}
+
+void StateSpace::Leave(Lane& lane) {
+  const std::lock_guard lock(lanes_mutex_);
+  std::erase(lanes_, &lane);
+}
+
+void StateSpace::MarkBlocks(uint64_t now) {
+  const auto mark = [now](const Ref<StateBlock>& block) {
+    if (block) block->used = now;
+  };
+  constexpr int kDevice = static_cast<int>(Space::kDevice);
+  mark(origin_.block[kDevice]);
+  if (coming_ != nullptr) mark(coming_->block[kDevice]);
+  const std::lock_guard lock(lanes_mutex_);
+  for (const Lane* lane : lanes_) {
+    if (lane == leaving_) continue;
+    mark(lane->held_.block[kDevice]);
+    mark(lane->write_[kDevice]);
+  }
+}
+
+void StateSpace::MarkExtents(uint64_t now) {
+  const auto mark = [now](const Ref<Extent>& tip) {  // lanes that share a history have it stamped once
+    for (Extent* extent = tip.get(); extent != nullptr && extent->used != now; extent = extent->previous) extent->used = now;
+  };
+  if (coming_ != nullptr) mark(coming_->tip);
+  const std::lock_guard lock(lanes_mutex_);
+  for (const Lane* lane : lanes_) {
+    if (lane == leaving_) continue;  // what it shares with what is coming is marked with that
+    mark(lane->held_.tip);
+    mark(lane->write_tip_);
+  }
+}
+
+template <class Pool>
+Result<bool> StateSpace::MakeRoom(Pool& pool, std::optional<Spill<Pool>>& spill, bool place_alone) {
+  // Moving does not help where the host is full too: then there are as many slabs held as there are places.
+  if (spill && (place_alone || pool.used() < pool.count())) {
+    REPRISE_ASSIGN_OR_RETURN(const bool made, spill->FreePlace());
+    if (made) return true;
+  }
+  return evictor_ && evictor_();
 }
 
 Result<Ref<StateBlock>> StateSpace::AcquireBlock(Space space) {
   BlockPool& pool = *blocks_[static_cast<int>(space)];
-  do {
+  std::optional<Spill<BlockPool>> none;
+  auto& spill = space == Space::kDevice ? spill_blocks_ : none;
+  if (spill) REPRISE_RETURN_IF_ERROR(spill->KeepRoom());
+  for (bool again = true; again;) {
     if (StateBlock* block = pool.Acquire()) return Ref<StateBlock>::Adopt(block);
-  } while (evictor_ && evictor_());
-  return Exhausted("all " + std::to_string(pool.count()) + " state blocks are held; drop a capsule, or ask for more capsules when loading");
+    REPRISE_ASSIGN_OR_RETURN(again, MakeRoom(pool, spill, /*place_alone=*/false));
+  }
+  return Exhausted("all " + std::to_string(pool.count()) + " state blocks are held" + Where(pool.places()) +
+                   "; drop a capsule, or ask for more capsules when loading");
 }
 
 Result<Ref<Extent>> StateSpace::AcquireExtent(Ref<Extent>& previous, int32_t index, int32_t frontier) {
-  do {
+  if (spill_extents_) REPRISE_RETURN_IF_ERROR(spill_extents_->KeepRoom());
+  for (bool again = true; again;) {
     if (Extent* extent = extents_->Acquire(previous.get(), index, frontier)) {
       previous.Detach();  // the new extent holds it now
       return Ref<Extent>::Adopt(extent);
     }
-  } while (evictor_ && evictor_());
-  return Exhausted("all " + std::to_string(extents_->count()) + " extents of " + std::to_string(kExtentRows) +
-                   " rows are held; drop a capsule, or ask for more rows when loading");
+    REPRISE_ASSIGN_OR_RETURN(again, MakeRoom(*extents_, spill_extents_, /*place_alone=*/false));
+  }
+  return Exhausted("all " + std::to_string(extents_->count()) + " extents of " + std::to_string(kExtentRows) + " rows are held" +
+                   Where(extents_->places()) + "; drop a capsule, or ask for more rows when loading");
+}
+
+template <class Pool>
+Status StateSpace::BringBack(typename Pool::Slab& slab, Pool& pool, std::optional<Spill<Pool>>& spill) {
+  if (!spill || !spill->Away(slab)) return Ok();
+  for (bool again = true; again;) {
+    if (const int32_t place = pool.places().TakeOnDevice(); place >= 0) return spill->Return(slab, place);
+    REPRISE_ASSIGN_OR_RETURN(again, MakeRoom(pool, spill, /*place_alone=*/true));
+  }
+  return Exhausted("the state to restore lies in the host's memory, and lanes use all " + std::to_string(pool.places().device_count()) +
+                   " places on the device; drop a lane, or ask for more rows and capsules when loading");
+}
+
+Status StateSpace::BringBack(const HeldState& held, const Extent* known, const Lane& lane) {
+  if (!spill_blocks_ && !spill_extents_) return Ok();
+  leaving_ = &lane;
+  Status status = BringBack(held, known);
+  leaving_ = nullptr;
+  if (!status.ok()) REPRISE_RETURN_IF_ERROR(BringBack(lane.held_, nullptr));  // there is room, since it was there
+  return status;
+}
+
+Status StateSpace::BringBack(const HeldState& held, const Extent* known) {
+  coming_ = &held;
+  Status status = BringBack(*held.block[static_cast<int>(Space::kDevice)].get(), *blocks_[0], spill_blocks_);
+  for (Extent* extent = held.tip.get(); extent != known && status.ok(); extent = extent->previous) {
+    status = BringBack(*extent, *extents_, spill_extents_);
+  }
+  coming_ = nullptr;
+  return status;
 }
 
 Result<HeldState> StateSpace::AcquireState(int32_t position) {
@@ -111,6 +231,9 @@ Result<HeldState> StateSpace::AcquireState(int32_t position) {
 
 void StateSpace::Copy(Space space, std::byte* to, const std::byte* from, size_t bytes) {
   if (space == Space::kDevice) {
+    // An error of the stream is found by whoever synchronises it.
+    if (spill_blocks_ && (spill_blocks_->Holds(to) || spill_blocks_->Holds(from))) (void)spill_blocks_->Settle();
+    if (spill_extents_ && (spill_extents_->Holds(to) || spill_extents_->Holds(from))) (void)spill_extents_->Settle();
     memory_->Copy(to, from, bytes);
   } else {
     std::memcpy(to, from, bytes);
@@ -127,6 +250,10 @@ StateSpace::Usage StateSpace::usage() const {
   usage.block_limit = blocks_[0]->count();
   usage.extents = extents_->used();
   usage.extent_limit = extents_->count();
+  usage.spilled_block_limit = blocks_[0]->places().host_count();
+  usage.spilled_extent_limit = extents_->places().host_count();
+  if (spill_blocks_) usage.spilled += spill_blocks_->moved(), usage.returned += spill_blocks_->returned();
+  if (spill_extents_) usage.spilled += spill_extents_->moved(), usage.returned += spill_extents_->returned();
   return usage;
 }
 

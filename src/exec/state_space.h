@@ -8,11 +8,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
+#include <vector>
 
 #include "exec/memory.h"
 #include "exec/slabs.h"
+#include "exec/spill.h"
 #include "reprise/fingerprint.h"
 #include "reprise/layout.h"
 
@@ -26,6 +29,9 @@ struct StateSpaceOptions {
   int host_blocks = 0;         // further blocks of the host space alone: states that a host step changes are small, and worth keeping often
   int64_t rows = 0;            // append-only rows in all (rounded up to extents); 0 for lanes * max_position
   int max_position = 1 << 20;  // of any lane
+  // Where the device's memory is not the host's: recurrent blocks, and rows, that the host's holds beyond those of the device (see Spill).
+  int spilled_capsules = 0;
+  int64_t spilled_rows = 0;
 };
 
 // What a lane or a capsule holds of a space: everything an execution remembers, by reference. A value; copying it takes three references.
@@ -66,6 +72,11 @@ class StateSpace : public std::enable_shared_from_this<StateSpace> {
     int extents;  // in use
     int extent_limit;
     size_t bytes;  // held by what is in use, both spaces
+    // Of the device's blocks and extents: how many places the host has for them, and how often one went there and came back.
+    int spilled_block_limit;
+    int spilled_extent_limit;
+    uint64_t spilled;
+    uint64_t returned;
   };
   Usage usage() const;
 
@@ -85,6 +96,19 @@ class StateSpace : public std::enable_shared_from_this<StateSpace> {
   friend class Lane;
   StateSpace(StateLayout layout, const StateSpaceOptions& options, const Fingerprint& fingerprint, std::shared_ptr<DeviceMemory> memory);
   Status AllocatePools();
+  void Leave(Lane& lane);
+  // Stamps what must stay on the device: what lanes use, the origin, and what is being brought back.
+  void MarkBlocks(uint64_t now);
+  void MarkExtents(uint64_t now);
+  // Whether something was moved or dropped, so that it is worth asking again for a slab (or, if `place_alone`, for a place of one).
+  template <class Pool>
+  Result<bool> MakeRoom(Pool& pool, std::optional<Spill<Pool>>& spill, bool place_alone);
+  // Brings to the device what of `held` lies in the host's memory, down to `known`, an extent that is on the device with all before it, or null
+  // for everything. It may take the place of what `lane` holds. kExhausted when other lanes use too much: then that is back, perhaps elsewhere.
+  Status BringBack(const HeldState& held, const Extent* known, const Lane& lane);
+  Status BringBack(const HeldState& held, const Extent* known);
+  template <class Pool>
+  Status BringBack(typename Pool::Slab& slab, Pool& pool, std::optional<Spill<Pool>>& spill);
 
   StateLayout layout_;
   StateSpaceOptions options_;
@@ -93,10 +117,15 @@ class StateSpace : public std::enable_shared_from_this<StateSpace> {
   HostMemory host_memory_;
   std::optional<BlockPool> blocks_[kSpaces];
   std::optional<ExtentPool> extents_;
-  HeldState origin_;  // after the pools: let go of before they go
+  std::optional<Spill<BlockPool>> spill_blocks_;  // of the device's blocks; none where nothing is moved
+  std::optional<Spill<ExtentPool>> spill_extents_;
+  HeldState origin_;                   // after the pools: let go of before they go
+  const HeldState* coming_ = nullptr;  // what is being brought back
+  const Lane* leaving_ = nullptr;      // whose state it takes the place of
   std::function<bool()> evictor_;
   std::atomic<uint64_t> next_capsule_id_{1};
-  std::atomic<int> live_lanes_{0};
+  std::mutex lanes_mutex_;
+  std::vector<Lane*> lanes_;  // the live ones
 };
 
 }  // namespace reprise

@@ -35,6 +35,7 @@ Result<ModelOptions> FromC(const reprise_model_options& from) {
   options.chunk = from.chunk;
   options.pin_threads = from.pin_threads != 0;
   options.state_budget = static_cast<size_t>(from.state_budget);
+  options.spill_budget = static_cast<size_t>(from.spill_budget);
   if (from.instruction_set != nullptr) options.instruction_set = from.instruction_set;
   if (from.device != nullptr) options.device = from.device;
   if (from.store != nullptr) {

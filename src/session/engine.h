@@ -97,6 +97,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Status LoadNetwork(const ModelOptions& options);
   Status MakeSpace(const ModelOptions& options);
   void MakeRoomForStore(const StoreOptions& options, size_t room, StateSpaceOptions& space);
+  void MakeRoomForSpill(size_t budget, StateSpaceOptions& space);
   Status CapturePlans();
   void LoadTokenizer();
   Status CheckFeeds(std::span<const Feed> feeds) const;

@@ -22,6 +22,9 @@ class BackendMemory : public DeviceMemory {
   void Copy(std::byte* to, const std::byte* from, size_t bytes) override { (void)backend_->stream().Copy(to, from, bytes); }
   void Synchronize() override { (void)backend_->stream().Synchronize(); }
   bool ordinary() const override { return backend_->ordinary_memory(); }
+  Stream* steps() override { return &backend_->stream(); }
+  Stream* copies() override { return backend_->copies(); }
+  Result<std::byte*> AllocateForHost(size_t bytes, std::string_view what) override { return backend_->AllocateForHost(bytes, what); }
 
  private:
   std::shared_ptr<Backend> backend_;
@@ -128,6 +131,11 @@ Status Engine::MakeSpace(const ModelOptions& options) {
                      " MiB; ask for a shorter context or fewer lanes, or give a larger budget");
   }
   if (options.store) MakeRoomForStore(*options.store, budget - bytes(), space);
+  if (options.spill_budget > 0) {
+    if (backend_->copies() == nullptr)
+      return InvalidArgument("a budget for state moved to the host's memory is for a device that has its own");
+    MakeRoomForSpill(options.spill_budget, space);
+  }
 
   info_.fingerprint = ModelFingerprint(*file_, network.architecture, layout_, backend_->numerics());
   REPRISE_ASSIGN_OR_RETURN(space_,
@@ -164,6 +172,15 @@ void Engine::MakeRoomForStore(const StoreOptions& options, size_t room, StateSpa
   const size_t blocks = store_budget_ / (block_bytes + extent_bytes) + 1;
   space.capsules += static_cast<int>(std::min<size_t>(blocks, 1 << 20));
   if (layout_.row_bytes() > 0) space.rows += static_cast<int64_t>(store_budget_ / layout_.row_bytes());
+}
+
+// Capsules that the device has no room for, each with as many rows of its own as MakeRoomForStore reckons with. The store counts them as its memory.
+void Engine::MakeRoomForSpill(size_t budget, StateSpaceOptions& space) {
+  constexpr int kExtentsEach = 8;
+  const auto each = layout_.block_bytes(Space::kDevice) + kExtentsEach * layout_.extent_bytes(Space::kDevice);
+  space.spilled_capsules = static_cast<int>(std::min<size_t>(budget / each, 1 << 20));
+  space.spilled_rows = int64_t{space.spilled_capsules} * kExtentsEach * kExtentRows;
+  if (store_budget_ > 0) store_budget_ += budget;
 }
 
 Status Engine::CapturePlans() {

@@ -96,7 +96,7 @@ Result<PrefillReport> Session::State::StartPrefill(std::span<const int32_t> prom
 
   base.block[kHost] = lane->Hold().block[kHost];  // the sampler's options and generator are not the prompt's business
   const HeldState before = lane->Hold();
-  lane->Adopt(std::move(base));
+  REPRISE_RETURN_IF_ERROR(lane->Adopt(std::move(base)));
   Status status = ChangeHost([&](std::byte* host) {
     decode().set_pending(host, -1);
     text.clear();
@@ -104,7 +104,7 @@ Result<PrefillReport> Session::State::StartPrefill(std::span<const int32_t> prom
     return Ok();
   });
   if (!status.ok()) {
-    lane->Adopt(before);
+    REPRISE_RETURN_IF_ERROR(lane->Adopt(before));
     return status;
   }
   // Every boundary of a prompt has the host state that the prompt was given with, however many of its tokens were computed before.

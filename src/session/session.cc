@@ -118,19 +118,19 @@ Status Session::Rollback(int count) {
   const HeldState before = s.lane->Hold();
   base.block[kHost] = host;
   const int from = base.position;
-  s.lane->Adopt(std::move(base));
+  REPRISE_RETURN_IF_ERROR(s.lane->Adopt(std::move(base)));
   for (int at = from; at < target;) {
     const int rows = std::min(s.engine().max_rows(), target - at);
     const Engine::Feed feed{s.lane.get(), to_target.subspan(static_cast<size_t>(at), static_cast<size_t>(rows))};
     if (Status status = s.engine().Advance(std::span(&feed, 1)); !status.ok()) {
-      s.lane->Adopt(before);
+      REPRISE_RETURN_IF_ERROR(s.lane->Adopt(before));
       return status;
     }
     at += rows;
   }
   HeldState there = s.lane->Hold();
   there.block[kHost] = host;
-  s.lane->Adopt(std::move(there));
+  REPRISE_RETURN_IF_ERROR(s.lane->Adopt(std::move(there)));
   s.checkpoints.Truncate(target);
   s.KeepHere();
   return Ok();

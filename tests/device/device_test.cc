@@ -168,5 +168,51 @@ TEST_P(OnDevice, CapsulesDoNotChangeWhileOthersRun) {
   EXPECT_EQ(first, second);
 }
 
+// Three lines of thought on a device with room for one and a half: what is kept of them moves to the host's memory, comes back, and goes on as it
+// would have.
+TEST_P(OnDevice, StateThatTheDeviceHasNoRoomForComesBackFromTheHosts) {
+  const std::string path = kGoldens + std::string("qwen35_equal.gguf");
+  const auto ids = ReadGolden<int32_t>("qwen35_equal.ids.i32");
+  size_t budget = 0;
+  {
+    const Model roomy = Load(path);
+    const StateLayout& layout = roomy.layout();
+    const size_t host = layout.block_bytes(Space::kHost);
+    budget = 7 * (layout.block_bytes(Space::kDevice) + host) + Checkpoints::kMarks * host + 200 * layout.row_bytes();
+  }
+  auto model = Model::Load(
+      path,
+      {.device = GetParam(), .context = 128, .lanes = 1, .capsules = 4, .state_budget = budget, .spill_budget = 64 << 20, .chunk = 96});
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  Session session = *model->NewSession();
+  const Capsule origin = session.Snapshot();
+  std::vector<Capsule> capsules;
+  std::vector<std::vector<std::byte>> bytes;
+  std::vector<std::vector<int32_t>> tokens;
+  const auto next = [&] {
+    std::vector<int32_t> chosen;
+    for (int i = 0; i < 3; ++i) chosen.push_back(session.Next()->id);
+    return chosen;
+  };
+  for (size_t line = 0; line < 3; ++line) {
+    ASSERT_TRUE(session.Restore(origin).ok());
+    ASSERT_TRUE(session.Append(std::span<const int32_t>(ids).subspan(line, 70)).ok());
+    for (int i = 0; i < 2; ++i) {
+      capsules.push_back(session.Snapshot());
+      bytes.push_back(*capsules.back().Serialize());
+      tokens.push_back(next());
+    }
+  }
+  const auto usage = model->engine().space().usage();
+  EXPECT_GT(usage.extents, usage.extent_limit - usage.spilled_extent_limit) << "more than the device holds";
+  EXPECT_GT(usage.spilled, 0u);
+  for (size_t i = 0; i < capsules.size(); ++i) EXPECT_EQ(*capsules[i].Serialize(), bytes[i]) << "capsule " << i;
+  for (size_t i = 0; i < capsules.size(); ++i) {
+    ASSERT_TRUE(session.Restore(capsules[i]).ok());
+    EXPECT_EQ(next(), tokens[i]) << "capsule " << i;
+  }
+  EXPECT_GT(model->engine().space().usage().returned, usage.returned);
+}
+
 }  // namespace
 }  // namespace reprise

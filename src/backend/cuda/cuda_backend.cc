@@ -19,11 +19,20 @@ namespace {
 // Names the order and rounding of every operation; change it whenever a kernel's results change.
 constexpr char kNumerics[] = "cuda1";
 
+// One of the device's queues. A point of it that another stream may wait for is a mark of the device; the latest few are kept, and whoever asks
+// for one that is no longer kept waits for the next, which is later.
 class CudaStream : public Stream {
  public:
-  CudaStream(const void* owner, Device& device, Uploads& uploads) : owner_(owner), device_(device), uploads_(uploads) {}
+  static constexpr int kMarks = 8;
+
+  // `first_mark` and the ones after it are this stream's.
+  CudaStream(const void* owner, Device& device, Uploads& uploads, Queue queue, int first_mark)
+      : owner_(owner), device_(device), uploads_(uploads), queue_(queue), first_mark_(first_mark) {}
+  // The stream whose events this one may wait for beside its own.
+  void Meet(CudaStream& other) { other_ = &other; }
 
   Status Replay(const Plan& plan) override {
+    if (queue_ != Queue::kSteps) return InvalidArgument("replay: this stream is for copies alone");
     const auto* cuda_plan = dynamic_cast<const CudaPlan*>(&plan);
     REPRISE_RETURN_IF_ERROR(CapturedPlan::CheckReplay(cuda_plan, owner_));
     const StepTable& table = cuda_plan->table();
@@ -33,27 +42,62 @@ class CudaStream : public Stream {
   }
   Status Copy(std::byte* to, const std::byte* from, size_t bytes) override {
     ++sequence_;
-    return bytes ? device_.Copy(to, from, bytes) : Ok();
+    return bytes ? device_.Copy(to, from, bytes, queue_) : Ok();
   }
-  Event Record() override { return {this, sequence_}; }
-  // There is one stream, and it does things in order.
+  Event Record() override {
+    (void)MarkHere();  // whoever waits marks again, and sees the error
+    return {this, sequence_};
+  }
   Status Wait(const Event& event) override {
-    return event.stream == nullptr || event.stream == this ? Ok() : InvalidArgument("wait: the event belongs to another stream");
+    if (event.stream == nullptr || event.stream == this) return Ok();
+    if (other_ == nullptr || event.stream != other_) return InvalidArgument("wait: the event belongs to another device's stream");
+    REPRISE_ASSIGN_OR_RETURN(const int mark, other_->MarkAfter(event.sequence));
+    return device_.Follow(queue_, mark);
   }
-  Status Synchronize() override { return device_.Synchronize(); }
+  Status Synchronize() override { return device_.Synchronize(queue_); }
 
  private:
+  Status MarkHere() {
+    if (marked_ > 0 && at_[(marked_ - 1) % kMarks] == sequence_) return Ok();
+    REPRISE_RETURN_IF_ERROR(device_.Mark(first_mark_ + static_cast<int>(marked_ % kMarks), queue_));
+    at_[marked_++ % kMarks] = sequence_;
+    return Ok();
+  }
+  // The first mark kept that everything up to `sequence` is before.
+  Result<int> MarkAfter(uint64_t sequence) {
+    for (uint64_t i = marked_ - std::min<uint64_t>(marked_, kMarks); i < marked_; ++i) {
+      if (at_[i % kMarks] >= sequence) return first_mark_ + static_cast<int>(i % kMarks);
+    }
+    REPRISE_RETURN_IF_ERROR(MarkHere());
+    return first_mark_ + static_cast<int>((marked_ - 1) % kMarks);
+  }
+
   const void* owner_;
   Device& device_;
   Uploads& uploads_;
+  const Queue queue_;
+  const int first_mark_;
+  CudaStream* other_ = nullptr;
   uint64_t sequence_ = 0;
+  uint64_t at_[kMarks] = {};  // [i % kMarks]: the sequence at the i-th mark
+  uint64_t marked_ = 0;
 };
 
 class CudaBackend : public Backend {
  public:
   explicit CudaBackend(std::unique_ptr<Device> device)
-      : device_(std::move(device)), workspace_(*this), uploads_(*device_), stream_(this, *device_, uploads_) {}
-  ~CudaBackend() override { (void)device_->Synchronize(); }
+      : device_(std::move(device)),
+        workspace_(*this),
+        uploads_(*device_),
+        stream_(this, *device_, uploads_, Queue::kSteps, kStreamMarks),
+        copies_(this, *device_, uploads_, Queue::kCopies, kStreamMarks + CudaStream::kMarks) {
+    stream_.Meet(copies_);
+    copies_.Meet(stream_);
+  }
+  ~CudaBackend() override {
+    (void)device_->Synchronize(Queue::kCopies);
+    (void)device_->Synchronize();
+  }
 
   std::string_view name() const override { return "cuda"; }
   std::string description() const override { return device_->description(); }
@@ -102,11 +146,13 @@ class CudaBackend : public Backend {
   }
 
   Stream& stream() override { return stream_; }
+  Stream* copies() override { return &copies_; }
 
  private:
   static constexpr size_t kPieceBytes = size_t{16} << 20;
   static constexpr int kStagingMark = Uploads::kMarks;  // and the one after it
-  static_assert(kStagingMark + 2 <= Device::kMarks);
+  static constexpr int kStreamMarks = kStagingMark + 2;
+  static_assert(kStreamMarks + 2 * CudaStream::kMarks <= Device::kMarks);
 
   // The pinned buffer whose last copy is longer ago, once that copy is done.
   Result<std::byte*> Staging(size_t bytes) {
@@ -127,7 +173,7 @@ class CudaBackend : public Backend {
   std::pair<std::byte*, size_t> staging_[2] = {};
   int side_ = 0;
   std::deque<PackedWeight> weights_;
-  CudaStream stream_;
+  CudaStream stream_, copies_;
 };
 
 }  // namespace

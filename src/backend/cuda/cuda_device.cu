@@ -76,18 +76,24 @@ class CudaDevice : public Device {
  public:
   CudaDevice(const CudaOptions& options, const cudaDeviceProp& properties) : options_(options), properties_(properties) {}
   ~CudaDevice() override {
-    if (stream_) cudaStreamSynchronize(stream_);
+    for (cudaStream_t stream : {stream_, copies_}) {
+      if (stream) cudaStreamSynchronize(stream);
+    }
     for (void* memory : device_memory_) cudaFree(memory);
     for (void* memory : pinned_memory_) cudaFreeHost(memory);
     for (cudaEvent_t event : marks_) {
       if (event) cudaEventDestroy(event);
     }
-    if (stream_) cudaStreamDestroy(stream_);
+    for (cudaStream_t stream : {stream_, copies_}) {
+      if (stream) cudaStreamDestroy(stream);
+    }
   }
 
   Status Open() {
     REPRISE_CUDA_RETURN(cudaSetDevice(options_.device), "cuda:" + std::to_string(options_.device));
-    REPRISE_CUDA_RETURN(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "a stream of the device");
+    for (cudaStream_t* stream : {&stream_, &copies_}) {
+      REPRISE_CUDA_RETURN(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking), "a stream of the device");
+    }
     for (cudaEvent_t& event : marks_) REPRISE_CUDA_RETURN(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "an event");
     for (int id = 0; id < kKernels; ++id) {
       if (Table()[static_cast<size_t>(id)] == nullptr) continue;  // a float form has no kernel of the tensor cores
@@ -134,9 +140,9 @@ class CudaDevice : public Device {
     return static_cast<std::byte*>(memory);
   }
 
-  Status Copy(std::byte* to, const std::byte* from, size_t bytes) override {
+  Status Copy(std::byte* to, const std::byte* from, size_t bytes, Queue queue) override {
     REPRISE_RETURN_IF_ERROR(Use());
-    REPRISE_CUDA_RETURN(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream_), "copying " + std::to_string(bytes) + " bytes");
+    REPRISE_CUDA_RETURN(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, Of(queue)), "copying " + std::to_string(bytes) + " bytes");
     return Ok();
   }
 
@@ -165,16 +171,22 @@ class CudaDevice : public Device {
     return Ok();
   }
 
-  Status Mark(int mark) override {
-    REPRISE_CUDA_RETURN(cudaEventRecord(marks_[mark], stream_), "marking a point of the stream");
+  Status Mark(int mark, Queue queue) override {
+    REPRISE_RETURN_IF_ERROR(Use());
+    REPRISE_CUDA_RETURN(cudaEventRecord(marks_[mark], Of(queue)), "marking a point of the stream");
+    return Ok();
+  }
+  Status Follow(Queue queue, int mark) override {
+    REPRISE_RETURN_IF_ERROR(Use());
+    REPRISE_CUDA_RETURN(cudaStreamWaitEvent(Of(queue), marks_[mark], 0), "letting one stream follow another");
     return Ok();
   }
   Status WaitFor(int mark) override {
     REPRISE_CUDA_RETURN(cudaEventSynchronize(marks_[mark]), "waiting for the device");
     return Ok();
   }
-  Status Synchronize() override {
-    REPRISE_CUDA_RETURN(cudaStreamSynchronize(stream_), "waiting for the device");
+  Status Synchronize(Queue queue) override {
+    REPRISE_CUDA_RETURN(cudaStreamSynchronize(Of(queue)), "waiting for the device");
     return Ok();
   }
 
@@ -210,6 +222,7 @@ class CudaDevice : public Device {
   }
 
  private:
+  cudaStream_t Of(Queue queue) const { return queue == Queue::kSteps ? stream_ : copies_; }
   // The device is chosen a thread, and a model may be used on another thread than it was loaded on.
   Status Use() const {
     REPRISE_CUDA_RETURN(cudaSetDevice(options_.device), description());
@@ -244,7 +257,7 @@ class CudaDevice : public Device {
 
   const CudaOptions options_;
   const cudaDeviceProp properties_;
-  cudaStream_t stream_ = nullptr;
+  cudaStream_t stream_ = nullptr, copies_ = nullptr;
   std::array<cudaEvent_t, kMarks> marks_{};
   std::vector<void*> device_memory_, pinned_memory_;
 };

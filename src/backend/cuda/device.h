@@ -22,7 +22,9 @@ class Graph {
   virtual ~Graph() = default;
 };
 
-// One stream of work, in order. Used by one thread at a time. Memory lives as long as the device.
+// Two queues of work, each in its order: graphs and copies in one, and beside it one of copies alone, for what no step waits for. Used by one
+// thread at a time. Memory lives as long as the device.
+enum class Queue { kSteps, kCopies };
 class Device {
  public:
   virtual ~Device() = default;
@@ -37,16 +39,17 @@ class Device {
   virtual Result<std::byte*> Allocate(size_t bytes, std::string_view what) = 0;
   virtual Result<std::byte*> AllocatePinned(size_t bytes, std::string_view what) = 0;
 
-  // In order with graphs. Copies go between memory of any kind.
-  virtual Status Copy(std::byte* to, const std::byte* from, size_t bytes) = 0;
+  // Copies go between memory of any kind. Graphs run in Queue::kSteps.
+  virtual Status Copy(std::byte* to, const std::byte* from, size_t bytes, Queue queue = Queue::kSteps) = 0;
   virtual Result<std::unique_ptr<Graph>> Instantiate(std::span<const Launch> launches, const Bucket& bucket) = 0;
   virtual Status Run(const Graph& graph) = 0;
 
-  // A point after all work so far, of which at most kMarks are kept; a mark may be passed again.
-  static constexpr int kMarks = 8;
-  virtual Status Mark(int mark) = 0;
-  virtual Status WaitFor(int mark) = 0;  // the host waits; a mark never passed is past
-  virtual Status Synchronize() = 0;
+  // A point after all work so far of a queue, of which at most kMarks are kept; a mark may be passed again, and one never passed is past.
+  static constexpr int kMarks = 24;
+  virtual Status Mark(int mark, Queue queue = Queue::kSteps) = 0;
+  virtual Status WaitFor(int mark) = 0;              // the host waits
+  virtual Status Follow(Queue queue, int mark) = 0;  // later work of the queue waits
+  virtual Status Synchronize(Queue queue = Queue::kSteps) = 0;
 
   virtual BackendLimits MeasureLimits() { return {}; }
 };

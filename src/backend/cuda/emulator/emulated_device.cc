@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <utility>
 
 #include "backend/cuda/attention_kernels.h"
@@ -67,7 +68,11 @@ class EmulatedDevice : public Device {
     pinned_.push_back(memory);
     return memory;
   }
-  Status Copy(std::byte* to, const std::byte* from, size_t bytes) override {
+  Status Copy(std::byte* to, const std::byte* from, size_t bytes, Queue queue) override {
+    if (queue == Queue::kCopies) {
+      waiting_.push_back({to, from, bytes});
+      return Ok();
+    }
     Open(true);
     std::memcpy(to, from, bytes);
     Open(false);
@@ -90,11 +95,29 @@ class EmulatedDevice : public Device {
     Open(false);
     return Ok();
   }
-  Status Mark(int) override { return Ok(); }
-  Status WaitFor(int) override { return Ok(); }
-  Status Synchronize() override { return Ok(); }
+  Status Mark(int mark, Queue queue) override {
+    marks_[static_cast<size_t>(mark)] = queue == Queue::kCopies ? done_ + waiting_.size() : 0;
+    return Ok();
+  }
+  Status WaitFor(int mark) override { return CopyUntil(marks_[static_cast<size_t>(mark)]); }
+  Status Follow(Queue queue, int mark) override { return queue == Queue::kSteps ? WaitFor(mark) : Ok(); }
+  Status Synchronize(Queue queue) override { return queue == Queue::kCopies ? CopyUntil(done_ + waiting_.size()) : Ok(); }
 
  private:
+  struct Waiting {
+    std::byte* to;
+    const std::byte* from;
+    size_t bytes;
+  };
+  // Steps run at once; copies beside them when they are waited for and no sooner, so that a wait that is missing shows.
+  Status CopyUntil(uint64_t count) {
+    for (; done_ < count; ++done_) {
+      const Waiting copy = waiting_.front();
+      waiting_.pop_front();
+      REPRISE_RETURN_IF_ERROR(Copy(copy.to, copy.from, copy.bytes, Queue::kSteps));
+    }
+    return Ok();
+  }
   static constexpr size_t kBytes = size_t{8} << 30;  // of addresses: pages are there when they are touched
 
   static Status Refuse(size_t bytes, std::string_view what) {
@@ -106,6 +129,9 @@ class EmulatedDevice : public Device {
   std::byte* memory_ = nullptr;
   size_t used_ = 0;
   std::vector<std::byte*> pinned_;
+  std::deque<Waiting> waiting_;  // in Queue::kCopies
+  uint64_t done_ = 0;            // of that queue's copies, in all
+  std::array<uint64_t, kMarks> marks_{};
 };
 
 }  // namespace
