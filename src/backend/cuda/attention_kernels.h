@@ -11,7 +11,7 @@
 // query must not see is not even multiplied by zero, so that a NaN there cannot reach it.
 #pragma once
 
-#include "backend/cuda/language.h"
+#include "backend/cuda/row_kernels.h"
 
 namespace reprise::cuda {
 
@@ -268,13 +268,18 @@ REPRISE_KERNEL_OF(kAttentionThreads, 2, AttentionKernel, AttentionArgs) {
   AttentionRun<Element, kQueries, kGroups>(args);
 }
 
-// Joins the partials of a (row, head), where there are any: factors first, a thread a block, then each thread its column.
+// Joins the partials of a (row, head), where there are any: factors first, a thread a block, then each thread its column. And quantises what came of
+// it, joined here or whole already, for the product that follows.
 REPRISE_KERNEL_OF(kJoinThreads, 4, JoinKernel, AttentionArgs) {
   BeginKernel();
   const int head = BlockX(), row = BlockY(), column = ThreadId(), width = args.q.width;
   if (row >= args.step.header->rows) return;
   const AttentionCut cut(args, kMostQueries);
-  if (!cut.by_block) return;
+  float* out = RowAt(args.out, row) + static_cast<int64_t>(head) * width;
+  if (!cut.by_block) {
+    if (args.quant.quants && column < width) QuantiseBlock(args.quant, row, (head * width + column) / kBlock, out[column]);
+    return;
+  }
   float* most = reinterpret_cast<float*>(SharedMemory());
   float* total = most + kJoinThreads;
   float* kept = total + kJoinThreads;
@@ -318,8 +323,10 @@ REPRISE_KERNEL_OF(kJoinThreads, 4, JoinKernel, AttentionArgs) {
     }
     SyncBlock();
   }
-  if (column < width)
-    RowAt(args.out, row)[static_cast<int64_t>(head) * width + column] = Attended(args, row, head, column, sum, carried[1]);
+  if (column >= width) return;
+  const float y = Attended(args, row, head, column, sum, carried[1]);
+  out[column] = y;
+  if (args.quant.quants) QuantiseBlock(args.quant, row, (head * width + column) / kBlock, y);
 }
 
 }  // namespace reprise::cuda

@@ -27,24 +27,17 @@ QuantRows CudaOps::Quantised(const Rows& in) {
   quant.sums = Scratch<float>(inputs + "sums", rows * (stride / kBlock));
   quant.stride = stride;
   if (!error().ok()) return {};
-  const auto fuse = [&]<class Args>(Args*) {
-    Args args;
-    std::memcpy(static_cast<void*>(&args), plan_.array.back().args, sizeof(args));
-    if (args.out.data != in.data || args.out.width != in.width || args.out.stride != in.stride || args.out.domain != in.domain)
-      return false;
-    if constexpr (std::is_same_v<Args, GatedRmsNormArgs>) {
-      if (args.width % kBlock != 0) return false;
-    }
-    args.quant = quant;
-    std::memcpy(plan_.array.back().args, &args, sizeof(args));
-    return true;
+  const auto makes = [&](const auto& args) {
+    return args.out.data == in.data && args.out.width == in.width && args.out.stride == in.stride && args.out.domain == in.domain;
   };
-  if (!plan_.array.empty()) {
-    const int kernel = plan_.array.back().kernel;
-    if (kernel == kRmsNorm && fuse(static_cast<RmsNormArgs*>(nullptr))) return quant;
-    if (kernel == kSwiGlu && fuse(static_cast<SwiGluArgs*>(nullptr))) return quant;
-    if (kernel == kGatedRmsNorm && fuse(static_cast<GatedRmsNormArgs*>(nullptr))) return quant;
-  }
+  const bool made =
+      ShareLast<RmsNormArgs>(kRmsNorm, [&](RmsNormArgs& args) { return makes(args) && (args.quant = quant, true); }) ||
+      ShareLast<SwiGluArgs>(kSwiGlu, [&](SwiGluArgs& args) { return makes(args) && (args.quant = quant, true); }) ||
+      ShareLast<GatedRmsNormArgs>(
+          kGatedRmsNorm, [&](GatedRmsNormArgs& args) { return makes(args) && args.width % kBlock == 0 && (args.quant = quant, true); }) ||
+      ShareLast<AttentionArgs>(
+          kJoin, [&](AttentionArgs& args) { return makes(args) && args.q.width % kBlock == 0 && (args.quant = quant, true); });
+  if (made) return quant;
   Add<QuantiseArgs, QuantiseGrid>(kQuantise, {step_, in, quant});
   return quant;
 }
@@ -82,10 +75,27 @@ void CudaOps::RecordRopeTable(float* angles, const uint64_t* turns, int dims) {
 }
 
 void CudaOps::RecordNormRope(const Heads& heads, const float* weight, float eps, const float* angles, const RopeSpec& rope) {
-  Add<NormRopeArgs, NormRopeGrid>(kNormRope, {step_, heads, weight, angles, eps, rope.dims, rope.interleaved});
+  const bool shared = ShareLast<NormRopeArgs>(kNormRope, [&](NormRopeArgs& args) {
+    if (args.count == kMostShared || args.heads[0].rows.data == heads.rows.data || args.angles != angles || args.eps != eps ||
+        args.dims != rope.dims || args.interleaved != rope.interleaved) {
+      return false;
+    }
+    args.heads[args.count] = heads;
+    args.weight[args.count++] = weight;
+    return true;
+  });
+  if (!shared) Add<NormRopeArgs, NormRopeGrid>(kNormRope, {step_, angles, eps, rope.dims, rope.interleaved, 1, {heads}, {weight}});
 }
 
-void CudaOps::RecordAppend(const StateRef& state, const Rows& in) { Add<AppendArgs, AppendGrid>(kAppend, {step_, in, state}); }
+void CudaOps::RecordAppend(const StateRef& state, const Rows& in) {
+  const bool shared = ShareLast<AppendArgs>(kAppend, [&](AppendArgs& args) {
+    if (args.count == kMostShared || args.state[0].offset == state.offset) return false;
+    args.in[args.count] = in;
+    args.state[args.count++] = state;
+    return true;
+  });
+  if (!shared) Add<AppendArgs, AppendGrid>(kAppend, {step_, 1, {in}, {state}});
+}
 
 void CudaOps::RecordAttention(const Rows& out, const Heads& q, const StateRef& k, const StateRef& v, int kv_heads, float scale,
                               const Heads& gate, int first_position) {
@@ -93,7 +103,7 @@ void CudaOps::RecordAttention(const Rows& out, const Heads& q, const StateRef& k
       !Check(q.width <= kMostHeadWidth, "Attention", "a head is wider than 256")) {
     return;
   }
-  AttentionArgs args{step_, out, q, gate, k, v, scale, kv_heads, first_position, nullptr, 0};
+  AttentionArgs args{step_, out, q, gate, k, v, scale, kv_heads, first_position, nullptr, 0, {}};
   // A share of the device: half a gigabyte of 80 holds 256 rows of 8 heads over 16,384 positions. Where it is too small, units go whole.
   const auto bytes = static_cast<int64_t>(std::clamp<size_t>(device_.total_bytes() / 128, size_t{64} << 10, size_t{512} << 20));
   args.partial_slots = bytes / static_cast<int64_t>(sizeof(float)) / (q.width + 2);

@@ -2,6 +2,7 @@
 // step shapes.
 #pragma once
 
+#include <cstring>
 #include <map>
 #include <memory>
 #include <string>
@@ -67,6 +68,16 @@ class CudaOps : public CheckedOps {
   template <class Args, Grid (*kGrid)(const Args&, const Bucket&)>
   void Add(int kernel, const Args& args) {
     if (error().ok()) plan_.array.push_back(MakeLaunch<Args, kGrid>(kernel, args));
+  }
+  // If the launch just recorded is one of `kernel`, lets `share` add to its arguments; whether it did.
+  template <class Args, class Share>
+  bool ShareLast(int kernel, Share&& share) {
+    if (!error().ok() || plan_.array.empty() || plan_.array.back().kernel != kernel) return false;
+    Args args;
+    std::memcpy(static_cast<void*>(&args), plan_.array.back().args, sizeof(args));
+    if (!share(args)) return false;
+    std::memcpy(plan_.array.back().args, &args, sizeof(args));
+    return true;
   }
   // Where `in` lies quantised: by the launch just recorded, if it computed `in`, or by one of its own.
   QuantRows Quantised(const Rows& in);

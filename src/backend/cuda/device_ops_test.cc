@@ -92,6 +92,40 @@ TEST(DeviceOps, LoadLastIsOneRowALane) {
   }
 }
 
+TEST(DeviceOps, WhatIsIndependentSharesALaunch) {
+  for (TestBackend& device : DeviceBackends()) {
+    Backend& backend = *device.backend;
+    StepTable table(4, 1);
+    float* const x = NewFloats(backend, Floats1d(1024, 0.0f));
+    const Rows q{x, 64, 64, Domain::kRows}, k{x + 256, 64, 64, Domain::kRows}, v{x + 512, 64, 64, Domain::kRows},
+        out{x + 768, 64, 64, Domain::kRows};
+    const StateRef keys{0, 128, ElementType::kF16}, values{8192, 128, ElementType::kF16};
+    const RopeSpec rope{32, 1e4, false, nullptr};
+    const auto launches = [&](const std::function<void(Ops&)>& record) {
+      auto plan = backend.Capture(table, record);
+      EXPECT_TRUE(plan.ok()) << plan.status().message();
+      return (*plan)->launches();
+    };
+    const auto turn = [&](Ops& ops, const Rows& rows) { ops.NormRope({rows, 2, 32, 32}, {}, 1e-6f, rope); };
+    const size_t one = launches([&](Ops& ops) { turn(ops, q); });
+    EXPECT_EQ(launches([&](Ops& ops) { turn(ops, q), turn(ops, k); }), one);
+    EXPECT_EQ(launches([&](Ops& ops) { turn(ops, q), turn(ops, q); }), one + 1) << "the same rows, one after the other";
+    EXPECT_EQ(launches([&](Ops& ops) { ops.Append(keys, k), ops.Append(values, v); }), 1u);
+    EXPECT_EQ(launches([&](Ops& ops) { ops.Append(keys, k), ops.Append(keys, v); }), 2u);
+    // A layer's attention and the product after it: turned, appended, attended, joined and quantised, multiplied.
+    const std::vector<std::byte> weights(64 * 68);
+    auto matrix = backend.LoadMatrix({"w", TensorType::kQ8_0, 64, 64, weights});
+    ASSERT_TRUE(matrix.ok()) << matrix.status().message();
+    EXPECT_EQ(launches([&](Ops& ops) {
+                turn(ops, q), turn(ops, k);
+                ops.Append(keys, k), ops.Append(values, v);
+                ops.Attention(out, {q, 2, 32, 32}, keys, values, 2, 1.0f, {}, 0);
+                ops.MatMul(out, std::array{Product{*matrix, q}});
+              }),
+              one + 4);
+  }
+}
+
 TEST(DeviceOps, RefusesWhatItCannotDo) {
   for (TestBackend& device : DeviceBackends()) {
     Backend& backend = *device.backend;

@@ -24,14 +24,20 @@ inline Grid GatedRmsNormGrid(const GatedRmsNormArgs& args, const Bucket& b) {
 }
 inline Grid RopeTableGrid(const RopeTableArgs& args, const Bucket& b) { return {CeilDiv(args.dims / 2, 32), b.rows, 1, 32}; }
 inline Grid NormRopeGrid(const NormRopeArgs& args, const Bucket& b) {
-  return {CeilDiv(args.heads.count, kHeadThreads / 32), b.rows, 1, kHeadThreads};
+  int heads = 0;
+  for (int i = 0; i < args.count; ++i) heads = args.heads[i].count > heads ? args.heads[i].count : heads;
+  return {CeilDiv(heads, kHeadThreads / 32), b.rows, args.count, kHeadThreads};
 }
 inline Grid ArgMaxPartGrid(const ArgMaxArgs& args, const Bucket& b) {
   return {ArgMaxArgs::kParts, b.Of(args.in.domain), 1, kRowThreads, kRowThreads / 32 * 8};
 }
 inline Grid ArgMaxGrid(const ArgMaxArgs& args, const Bucket& b) { return {b.Of(args.in.domain), 1, 1, 32}; }
 
-inline Grid AppendGrid(const AppendArgs& args, const Bucket& b) { return {Pieces(args.in.width), b.rows, 1, kRowThreads}; }
+inline Grid AppendGrid(const AppendArgs& args, const Bucket& b) {
+  int width = 0;
+  for (int i = 0; i < args.count; ++i) width = args.in[i].width > width ? args.in[i].width : width;
+  return {Pieces(width), b.rows, args.count, kRowThreads};
+}
 inline Grid ConvGrid(const ConvArgs& args, const Bucket& b) {
   return {Pieces(args.in.width), b.rows > b.lanes ? b.rows : b.lanes, 2, kRowThreads};
 }

@@ -105,19 +105,24 @@ struct RopeTableArgs {
   const uint64_t* turns;  // dims / 2: turns a position, as a fraction of 2^64
   int32_t dims;
 };
+// Queries and keys are turned by one launch, keys and values appended by another: what is independent and of one kind shares a launch, as products
+// do, since each launch costs microseconds.
+inline constexpr int kMostShared = 2;
 struct NormRopeArgs {
   StepView step;
-  Heads heads;
-  const float* weight;  // null: no norm
   const float* angles;  // null: no rotation
   float eps;
   int32_t dims;
   bool interleaved;
+  int32_t count;
+  Heads heads[kMostShared];
+  const float* weight[kMostShared];  // null: no norm
 };
 struct AppendArgs {
   StepView step;
-  Rows in;
-  StateRef state;
+  int32_t count;
+  Rows in[kMostShared];
+  StateRef state[kMostShared];
 };
 struct AttentionArgs {
   StepView step;
@@ -128,6 +133,7 @@ struct AttentionArgs {
   int32_t kv_heads, first_position;
   float* partials;  // [row][head][block] of most, total, sums[q.width]
   int64_t partial_slots;
+  QuantRows quant;  // of out, which the join makes where a head is whole blocks
 };
 struct ConvArgs {
   StepView step;

@@ -63,7 +63,9 @@ REPRISE_DEVICE void SegmentSums(const MatMulArgs& args, const WeightView& w, int
     Words4 chunks[Chunks(kForm)];
     REPRISE_UNROLLED for (int i = 0; i < kWords; ++i) header[i] = LoadConstant4(bytes + HeaderAt(i, lane));
     REPRISE_UNROLLED for (int i = 0; i < Chunks(kForm); ++i) chunks[i] = LoadConstant16(bytes + ChunkAt(kForm, i, lane));
-    const int blocks = args.quant.stride / kBlock;
+    // One number finds a block's quants, scale and sum: 64-bit addresses of each, for every row, would not fit the registers beside the weights.
+    const uint32_t blocks = static_cast<uint32_t>(args.quant.stride / kBlock);
+    const uint32_t first = static_cast<uint32_t>(first_row) * blocks + static_cast<uint32_t>(segment * kSegmentBlocks);
     REPRISE_UNROLLED for (int b = 0; b < kSegmentBlocks; ++b) {
       const BlockScale scale = ScaleOf<kForm>(header, 1, b);
       uint32_t weights[8];
@@ -78,8 +80,8 @@ REPRISE_DEVICE void SegmentSums(const MatMulArgs& args, const WeightView& w, int
         }
       }
       REPRISE_UNROLLED for (int r = 0; r < kRows; ++r) {
-        const int64_t row = first_row + r;
-        const int8_t* acts = args.quant.quants + row * args.quant.stride + segment * kSegment + b * kBlock;
+        const uint32_t at = first + static_cast<uint32_t>(r) * blocks + static_cast<uint32_t>(b);
+        const int8_t* acts = args.quant.quants + at * static_cast<uint32_t>(kBlock);
         const Words4 low = Load16(acts), high = Load16(acts + 16);
         BlockDot dot{0, 0};
         REPRISE_UNROLLED for (int i = 0; i < 4; ++i) dot.first = Dot4(weights[i], low.w[i], dot.first);
@@ -87,7 +89,6 @@ REPRISE_DEVICE void SegmentSums(const MatMulArgs& args, const WeightView& w, int
           int& half = kForm == Form::kByteK16 ? dot.second : dot.first;
           half = Dot4(weights[4 + i], high.w[i], half);
         }
-        const int64_t at = row * blocks + segment * kSegmentBlocks + b;
         sums[r] = AddBlock<kForm>(sums[r], dot, scale, args.quant.scales[at], HasMin(kForm) ? args.quant.sums[at] : 0.0f);
       }
     }

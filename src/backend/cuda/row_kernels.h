@@ -112,12 +112,14 @@ REPRISE_KERNEL(NormRopeKernel, NormRopeArgs) {
   BeginKernel();
   const int row = BlockY(), lane = ThreadId() % 32;
   const int head = BlockX() * (kHeadThreads / 32) + ThreadId() / 32;
-  if (row >= args.step.header->rows || head >= args.heads.count) return;
-  const int width = args.heads.width, half = args.dims / 2;
-  float* x = RowAt(args.heads.rows, row) + static_cast<int64_t>(head) * args.heads.stride;
-  if (args.weight) {
+  const Heads& heads = args.heads[BlockZ()];
+  const float* weight = args.weight[BlockZ()];
+  if (row >= args.step.header->rows || head >= heads.count) return;
+  const int width = heads.width, half = args.dims / 2;
+  float* x = RowAt(heads.rows, row) + static_cast<int64_t>(head) * heads.stride;
+  if (weight) {
     const float factor = 1.0f / sqrtf(HeadSquares(x, width) / static_cast<float>(width) + args.eps);
-    for (int i = lane; i < width; i += 32) x[i] = x[i] * factor * args.weight[i];
+    for (int i = lane; i < width; i += 32) x[i] = x[i] * factor * weight[i];
     SyncWarp();
   }
   const float* cosine = args.angles + static_cast<int64_t>(row) * args.dims;

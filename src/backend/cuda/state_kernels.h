@@ -11,11 +11,13 @@ namespace reprise::cuda {
 REPRISE_KERNEL(AppendKernel, AppendArgs) {
   BeginKernel();
   const int row = BlockY(), i = BlockX() * kRowThreads + ThreadId();
-  if (row >= args.step.header->rows || i >= args.in.width) return;
+  const Rows& in = args.in[BlockZ()];
+  const StateRef& state = args.state[BlockZ()];
+  if (row >= args.step.header->rows || i >= in.width) return;
   const RowEntry& entry = args.step.row[row];
-  std::byte* to = StateRow(args.step, entry.lane, args.state, entry.position);
-  const float x = RowAt(args.in, row)[i];
-  if (args.state.type == ElementType::kF32) {
+  std::byte* to = StateRow(args.step, entry.lane, state, entry.position);
+  const float x = RowAt(in, row)[i];
+  if (state.type == ElementType::kF32) {
     reinterpret_cast<float*>(to)[i] = x;
   } else {
     reinterpret_cast<uint16_t*>(to)[i] = FloatToHalfBits(x);
