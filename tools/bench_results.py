@@ -6,6 +6,8 @@
     tools/bench_results.py --only store       the capsule store's suites anew
     tools/bench_results.py --report           writes RESULTS.md from what build-bench/ keeps; runs nothing
 
+What tools/gpu_check.sh brings from a machine with a GPU belongs in build-bench/device/.
+
 Run it on a machine that does nothing else: the load average is part of each table.
 """
 import argparse
@@ -16,6 +18,8 @@ import pathlib
 import statistics
 import subprocess
 import sys
+
+import device_results
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 KEPT = ROOT / "build-bench"
@@ -242,7 +246,7 @@ def report():
     else:
         missing.append(SERVER)
     store_text, store_missing = store_report()
-    text += store_text
+    text += store_text + device_results.section(KEPT / "device")
     missing += store_missing
     notes = ROOT / "bench" / "notes.md"
     if notes.exists():

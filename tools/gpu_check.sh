@@ -5,15 +5,17 @@
 #   tools/gpu_check.sh prepare           here, before: gathers in .gpu/ (about 20 MB, not in git) the libraries that the other machine may lack
 #   tools/gpu_check.sh build             there: the program and the tests that concern a device
 #   tools/gpu_check.sh test              the kernels, whole models, the promises; compute-sanitizer over the kernels where it works
-#   tools/gpu_check.sh bench [SHAPE...]  prefill, decode, and the time to the first token, restored against cold (qwen3.5-0.8b qwen3.5-4b)
+#   tools/gpu_check.sh bench [SHAPE...]  all that bench/RESULTS.md says of a GPU (qwen3.5-0.8b qwen3.5-4b qwen3.5-9b, one after the other)
 #   tools/gpu_check.sh all               build, test, bench
 #
-# Figures are printed as JSON and left in build-gpu/out, or in the folder given by --out DIR before the command.
+# Figures are left as JSON in build-gpu/out, or in the folder given by --out DIR before the command, with the section of the page that they make; in
+# build-bench/device/ of a checkout, tools/bench_results.py --report writes them into the page.
 set -eu
 cd "$(dirname "$0")/.."
 gpu=$PWD/.gpu
 build=$PWD/build-gpu
 out=$build/out
+python=$(command -v python3 || echo python3)
 if [ "${1:-}" = --out ]; then out=$2; shift 2; fi
 
 # Headers, archives, shared libraries and package files, at their places below .gpu/root.
@@ -74,20 +76,33 @@ test_device() {
   return $failed
 }
 
+# One step of a bench: what it prints is kept under the name given, whole or as far as it came.
+figure() {
+  kept=$out/$1.json
+  limit=$2
+  shift 2
+  if timeout "$limit" "$@" >"$kept" 2>"$out/figure.log"; then echo "measured: ${kept##*/}"; else
+    echo "NOT WHOLE: ${kept##*/}: $(tail -1 "$out/figure.log")"
+  fi
+}
+
+# The time to the first token, the verbs, branches and what is left out at Q8_0, decoding alone at the smaller type, transformers beside it. What is
+# wanted most comes first: time with a device is short.
 bench() {
-  [ $# -gt 0 ] || set -- qwen3.5-0.8b qwen3.5-4b
+  [ $# -gt 0 ] || set -- qwen3.5-0.8b qwen3.5-4b qwen3.5-9b
   for shape in "$@"; do
-    for type in q8_0 q4_k_m; do
-      model=$build/$shape-$type.gguf
-      [ -e "$model" ] || "$build/reprise" synth "$shape" "$model" --type $type >/dev/null
-      prefixes='2048 2085 4096 8192 16384'
-      [ $type = q8_0 ] || prefixes='2048'
-      [ "$shape$type" != qwen3.5-0.8bq8_0 ] || prefixes="$prefixes 65536"
-      timeout 400 "$build/device_ttft" "$model" cuda 1024 7 $prefixes | tee "$out/ttft-$shape-$type.json"
-    done
-    timeout 300 "$build/reprise" bench --device cuda -m "$build/$shape-q8_0.gguf" --prompt 512 --prompt 2048 --prompt 8192 --context 16384 \
-      --chunk 1024 --runs 5 --json "$out/bench-$shape.json" || true
+    q8=$build/$shape-q8_0.gguf
+    q4=$build/$shape-q4_k_m.gguf
+    [ -e "$q8" ] || "$build/reprise" synth "$shape" "$q8" --type q8_0 >/dev/null
+    figure "ttft-$shape-q8_0" 240 "$build/device_ttft" --seconds 25 "$q8" cuda 2048 2085 4096 8192 16384 65536
+    figure "transformers-$shape" 120 "$python" tools/bench_transformers.py "$shape"
+    [ "$shape" != qwen3.5-0.8b ] || figure "spill-$shape-q8_0" 60 "$build/device_ttft" --spill 4096 "$q8" cuda 2048
+    [ -e "$q4" ] || "$build/reprise" synth "$shape" "$q4" --type q4_k_m >/dev/null
+    figure "ttft-$shape-q4_k_m" 60 "$build/device_ttft" --runs 3 --suffixes 24 "$q4" cuda 2048
+    timeout 120 "$build/reprise" bench --device cuda -m "$q8" --prompt 2048 --context 4096 --chunk 1024 --runs 5 --json "$out/bench-$shape-q8_0.json" \
+      >/dev/null 2>"$out/figure.log" || echo "NOT WHOLE: bench-$shape-q8_0.json: $(tail -1 "$out/figure.log")"
   done
+  "$python" tools/device_results.py "$out" >"$out/page.md" && echo "the page's section: $out/page.md"
 }
 
 mkdir -p "$out"
@@ -97,5 +112,5 @@ case ${1:-} in
   test) use_vendor; test_device ;;
   bench) shift; use_vendor; bench "$@" ;;
   all) use_vendor; build; test_device || true; bench ;;
-  *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
