@@ -39,7 +39,9 @@ struct StoreOptions {
   uint64_t disk_budget = uint64_t{8} << 30;
   uint64_t write_rate = uint64_t{200} << 20;  // most bytes a second written in the background; 0: no limit
   double write_delay = 0.5;  // seconds that an entry must live before it is written: what is superseded sooner never wears the disk
-  bool read_only = false;    // use what the directory holds and change nothing there
+  double tip_delay =
+      5;  // the same for the end of a question, prompt or reply, which the next turn usually supersedes (policy.h); at least write_delay
+  bool read_only = false;                  // use what the directory holds and change nothing there
   std::shared_ptr<FileSystem> files = {};  // null: the machine's own. For tests (src/store/file_system.h)
 };
 
@@ -133,11 +135,13 @@ class CapsuleStore {
   virtual Result<std::vector<int32_t>> Tokens(std::string_view name_space, uint64_t id) = 0;
   virtual std::vector<StoreEntry> List(std::string_view name_space) = 0;  // by path: a parent stands before its children
 
+  // What is pinned or named is written before the rest, and others make room for it on disk. When even that does not do, a notice names it, and so does
+  // the error of Flush.
   virtual Status Pin(std::string_view name_space, uint64_t id, bool pinned) = 0;
   virtual Status Name(std::string_view name_space, uint64_t id, std::string_view name) = 0;  // "" takes the name away
   virtual Status Remove(std::string_view name_space, uint64_t id) = 0;                       // from every tier
 
-  // Returns when everything that is worth it is on disk. On a device whose memory only the steps' thread may read, that thread calls it, and it is
+  // Returns when everything that is worth it is on disk; an error when something pinned or named is not. On a device whose memory only the steps' thread may read, that thread calls it, and it is
   // what writes; elsewhere a thread of the store's own writes too.
   virtual Status Flush() = 0;
 

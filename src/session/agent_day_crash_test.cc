@@ -39,7 +39,7 @@ class CrashDayTest : public testing::Test {
   Result<Model> Load(const std::string& file, bool read_only = false) const {
     StoreOptions store;
     store.directory = store_;
-    store.write_delay = 0.002;
+    store.write_delay = store.tip_delay = 0.002;
     store.read_only = read_only;
     return Model::Load(file, {.threads = 1, .context = 8192, .lanes = 2, .capsules = 64, .chunk = 128, .store = store});
   }

@@ -32,7 +32,7 @@ class AgentDayTest : public testing::Test {
       model.reset();  // first: what it has not written yet is written now
       StoreOptions store;
       store.directory = directory;
-      store.write_delay = 0.01;
+      store.write_delay = store.tip_delay = 0.01;
       auto loaded = Model::Load(file, {.threads = 1, .context = 8192, .lanes = 2, .capsules = 64, .chunk = 128, .store = store});
       ASSERT_TRUE(loaded.ok()) << loaded.status().message();
       model.emplace(*std::move(loaded));

@@ -110,7 +110,8 @@ class StoreSoak : public testing::Test {
     sessions_.clear();
     model_.reset();
     judge_.Forget();
-    const StoreOptions store{.memory_budget = kMemoryBudget, .directory = directory_, .disk_budget = kDiskBudget, .write_delay = 0.001};
+    const StoreOptions store{
+        .memory_budget = kMemoryBudget, .directory = directory_, .disk_budget = kDiskBudget, .write_delay = 0.001, .tip_delay = 0.001};
     auto model = Model::Load(kModel, {.threads = 1, .context = 1024, .lanes = 6, .capsules = 24, .chunk = 48, .store = store});
     ASSERT_TRUE(model.ok()) << model.status().message();
     model_.emplace(*std::move(model));

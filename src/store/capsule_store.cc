@@ -37,7 +37,9 @@ TieredStore::TieredStore(const StoreOptions& options, std::shared_ptr<StateSpace
 
 Result<std::shared_ptr<CapsuleStore>> TieredStore::Make(const StoreOptions& given, std::shared_ptr<StateSpace> space,
                                                         std::unique_ptr<DiskTier> disk) {
-  if (given.write_delay < 0 || !(given.write_delay < 1e9)) return InvalidArgument("a write delay is a number of seconds, 0 or more");
+  for (const double delay : {given.write_delay, given.tip_delay}) {
+    if (delay < 0 || !(delay < 1e9)) return InvalidArgument("a write delay is a number of seconds, 0 or more");
+  }
   if (sodium_init() < 0) return Internal("libsodium cannot be initialised");
   StoreOptions options = given;
   if (options.memory_budget == 0) {
@@ -212,10 +214,8 @@ Result<uint64_t> TieredStore::Put(std::string_view name_space, std::span<const i
     return uint64_t{0};
   }
   Install(entry, capsule);
-  if (writes_) {
-    waiting_.push_back(id);
-    wake_.notify_one();
-  }
+  const double delay = entry->lasting() ? 0 : policy::Delay(options.keep, RowsToWrite(*entry), options_);
+  Queue(entry, entry->put + std::chrono::duration_cast<StoreClock::duration>(std::chrono::duration<double>(delay)));
   return id;
 }
 
@@ -305,6 +305,7 @@ Status TieredStore::Pin(std::string_view name_space, uint64_t id, bool pinned) {
   if (entry == nullptr) return NoSuch(id);
   entry->note.pinned = pinned;
   entry->note_changed = true;
+  if (pinned) Queue(entry, StoreClock::now());
   UpdateNotes(lock, /*usage_too=*/false);
   return Ok();
 }
@@ -316,6 +317,7 @@ Status TieredStore::Name(std::string_view name_space, uint64_t id, std::string_v
   Stored* entry = EntryOf(name_space, id);
   if (entry == nullptr) return NoSuch(id);
   TakeName(entry, name);
+  if (!name.empty()) Queue(entry, StoreClock::now());
   UpdateNotes(lock, /*usage_too=*/false);
   return Ok();
 }

@@ -20,6 +20,7 @@
 #include "reprise/store.h"
 #include "store/disk_tier.h"
 #include "store/memory_tier.h"
+#include "store/policy.h"
 #include "store/reading.h"
 #include "store/stored.h"
 #include "store/token_tree.h"
@@ -109,10 +110,14 @@ class TieredStore final : public CapsuleStore {
   double ReadSeconds(int32_t rows) const;
 
   // write_behind.cc
-  static bool EndsALine(const Stored& entry);
-  bool WorthWriting(const Stored& entry, bool last_chance) const;
+  static policy::Place PlaceOf(const Stored& entry);
+  int32_t RowsToWrite(const Stored& entry) const;
+  bool WorthWriting(const Stored& entry, bool closing) const;
+  void Queue(Stored* entry, StoreClock::time_point due);
+  bool Hurry(Stored* entry);
   Status Write(Lock& lock, Stored* entry);
-  void WriteEverything(Lock& lock);
+  Status WriteEverything(Lock& lock);
+  Status Unsaved(const Status& why) const;
   void UpdateNotes(Lock& lock, bool usage_too);
   void Run();
   void LookAround(Lock& lock);  // whether another process has written
@@ -143,8 +148,7 @@ class TieredStore final : public CapsuleStore {
   double tokens_per_second_ = 0;  // 0 until measured
   double read_bytes_per_second_ = 1e9;
 
-  // Write-behind. `waiting_` holds ids in the order in which they were put.
-  std::deque<uint64_t> waiting_;
+  std::multimap<StoreClock::time_point, uint64_t> waiting_;  // ids of what is to be written, by when
   bool writing_ = false;
   bool stop_ = false;
   bool trouble_ = false;  // the last write failed

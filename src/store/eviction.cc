@@ -43,7 +43,7 @@ bool TieredStore::MakeRoom(const Capsule& capsule, bool proven) {
 
 // Drops the entry that is worth least from memory. Proven ones compete only for what is proven too, or when they hold more than their share.
 bool TieredStore::Evict(bool proven_too) {
-  for (int round = 0; round < 2; ++round) {
+  for (int round = 0; round < 3; ++round) {
     while (trusted_ > 0 && !ranked_.empty()) {
       const auto at = entries_.find(ranked_.back());
       Stored* entry = at != entries_.end() ? at->second.get() : nullptr;
@@ -55,12 +55,13 @@ bool TieredStore::Evict(bool proven_too) {
       if (proven && !proven_too && static_cast<double>(proven_bytes_) <= policy::kProvenShare * static_cast<double>(memory_.budget()))
         break;
       ranked_.pop_back();
+      if (Hurry(entry)) continue;
       --trusted_;
       LeaveMemory(entry);
       ++stats_.evicted_memory;
       return true;
     }
-    if (round == 0) Survey();
+    if (round < 2) Survey();
   }
   return false;
 }

@@ -60,14 +60,31 @@ inline double Weight(int64_t visits, double weight_above, int32_t siblings) {
 inline constexpr double kProven = 2.0;
 inline constexpr double kProvenShare = 0.75;
 
-// Whether to write a capsule to disk that is `rows` past the nearest one that is there. A recurrent block may be as large as a thousand rows, and
-// disks wear: a block is written where it spares the reading process enough computation, so that in the long run blocks are at most a few
-// times the rows. `tip`: the store is closing and this is where a line ends, so it is what the next process will ask for.
-inline bool WorthWriting(Keep keep, int32_t rows, bool tip, uint64_t block_bytes, uint64_t row_bytes) {
+// A recurrent block may be as large as a thousand rows, and disks wear: where a line ends a block is written this many rows past the last at the
+// nearest, so that in the long run blocks are at most a few times the rows.
+inline int32_t RowsBetweenBlocks(uint64_t block_bytes, uint64_t row_bytes) {
   constexpr uint64_t kBlocksToRows = 8;
-  const auto fair = static_cast<int32_t>(std::clamp<uint64_t>(block_bytes / std::max<uint64_t>(1, row_bytes) / kBlocksToRows, kNear, 256));
+  return static_cast<int32_t>(std::clamp<uint64_t>(block_bytes / std::max<uint64_t>(1, row_bytes) / kBlocksToRows, kNear, 256));
+}
+
+// Where on its line an entry stands: at its end, where the next process goes on; where lines part; or within it, where a later turn has taken its place.
+enum class Place { kEnd, kFork, kWithin };
+
+// Whether to write a capsule to disk that is `rows` past the nearest one above it that is there. Within a line a block serves edits alone, so it is written
+// as sparingly as strides are. `closing`: the store is, so the end of a line is what the next process will ask for.
+inline bool WorthWriting(Keep keep, int32_t rows, Place place, bool closing, uint64_t block_bytes, uint64_t row_bytes) {
   if (keep == Keep::kStride) return rows >= 4 * kStride;  // where a long prefill may have been killed
-  return rows >= (tip || keep == Keep::kSystem ? kNear : fair);
+  if (keep == Keep::kSystem || (closing && place == Place::kEnd)) return rows >= kNear;
+  const bool within = place == Place::kWithin && keep != Keep::kDivergence;
+  return rows >= (within ? kStride : RowsBetweenBlocks(block_bytes, row_bytes));
+}
+
+// How long an entry must live before it is written, in seconds. The end of a question, prompt or reply is superseded by the next turn: an agent's comes
+// within a few seconds, so that its blocks never reach the disk; a person reads first, so after a crash the last finished turn is there if it ended more
+// than those few seconds before. A line that goes on without a pause does not wait once a crash would cost more than a stride of computing.
+inline double Delay(Keep keep, int32_t rows, const StoreOptions& options) {
+  const bool tip = keep == Keep::kTurn || keep == Keep::kPrompt || keep == Keep::kReply || keep == Keep::kStop;
+  return tip && rows < kStride ? std::max(options.write_delay, options.tip_delay) : options.write_delay;
 }
 
 // Opening files and looking up where they are, in seconds: what a read costs before its first byte.

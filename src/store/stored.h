@@ -29,6 +29,8 @@ struct Stored {
   StoreClock::time_point put;
   StoreClock::time_point used;
   uint64_t touched = 0;        // the survey during which it was last used: its rank in that survey is void
+  bool queued = false;         // to be written behind
+  bool hurried = false;        // to be written at once, since memory would have dropped it
   bool note_changed = false;   // name or pin, since they were last written
   bool usage_changed = false;  // hits and last use, likewise
   // Whoever has a prompt in hand that began here holds a copy.
@@ -38,8 +40,9 @@ struct Stored {
   int32_t position() const { return node->depth; }
   bool in_memory() const { return capsule.valid(); }
   bool on_disk() const { return disk_id != 0; }
-  bool automatic() const { return note.keep != Keep::kRequested && note.name.empty() && !note.pinned; }
-  bool protected_() const { return note.pinned || !note.name.empty() || in_hand.use_count() > 1; }
+  bool lasting() const { return note.pinned || !note.name.empty(); }
+  bool automatic() const { return note.keep != Keep::kRequested && !lasting(); }
+  bool protected_() const { return lasting() || in_hand.use_count() > 1; }
 
   // Of the last survey.
   Stored* above = nullptr;

@@ -20,9 +20,9 @@ inline Path Joined(Path a, const Path& b) {
 }
 
 inline std::shared_ptr<CapsuleStore> NewStore(const std::shared_ptr<StateSpace>& space, uint64_t budget = 1 << 30,
-                                              std::shared_ptr<FakeDisk::Shared> disk = nullptr, double delay = 1000) {
-  auto store = TieredStore::Make({.memory_budget = budget, .directory = disk ? "fake" : "", .write_delay = delay}, space,
-                                 disk ? std::make_unique<FakeDisk>(disk) : nullptr);
+                                              std::shared_ptr<FakeDisk::Shared> disk = nullptr, double delay = 1000, double tip_delay = 0) {
+  auto store = TieredStore::Make({.memory_budget = budget, .directory = disk ? "fake" : "", .write_delay = delay, .tip_delay = tip_delay},
+                                 space, disk ? std::make_unique<FakeDisk>(disk) : nullptr);
   EXPECT_TRUE(store.ok()) << store.status().message();
   return *std::move(store);
 }

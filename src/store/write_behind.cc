@@ -1,6 +1,9 @@
 // To the directory: the thread that writes, and what other processes did there meanwhile.
 //
 // The lock is let go of around every call that may touch a file. What was known before such a call is looked up again after it.
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <tuple>
 #include <utility>
@@ -33,36 +36,64 @@ TieredStore::~TieredStore() {
   reader_.join();
 }
 
-// Where the next process will go on: nothing was kept below, or only what followed the last question, whose beginning formats may rewrite.
-bool TieredStore::EndsALine(const Stored& entry) {
-  if (entry.node->kept == static_cast<int32_t>(entry.node->entries.size())) return true;
-  if (entry.note.keep != Keep::kTurn) return false;
-  bool last = true;
-  std::vector<const TokenTree::Node*> below{entry.node};
-  while (last && !below.empty()) {
-    const TokenTree::Node* node = below.back();
-    below.pop_back();
-    for (const Stored* other : node->entries) last &= node == entry.node || other->note.keep != Keep::kTurn;
+// A line ends where nothing was kept below, or only what followed the last question, whose beginning formats may rewrite.
+policy::Place TieredStore::PlaceOf(const Stored& entry) {
+  const auto ways_on = [](const TokenTree::Node* node) {
+    std::vector<const TokenTree::Node*> ways;
     for (const auto& [token, child] : node->children) {
-      if (child->kept > 0) below.push_back(child.get());
+      if (child->kept > 0) ways.push_back(child.get());
     }
+    return ways;
+  };
+  if (entry.superseded) return policy::Place::kWithin;
+  bool end = true;
+  std::vector<const TokenTree::Node*> below = ways_on(entry.node);
+  const bool question = entry.note.keep == Keep::kTurn;
+  if (!question) end = below.empty();
+  for (size_t i = 0; question && end && i < below.size(); ++i) {
+    for (const Stored* other : below[i]->entries) end &= other->note.keep != Keep::kTurn;
+    for (const TokenTree::Node* node : ways_on(below[i])) below.push_back(node);
   }
-  return last;
+  if (end) return policy::Place::kEnd;
+  // Lines part between this boundary and the next that is kept.
+  const TokenTree::Node* node = entry.node;
+  auto ways = ways_on(node);
+  while (ways.size() == 1 && ways[0]->entries.empty()) ways = ways_on(ways[0]);
+  return ways.size() > 1 ? policy::Place::kFork : policy::Place::kWithin;
 }
 
-// Blocks are large and rows are small, so what is written is few capsules, and every row once.
-bool TieredStore::WorthWriting(const Stored& entry, bool last_chance) const {
-  if (!entry.in_memory() || entry.on_disk()) return false;
-  if (!entry.automatic()) return true;
-  if (entry.superseded) return false;
-  const TokenTree::Node* written = entry.node;
+// Past the nearest entry above it that is on disk.
+int32_t TieredStore::RowsToWrite(const Stored& entry) const {
   const auto on_disk = [](const TokenTree::Node* node) {
     return std::any_of(node->entries.begin(), node->entries.end(), [](const Stored* other) { return other->on_disk(); });
   };
+  const TokenTree::Node* written = entry.node;
   while (written != nullptr && !on_disk(written)) written = TokenTree::Above(written);
-  const int32_t rows = entry.position() - (written != nullptr ? written->depth : 0);
-  return policy::WorthWriting(entry.note.keep, rows, last_chance && EndsALine(entry), space_->layout().recurrent_bytes(),
-                              space_->layout().row_bytes());
+  return entry.position() - (written != nullptr ? written->depth : 0);
+}
+
+// Blocks are large and rows are small, so what is written is few capsules, and every row once.
+bool TieredStore::WorthWriting(const Stored& entry, bool closing) const {
+  if (!entry.in_memory() || entry.on_disk()) return false;
+  if (!entry.automatic()) return true;
+  if (closing && entry.superseded) return false;
+  const StateLayout& layout = space_->layout();
+  return policy::WorthWriting(entry.note.keep, RowsToWrite(entry), PlaceOf(entry), closing, layout.recurrent_bytes(), layout.row_bytes());
+}
+
+void TieredStore::Queue(Stored* entry, StoreClock::time_point due) {
+  if (!writes_ || entry->on_disk()) return;
+  entry->queued = true;
+  waiting_.emplace(due, entry->note.id);
+  wake_.notify_one();
+}
+
+// What memory would drop for good before it is written is written first, and dropped if it is asked for a second time. False when nothing would be lost.
+bool TieredStore::Hurry(Stored* entry) {
+  if (!entry->queued || entry->hurried || !WorthWriting(*entry, /*closing=*/false)) return false;
+  entry->hurried = true;
+  Queue(entry, StoreClock::now());
+  return true;
 }
 
 Status TieredStore::Write(Lock& lock, Stored* entry) {
@@ -93,7 +124,9 @@ Status TieredStore::Write(Lock& lock, Stored* entry) {
   if (!written.ok()) {
     if (at != entries_.end()) at->second->note_changed = true;
     trouble_ = true;
-    Notice("capsules are no longer written to '" + options_.directory + "': " + written.status().message());
+    const bool lasting = at != entries_.end() && at->second->lasting();
+    Notice(lasting ? Unsaved(written.status()).message()
+                   : "capsules are no longer written to '" + options_.directory + "': " + written.status().message());
     return written.status();
   }
   if (trouble_) {
@@ -117,17 +150,40 @@ Status TieredStore::Write(Lock& lock, Stored* entry) {
 
 // What was asked for first, then the ends of lines, then from the root down: each is weighed against what is on disk above it. The directory may have no
 // room for one and room for the next; any other error is the next one's too.
-void TieredStore::WriteEverything(Lock& lock) {
-  std::vector<std::tuple<bool, bool, int32_t, uint64_t>> order;  // automatic, within a line, position, id
+Status TieredStore::WriteEverything(Lock& lock) {
+  std::vector<std::tuple<bool, bool, bool, int32_t, uint64_t>> order;  // neither pinned nor named, automatic, within a line, position, id
   for (const auto& [id, entry] : entries_) {
-    if (entry->in_memory() && !entry->on_disk()) order.emplace_back(entry->automatic(), !EndsALine(*entry), entry->position(), id);
+    if (entry->in_memory() && !entry->on_disk())
+      order.emplace_back(!entry->lasting(), entry->automatic(), PlaceOf(*entry) != policy::Place::kEnd, entry->position(), id);
   }
   std::sort(order.begin(), order.end());
-  for (const auto& [automatic, inner, position, id] : order) {
+  Status trouble;
+  for (const auto& [passing, automatic, inner, position, id] : order) {
     const auto at = entries_.find(id);
-    if (at == entries_.end() || !WorthWriting(*at->second, /*last_chance=*/true)) continue;
-    if (const Status status = Write(lock, at->second.get()); !status.ok() && status.code() != StatusCode::kExhausted) return;
+    if (at == entries_.end() || !WorthWriting(*at->second, /*closing=*/true)) continue;
+    Status status = Write(lock, at->second.get());
+    if (status.ok()) continue;
+    if (trouble.ok()) trouble = status;
+    if (status.code() != StatusCode::kExhausted) break;
   }
+  return trouble.ok() ? trouble : Unsaved(trouble);
+}
+
+// Which of what is pinned or named is not on disk, because of `why`; Ok when all of it is.
+Status TieredStore::Unsaved(const Status& why) const {
+  const Stored* first = nullptr;
+  int others = -1;
+  for (const auto& [id, entry] : entries_) {
+    if (!entry->lasting() || !entry->in_memory() || entry->on_disk()) continue;
+    ++others;
+    if (first == nullptr || id < first->note.id) first = entry.get();
+  }
+  if (first == nullptr) return Ok();
+  std::string what = "capsule " + std::to_string(first->note.id);
+  if (!first->note.name.empty()) what += " ('" + first->note.name + "')";
+  if (others > 0) what += " and " + std::to_string(others) + " more";
+  return {why.code(), what + ", pinned or named, could not be written to '" + options_.directory + "' and would end with this process: " +
+                          why.message() + "; give the store a larger disk budget, or unpin or remove others"};
 }
 
 Status TieredStore::Flush() {
@@ -135,10 +191,11 @@ Status TieredStore::Flush() {
   Lock lock(mutex_);
   idle_.wait(lock, [&] { return !writing_; });
   waiting_.clear();
+  for (const auto& [id, entry] : entries_) entry->queued = false;
   trouble_ = false;
-  WriteEverything(lock);
+  Status status = WriteEverything(lock);
   UpdateNotes(lock, /*usage_too=*/true);
-  return Ok();
+  return status;
 }
 
 // Names and pins at once; how often something was used when there is time.
@@ -163,6 +220,10 @@ void TieredStore::Run() {
   Lock lock(mutex_);
   auto next_look = StoreClock::now() + kLookAround;
   auto next_write = StoreClock::now();
+  // With the least share of a busy processor: hashing and copying a block must not hold up the steps. Where a processor is idle it makes no difference.
+#if defined(__linux__)
+  (void)::setpriority(PRIO_PROCESS, static_cast<id_t>(::gettid()), 19);
+#endif
   // State that only the steps' own thread may read is written when that thread flushes.
   const bool may_read = space_->memory().ordinary();
   while (!stop_) {
@@ -177,20 +238,21 @@ void TieredStore::Run() {
     }
     Stored* entry = nullptr;
     while (may_read && entry == nullptr && !waiting_.empty()) {
-      const auto at = entries_.find(waiting_.front());
+      const auto at = entries_.find(waiting_.begin()->second);
       if (at != entries_.end()) {
         entry = at->second.get();
       } else {
-        waiting_.pop_front();
+        waiting_.erase(waiting_.begin());
       }
     }
-    const auto due = entry != nullptr ? std::max(entry->put + Of(options_.write_delay), next_write) : next_look;
+    const auto due = entry != nullptr ? std::max(waiting_.begin()->first, next_write) : next_look;
     if (entry == nullptr || due > StoreClock::now()) {
       wake_.wait_until(lock, std::min(due, next_look));
       continue;
     }
-    waiting_.pop_front();
-    if (!WorthWriting(*entry, /*last_chance=*/false)) continue;
+    waiting_.erase(waiting_.begin());
+    entry->queued = false;
+    if (!WorthWriting(*entry, /*closing=*/false)) continue;
     const uint64_t before = disk_->bytes_written();
     (void)Write(lock, entry);  // what is wrong was told
     if (options_.write_rate > 0) {

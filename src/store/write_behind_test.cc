@@ -1,6 +1,7 @@
 // To the directory and back, with a tier that fails on request: what is written and when, what is damaged, full or shared.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
 #include <thread>
 
@@ -58,7 +59,7 @@ TEST(WriteBehind, WritingBehindLeavesOutWhatIsSupersededOrHardlyDeeper) {
     }
     EXPECT_EQ(store->List("").size(), 10u);
   }
-  EXPECT_EQ(disk->puts, 6);  // five questions, the last reply; the replies before it are superseded
+  EXPECT_EQ(disk->puts, 2);  // the last question and the last reply: those before are within the line, and less than a stride of it
 }
 
 TEST(WriteBehind, TheThreadWritesAfterTheDelay) {
@@ -69,6 +70,96 @@ TEST(WriteBehind, TheThreadWritesAfterTheDelay) {
   for (int i = 0; i < 500 && store->stats().entries_on_disk == 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
   EXPECT_EQ(store->stats().entries_on_disk, 1u);
   EXPECT_GT(store->stats().bytes_written, 0u);
+}
+
+void AwaitOnDisk(CapsuleStore& store, uint64_t id) {
+  while (!store.Show("", id)->on_disk) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+}
+
+TEST(WriteBehind, TheEndOfATurnWaitsForTheNextOneUnlessALotIsUnwritten) {
+  const auto disk = std::make_shared<FakeDisk::Shared>();
+  const auto space = DigestSpace();
+  const auto store = NewStore(space, 1 << 30, disk, /*delay=*/0, /*tip_delay=*/1000);
+  Path path = Tokens(300);
+  AwaitOnDisk(*store, Put(*store, space, path, {.keep = Keep::kSystem}));
+  uint64_t last = 0;
+  for (int turn = 0; turn < 10; ++turn) {
+    path = Joined(path, Tokens(200, turn));
+    last = Put(*store, space, path, {.keep = turn % 2 == 0 ? Keep::kTurn : Keep::kReply});
+    if (path.size() >= 300 + policy::kStride) break;
+    EXPECT_FALSE(store->Show("", last)->on_disk);
+  }
+  AwaitOnDisk(*store, last);
+  EXPECT_EQ(disk->puts, 2);
+  // And when nobody goes on: at the end at the latest.
+  path = Joined(path, Tokens(100, 77));
+  last = Put(*store, space, path, {.keep = Keep::kReply});
+  ASSERT_TRUE(store->Flush().ok());
+  EXPECT_TRUE(store->Show("", last)->on_disk);
+}
+
+TEST(WriteBehind, WithinALineBlocksAreFewAndWhereLinesPartTheyAreNot) {
+  const auto disk = std::make_shared<FakeDisk::Shared>();
+  const auto space = DigestSpace();
+  Path path;
+  {
+    const auto store = NewStore(space, 1 << 30, disk);
+    for (int turn = 0; turn < 20; ++turn) {
+      path = Joined(path, Tokens(300, turn));
+      Put(*store, space, path, {.keep = Keep::kTurn});
+      if (turn == 8) Put(*store, space, Joined(path, Tokens(300, 99)), {.keep = Keep::kTurn});
+    }
+  }
+  std::vector<size_t> positions;
+  for (const auto& [id, one] : disk->entries) positions.push_back(one.entry.tokens.size());
+  std::sort(positions.begin(), positions.end());
+  EXPECT_EQ(positions,
+            (std::vector<size_t>{1200, 2400, 2700, 3000, 3900, 5100, 6000}));  // 2,700: where they part; 3,000 and 6,000: their ends
+}
+
+TEST(WriteBehind, MemoryDropsWhatIsWrittenBeforeWhatWouldBeLost) {
+  const auto disk = std::make_shared<FakeDisk::Shared>();
+  const auto space = DigestSpace();
+  const auto store = NewStore(space, 3 * (BlockBytes(*space) + 8 * ExtentBytes(*space)), disk, /*delay=*/0, /*tip_delay=*/1000);
+  const uint64_t written = Put(*store, space, Tokens(512, 1), {.keep = Keep::kSystem});  // worth most, being longest
+  AwaitOnDisk(*store, written);
+  std::vector<uint64_t> waiting;
+  for (int i = 2; i < 4; ++i) waiting.push_back(Put(*store, space, Tokens(260, i), {.keep = Keep::kReply}));
+  for (const uint64_t id : waiting) EXPECT_FALSE(store->Show("", id)->on_disk);
+  ASSERT_NE(Put(*store, space, Tokens(260, 4), {.keep = Keep::kReply}), 0u);
+  EXPECT_FALSE(store->Show("", written)->in_memory);
+  for (const uint64_t id : waiting) AwaitOnDisk(*store, id);
+}
+
+TEST(WriteBehind, WhatIsPinnedOrNamedIsWrittenAtOnce) {
+  const auto disk = std::make_shared<FakeDisk::Shared>();
+  const auto space = DigestSpace();
+  const auto store = NewStore(space, 1 << 30, disk, /*delay=*/1000);
+  const uint64_t pinned = Put(*store, space, Tokens(40, 1), {.keep = Keep::kTurn});
+  const uint64_t named = Put(*store, space, Tokens(40, 2), {.keep = Keep::kTurn});
+  ASSERT_TRUE(store->Pin("", pinned, true).ok());
+  ASSERT_TRUE(store->Name("", named, "work").ok());
+  AwaitOnDisk(*store, pinned);
+  AwaitOnDisk(*store, named);
+}
+
+TEST(WriteBehind, WhatIsPinnedAndFindsNoRoomIsAnErrorThatNamesIt) {
+  const auto disk = std::make_shared<FakeDisk::Shared>();
+  const auto space = DigestSpace();
+  const auto store = NewStore(space, 1 << 30, disk, /*delay=*/1000);
+  disk->put_fails = Exhausted("the directory is full");
+  const uint64_t id = Put(*store, space, Tokens(300), {.name = "work", .pinned = true});
+  const Status status = store->Flush();
+  EXPECT_EQ(status.code(), StatusCode::kExhausted);
+  for (const std::string& part : {std::to_string(id), std::string("'work'"), std::string("unpin"), std::string("the directory is full")}) {
+    EXPECT_NE(status.message().find(part), std::string::npos) << status.message();
+  }
+  const auto notices = store->TakeNotices();
+  ASSERT_EQ(notices.size(), 1u);
+  EXPECT_EQ(notices[0], status.message());
+  disk->put_fails = Ok();
+  EXPECT_TRUE(store->Flush().ok());
+  EXPECT_TRUE(store->Show("", id)->on_disk);
 }
 
 TEST(WriteBehind, WhatLeavesMemoryIsStillOnDiskAndTheOtherWayRound) {
@@ -92,7 +183,7 @@ TEST(WriteBehind, ADamagedFileIsToldOnceAndTheNextBestAnswers) {
   const Path deep = Joined(Tokens(300), Tokens(300, 1));
   {
     const auto store = NewStore(space, 1 << 30, disk);
-    Put(*store, space, Tokens(300), {.keep = Keep::kTurn});
+    Put(*store, space, Tokens(300), {.keep = Keep::kSystem});
     Put(*store, space, deep, {.keep = Keep::kTurn});
   }
   for (const auto& [id, one] : disk->entries) {
