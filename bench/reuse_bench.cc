@@ -2,11 +2,14 @@
 //
 //     reuse_bench MODEL.gguf [ROUNDS]
 //
-// A conversation of 32 turns (64 tokens asked, 64 chosen) goes on in two loaded models, one with a store on disk and one without, in turns and in changing
-// order; how much longer choosing takes with the store is its overhead, and what it wrote meanwhile is its wear. It writes without delay and is waited for, so
-// that all of its work falls into its own turn. Two conversations a round. Then one context is gone back to: kept in
-// memory, kept on disk with its files in the page cache, and with them thrown out of it (posix_fadvise after a sync: the disk's own cache and that of
-// a virtual machine's host stay as they are).
+// What writing takes away from choosing: one session of one loaded model chooses segments of 32 tokens. They come in pairs, in changing order, and during one of
+// each pair a capsule is written: its block and the rows since the last. The difference within a pair is what one writing costs, on the clock and of the
+// choosing thread's processor time; its median has a 95 % interval (bootstrap). The overhead is that cost over the time of as many tokens as policy.h leaves
+// between two blocks of a line at the least.
+//
+// What is written: a conversation of 32 turns (64 tokens asked, 64 chosen), once without a pause and with the store's own delays, once with time after each
+// turn to write all that it will. Then its context is gone back to: kept in memory, kept on disk with its files in the page cache, and with them thrown out of
+// it (posix_fadvise after a sync: the disk's own cache and that of a virtual machine's host stay as they are).
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
@@ -15,14 +18,16 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
-#include <optional>
+#include <random>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "reprise/session.h"
 #include "session/engine.h"
+#include "store/policy.h"
 
 namespace reprise {
 namespace {
@@ -32,9 +37,35 @@ using Path = std::vector<int32_t>;
 
 constexpr int kContext = 512;  // before the first turn
 constexpr int kTurns = 32, kAsked = 64, kChosen = 64;
+constexpr int kSegment = 32, kPairs = 100;  // of a round
 constexpr int kRestores = 15;
 
 double Since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+double ProcessorSeconds() {
+  timespec time{};
+  ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t half = values.size() / 2;
+  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
+
+// Within which the median of what was drawn from lies, with 95 %: of as many values drawn again and again from those there are.
+std::pair<double, double> IntervalOfMedian(const std::vector<double>& values) {
+  std::mt19937 random(1);
+  std::uniform_int_distribution<size_t> any(0, values.size() - 1);
+  std::vector<double> medians, drawn(values.size());
+  for (int i = 0; i < 4000; ++i) {
+    for (double& value : drawn) value = values[any(random)];
+    medians.push_back(Median(drawn));
+  }
+  std::sort(medians.begin(), medians.end());
+  return {medians[medians.size() / 40], medians[medians.size() - 1 - medians.size() / 40]};
+}
 
 template <class T>
 T Need(Result<T> result) {
@@ -63,49 +94,11 @@ class Bench {
   ~Bench() { std::filesystem::remove_all(directory_); }
 
   void Run() {
-    std::vector<std::string> figures;
-    std::vector<double> overheads, bytes_a_token, rows_a_token;
-    // Where a model's weights come to lie makes a difference too: each is loaded first once.
-    for (int load = 0; load < 2 * rounds_; ++load) {
-      const bool store_first = load % 2 == 0;
-      std::filesystem::remove_all(directory_);
-      std::optional<Talker> with, without;
-      if (store_first) with.emplace(Load(true));
-      without.emplace(Load(false));
-      if (!store_first) with.emplace(Load(true));
-      for (Talker* talker : {&*with, &*without}) talker->Ask(kContext);
-      Need(with->model.store()->Flush());
-      const auto before = with->model.store()->stats();
-      for (int turn = 0; turn < kTurns; ++turn) {
-        double seconds[2];
-        for (const bool second : {false, true}) {
-          const bool stored = second == (turn % 2 == 0);
-          Talker& talker = stored ? *with : *without;
-          talker.Ask(kAsked);
-          seconds[stored] = talker.Choose(kChosen);
-          while (with->model.store()->stats().waiting > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-        }
-        overheads.push_back(100 * (seconds[1] / seconds[0] - 1));
-      }
-      Need(with->model.store()->Flush());
-      const auto after = with->model.store()->stats();
-      const double tokens = kTurns * (kAsked + kChosen);
-      bytes_a_token.push_back(static_cast<double>(after.bytes_written - before.bytes_written) / tokens);
-      rows_a_token.push_back(static_cast<double>(after.rows_written - before.rows_written) / tokens);
-      row_bytes_ = with->model.layout().row_bytes();
-      recurrent_bytes_ = with->model.layout().recurrent_bytes();
-      name_ = with->model.info().name;
-      backend_ = with->model.info().backend;
-      if (load + 1 == 2 * rounds_) {
-        without.reset();
-        GoBack(*with, figures);
-      }
-    }
-    figures.push_back(Figure("decode_overhead", "%", overheads));
-    figures.push_back(Figure("disk_bytes_a_token", "bytes", bytes_a_token));
-    figures.push_back(Figure("rows_written_a_token", "rows", rows_a_token));
+    Overhead();
+    Wear(/*pauses=*/false);
+    Wear(/*pauses=*/true);
     fmt::print("{{\"model\": \"{}\", \"backend\": \"{}\", \"row_bytes\": {}, \"recurrent_bytes\": {}, \"results\": [\n  {}]}}\n", name_,
-               backend_, row_bytes_, recurrent_bytes_, fmt::join(figures, ",\n  "));
+               backend_, row_bytes_, recurrent_bytes_, fmt::join(figures_, ",\n  "));
   }
 
  private:
@@ -115,24 +108,109 @@ class Bench {
     Path tokens;
 
     explicit Talker(Model loaded) : model(std::move(loaded)), session(Need(model.NewSession())) {}
+    CapsuleStore& store() const { return *model.store(); }
+    void AwaitWriting() const {
+      while (store().stats().waiting > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
     void Ask(int count) {
       for (int i = 0; i < count; ++i) {
         tokens.push_back(static_cast<int32_t>((tokens.size() * 7919 + tokens.size() * tokens.size()) % (model.info().vocabulary - 10)));
       }
       Need(session.Prefill(tokens));
     }
-    double Choose(int count) {
-      const auto start = Clock::now();
+    void Choose(int count) {
       for (int i = 0; i < count; ++i) tokens.push_back(Need(session.Next()).id);
-      Need(session.EndReply());
-      return Since(start);
     }
   };
 
-  Talker Load(bool stored) const {
-    ModelOptions options{.context = 8192, .lanes = 2, .capsules = 16};
-    if (stored) options.store = StoreOptions{.directory = directory_, .write_delay = 0};
-    return Talker(Need(Model::Load(file_, options)));
+  Talker Load(const StoreOptions& store) {
+    std::filesystem::remove_all(directory_);
+    Talker talker(Need(Model::Load(file_, {.context = 8192, .lanes = 2, .capsules = 16, .store = store})));
+    row_bytes_ = talker.model.layout().row_bytes();
+    recurrent_bytes_ = talker.model.layout().recurrent_bytes();
+    name_ = talker.model.info().name;
+    backend_ = talker.model.info().backend;
+    return talker;
+  }
+
+  void AddFigure(std::string_view name, std::string_view unit, const std::vector<double>& values, std::string_view more = "") {
+    figures_.push_back(Figure(name, unit, values, more));
+  }
+  void AddDifferences(std::string_view name, std::string_view unit, std::vector<double> values, double scale) {
+    for (double& value : values) value *= scale;
+    const auto [low, high] = IntervalOfMedian(values);
+    AddFigure(name, unit, values, fmt::format(R"(, "low": {:.6g}, "high": {:.6g})", low, high));
+  }
+
+  void Overhead() {
+    struct Times {
+      double clock, processor;
+    };
+    std::vector<double> clock, processor, alone;
+    int unfinished = 0;
+    for (int round = 0; round < rounds_; ++round) {
+      Talker talker = Load({.directory = directory_, .write_delay = 0, .tip_delay = 0});
+      talker.Ask(kContext);
+      talker.Choose(kSegment);  // a warm-up
+      talker.AwaitWriting();
+      const auto segment = [&](bool writing) {
+        const double processor_before = ProcessorSeconds();
+        const auto start = Clock::now();
+        const uint64_t id = writing ? Need(talker.session.Save({.keep = Keep::kRequested})) : 0;
+        talker.Choose(kSegment);
+        const Times times{Since(start), ProcessorSeconds() - processor_before};
+        if (writing) {
+          unfinished += talker.store().stats().waiting > 0 ? 1 : 0;
+          talker.AwaitWriting();
+          Need(talker.store().Remove("", id));
+        }
+        return times;
+      };
+      for (int pair = 0; pair < kPairs; ++pair) {
+        Times times[2];
+        for (const bool second : {false, true}) {
+          const bool writing = second == (pair % 2 == 0);
+          times[writing] = segment(writing);
+        }
+        clock.push_back(times[1].clock - times[0].clock);
+        processor.push_back(times[1].processor - times[0].processor);
+        alone.push_back(times[0].clock);
+      }
+    }
+    const int apart = policy::RowsBetweenBlocks(recurrent_bytes_, row_bytes_);
+    const double token = Median(alone) / kSegment;  // seconds
+    for (double& seconds : alone) seconds *= 1e3 / kSegment;
+    AddFigure("token_time", "ms", alone);
+    AddDifferences("write_cost", "ms", clock, 1e3);
+    AddDifferences("write_cost_processor", "ms", processor, 1e3);
+    AddDifferences("decode_overhead", "%", clock, 100 / (apart * token));
+    AddDifferences("decode_overhead_processor", "%", processor, 100 / (apart * token));
+    figures_.push_back(
+        fmt::format(R"({{"name": "tokens_between_blocks", "unit": "tokens", "median": {}, "unfinished": {}}})", apart, unfinished));
+  }
+
+  void Wear(bool pauses) {
+    StoreOptions options{.directory = directory_};
+    if (pauses) options.write_delay = options.tip_delay = 0;
+    Talker talker = Load(options);
+    talker.Ask(kContext);
+    Need(talker.store().Flush());
+    const auto before = talker.store().stats();
+    for (int turn = 0; turn < kTurns; ++turn) {
+      talker.Ask(kAsked);
+      talker.Choose(kChosen);
+      Need(talker.session.EndReply());
+      if (pauses) talker.AwaitWriting();
+    }
+    Need(talker.store().Flush());
+    const auto after = talker.store().stats();
+    const double tokens = kTurns * (kAsked + kChosen);
+    const std::string_view which = pauses ? "_with_pauses" : "";
+    AddFigure(fmt::format("disk_bytes_a_token{}", which), "bytes",
+              {static_cast<double>(after.bytes_written - before.bytes_written) / tokens});
+    AddFigure(fmt::format("rows_written_a_token{}", which), "rows",
+              {static_cast<double>(after.rows_written - before.rows_written) / tokens});
+    if (pauses) GoBack(talker);
   }
 
   // Of everything the directory holds, to the disk and out of the page cache. Returns how much of it stayed.
@@ -155,7 +233,7 @@ class Bench {
     return static_cast<double>(stayed) / static_cast<double>(std::max<size_t>(1, pages));
   }
 
-  void GoBack(Talker& talker, std::vector<std::string>& figures) const {
+  void GoBack(Talker& talker) {
     CapsuleStore& store = *talker.model.store();
     const Path prompt = talker.session.tokens();
     Need(talker.session.Save({.keep = Keep::kRequested, .pinned = false}));
@@ -178,8 +256,8 @@ class Bench {
         if (report.computed != 0 || report.tier != wanted)
           Need(Internal(fmt::format("a restore from {} was none: {}", from, report.reason)));
       }
-      figures.push_back(Figure(std::string("restore_") + from, "ms", milliseconds,
-                               from == std::string_view("disk") ? more + fmt::format(R"(, "still_cached": {:.3f})", stayed) : more));
+      AddFigure(std::string("restore_") + from, "ms", milliseconds,
+                from == std::string_view("disk") ? more + fmt::format(R"(, "still_cached": {:.3f})", stayed) : more);
     }
   }
 
@@ -187,6 +265,7 @@ class Bench {
   int rounds_;
   std::filesystem::path directory_;
   std::string name_, backend_;
+  std::vector<std::string> figures_;
   uint64_t row_bytes_ = 0, recurrent_bytes_ = 0;
 };
 

@@ -120,10 +120,11 @@ def run_store_suite(name, program):
 
 STORE_HEAD = """## The capsule store
 
-Turns of 64 tokens asked and 64 chosen, after a context of 512. *Overhead*: how much longer choosing 64 tokens takes with a store on disk than without, two
-loaded models in turns, each pair of turns a figure. *Written*: the store has time after each turn to write all that it will; rows are written once, and blocks
-where policy.h finds that they spare enough. *Restores* are of the whole conversation by a session that holds nothing of it: kept in memory; on disk with its files in
-the page cache; on disk after `fsync` and `posix_fadvise(DONTNEED)`, of which `mincore` says how much stayed (a host's cache behind a virtual disk stays as it is).
+*Writing one capsule*: how much longer 32 tokens take to choose while a block and the rows since the last are written than while nothing is, in pairs of segments of
+one session; the median's 95 % interval is a bootstrap's, and "processor" is the choosing thread's own time. *Overhead*: that cost over the time of as many tokens as
+the policy leaves between two blocks of a line at the least. *Written*: turns of 64 tokens asked and 64 chosen after a context of 512, without a pause, and
+with time after each turn to write all that the store will. *Restores* are of the whole conversation by a session that holds nothing of it: kept in memory; on disk with
+its files in the page cache; on disk after `fsync` and `posix_fadvise(DONTNEED)`, of which `mincore` says how much stayed (a host's cache behind a virtual disk stays as it is).
 
 """
 
@@ -146,9 +147,15 @@ def store_report():
         text += f"### {one['title']}\n\n```\n{result['command']}\n```\n\n" + store_origin(result)
         text += (f"A block is {result['recurrent_bytes']:,} bytes, a row {result['row_bytes']:,}; restored are {at['tokens']:,} tokens, "
                  f"{at['bytes'] / 1e6:.1f} MB.\n\n| | median | min to max | runs |\n|---|---|---|---|\n")
-        text += store_row("decode, overhead", figures["decode_overhead"])
-        text += store_row("rows written for each new token", figures["rows_written_a_token"])
-        text += store_row("bytes written for each new token, blocks and all", figures["disk_bytes_a_token"])
+        apart = figures["tokens_between_blocks"]["median"]
+        for name, what in (("decode_overhead", f"decode, overhead, a block each {apart} tokens"), ("decode_overhead_processor", "the same, processor"),
+                           ("write_cost", "writing one capsule, cost"), ("write_cost_processor", "the same, processor")):
+            text += store_row(f"{what} (95 %: {number(figures[name]['low'])} to {number(figures[name]['high'])})", figures[name])
+        if figures["tokens_between_blocks"]["unfinished"] > 0:
+            text += f"| segments that ended before their writing did | {figures['tokens_between_blocks']['unfinished']} | | |\n"
+        for which, how in (("", "without a pause"), ("_with_pauses", "with pauses")):
+            text += store_row(f"rows written for each new token, {how}", figures["rows_written_a_token" + which])
+            text += store_row(f"bytes written for each new token, {how}, blocks and all", figures["disk_bytes_a_token" + which])
         text += store_row("restore from memory", figures["restore_memory"], "µs", 1000)
         text += store_row("restore from the page cache", figures["restore_page_cache"])
         text += store_row(f"restore from disk ({figures['restore_disk']['still_cached']:.0%} of the pages still cached)".replace("%", " %"),
