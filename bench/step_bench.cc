@@ -1,6 +1,6 @@
 // Where the time of a step goes: a model's body and head, op by op, for some lanes that share a history.
 //
-//   step_bench MODEL.gguf [--lanes 1,8] [--rows 1] [--position 512,2048] [--threads 2] [--runs 9] [--isa NAME]
+//   step_bench MODEL.gguf [--lanes 1,8] [--rows 1] [--position 512,2048] [--threads 2] [--runs 9] [--isa NAME] [--kv f16|q8_0]
 //
 // Each op of the model is captured as a plan of its own, and the plans run in the model's order, so that caches are as a step leaves them.
 // The best of the runs, because on a shared machine the others tell of the neighbours; `whole` is the same step as one plan. Bytes and multiply-adds are those that the mathematics needs: weights once,
@@ -109,6 +109,7 @@ struct Options {
   std::vector<int> lanes{1, 8}, positions{512, 2048};
   int rows = 1, threads = 2, runs = 9;
   std::string isa;
+  ElementType kv = ElementType::kF16;
 };
 
 template <class T>
@@ -157,6 +158,7 @@ class Profile {
     NetworkOptions network;
     network.max_lanes = *std::max_element(options.lanes.begin(), options.lanes.end());
     network.max_rows = network.max_lanes * options.rows;
+    network.kv_type = options.kv;
     network_ = Must(Network::Load(*file_, *backend_, layout_, network));
     table_.emplace(network.max_rows, network.max_lanes);
     Recorder body, head;
@@ -322,12 +324,15 @@ int main(int argc, char** argv) {
       options.runs = std::atoi(value());
     else if (flag == "--isa")
       options.isa = value();
+    else if (flag == "--kv")
+      options.kv = value() == std::string("q8_0") ? reprise::ElementType::kQ8_0 : reprise::ElementType::kF16;
     else
       options.model = flag;
   }
   if (options.model.empty()) {
     std::fprintf(stderr,
-                 "usage: step_bench MODEL.gguf [--lanes 1,8] [--rows 1] [--position 512,2048] [--threads 2] [--runs 9] [--isa NAME]\n");
+                 "usage: step_bench MODEL.gguf [--lanes 1,8] [--rows 1] [--position 512,2048] [--threads 2] [--runs 9] [--isa NAME] "
+                 "[--kv f16|q8_0]\n");
     return 2;
   }
   reprise::Profile profile(options);

@@ -23,8 +23,12 @@
 namespace reprise {
 
 // Element types of state. The values are part of the capsule format (docs/capsule_format.md).
-enum class ElementType : uint32_t { kBytes = 0, kF32 = 1, kF16 = 2, kI32 = 3, kI64 = 4 };
-size_t ElementSize(ElementType type);
+//
+// An element of kQ8_0 is a block of 32 numbers: 32 int8 and a half-precision scale, a number being their product. A row has the int8 of all
+// its blocks first and then their scales, in the same order, so that both are read as vectors.
+enum class ElementType : uint32_t { kBytes = 0, kF32 = 1, kF16 = 2, kI32 = 3, kI64 = 4, kQ8_0 = 5 };
+inline constexpr int kQ8Values = 32;   // numbers of an element of kQ8_0
+size_t ElementSize(ElementType type);  // bytes
 std::string_view ElementTypeName(ElementType type);
 
 enum class Space : uint32_t { kDevice = 0, kHost = 1 };

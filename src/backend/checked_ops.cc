@@ -78,10 +78,17 @@ const float* CheckedOps::Angles(const RopeSpec& rope) {
   return angles;
 }
 
+// Element types of rows that Append writes and Attention reads.
+static bool HoldsNumbers(ElementType type) { return type == ElementType::kF32 || type == ElementType::kF16 || type == ElementType::kQ8_0; }
+static bool IsRowOf(const StateRef& state, int numbers) {
+  const int of_element = state.type == ElementType::kQ8_0 ? kQ8Values : 1;
+  return numbers % of_element == 0 && state.bytes == ElementSize(state.type) * static_cast<size_t>(numbers / of_element);
+}
+
 void CheckedOps::Append(StateRef state, Rows in) {
   if (CheckRows("Append", in, in.width, Domain::kRows) &&
-      Check(state.type == ElementType::kF32 || state.type == ElementType::kF16, "Append", "the state is neither float32 nor float16") &&
-      Check(state.bytes == ElementSize(state.type) * static_cast<size_t>(in.width), "Append", "the row is not as wide as the state")) {
+      Check(HoldsNumbers(state.type), "Append", "the state is neither float32, float16 nor Q8_0") &&
+      Check(IsRowOf(state, in.width), "Append", "the row is not as wide as the state")) {
     RecordAppend(state, in);
   }
 }
@@ -90,12 +97,11 @@ void CheckedOps::Attention(Rows out, Heads q, StateRef k, StateRef v, int kv_hea
   if (!CheckHeads("Attention", q) || !CheckRows("Attention", out, q.count * q.width, Domain::kRows) ||
       !Check(kv_heads > 0 && q.count % kv_heads == 0, "Attention", "query heads are no multiple of key-value heads") ||
       !Check(first_position >= 0, "Attention", "the first position is negative") ||
-      !Check(k.type == v.type && (k.type == ElementType::kF32 || k.type == ElementType::kF16), "Attention",
-             "keys and values are not both float32 or both float16")) {
+      !Check(k.type == v.type && HoldsNumbers(k.type), "Attention", "keys and values are not both float32, both float16 or both Q8_0") ||
+      !Check(k.type != ElementType::kQ8_0 || q.width % kQ8Values == 0, "Attention", "a head of Q8_0 is no whole number of blocks") ||
+      !Check(IsRowOf(k, kv_heads * q.width) && IsRowOf(v, kv_heads * q.width), "Attention", "a state's row is not kv_heads x head width")) {
     return;
   }
-  const size_t row_bytes = ElementSize(k.type) * static_cast<size_t>(kv_heads) * static_cast<size_t>(q.width);
-  if (!Check(k.bytes == row_bytes && v.bytes == row_bytes, "Attention", "a state's row is not kv_heads x head width")) return;
   if (gate.count && (!CheckHeads("Attention", gate) ||
                      !Check(gate.count == q.count && gate.width == q.width, "Attention", "the gate has other heads than the query"))) {
     return;

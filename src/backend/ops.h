@@ -97,11 +97,12 @@ class Ops {
   // In place: each head, RMS-normalised over its width by `weight` when weight.data is set, then rotated by its row's position.
   virtual void NormRope(Heads heads, Vector weight, float eps, const RopeSpec& rope) = 0;
 
-  // Appends in[r] as the row of `state` at row_position[r], in the state's element type (kF32 or kF16).
+  // Appends in[r] as the row of `state` at row_position[r], in the state's element type (kF32, kF16 or kQ8_0).
   virtual void Append(StateRef state, Rows in) = 0;
 
   // Causal softmax attention of q against rows [first_position, position] of the append-only states k and v. A row of k and of v is
   // kv_heads x head width; query head h reads kv head h / (q.count / kv_heads). out: q.count x q.width, heads consecutive.
+  // Heads of kQ8_0 are whole blocks wide; a query then meets keys as int8 under one float32 scale for each of its blocks.
   // With gate.count > 0, each output head is multiplied by sigmoid of the gate's head. A row before first_position gives zeros.
   virtual void Attention(Rows out, Heads q, StateRef k, StateRef v, int kv_heads, float scale, Heads gate, int first_position) = 0;
 

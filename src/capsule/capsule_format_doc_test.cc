@@ -122,8 +122,8 @@ TEST(CapsuleFormatDocTest, TheDocumentReadsAFileToItsLastByte) {
     EXPECT_EQ(shape, state.shape);
     EXPECT_EQ(field["growth"], state.growth == Growth::kAppend ? 1u : 0u);
     EXPECT_EQ(field["space"], state.space == Space::kHost ? 1u : 0u);
-    static const std::map<ElementType, uint64_t> kTypes = {
-        {ElementType::kBytes, 0}, {ElementType::kF32, 1}, {ElementType::kF16, 2}, {ElementType::kI32, 3}, {ElementType::kI64, 4}};
+    static const std::map<ElementType, uint64_t> kTypes = {{ElementType::kBytes, 0}, {ElementType::kF32, 1}, {ElementType::kF16, 2},
+                                                           {ElementType::kI32, 3},   {ElementType::kI64, 4}, {ElementType::kQ8_0, 5}};
     EXPECT_EQ(field["element_type"], kTypes.at(state.type));
     ASSERT_EQ(field["payload_bytes"], model.states[i].size());
     EXPECT_EQ(field["payload_checksum"], hash(payload, field["payload_bytes"]));

@@ -250,7 +250,7 @@ TEST_F(CapsuleFormatTest, StatesThatLieBehindGoodChecksums) {
   refused({"'a.matrix'", "twice"}, [](File& f) { f.states[3].name = "a.matrix"; });
   refused({"state 0", "unknown"}, [](File& f) { f.states[0].growth = 2; });
   refused({"state 0", "unknown"}, [](File& f) { f.states[0].space = 2; });
-  refused({"state 0", "unknown"}, [](File& f) { f.states[0].type = 5; });
+  refused({"state 0", "unknown"}, [](File& f) { f.states[0].type = 6; });
   refused({"state 0", "unknown"}, [](File& f) { f.states[0].type = 0xffffffff; });
   refused({"state 0", "9 dimensions"}, [](File& f) { f.states[0].shape.assign(9, 1); });
   refused({"4294967295 dimensions"}, [](File& f) { f.states[0].dimensions_override = 0xffffffff; });

@@ -313,9 +313,7 @@ void AddInspectCommand(CLI::App& app, Action& action) {
   auto* devices = command->add_flag("--devices", flags->devices, "What this machine computes with");
   command->add_flag("--metadata", flags->metadata, "Of a model: every key of the file too");
   command->add_flag("--tensors", flags->tensors, "Of a model: every tensor too");
-  command->add_option("--kv", flags->model.kv, "Of a model: with keys and values kept so")
-      ->type_name("TYPE")
-      ->check(CLI::IsMember({"auto", "f16", "f32"}));
+  AddKeyValueFlag(*command, flags->model);
   command->add_flag("--json", flags->json, "Print one JSON object");
   file->excludes(devices);
   command->callback([flags, file, devices, &action] {

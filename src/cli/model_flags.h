@@ -23,6 +23,8 @@ struct ModelFlags {
 
 // -m alone, for commands that decide the rest themselves.
 void AddModelFlag(CLI::App& command, ModelFlags& flags);
+// --kv alone.
+CLI::Option* AddKeyValueFlag(CLI::App& command, ModelFlags& flags);
 // -m, --threads, --context, --lanes, --capsules, --chunk, --kv, --isa, --device, --spill, --pin-threads.
 void AddModelFlags(CLI::App& command, ModelFlags& flags);
 

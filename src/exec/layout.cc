@@ -14,6 +14,7 @@ size_t ElementSize(ElementType type) {
     case ElementType::kF16: return 2;
     case ElementType::kI32: return 4;
     case ElementType::kI64: return 8;
+    case ElementType::kQ8_0: return kQ8Values + 2;
   }
   return 0;
 }
@@ -25,6 +26,7 @@ std::string_view ElementTypeName(ElementType type) {
     case ElementType::kF16: return "f16";
     case ElementType::kI32: return "i32";
     case ElementType::kI64: return "i64";
+    case ElementType::kQ8_0: return "q8_0";
   }
   return "unknown";
 }

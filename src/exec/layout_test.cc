@@ -7,6 +7,13 @@
 namespace reprise {
 namespace {
 
+TEST(LayoutTest, ABlockOfBytesIsOneElement) {
+  StateLayout layout;
+  const int k = layout.Append("k", ElementType::kQ8_0, {2, 8});
+  ASSERT_TRUE(layout.Check().ok());
+  EXPECT_EQ(layout[k].bytes, 2u * 8u * 34u);
+}
+
 TEST(LayoutTest, PlacesStatesOnAlignedOffsetsOfTheirSpace) {
   StateLayout layout;
   const int a = layout.Recurrent("a", ElementType::kF32, {3, 5});

@@ -87,8 +87,8 @@ class Llama : public Network {
     block.key = loader.LoadMatrix(name + "attn_k.weight", width_, kv_width);
     block.value = loader.LoadMatrix(name + "attn_v.weight", width_, kv_width);
     block.output = loader.LoadMatrix(name + "attn_output.weight", query_width, width_);
-    block.keys = loader.KeyValueRows(name + "attn.k", {kv_heads_, head_dim_});
-    block.values = loader.KeyValueRows(name + "attn.v", {kv_heads_, head_dim_});
+    block.keys = loader.KeyValueRows(name + "attn.k", kv_heads_, head_dim_);
+    block.values = loader.KeyValueRows(name + "attn.v", kv_heads_, head_dim_);
     block.feed_forward.Load(loader, name, "ffn_norm", width_, inner);
     blocks_.push_back(block);
   }

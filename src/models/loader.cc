@@ -82,8 +82,17 @@ StateRef Loader::Recurrent(std::string name, std::vector<int64_t> shape) {
   return Reference(layout_.Recurrent(std::move(name), ElementType::kF32, std::move(shape)));
 }
 
-StateRef Loader::KeyValueRows(std::string name, std::vector<int64_t> row_shape) {
-  return Reference(layout_.Append(std::move(name), options_.kv_type, std::move(row_shape)));
+StateRef Loader::KeyValueRows(std::string name, int heads, int head_width) {
+  int elements = head_width;
+  if (options_.kv_type == ElementType::kQ8_0) {
+    if (head_width % kQ8Values != 0) {
+      Fail(Unsupported("keys and values cannot be kept as q8_0: its blocks are " + std::to_string(kQ8Values) +
+                       " numbers, and a head of this model is " + std::to_string(head_width) + " wide"));
+      return {};
+    }
+    elements /= kQ8Values;
+  }
+  return Reference(layout_.Append(std::move(name), options_.kv_type, {heads, elements}));
 }
 
 }  // namespace reprise

@@ -44,8 +44,8 @@ class Loader {
   Rows NewRows(int width) { return NewRows(width, options_.max_rows); }
   Rows NewRows(int width, int rows);
 
-  StateRef Recurrent(std::string name, std::vector<int64_t> shape);         // float32, device
-  StateRef KeyValueRows(std::string name, std::vector<int64_t> row_shape);  // of options().kv_type, device
+  StateRef Recurrent(std::string name, std::vector<int64_t> shape);    // float32, device
+  StateRef KeyValueRows(std::string name, int heads, int head_width);  // of options().kv_type, device
 
  private:
   void Fail(Status status) {

@@ -25,7 +25,7 @@ namespace reprise {
 struct NetworkOptions {
   int max_rows = 256;                            // of one step
   int max_lanes = 8;                             // of one step
-  ElementType kv_type = ElementType::kF16;       // of keys and values: kF16 or kF32
+  ElementType kv_type = ElementType::kF16;       // of keys and values: kF16, kF32 or kQ8_0
   std::function<void(uint64_t bytes)> progress;  // called while weights load, with the bytes of the file read so far
 };
 

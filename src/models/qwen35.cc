@@ -167,8 +167,8 @@ class Qwen35 : public Network {
     attention.output = loader.LoadMatrix(name + "attn_output.weight", heads_ * head_dim_, width_);
     attention.query_norm = loader.LoadVector(name + "attn_q_norm.weight", head_dim_);
     attention.key_norm = loader.LoadVector(name + "attn_k_norm.weight", head_dim_);
-    attention.keys = loader.KeyValueRows(state + ".k", {kv_heads_, head_dim_});
-    attention.values = loader.KeyValueRows(state + ".v", {kv_heads_, head_dim_});
+    attention.keys = loader.KeyValueRows(state + ".k", kv_heads_, head_dim_);
+    attention.values = loader.KeyValueRows(state + ".v", kv_heads_, head_dim_);
     return attention;
   }
 

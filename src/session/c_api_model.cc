@@ -26,6 +26,7 @@ Result<ModelOptions> FromC(const reprise_model_options& from) {
     case REPRISE_KV_AUTO: options.kv = KeyValueType::kAuto; break;
     case REPRISE_KV_F16: options.kv = KeyValueType::kF16; break;
     case REPRISE_KV_F32: options.kv = KeyValueType::kF32; break;
+    case REPRISE_KV_Q8_0: options.kv = KeyValueType::kQ8_0; break;
     default: return InvalidArgument("options: kv is " + std::to_string(from.kv) + ", which is no reprise_kv");
   }
   options.threads = from.threads;

@@ -39,7 +39,12 @@ size_t HalfOfMemory() {
 // A file of float32 weights is there to be exact: rounding its keys and values to 11 bits would be the largest error by far. Elsewhere the
 // weights' own rounding is far larger.
 ElementType KeyValueElement(const GgufFile& file, KeyValueType wanted) {
-  if (wanted != KeyValueType::kAuto) return wanted == KeyValueType::kF32 ? ElementType::kF32 : ElementType::kF16;
+  switch (wanted) {
+    case KeyValueType::kF16: return ElementType::kF16;
+    case KeyValueType::kF32: return ElementType::kF32;
+    case KeyValueType::kQ8_0: return ElementType::kQ8_0;
+    case KeyValueType::kAuto: break;
+  }
   const GgufTensor* embedding = file.Find("token_embd.weight");
   return embedding != nullptr && embedding->type == TensorType::kF32 ? ElementType::kF32 : ElementType::kF16;
 }
@@ -92,6 +97,9 @@ Status Engine::LoadNetwork(const ModelOptions& options) {
   network.max_lanes = options.lanes;
   network.max_rows = std::max(options.chunk, options.lanes);
   network.kv_type = KeyValueElement(*file_, options.kv);
+  if (network.kv_type == ElementType::kQ8_0 && !backend_->attends_to_q8()) {
+    return Unsupported("keys and values can be kept as q8_0 on the CPU alone; on " + backend_->description() + " as f16 or f32");
+  }
   if (options.progress) {
     const auto total = static_cast<double>(std::max<size_t>(file_->bytes().size(), 1));
     network.progress = [&options, total](uint64_t bytes) { options.progress(static_cast<double>(bytes) / total); };

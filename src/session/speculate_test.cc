@@ -1,6 +1,7 @@
 // Speculation must not show: whatever is guessed, the tokens, the text, the boundaries and the state that follows are those of going one by one.
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,17 +26,17 @@ struct Outcome {
   }
 };
 
-class SpeculationTest : public ::testing::Test {
+// The embedded model with keys and values of either type.
+class SpeculationTest : public ::testing::TestWithParam<KeyValueType> {
  protected:
-  static void SetUpTestSuite() {
-    auto model = Model::Load(kModel, {.threads = 2, .context = kSanitized ? 512 : 2048});
+  void SetUp() override {
+    if (model_ && kv_ == GetParam()) return;
+    auto model = Model::Load(kModel, {.threads = 2, .context = kSanitized ? 512 : 2048, .kv = GetParam()});
     ASSERT_TRUE(model.ok()) << model.status().message();
-    model_ = new Model(*std::move(model));
+    model_ = *std::move(model);
+    kv_ = GetParam();
   }
-  static void TearDownTestSuite() {
-    delete model_;
-    model_ = nullptr;
-  }
+  static void TearDownTestSuite() { model_.reset(); }
 
   static Session Prompted(const SamplingOptions& sampling, const Speculation& speculation) {
     auto session = model_->NewSession();
@@ -61,7 +62,8 @@ class SpeculationTest : public ::testing::Test {
     return outcome;
   }
 
-  static inline Model* model_ = nullptr;
+  static inline std::optional<Model> model_;
+  static inline KeyValueType kv_;
 };
 
 std::vector<SamplingOptions> Samplings() {
@@ -72,7 +74,7 @@ std::vector<SamplingOptions> Samplings() {
   return {greedy, cool, penalised, stopping};
 }
 
-TEST_F(SpeculationTest, ChoosesWhatWouldHaveBeenChosenAnyway) {
+TEST_P(SpeculationTest, ChoosesWhatWouldHaveBeenChosenAnyway) {
   const int count = kSanitized ? 30 : 150;
   for (const SamplingOptions& sampling : Samplings()) {
     Session plain = Prompted(sampling, {});
@@ -90,7 +92,7 @@ TEST_F(SpeculationTest, ChoosesWhatWouldHaveBeenChosenAnyway) {
   }
 }
 
-TEST_F(SpeculationTest, TheDraftBlockIsRightMoreOftenThanChance) {
+TEST_P(SpeculationTest, TheDraftBlockIsRightMoreOftenThanChance) {
   Session session = Prompted({}, {.draft = 1, .source = Speculation::Source::kMtp, .adapt = false});
   const Outcome outcome = Generate(session, 200);
   EXPECT_GT(outcome.stats.drafted, 50);
@@ -98,7 +100,7 @@ TEST_F(SpeculationTest, TheDraftBlockIsRightMoreOftenThanChance) {
   EXPECT_GT(outcome.stats.accepted * 4, outcome.stats.drafted);
 }
 
-TEST_F(SpeculationTest, EveryBoundaryWithinABurstCanBeGoneBackTo) {
+TEST_P(SpeculationTest, EveryBoundaryWithinABurstCanBeGoneBackTo) {
   for (const SamplingOptions& sampling : Samplings()) {
     if (!sampling.stop.empty()) continue;
     for (int back = 1; back <= 40; back += kSanitized ? 13 : 3) {
@@ -111,7 +113,7 @@ TEST_F(SpeculationTest, EveryBoundaryWithinABurstCanBeGoneBackTo) {
   }
 }
 
-TEST_F(SpeculationTest, CancellingWithinABurstLeavesWhatWasSeen) {
+TEST_P(SpeculationTest, CancellingWithinABurstLeavesWhatWasSeen) {
   Session plain = Prompted({}, {});
   const Outcome expected = Generate(plain, 60);
   for (int cancel_at = 1; cancel_at < 24; cancel_at += kSanitized ? 5 : 1) {
@@ -125,7 +127,7 @@ TEST_F(SpeculationTest, CancellingWithinABurstLeavesWhatWasSeen) {
   }
 }
 
-TEST_F(SpeculationTest, ACapsuleTakenAfterABurstGoesOnTheSame) {
+TEST_P(SpeculationTest, ACapsuleTakenAfterABurstGoesOnTheSame) {
   const SamplingOptions sampling{.temperature = 0.3f, .seed = 5};
   Session session = Prompted(sampling, {.draft = 5, .adapt = false});
   Generate(session, 33);
@@ -138,7 +140,7 @@ TEST_F(SpeculationTest, ACapsuleTakenAfterABurstGoesOnTheSame) {
   EXPECT_EQ(guessing.text, plain.text);
 }
 
-TEST_F(SpeculationTest, NothingLeaksAndTheContextsEndIsReached) {
+TEST_P(SpeculationTest, NothingLeaksAndTheContextsEndIsReached) {
   const auto before = model_->engine().space().usage();
   {
     Session session = Prompted({}, {.draft = 9, .adapt = false});
@@ -153,12 +155,15 @@ TEST_F(SpeculationTest, NothingLeaksAndTheContextsEndIsReached) {
   EXPECT_EQ(before.extents, after.extents);
 }
 
-TEST_F(SpeculationTest, RefusesWhatCannotBe) {
+TEST_P(SpeculationTest, RefusesWhatCannotBe) {
   auto session = model_->NewSession();
   ASSERT_TRUE(session.ok());
   EXPECT_EQ(session->SetSpeculation({.draft = -1}).code(), StatusCode::kInvalidArgument);
   EXPECT_EQ(session->SetSpeculation({.draft = Speculation::kMostDraft + 1}).code(), StatusCode::kInvalidArgument);
 }
+
+INSTANTIATE_TEST_SUITE_P(KeysAndValues, SpeculationTest, ::testing::Values(KeyValueType::kF16, KeyValueType::kQ8_0),
+                         [](const auto& kv) { return kv.param == KeyValueType::kF16 ? "F16" : "Q8_0"; });
 
 }  // namespace
 }  // namespace reprise

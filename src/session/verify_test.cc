@@ -56,13 +56,15 @@ TEST(VerifyTest, TheEmbeddedModelKeepsAllPromises) { ExpectKept(kEmbedded, true)
 // What was asked for when loading holds for whatever verification loads beside it.
 TEST(VerifyTest, PromisesAreKeptOnEveryInstructionSetAndTypeOfKeys) {
   for (const std::string& isa : CpuInstructionSets()) {
-    auto model = Model::Load(
-        kTiny, {.threads = 2, .context = 1024, .lanes = 4, .capsules = 48, .chunk = 96, .kv = KeyValueType::kF16, .instruction_set = isa});
-    ASSERT_TRUE(model.ok()) << model.status().message();
-    auto subject = SessionSubject::Create(*model);
-    ASSERT_TRUE(subject.ok()) << subject.status().message();
-    const VerifyReport report = Verify(**subject, {.quick = true});
-    EXPECT_TRUE(report.passed) << isa << "\n" << Told(report);
+    for (const KeyValueType kv : {KeyValueType::kF16, KeyValueType::kQ8_0}) {
+      auto model =
+          Model::Load(kTiny, {.threads = 2, .context = 1024, .lanes = 4, .capsules = 48, .chunk = 96, .kv = kv, .instruction_set = isa});
+      ASSERT_TRUE(model.ok()) << model.status().message();
+      auto subject = SessionSubject::Create(*model);
+      ASSERT_TRUE(subject.ok()) << subject.status().message();
+      const VerifyReport report = Verify(**subject, {.quick = true});
+      EXPECT_TRUE(report.passed) << isa << "\n" << Told(report);
+    }
   }
 }
 

@@ -109,6 +109,11 @@ TEST(CapsuleFile, WhatIsNoCapsuleOfThisModelIsRefused) {
   ExpectError(RunReprise({"run", "-m", OtherModel(), "--load-capsule", capsule}), 1, "another model");
   ExpectError(RunReprise({"run", "-m", LlamaModel(), "--load-capsule", capsule}), 1, "another model");
   ExpectError(RunReprise({"run", "-m", TinyModel(), "--kv", "f32", "--load-capsule", capsule}), 1, "another model");
+  ExpectError(RunReprise({"run", "-m", TinyModel(), "--kv", "q8_0", "--load-capsule", capsule}), 1, "another model");
+  const std::string of_bytes = TestFile("of_bytes");
+  RunJson({"run", "-m", TinyModel(), "--kv", "q8_0", "-p", "some words", "-n", "2", "--save-capsule", of_bytes});
+  EXPECT_EQ(RunReprise({"run", "-m", TinyModel(), "--kv", "q8_0", "--load-capsule", of_bytes, "-n", "1"}).exit_code, 0);
+  ExpectError(RunReprise({"run", "-m", TinyModel(), "--kv", "f16", "--load-capsule", of_bytes}), 1, "another model");
   ExpectError(RunReprise({"run", "-m", TinyModel(), "--load-capsule", TestFile("absent")}), 1, "No such file");
   ExpectError(RunReprise({"run", "-m", TinyModel(), "--load-capsule", capsule, "--context", "3"}), 1, "context of 3");
 }

@@ -34,6 +34,9 @@ TEST(Inspect, AModelsStatesAreAllThere) {
   EXPECT_NE(text.out.find("token_embd.weight"), std::string::npos);
   // The settings that are part of whose state this is.
   EXPECT_NE(RunJson({"inspect", TinyModel(), "--kv", "f32"})["fingerprint"], model["fingerprint"]);
+  const json of_bytes = RunJson({"inspect", TinyModel(), "--kv", "q8_0"});
+  EXPECT_NE(of_bytes["fingerprint"], model["fingerprint"]);
+  EXPECT_LT(of_bytes["row_bytes"].get<double>(), 0.55 * model["row_bytes"].get<double>());
   EXPECT_NE(RunJson({"inspect", OtherModel()})["fingerprint"], model["fingerprint"]);
 }
 

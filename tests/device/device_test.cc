@@ -57,6 +57,12 @@ TEST_P(OnDevice, LogitsAndGreedyTokensAreThoseOfTransformers) {
   }
 }
 
+TEST_P(OnDevice, KeysAndValuesOfBytesAreRefusedWhenLoading) {
+  const auto model = Model::Load(kGoldens + std::string("qwen35_equal.gguf"), {.device = GetParam(), .kv = KeyValueType::kQ8_0});
+  EXPECT_EQ(model.status().code(), StatusCode::kUnsupported);
+  EXPECT_NE(model.status().message().find("q8_0 on the CPU alone"), std::string::npos) << model.status().message();
+}
+
 TEST_P(OnDevice, PromisesAreKept) {
   if (emulated()) GTEST_SKIP() << "takes minutes on the emulator";
   for (const char* name : {"qwen35_equal", "qwen35_grouped", "llama_gqa"}) {

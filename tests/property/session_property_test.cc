@@ -29,8 +29,9 @@ constexpr size_t kMostTokens = 300;
 // The logits after a list of tokens, from the first one.
 class Naive {
  public:
-  explicit Naive(const std::string& isa) {
-    auto model = Model::Load(kModel, {.threads = 1, .context = 512, .lanes = 1, .capsules = 4, .chunk = 31, .instruction_set = isa});
+  Naive(KeyValueType kv, const std::string& isa) {
+    auto model =
+        Model::Load(kModel, {.threads = 1, .context = 512, .lanes = 1, .capsules = 4, .chunk = 31, .kv = kv, .instruction_set = isa});
     EXPECT_TRUE(model.ok()) << model.status().message();
     model_.emplace(*std::move(model));
   }
@@ -346,7 +347,7 @@ void RunPrograms(const ModelOptions& options) {
   auto loaded = Model::Load(kModel, options);
   ASSERT_TRUE(loaded.ok()) << loaded.status().message();
   Model model = *std::move(loaded);
-  Naive naive(options.instruction_set);
+  Naive naive(options.kv, options.instruction_set);
   const auto empty = model.engine().space().usage();
   rc::check("every bit is the naive model's and every block is accounted for", [&] {
     // A sanitizer makes each step ten to thirty times as slow.
@@ -362,6 +363,10 @@ TEST(SessionPropertyTest, RandomPrograms) { RunPrograms({.threads = 2, .context 
 // So few blocks that checkpoints must go again and again: a program may not see that.
 TEST(SessionPropertyTest, RandomProgramsWithoutRoom) {
   RunPrograms({.threads = 1, .context = 512, .lanes = kLanes, .capsules = 16, .chunk = 7});
+}
+
+TEST(SessionPropertyTest, RandomProgramsOverBytes) {
+  RunPrograms({.threads = 2, .context = 512, .lanes = kLanes, .capsules = 100, .chunk = 40, .kv = KeyValueType::kQ8_0});
 }
 
 // The other instruction sets of this machine, each against itself.

@@ -6,7 +6,8 @@
 // launch combines them (attention.h says which form when). Both run the same two functions, so the bits are the same.
 //
 // An item has one key-value head, and the rows x query heads that read it ("queries", at most kMostQueries): keys are transposed to
-// [width][16 positions] once for all of them, so that a score, too, is a sum over inputs in ascending order in a lane of its own.
+// [width][16 positions] once for all of them, so that a score, too, is a sum over inputs in ascending order in a lane of its own
+// (attention_keys-inl.h).
 
 // clang-format off
 #include "backend/cpu/targets.h"
@@ -101,9 +102,9 @@ struct Item {
   }
 
   // The first keys of a block.
-  const void* Keys(const AttentionArgs& args, int block) const {
+  const std::byte* Keys(const AttentionArgs& args, int block) const {
     const int position = std::max(block * kAttentionBlock, args.first_position) & ~15;
-    return StateRow(*queries.lane, args.k, position) + kv_head * args.q.width * ElementSize(args.k.type);
+    return StateRow(*queries.lane, args.k, position) + HeadPlace(args, kv_head).first;
   }
 };
 
@@ -120,7 +121,7 @@ void WholeItem(const AttentionArgs& args, const Item& item, const Work& work) {
     std::fill_n(out_of(query), args.q.width, 0.0f);
   }
   for (int block = item.first_block; block < item.end_block; ++block) {
-    const void* const then = block + 1 < item.end_block ? item.Keys(args, block + 1) : nullptr;
+    const std::byte* const then = block + 1 < item.end_block ? item.Keys(args, block + 1) : nullptr;
     BlockPartials<State>(args, queries, item.kv_head, block * kAttentionBlock, then, work);
     for (int query = 0; query < queries.count(); ++query) {
       Combine(&most[query], &total[query], out_of(query), work.most[query], work.total[query], work.sums + query * AttentionWidth(args),
@@ -131,7 +132,7 @@ void WholeItem(const AttentionArgs& args, const Item& item, const Work& work) {
 }
 
 template <class State>
-void BlockItem(const AttentionArgs& args, const Item& item, const void* then, const Work& work) {
+void BlockItem(const AttentionArgs& args, const Item& item, const std::byte* then, const Work& work) {
   const Queries& queries = item.queries;
   BlockPartials<State>(args, queries, item.kv_head, item.first_block * kAttentionBlock, then, work);
   for (int query = 0; query < queries.count(); ++query) {
@@ -154,11 +155,11 @@ void AttentionItems(const AttentionArgs& args, int64_t first, int64_t last, int 
   const Work work(args, thread);
   for (int64_t index = first; index < last; ++index) {
     const Item item(args, index);
-    LoadQueries(args, item.queries, work);
+    State::Scorer::LoadQueries(args, item.queries, work);
     if (!args.cut->split) {
       WholeItem<State>(args, item, work);
     } else {
-      const void* then = nullptr;
+      const std::byte* then = nullptr;
       if (index + 1 < last) {
         const Item next(args, index + 1);
         then = next.Keys(args, next.first_block);
@@ -169,8 +170,11 @@ void AttentionItems(const AttentionArgs& args, int64_t first, int64_t last, int 
 }
 
 void Attention(const AttentionArgs& args, int64_t first, int64_t last, int thread) {
-  args.k.type == ElementType::kF16 ? AttentionItems<StateF16>(args, first, last, thread)
-                                   : AttentionItems<StateF32>(args, first, last, thread);
+  switch (args.k.type) {
+    case ElementType::kF16: return AttentionItems<StateF16>(args, first, last, thread);
+    case ElementType::kQ8_0: return AttentionItems<StateQ8>(args, first, last, thread);
+    default: return AttentionItems<StateF32>(args, first, last, thread);
+  }
 }
 
 Split SplitCombine(const AttentionArgs& args, int threads) {
@@ -208,7 +212,7 @@ HWY_AFTER_NAMESPACE();
 namespace reprise {
 int64_t AttentionScratchFloats(const AttentionArgs& args) {
   const int64_t width = AttentionWidth(args);
-  return kMostQueries * (2 * width + kAttentionBlock + 2) + 48 * width;
+  return kMostQueries * (2 * width + kAttentionBlock + 2) + AttentionTileFloats(args);
 }
 void AddAttention(int64_t target, KernelTable& table) { REPRISE_DISPATCH(target, AddAttention(table)) }
 }  // namespace reprise

@@ -6,6 +6,7 @@
 // are too few to keep the threads busy.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "backend/cpu/kernels.h"
@@ -17,6 +18,23 @@ namespace reprise {
 inline constexpr int kMostQueries = 64;
 
 inline int64_t AttentionWidth(const AttentionArgs& args) { return (args.q.width + 15) / 16 * 16; }
+
+// Where a key-value head lies in a row of keys or values, in bytes.
+struct HeadPlace {
+  int64_t first;   // its numbers; of kQ8_0 its int8
+  int64_t bytes;   // of them
+  int64_t scales;  // of kQ8_0: from `first` to its scales; otherwise 0
+
+  HeadPlace(const AttentionArgs& args, int kv_head) {
+    const bool q8 = args.k.type == ElementType::kQ8_0;
+    bytes = int64_t{args.q.width} * static_cast<int64_t>(q8 ? 1 : ElementSize(args.k.type));
+    first = kv_head * bytes;
+    scales = q8 ? (args.kv_heads - kv_head) * bytes + kv_head * (bytes / kQ8Values) * 2 : 0;
+  }
+};
+
+// Floats that hold 3 tiles of 16 keys, and 32 positions of values in panels of at most 64 columns.
+inline int64_t AttentionTileFloats(const AttentionArgs& args) { return 48 * std::max<int64_t>(AttentionWidth(args), 64); }
 
 struct AttentionMember {
   int32_t lane = 0;

@@ -1,6 +1,9 @@
 // Kernels that move or convert data, the same code on every machine: rope angles, appends, embeddings, and the last row of a lane.
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <numbers>
 
 #include "backend/cpu/kernels.h"
@@ -38,6 +41,22 @@ void RopeTable(const RopeTableArgs& args, int64_t first, int64_t last, int) {
   }
 }
 
+// A block of 32 as scale * [-127, 127]; returns the scale as a half. As in ggml's Q8_0, numbers are divided by the scale before it is rounded,
+// and halves round away from zero. A block that holds a NaN or an infinity gets the scale NaN: what was broken stays visible.
+uint16_t QuantizeBlock(const float* in, int8_t* bytes) {
+  uint32_t top_bits = 0;  // magnitudes, ordered as integers: infinities and NaNs come out on top
+  for (int i = 0; i < kQ8Values; ++i) top_bits = std::max(top_bits, std::bit_cast<uint32_t>(in[i]) & 0x7fffffff);
+  const auto top = std::bit_cast<float>(top_bits);
+  const bool broken = top_bits >= 0x7f800000;
+  const float scale = top / 127.0f;
+  const float inverse = broken || scale < std::numeric_limits<float>::min() ? 0.0f : 1.0f / scale;
+  for (int i = 0; i < kQ8Values; ++i) {
+    const float x = inverse == 0.0f ? 0.0f : in[i] * inverse;
+    bytes[i] = static_cast<int8_t>(static_cast<int>(x + std::copysign(0.5f, x)));
+  }
+  return FloatToHalf(broken ? std::numeric_limits<float>::quiet_NaN() : scale);
+}
+
 Split SplitAppend(const AppendArgs& args, int threads) { return EvenSplit(args.table->rows, args.in.width * 0.5, threads); }
 void Append(const AppendArgs& args, int64_t first, int64_t last, int) {
   for (int64_t item = first; item < last; ++item) {
@@ -47,9 +66,13 @@ void Append(const AppendArgs& args, int64_t first, int64_t last, int) {
     const float* in = RowAt(args.in, static_cast<int>(item));
     if (args.state.type == ElementType::kF32) {
       std::memcpy(to, in, RowBytes(args.in));
-    } else {
+    } else if (args.state.type == ElementType::kF16) {
       auto* halves = reinterpret_cast<uint16_t*>(to);
       for (int i = 0; i < args.in.width; ++i) halves[i] = FloatToHalf(in[i]);
+    } else {
+      auto* const bytes = reinterpret_cast<int8_t*>(to);
+      auto* const scales = reinterpret_cast<uint16_t*>(to + args.in.width);
+      for (int b = 0; b < args.in.width / kQ8Values; ++b) scales[b] = QuantizeBlock(in + b * kQ8Values, bytes + b * kQ8Values);
     }
   }
 }

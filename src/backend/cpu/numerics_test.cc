@@ -47,11 +47,12 @@ uint64_t Digest(uint64_t digest, std::span<const std::byte> bytes) {
   return digest;
 }
 
-uint64_t DigestOfEveryKernel(const std::string& isa) {
+uint64_t DigestOfEveryKernel(const std::string& isa, ElementType kv) {
   constexpr int kWidth = 96, kRows = 300;
   const Ops::DeltaNetShape shape{2, 16, 2, 32};
   const size_t state_bytes = sizeof(float) * 2 * 16 * 32;
-  const StateRef k{0, 32 * 2, ElementType::kF16}, v{64 * kExtentRows, 32 * 2, ElementType::kF16};
+  const size_t kv_bytes = kv == ElementType::kQ8_0 ? 34 : 32 * ElementSize(kv);
+  const StateRef k{0, kv_bytes, kv}, v{64 * kExtentRows, kv_bytes, kv};
   const StateRef tail{AlignUp(state_bytes, 64), sizeof(float) * 3 * kWidth, ElementType::kF32};
   Job job;
   job.in = kWidth;
@@ -138,14 +139,17 @@ INSTANTIATE_TEST_SUITE_P(Of, Numerics, testing::ValuesIn(CpuInstructionSets()), 
 TEST_P(Numerics, TheNameStandsForTheseBits) {
   const auto backend = *MakeCpuBackend({.threads = 1, .isa = GetParam()});
   EXPECT_EQ(backend->description(), "CPU, " + GetParam() + ", 1 thread");
-  const uint64_t digest = DigestOfEveryKernel(GetParam()), products = DigestOfProducts(GetParam());
+  const uint64_t digest = DigestOfEveryKernel(GetParam(), ElementType::kF16), products = DigestOfProducts(GetParam());
+  const uint64_t of_bytes = DigestOfEveryKernel(GetParam(), ElementType::kQ8_0);
   if (backend->numerics() == "cpu1-fma") {
     EXPECT_EQ(digest, 2427108992970556746u);
     EXPECT_EQ(products, 3199602972843438070u);
+    EXPECT_EQ(of_bytes, 12540420150038344906u);
   } else {
     EXPECT_EQ(backend->numerics(), "cpu1-nofma");
     EXPECT_EQ(digest, 15379217137856346479u);
     EXPECT_EQ(products, 10253259348202330674u);
+    EXPECT_EQ(of_bytes, 14814841422006955152u);
   }
 }
 

@@ -247,6 +247,11 @@ TEST(Capture, NamesWhatIsWrong) {
               ops.Attention(rows, {rows, 3, 4, 4}, {0, 32, ElementType::kF16}, {0, 32, ElementType::kF16}, 2, 1.0f, {}, 0);
             }).find("Attention"),
             std::string::npos);
+  EXPECT_NE(error([&](Ops& ops) { ops.Append({0, 17, ElementType::kQ8_0}, rows); }).find("Append"), std::string::npos);
+  EXPECT_NE(error([&](Ops& ops) {
+              ops.Attention(rows, {rows, 1, 16, 16}, {0, 34, ElementType::kQ8_0}, {0, 34, ElementType::kQ8_0}, 1, 1.0f, {}, 0);
+            }).find("no whole number of blocks"),
+            std::string::npos);
 }
 
 TEST(MakeCpuBackend, RefusesUnknownSettings) {

@@ -3,10 +3,12 @@
 
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 #include "backend/cpu/cpu_rig.h"
 #include "base/checked.h"
 #include "base/half.h"
+#include "formats/quantize.h"
 
 namespace reprise {
 namespace {
@@ -28,16 +30,20 @@ struct AttentionCase {
   std::vector<int> lane_rows;
 };
 
+size_t RowBytes(ElementType type, int numbers) {
+  return ElementSize(type) * static_cast<size_t>(type == ElementType::kQ8_0 ? numbers / kQ8Values : numbers);
+}
+
 // Row: [q | k | v | gate]. Keys and values are appended, then attended to.
 Job AttentionJob(const AttentionCase& c) {
   const int q_width = c.heads * c.width, kv_width = c.kv_heads * c.width;
-  const size_t element = ElementSize(c.type);
   Job job;
+  job.cpu_alone = c.type == ElementType::kQ8_0;
   job.in = q_width + 2 * kv_width + q_width;
   job.out = q_width;
   job.lane_rows = c.lane_rows;
-  const StateRef k{0, element * kv_width, c.type};
-  const StateRef v{AlignUp(k.bytes * kExtentRows, 64), element * kv_width, c.type};
+  const StateRef k{0, RowBytes(c.type, kv_width), c.type};
+  const StateRef v{AlignUp(k.bytes * kExtentRows, 64), k.bytes, c.type};
   job.extent_bytes = v.offset + v.bytes * kExtentRows;
   const float scale = 1.0f / std::sqrt(static_cast<float>(c.width));
   job.record = [=](Backend&, Ops& ops, Rows in, Rows out) {
@@ -51,6 +57,36 @@ Job AttentionJob(const AttentionCase& c) {
   return job;
 }
 
+// A head of keys or values as attention reads it back. As Q8_0: what ggml's arithmetic makes of it.
+Doubles Stored(ElementType type, const float* x, int width) {
+  Doubles stored(x, x + width);
+  if (type == ElementType::kF16) {
+    for (double& y : stored) y = HalfToFloat(FloatToHalf(static_cast<float>(y)));
+  } else if (type == ElementType::kQ8_0) {
+    std::vector<std::byte> blocks(static_cast<size_t>(width) / 32 * 34);
+    Floats1d back(static_cast<size_t>(width));
+    EXPECT_TRUE(QuantizeRow(TensorType::kQ8_0, {x, back.size()}, blocks).ok());
+    EXPECT_TRUE(DequantizeRow(TensorType::kQ8_0, blocks, back).ok());
+    stored.assign(back.begin(), back.end());
+  }
+  return stored;
+}
+
+// A query times the scale, as it meets the keys.
+Doubles Asked(ElementType type, const float* x, int width, float scale) {
+  Doubles asked;
+  for (int i = 0; i < width; ++i) asked.push_back(static_cast<double>(x[i] * scale));
+  if (type != ElementType::kQ8_0) return asked;
+  for (int b = 0; b < width; b += 32) {
+    float top = 0;
+    for (int i = b; i < b + 32; ++i) top = std::max(top, std::abs(x[i] * scale));
+    for (int i = b; i < b + 32; ++i) {
+      asked[static_cast<size_t>(i)] = static_cast<double>(top / 127.0f) * std::nearbyint(x[i] * scale * (127.0f / top));
+    }
+  }
+  return asked;
+}
+
 void CheckAttention(const AttentionCase& c, uint32_t seed, int most_chunk) {
   const Job job = AttentionJob(c);
   const int q_width = c.heads * c.width, kv_width = c.kv_heads * c.width;
@@ -59,7 +95,6 @@ void CheckAttention(const AttentionCase& c, uint32_t seed, int most_chunk) {
   for (int n : c.lane_rows) all += n;
   const Floats1d in = RandomFloats(static_cast<size_t>(all) * job.in, seed);
 
-  const auto stored = [&](float x) -> double { return c.type == ElementType::kF16 ? HalfToFloat(FloatToHalf(x)) : x; };
   for (const Outcome& outcome : RunEveryWay(job, in, seed, most_chunk)) {
     int first = 0;
     for (size_t lane = 0; lane < c.lane_rows.size(); ++lane) {
@@ -70,18 +105,18 @@ void CheckAttention(const AttentionCase& c, uint32_t seed, int most_chunk) {
           const int kv_head = head / (c.heads / c.kv_heads);
           Doubles scores, sums(c.width);
           double most = -1e300, total = 0;
+          const Doubles asked = Asked(c.type, x + head * c.width, c.width, scale);
           for (int p = c.first_position; p <= row; ++p) {
-            const float* key = &in[static_cast<size_t>(first + p) * job.in] + q_width + kv_head * c.width;
-            double dot = 0;
-            for (int i = 0; i < c.width; ++i) dot += static_cast<double>(x[head * c.width + i]) * stored(key[i]);
-            scores.push_back(dot * scale);
+            const Doubles key = Stored(c.type, &in[static_cast<size_t>(first + p) * job.in] + q_width + kv_head * c.width, c.width);
+            scores.push_back(std::inner_product(asked.begin(), asked.end(), key.begin(), 0.0));
             most = std::max(most, scores.back());
           }
           for (int p = c.first_position; p <= row; ++p) {
-            const float* value = &in[static_cast<size_t>(first + p) * job.in] + q_width + kv_width + kv_head * c.width;
+            const float* from = &in[static_cast<size_t>(first + p) * job.in] + q_width + kv_width + kv_head * c.width;
+            const Doubles value = Stored(c.type, from, c.width);
             const double weight = std::exp(scores[static_cast<size_t>(p - c.first_position)] - most);
             total += weight;
-            for (int i = 0; i < c.width; ++i) sums[static_cast<size_t>(i)] += weight * stored(value[i]);
+            for (size_t i = 0; i < sums.size(); ++i) sums[i] += weight * value[i];
           }
           for (int i = 0; i < c.width; ++i) {
             double y = total > 0 ? sums[static_cast<size_t>(i)] / total : 0.0;
@@ -103,9 +138,71 @@ TEST(Attention, OddWidths) { CheckAttention({3, 1, 20, ElementType::kF16, 0, tru
 TEST(Attention, NarrowHeads) { CheckAttention({4, 4, 6, ElementType::kF32, 0, false, {33}}, 5, 5); }
 TEST(Attention, FirstPosition) { CheckAttention({2, 1, 16, ElementType::kF32, 3, true, {40}}, 6, 7); }
 TEST(Attention, FirstPositionInALaterBlock) { CheckAttention({2, 1, 16, ElementType::kF16, 270, false, {400, 280}}, 7, 60); }
+TEST(Attention, BytesOfTwoLanesAcrossBlocks) { CheckAttention({8, 2, 64, ElementType::kQ8_0, 0, true, {300, 70, 5}}, 9, 100); }
+TEST(Attention, BytesFromAFirstPositionOn) { CheckAttention({3, 1, 32, ElementType::kQ8_0, 270, false, {400, 280}}, 10, 60); }
+TEST(Attention, BytesOfWideHeads) { CheckAttention({8, 1, 256, ElementType::kQ8_0, 3, true, {130}}, 11, 40); }
+
+TEST(Append, BytesAreThoseOfQ8_0) {
+  constexpr int kWidth = 96, kRows = 70;
+  const StateRef state{64, RowBytes(ElementType::kQ8_0, kWidth), ElementType::kQ8_0};
+  Job job;
+  job.cpu_alone = true;
+  job.in = job.out = kWidth;
+  job.lane_rows = {kRows};
+  job.extent_bytes = state.offset + state.bytes * kExtentRows;
+  job.record = [&](Backend&, Ops& ops, Rows in, Rows out) {
+    ops.Append(state, in);
+    ops.SwiGlu(out, in, in);  // a job has an output
+  };
+  Floats1d in = RandomFloats(kRows * kWidth, 50);
+  std::fill_n(in.begin() + 32, 32, 0.0f);
+  std::fill_n(in.begin() + 64, 32, 1e-35f);
+  for (int i = 0; i < 32; ++i) in[static_cast<size_t>(kWidth + i)] *= 1e4f;
+  for (const Outcome& outcome : RunEveryWay(job, in, 50)) {
+    for (size_t row = 0; row < kRows; ++row) {
+      std::vector<std::byte> wanted(state.bytes);
+      ASSERT_TRUE(QuantizeRow(TensorType::kQ8_0, std::span(in).subspan(row * kWidth, kWidth), wanted).ok());
+      const std::byte* const got = &outcome.rows[0][row / kExtentRows * job.extent_bytes + state.offset + row % kExtentRows * state.bytes];
+      for (size_t b = 0; b < kWidth / 32; ++b) {
+        EXPECT_EQ(std::memcmp(got + b * 32, &wanted[b * 34 + 2], 32), 0) << "row " << row << ", block " << b;
+        EXPECT_EQ(std::memcmp(got + kWidth + b * 2, &wanted[b * 34], 2), 0) << "row " << row << ", block " << b;
+      }
+    }
+  }
+}
+
+// What is no number in a key, a value or a query reaches the rows that see it, and no other.
+TEST(Attention, WhatIsNoNumberStaysWhereItIsSeen) {
+  for (const ElementType type : {ElementType::kF32, ElementType::kF16, ElementType::kQ8_0}) {
+    const AttentionCase c{4, 1, 32, type, 0, false, {90}};
+    const Job job = AttentionJob(c);
+    const Floats1d clean = RandomFloats(static_cast<size_t>(90) * job.in, 60);
+    for (const float bad : {std::nanf(""), INFINITY, -INFINITY}) {
+      for (const int column : {40, 4 * 32 + 5, 5 * 32 + 5}) {  // of the second query head, the key, the value
+        constexpr size_t kBad = 67;
+        Floats1d in = clean;
+        in[kBad * static_cast<size_t>(job.in) + static_cast<size_t>(column)] = bad;
+        const bool of_query = column == 40;
+        const std::vector<Outcome> outcomes = RunEveryWay(job, in, 61, 20), wanted = RunEveryWay(job, clean, 61, 20);
+        for (size_t i = 0; i < outcomes.size(); ++i) {
+          const float *const got = outcomes[i].out[0].data(), *const good = wanted[i].out[0].data();
+          const auto row = static_cast<size_t>(job.out);
+          EXPECT_EQ(std::memcmp(got, good, kBad * row * sizeof(float)), 0);
+          // A score of minus infinity is a weight of zero, but a block of bytes has no infinities.
+          if (std::isnan(bad) || type == ElementType::kQ8_0) {
+            EXPECT_TRUE(std::isnan(got[kBad * row + (of_query ? 33 : 5)]));
+          }
+          const size_t after = of_query ? kBad + 1 : c.lane_rows[0];
+          EXPECT_EQ(std::memcmp(got + after * row, good + after * row, (c.lane_rows[0] - after) * row * sizeof(float)), 0);
+        }
+      }
+    }
+  }
+}
+
 // Lanes that read a shared history in the same extents, some further than others, against lanes that have all of it to themselves.
-TEST(Attention, SharedHistoryIsReadOnceForTheSameBits) {
-  const AttentionCase c{8, 2, 32, ElementType::kF16, 0, true, {640, 30, 225, 30, 3}};
+void CheckSharedHistory(ElementType type) {
+  const AttentionCase c{8, 2, 32, type, 0, true, {640, 30, 225, 30, 3}};
   Job job = AttentionJob(c);
   job.prefix = {0, 576, 320, 576, 576};
   std::vector<Floats1d> rows;  // by lane
@@ -137,6 +234,8 @@ TEST(Attention, SharedHistoryIsReadOnceForTheSameBits) {
     }
   }
 }
+TEST(Attention, SharedHistoryIsReadOnceForTheSameBits) { CheckSharedHistory(ElementType::kF16); }
+TEST(Attention, SharedHistoryOfBytesIsReadOnceForTheSameBits) { CheckSharedHistory(ElementType::kQ8_0); }
 TEST(Attention, WideHeadsOfOneGroup) { CheckAttention({4, 1, 256, ElementType::kF16, 0, true, {130}}, 8, 40); }
 
 struct ConvCase {

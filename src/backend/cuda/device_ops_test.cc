@@ -154,6 +154,12 @@ TEST(DeviceOps, RefusesWhatItCannotDo) {
                 ops.Attention(wide, {wide, 1, 300, 300}, {0, 600, ElementType::kF16}, {0, 600, ElementType::kF16}, 1, 1.0f, {}, 0);
               }).find("wider than 256"),
               std::string::npos);
+    const StateRef q8{0, 34, ElementType::kQ8_0};
+    EXPECT_NE(error([&](Ops& ops) { ops.Append(q8, {x, 32, 32}); }).find("keeps no Q8_0"), std::string::npos);
+    EXPECT_NE(error([&](Ops& ops) {
+                ops.Attention({x, 32, 32}, {{x, 32, 32}, 1, 32, 32}, q8, q8, 1, 1.0f, {}, 0);
+              }).find("keeps no Q8_0"),
+              std::string::npos);
     auto plan = backend.Capture(table, [&](Ops& ops) { ops.SwiGlu({x, 4, 4}, {x + 16, 4, 4}, {x + 32, 4, 4}); });
     ASSERT_TRUE(plan.ok());
     table.rows = 5;
