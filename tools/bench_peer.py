@@ -31,7 +31,7 @@ def ms(start):
 
 
 class Peer:
-    def __init__(self, model, threads, context, sequences):
+    def __init__(self, model, kv, threads, context, sequences):
         lc.llama_backend_init()
         options = lc.llama_model_default_params()
         options.use_mmap = True
@@ -50,6 +50,13 @@ class Peer:
         settings.n_threads_batch = threads
         if hasattr(settings, "kv_unified"):
             settings.kv_unified = True   # or the context would be divided among the sequences
+        if kv:
+            settings.type_k = settings.type_v = {"f32": lc.GGML_TYPE_F32, "f16": lc.GGML_TYPE_F16, "q8_0": lc.GGML_TYPE_Q8_0}[kv]
+        if kv == "q8_0":   # quantised values are read by its fused attention alone
+            if hasattr(settings, "flash_attn_type"):
+                settings.flash_attn_type = lc.LLAMA_FLASH_ATTN_TYPE_ENABLED
+            else:
+                settings.flash_attn = True
         settings.no_perf = True
         self.context = lc.llama_init_from_model(self.model, settings)
         if not self.context:

@@ -174,6 +174,7 @@ class Bench {
       options.python = !flags_.peer_python.empty() ? flags_.peer_python : TreeFile(".venv/bin/python").value_or("python3");
       options.script = *script;
       options.model = model.info().path;
+      if (flags_.model.kv != "auto") options.kv = flags_.model.kv;
       options.threads = model.engine().backend().threads();
       options.context = Context();
       options.branches = most_branches;
@@ -419,7 +420,9 @@ void AddBenchCommand(CLI::App& app, Action& action) {
       ->type_name("N")
       ->check(Bounded(0, Speculation::kMostDraft));
   command->add_option("--runs", flags->runs, "Runs, of which the median is told (5)")->type_name("N")->check(Bounded(1, 1000));
-  command->add_option("--peer", flags->peer, "Measures llama.cpp too, in turns, on the same file; tools/install_peer.sh installs it")
+  command
+      ->add_option("--peer", flags->peer,
+                   "Measures llama.cpp too, in turns, on the same file and with the same --kv; tools/install_peer.sh installs it")
       ->type_name("NAME");
   command->add_option("--peer-python", flags->peer_python, "The Python that has the peer (that of .venv, or python3)")->type_name("FILE");
   command->add_option("--json", flags->json_file, "Writes the results to this file as JSON; '-' prints them instead of the table")

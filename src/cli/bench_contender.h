@@ -45,6 +45,7 @@ struct PeerOptions {
   std::string python;  // that has llama-cpp-python
   std::string script;  // tools/bench_peer.py
   std::string model;
+  std::string kv;  // how it keeps keys and values: "f16", "f32", "q8_0", or "" for its own choice
   int threads = 0;
   int context = 0;
   int branches = 0;

@@ -60,6 +60,7 @@ class LlamaCpp : public BenchContender {
     ::signal(SIGPIPE, SIG_IGN);  // a peer that is gone is an error of the next question
     REPRISE_ASSIGN_OR_RETURN(const json answer, Ask({{"op", "load"},
                                                      {"model", options.model},
+                                                     {"kv", options.kv},
                                                      {"threads", options.threads},
                                                      {"context", options.context},
                                                      {"sequences", std::max(options.branches, 2)}}));
