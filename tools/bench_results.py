@@ -26,8 +26,8 @@ KEPT = ROOT / "build-bench"
 SHAPE = "qwen3.5-0.8b"
 
 
-def suite(name, title, model, prompt, runs, branches="1,8", peer=True, plot=False, draft=0):
-    return dict(name=name, title=title, model=model, prompt=prompt, runs=runs, branches=branches, peer=peer, plot=plot, draft=draft)
+def suite(name, title, model, prompt, runs, branches="1,8", peer=True, plot=False, draft=0, kv=None):
+    return dict(name=name, title=title, model=model, prompt=prompt, runs=runs, branches=branches, peer=peer, plot=plot, draft=draft, kv=kv)
 
 
 # A model is a known name, or a type of the synthetic shape.
@@ -35,6 +35,7 @@ SUITES = [
     suite("embedded", "The embedded model, 512 to 8,192 tokens", None, "512,1024,2048,4096,8192", 5, peer=False, plot=True, draft=3),
     *(suite(f"{kind}-{prompt}", f"{SHAPE} shape, {kind.upper()}, random weights, {prompt:,} tokens", f"synth:{kind}", str(prompt), runs)
       for kind in ("q8_0", "q4_0", "q4_k_m") for prompt, runs in ((512, 5), (2048, 5), (8192, 3))),
+    suite("q8_0-8192-kv-q8_0", f"{SHAPE} shape, Q8_0, random weights, 8,192 tokens, keys and values in Q8_0 on both sides", "synth:q8_0", "8192", 3, kv="q8_0"),
     *(suite(f"smollm2-{prompt}", f"SmolLM2-135M-Instruct, Q4_1, {prompt:,} tokens", "smollm2-135m", str(prompt), 5, draft=draft)
       for prompt, draft in ((512, 3), (2048, 0))),
 ]
@@ -70,6 +71,8 @@ def model_file(program, model):
 
 def run(one, program, python):
     command = [program, "bench", "--prompt", one["prompt"], "--branches", one["branches"], "--runs", str(one["runs"])]
+    if one["kv"]:
+        command += ["--kv", one["kv"]]
     if one["draft"]:
         command += ["--draft", str(one["draft"])]
     shown = ["reprise", *command[1:]]
