@@ -97,7 +97,7 @@ void Scheduler::Loop() {
   std::unique_lock lock(mutex_);
   while (true) {
     const auto ready = [&] { return news_ || !Idle(); };
-    if (waiting_.empty() && reading_.empty()) {
+    if (waiting_.empty() && reading_.empty() && !stopping_) {
       changed_.wait(lock, ready);
     } else {
       changed_.wait_for(lock, kLook, ready);

@@ -8,6 +8,7 @@
 #include <future>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "store/disk_test_support.h"
 #include "store/gated_file_system.h"
@@ -163,6 +164,14 @@ TEST_F(SchedulerTest, WhatIsDamagedWhileItIsReadIsComputed) {
   EXPECT_EQ(waits->prefill.tier, Tier::kNone);
   EXPECT_EQ(waits->prefill.computed, 300);
   EXPECT_GE(server->scheduler->model().store()->stats().quarantined, 1u);
+}
+
+TEST_F(SchedulerTest, AServerThatStopsFinishesWhatIsUnderWayAndNoMore) {
+  const auto server = Start();
+  const auto job = Submit(*server, Prompt(1), 200);
+  while (server->scheduler->waiting() > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  server->scheduler->Stop(Clock::now() + std::chrono::hours(1));
+  EXPECT_EQ(Last(*job).kind, Event::Kind::kEnd);
 }
 
 TEST_F(SchedulerTest, AServerStopsAlthoughTheDiskDoesNotAnswer) {

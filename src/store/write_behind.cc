@@ -36,7 +36,7 @@ TieredStore::~TieredStore() {
   reader_.join();
 }
 
-// A line ends where nothing was kept below, or only what followed the last question, whose beginning formats may rewrite.
+// A line ends where nothing was kept below, or only what followed the last question or prompt: formats may rewrite its beginning, and it may be asked again.
 policy::Place TieredStore::PlaceOf(const Stored& entry) {
   const auto ways_on = [](const TokenTree::Node* node) {
     std::vector<const TokenTree::Node*> ways;
@@ -48,10 +48,11 @@ policy::Place TieredStore::PlaceOf(const Stored& entry) {
   if (entry.superseded) return policy::Place::kWithin;
   bool end = true;
   std::vector<const TokenTree::Node*> below = ways_on(entry.node);
-  const bool question = entry.note.keep == Keep::kTurn;
+  const Keep keep = entry.note.keep;
+  const bool question = keep == Keep::kTurn || keep == Keep::kPrompt;
   if (!question) end = below.empty();
   for (size_t i = 0; question && end && i < below.size(); ++i) {
-    for (const Stored* other : below[i]->entries) end &= other->note.keep != Keep::kTurn;
+    for (const Stored* other : below[i]->entries) end &= other->note.keep != Keep::kTurn && other->note.keep != keep;
     for (const TokenTree::Node* node : ways_on(below[i])) below.push_back(node);
   }
   if (end) return policy::Place::kEnd;

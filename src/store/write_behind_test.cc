@@ -62,6 +62,21 @@ TEST(WriteBehind, WritingBehindLeavesOutWhatIsSupersededOrHardlyDeeper) {
   EXPECT_EQ(disk->puts, 2);  // the last question and the last reply: those before are within the line, and less than a stride of it
 }
 
+TEST(WriteBehind, AtTheEndTheLastPromptIsWrittenAsItsReplyIs) {
+  const auto disk = std::make_shared<FakeDisk::Shared>();
+  const auto space = DigestSpace();
+  const Path prompt = Tokens(200), reply = Joined(prompt, Tokens(150, 2));
+  {
+    const auto store = NewStore(space, 1 << 30, disk);
+    Put(*store, space, prompt, {.keep = Keep::kPrompt});
+    Put(*store, space, reply, {.keep = Keep::kReply});
+  }
+  EXPECT_EQ(disk->puts, 2);
+  const auto store = NewStore(space, 1 << 30, disk);
+  EXPECT_EQ(store->FindDeepest("", prompt).position, 200);  // asked again
+  EXPECT_EQ(store->FindDeepest("", Joined(reply, Tokens(9, 3))).position, 350);
+}
+
 TEST(WriteBehind, TheThreadWritesAfterTheDelay) {
   const auto disk = std::make_shared<FakeDisk::Shared>();
   const auto space = DigestSpace();

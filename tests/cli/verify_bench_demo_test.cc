@@ -80,9 +80,10 @@ TEST(BenchProgram, MeasuresGuessesOfEverySource) {
     if (source == "off") {
       EXPECT_EQ(result["tokens_a_step"], 1.0);
     }
-    // The embedded model's own block foretells what it says, above all where it says what is likeliest.
-    if (source == "mtp") {
-      EXPECT_GT(result["tokens_a_step"].get<double>(), result["temperature"] == 0.0 ? 1.5 : 1.2);
+    // How many are guessed follows the clock; how many of them come true does not.
+    EXPECT_GE(result["tokens_a_step"].get<double>(), 1.0) << source;
+    if (source == "mtp" && result["temperature"] == 0.0) {
+      EXPECT_GT(result["acceptance"].get<double>(), 0.25);
     }
   }
   const std::set<std::pair<std::string, bool>> all = {{"off", true},  {"lookup", true},  {"mtp", true},
