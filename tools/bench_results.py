@@ -59,7 +59,7 @@ bandwidth and the int8 multiplications a second that the same run measured on th
 
 def model_file(program, model):
     if model is None or not model.startswith("synth:"):
-        if model is not None:
+        if model is not None and not (ROOT / model).exists():
             subprocess.run([program, "pull", model], check=True, stdout=subprocess.DEVNULL)
         return model
     kind = model.removeprefix("synth:")
