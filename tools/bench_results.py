@@ -20,6 +20,7 @@ import subprocess
 import sys
 
 import device_results
+from device_results import number
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 KEPT = ROOT / "build-bench"
@@ -185,11 +186,6 @@ def store_origin(result):
     backend = f", {result['backend']}" if "backend" in result else ""
     load = "load average {:.1f} before, {:.1f} after".format(*result["load"]) if "load" in result else "the machine did nothing else"
     return f"{result['date']}; {result['machine']['cpu']}, {result['machine']['cores']} cores{backend}; {load}.\n\n"
-
-
-def number(value):
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
-    return f"{value:,.{digits}f}"
 
 
 def table(one, result):
