@@ -215,7 +215,7 @@ Result<uint64_t> TieredStore::Put(std::string_view name_space, std::span<const i
   }
   Install(entry, capsule);
   const double delay = entry->lasting() ? 0 : policy::Delay(options.keep, RowsToWrite(*entry), options_);
-  Queue(entry, entry->put + std::chrono::duration_cast<StoreClock::duration>(std::chrono::duration<double>(delay)));
+  Queue(entry, delay);
   return id;
 }
 
@@ -305,7 +305,7 @@ Status TieredStore::Pin(std::string_view name_space, uint64_t id, bool pinned) {
   if (entry == nullptr) return NoSuch(id);
   entry->note.pinned = pinned;
   entry->note_changed = true;
-  if (pinned) Queue(entry, StoreClock::now());
+  if (pinned) Queue(entry, /*delay=*/0);
   UpdateNotes(lock, /*usage_too=*/false);
   return Ok();
 }
@@ -317,7 +317,7 @@ Status TieredStore::Name(std::string_view name_space, uint64_t id, std::string_v
   Stored* entry = EntryOf(name_space, id);
   if (entry == nullptr) return NoSuch(id);
   TakeName(entry, name);
-  if (!name.empty()) Queue(entry, StoreClock::now());
+  if (!name.empty()) Queue(entry, /*delay=*/0);
   UpdateNotes(lock, /*usage_too=*/false);
   return Ok();
 }

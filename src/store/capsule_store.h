@@ -113,7 +113,7 @@ class TieredStore final : public CapsuleStore {
   static policy::Place PlaceOf(const Stored& entry);
   int32_t RowsToWrite(const Stored& entry) const;
   bool WorthWriting(const Stored& entry, bool closing) const;
-  void Queue(Stored* entry, StoreClock::time_point due);
+  void Queue(Stored* entry, double delay);
   bool Hurry(Stored* entry);
   Status Write(Lock& lock, Stored* entry);
   Status WriteEverything(Lock& lock);

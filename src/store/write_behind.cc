@@ -82,10 +82,10 @@ bool TieredStore::WorthWriting(const Stored& entry, bool closing) const {
   return policy::WorthWriting(entry.note.keep, RowsToWrite(entry), PlaceOf(entry), closing, layout.recurrent_bytes(), layout.row_bytes());
 }
 
-void TieredStore::Queue(Stored* entry, StoreClock::time_point due) {
+void TieredStore::Queue(Stored* entry, double delay) {
   if (!writes_ || entry->on_disk()) return;
   entry->queued = true;
-  waiting_.emplace(due, entry->note.id);
+  waiting_.emplace(StoreClock::now() + Of(delay), entry->note.id);
   wake_.notify_one();
 }
 
@@ -93,7 +93,7 @@ void TieredStore::Queue(Stored* entry, StoreClock::time_point due) {
 bool TieredStore::Hurry(Stored* entry) {
   if (!entry->queued || entry->hurried || !WorthWriting(*entry, /*closing=*/false)) return false;
   entry->hurried = true;
-  Queue(entry, StoreClock::now());
+  Queue(entry, /*delay=*/0);
   return true;
 }
 

@@ -9,10 +9,8 @@
 #define REPRISE_BACKEND_CPU_ATTENTION_Q8_INL_H_
 #endif
 
-#include <bit>
-#include <limits>
-
 #include "backend/cpu/attention_keys-inl.h"
+#include "backend/cpu/quantize-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace reprise {
@@ -75,11 +73,7 @@ class ByteScorer {
     const Quants to(work.q, args.q.width);
     const RowGroups groups(queries.count(), kRowGroup);
     for (int g = 0; g < groups.count; ++g) {
-      const int first = groups.First(g), size = groups.Size(g);
-      for (int r = 0; r < size; ++r) {
-        const float* const from = QueryAt(args, queries, first + r);
-        for (int b = 0; b < to.blocks; ++b) to.Quantize(from + b * kQ8Values, args.scale, first, size, r, b);
-      }
+      for (int b = 0; b < to.blocks; ++b) to.Quantize(args, queries, groups.First(g), groups.Size(g), b);
     }
   }
 
@@ -112,34 +106,23 @@ class ByteScorer {
       shifts = reinterpret_cast<int32_t*>(scales + kMostQueries * blocks);
     }
 
-    // Block `b` of a query, row `r` of the group of `size` from `first` on. A block with a NaN or an infinity gets the scale NaN: what was
-    // broken stays visible.
-    void Quantize(const float* from, float factor, int first, int size, int r, int b) const {
-      const Floats x0 = Mul(Load(from), Set(factor)), x1 = Mul(Load(from + 16), Set(factor));
-      // Ordered as integers, magnitudes keep their order, and infinities and NaNs come out on top.
-      const Floats m0 = Abs(x0), m1 = Abs(x1);
-      Ints most;
-      REPRISE_PARTS most.v[p] = hn::Max(hn::BitCast(kTagI, m0.v[p]), hn::BitCast(kTagI, m1.v[p]));
-      const auto top = std::bit_cast<float>(MaxLane(most));
-      const bool broken = !(top <= std::numeric_limits<float>::max()), none = top < 1e-30f;
-      const int64_t at = int64_t{first} * blocks + int64_t{b} * size + r;
-      scales[at] = broken ? std::numeric_limits<float>::quiet_NaN() : none ? 0.0f : top / 127.0f;
-      Ints q0 = SetInts(0), q1 = q0;
-      if (!broken && !none) {
-        const Floats inverse = Set(127.0f / top);
-        q0 = Nearest(Mul(x0, inverse));
-        q1 = Nearest(Mul(x1, inverse));
-      }
-      HWY_ALIGN int8_t quants[kQ8Values];
-      const hn::Rebind<int8_t, TagI> d8;
-      REPRISE_PARTS {
-        hn::StoreU(hn::DemoteTo(d8, q0.v[p]), d8, quants + p * kPartLanes);
-        hn::StoreU(hn::DemoteTo(d8, q1.v[p]), d8, quants + 16 + p * kPartLanes);
-      }
+    // Block `b` of the group of `size` queries from `first` on.
+    void Quantize(const AttentionArgs& args, const Queries& queries, int first, int size, int b) const {
+      static_assert(kRowGroup <= 16);
+      const auto half = [&](int r, int from)
+                            HWY_ATTR { return Mul(Load(QueryAt(args, queries, first + r) + b * kQ8Values + from), Set(args.scale)); };
+      HWY_ALIGN int32_t tops[16] = {};
+      HWY_ALIGN float block_scales[16], inverses[16];
+      for (int r = 0; r < size; ++r) tops[r] = GreatestBits(half(r, 0), half(r, 16));
+      ScalesOf(tops, block_scales, inverses);
       int8_t* const to = bytes + int64_t{first} * width + int64_t{b} * kQ8Values * size;
-      for (int g = 0; g < 8; ++g) std::memcpy(to + (g * size + r) * 4, quants + g * 4, 4);
-      // Where a dot product takes the 128 off itself, nothing is left to correct.
-      shifts[at] = TargetDot::kSignedBytes ? 0 : -128 * Sum(Add(q0, q1));
+      const int64_t at = int64_t{first} * blocks + int64_t{b} * size;
+      for (int r = 0; r < size; ++r) {
+        const BlockQuants stored = StoreQuants(half(r, 0), half(r, 16), inverses[r], size, to + r * 4);
+        scales[at + r] = block_scales[r];
+        // Where a dot product takes the 128 off itself, nothing is left to correct.
+        shifts[at + r] = TargetDot::kSignedBytes ? 0 : -128 * stored.sum();
+      }
     }
   };
 

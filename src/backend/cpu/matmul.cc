@@ -14,32 +14,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "backend/cpu/dispatch.h"
 #include "backend/cpu/dot-inl.h"
 #include "backend/cpu/kernels.h"
+#include "backend/cpu/quantize-inl.h"
 #include "backend/cpu/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace reprise {
 namespace HWY_NAMESPACE {
-
-// The scales of up to 16 rows, and what their inputs are multiplied with, from the bits of each row's greatest magnitude. A block that holds a
-// NaN or an infinity gets the scale NaN: what was broken stays visible.
-void ScalesOf(const int32_t* top_bits, float* scales, float* inverses) {
-  const Floats top = Load(reinterpret_cast<const float*>(top_bits)), most = Set(127.0f);
-  Floats scale = Div(top, most), inverse = Div(most, top);
-  REPRISE_PARTS {
-    const auto broken = hn::RebindMask(kTagF, hn::Gt(hn::BitCast(kTagI, top.v[p]), hn::Set(kTagI, 0x7f7fffff)));
-    const auto none = hn::Lt(top.v[p], hn::Set(kTagF, 1e-30f));
-    scale.v[p] = hn::IfThenZeroElse(none, scale.v[p]);
-    scale.v[p] = hn::IfThenElse(broken, hn::Set(kTagF, std::numeric_limits<float>::quiet_NaN()), scale.v[p]);
-    inverse.v[p] = hn::IfThenZeroElse(hn::Or(broken, none), inverse.v[p]);
-  }
-  Store(scale, scales);
-  Store(inverse, inverses);
-}
 
 // The blocks [first_block, end_block) of a group of rows, quantised to scale * [-127, 127]. Block by block, because the rows' quants interleave:
 // every line is written at once.
@@ -47,45 +31,25 @@ void QuantizeGroup(const ArrangeArgs& args, int first, int size, int first_block
   static_assert(kRowGroup <= 16);
   const Activations& to = args.to;
   const int blocks = args.in.width / kQuantBlock;
-  const Ints magnitude = SetInts(0x7fffffff);
   HWY_ALIGN int32_t tops[16] = {};
   HWY_ALIGN float scales[16], inverses[16];
   for (int b = first_block; b < end_block; ++b) {
     for (int r = 0; r < size; ++r) {
       const float* in = RowAt(args.in, first + r) + b * kQuantBlock;
-      const Floats x0 = Load(in), x1 = Load(in + 16);
-      // Ordered as integers, magnitudes keep their order, and infinities and NaNs come out on top.
-      Ints most;
-      REPRISE_PARTS {
-        const auto a = hn::And(hn::BitCast(kTagI, x0.v[p]), magnitude.v[p]);
-        const auto c = hn::And(hn::BitCast(kTagI, x1.v[p]), magnitude.v[p]);
-        most.v[p] = hn::Max(a, c);
-      }
-      tops[r] = MaxLane(most);
+      tops[r] = GreatestBits(Load(in), Load(in + 16));
     }
     ScalesOf(tops, scales, inverses);
     int8_t* const quants = to.quants + static_cast<int64_t>(first) * args.in.width + static_cast<int64_t>(b) * kQuantBlock * size;
     const int64_t at = static_cast<int64_t>(first) * blocks + static_cast<int64_t>(b) * size;
     for (int r = 0; r < size; ++r) {
       const float* in = RowAt(args.in, first + r) + b * kQuantBlock;
-      Ints q0 = SetInts(0), q1 = q0;
-      if (inverses[r] != 0.0f) {  // infinities have no nearest integer
-        q0 = Nearest(Mul(Load(in), Set(inverses[r])));
-        q1 = Nearest(Mul(Load(in + 16), Set(inverses[r])));
-      }
-      HWY_ALIGN int8_t bytes[kQuantBlock];
-      const hn::Rebind<int8_t, TagI> d8;
-      REPRISE_PARTS {
-        hn::StoreU(hn::DemoteTo(d8, q0.v[p]), d8, bytes + p * kPartLanes);
-        hn::StoreU(hn::DemoteTo(d8, q1.v[p]), d8, bytes + 16 + p * kPartLanes);
-      }
-      for (int g = 0; g < 8; ++g) std::memcpy(quants + (g * size + r) * 4, bytes + g * 4, 4);
-      const int32_t sum = Sum(Add(q0, q1));
+      const BlockQuants stored = StoreQuants(Load(in), Load(in + 16), inverses[r], size, quants + r * 4);
+      const int32_t sum = stored.sum();
       to.scales[at + r] = scales[r];
       if (to.sums) to.sums[at + r] = scales[r] * static_cast<float>(sum);
       for (int z = 0; z < Activations::kMostZeros && to.shifts[z]; ++z) {
         if (to.halves[z]) {
-          const int32_t low = Sum(q0);
+          const int32_t low = stored.low_sum();
           int32_t* const shift = to.shifts[z] + static_cast<int64_t>(first) * blocks * 2 + static_cast<int64_t>(b) * 2 * size + r;
           shift[0] = -to.zeros[z] * low;
           shift[size] = -to.zeros[z] * (sum - low);
