@@ -91,6 +91,9 @@ class Recorder : public Ops {
   void ArgMax(int32_t* index, Rows in) override {
     Keep("argmax", [=](Ops& ops) { ops.ArgMax(index, in); });
   }
+  void Best(const BestRows& out, Rows in) override {
+    Keep("best", [=](Ops& ops) { ops.Best(out, in); });
+  }
 
  private:
   static int Outputs(const std::vector<Product>& list) {

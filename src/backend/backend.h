@@ -58,6 +58,8 @@ class Backend {
   virtual bool ordinary_memory() const { return false; }
   // Whether its ops take keys and values of ElementType::kQ8_0.
   virtual bool attends_to_q8() const { return false; }
+  // Whether its ops have Best, which spares the host a copy of all logits.
+  virtual bool finds_best() const { return false; }
   // Bytes of this backend's memory that are free; 0 where it is the machine's own.
   virtual size_t free_memory() const { return 0; }
 };

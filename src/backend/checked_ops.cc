@@ -163,4 +163,13 @@ void CheckedOps::ArgMax(int32_t* index, Rows in) {
   }
 }
 
+void CheckedOps::Best(const BestRows& out, Rows in) {
+  if (CheckRows("Best", in, in.width, in.domain) &&
+      Check(out.index && out.values && out.columns && out.rows > 0, "Best", "there is nowhere to write them")) {
+    RecordBest(out, in);
+  }
+}
+
+void CheckedOps::RecordBest(const BestRows&, const Rows&) { Check(false, "Best", "this backend's logits are read where they lie"); }
+
 }  // namespace reprise

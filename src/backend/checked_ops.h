@@ -34,6 +34,7 @@ class CheckedOps : public Ops {
   void SaveLast(StateRef last, Rows in) final;
   void LoadLast(Rows out, StateRef last) final;
   void ArgMax(int32_t* index, Rows in) final;
+  void Best(const BestRows& out, Rows in) final;
 
  protected:
   CheckedOps(const StepTable& table, Workspace& workspace) : table_(table), workspace_(workspace) {}
@@ -60,6 +61,7 @@ class CheckedOps : public Ops {
   virtual void RecordSaveLast(const StateRef& last, const Rows& in) = 0;
   virtual void RecordLoadLast(const Rows& out, const StateRef& last) = 0;
   virtual void RecordArgMax(int32_t* index, const Rows& in) = 0;
+  virtual void RecordBest(const BestRows& out, const Rows& in);  // refused, unless the backend finds_best()
 
   // For what a backend alone demands. False, remembering "op: what" as the error, when `condition` does not hold.
   bool Check(bool condition, const char* op, const char* what);

@@ -77,6 +77,15 @@ struct RopeSpec {
   const float* factors = nullptr;  // optional dims / 2 divisors of the frequencies (llama 3 scaling), backend memory; may be null
 };
 
+// Where the best of each row are written, in memory that the host reads: kBestValues values a row, with their columns.
+inline constexpr int kBestValues = 128;  // a top-k of 40 is among them though a penalty takes 64 others away, and they are one kilobyte
+struct BestRows {
+  int32_t* index = nullptr;
+  float* values = nullptr;
+  int32_t* columns = nullptr;
+  int rows = 0;  // that there is room for, which no step exceeds
+};
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -133,6 +142,11 @@ class Ops {
 
   // index[r] = the smallest column at which in[r] is greatest (a NaN is never the greatest; all NaN gives 0).
   virtual void ArgMax(int32_t* index, Rows in) = 0;
+
+  // The greatest values of each row, by ascending column; of equal ones those of smaller columns; NaN and minus infinity never. Where there are
+  // fewer than kBestValues, the columns after the last are -1. out.index[r] is the smallest column of the greatest, or 0 where there is none.
+  // Only of a backend that finds_best().
+  virtual void Best(const BestRows& out, Rows in) = 0;
 };
 
 }  // namespace reprise

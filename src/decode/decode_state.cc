@@ -162,6 +162,18 @@ Result<int32_t> DecodeState::Sample(std::span<const float> logits, std::span<con
   return token;
 }
 
+Result<std::optional<int32_t>> DecodeState::SampleFromBest(const BestLogits& best, std::span<const int32_t> window, std::byte* host,
+                                                           SampleWorkspace& workspace) const {
+  const auto numbers = Load<SamplingNumbers>(host, kOptions);
+  REPRISE_RETURN_IF_ERROR(CheckNumbers(numbers));
+  const auto biases = Load<TokenBiases>(host, kBiases);
+  REPRISE_RETURN_IF_ERROR(CheckBiases(biases));
+  auto generator = Load<Generator>(host, kGenerator);
+  auto token = ChooseFromBest(numbers, best, window, generator, workspace, biases);
+  if (token.ok()) Store(host, kGenerator, generator);
+  return token;
+}
+
 int32_t DecodeState::PenaltyWindow(const std::byte* host) const { return Load<SamplingNumbers>(host, kOptions).Window(); }
 
 int32_t DecodeState::pending(const std::byte* host) const { return Load<int32_t>(host, kPending); }

@@ -52,6 +52,9 @@ class DecodeState {
   // Chooses the next token (reprise/sampling.h) and advances the generator, by one draw unless the choice is greedy. `window` is the
   // context's tokens, newest last; of more than penalty_window the last ones count. kCorrupt when the options in `host` are impossible.
   Result<int32_t> Sample(std::span<const float> logits, std::span<const int32_t> window, std::byte* host, SampleWorkspace& workspace) const;
+  // The same token from the best of them alone; or nothing, and nothing has changed, where it takes them all (ChooseFromBest).
+  Result<std::optional<int32_t>> SampleFromBest(const BestLogits& best, std::span<const int32_t> window, std::byte* host,
+                                                SampleWorkspace& workspace) const;
   // How many of the last tokens Sample() will look at: 0 without penalties, -1 for all.
   int32_t PenaltyWindow(const std::byte* host) const;
 

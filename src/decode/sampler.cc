@@ -1,6 +1,7 @@
 #include "decode/sampler.h"
 
 #include <algorithm>
+#include <limits>
 #include <string>
 
 #include "decode/candidates.h"
@@ -11,6 +12,9 @@ namespace {
 
 // e^-50 of the most likely token's probability: a million such tokens together weigh less than the last bit of the draw.
 constexpr double kLeastLogWeight = -50;
+
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+constexpr char kNoToken[] = "no token can be chosen: every logit is NaN or minus infinity";
 
 // The fewest of ranked[0, n) that remain after top_p, given weights by id. Ranks lazily: most choices need a few dozen of many thousands.
 size_t KeepTopP(std::span<uint64_t> ranked, std::span<const double> weights, double wanted) {
@@ -37,8 +41,10 @@ SampleWorkspace::SampleWorkspace(int vocabulary)
 
 class Sampler {
  public:
-  Sampler(const SamplingNumbers& numbers, std::span<const float> logits, SampleWorkspace& workspace)
-      : numbers_(numbers), logits_(logits), workspace_(workspace) {}
+  // Of the whole row; or of those logits whose ids are given, ascending. The places of logits stand for their tokens from here on: they have the
+  // same order.
+  Sampler(const SamplingNumbers& numbers, std::span<const float> logits, std::span<const int32_t> ids, SampleWorkspace& workspace)
+      : numbers_(numbers), logits_(logits), ids_(ids), workspace_(workspace) {}
 
   void Penalise(std::span<const int32_t> window) {
     const int32_t last = numbers_.Window();
@@ -52,10 +58,14 @@ class Sampler {
       if (!InRange(id)) continue;
       int32_t& count = workspace_.counts_[static_cast<size_t>(id)];
       if (count == 0) continue;  // done at an earlier occurrence
-      float& logit = workspace_.logits_[static_cast<size_t>(id)];
-      logit = logit > 0 ? logit / numbers_.repetition_penalty : logit * numbers_.repetition_penalty;
-      logit -= static_cast<float>(count) * numbers_.frequency_penalty;
-      logit -= numbers_.presence_penalty;
+      if (const size_t at = PlaceOf(id); at < logits_.size()) {
+        float& logit = workspace_.logits_[at];
+        logit = logit > 0 ? logit / numbers_.repetition_penalty : logit * numbers_.repetition_penalty;
+        logit -= static_cast<float>(count) * numbers_.frequency_penalty;
+        logit -= numbers_.presence_penalty;
+      } else if (!(numbers_.repetition_penalty >= 1 && numbers_.frequency_penalty >= 0 && numbers_.presence_penalty >= 0)) {
+        raises_unknown_ = true;
+      }
       count = 0;
     }
   }
@@ -64,8 +74,33 @@ class Sampler {
     if (biases.count == 0) return;
     CopyLogits();
     for (const TokenBiases::Entry& entry : std::span(biases.entries).first(biases.count)) {
-      if (InRange(entry.token)) workspace_.logits_[static_cast<size_t>(entry.token)] += entry.bias;
+      if (!InRange(entry.token)) continue;
+      if (const size_t at = PlaceOf(entry.token); at < logits_.size()) {
+        workspace_.logits_[at] += entry.bias;
+      } else if (entry.bias > 0) {
+        raises_unknown_ = true;
+      }
     }
+  }
+
+  // Whether the tokens that are not known make no difference, given that each ranked behind `bound`, a place and its logit before penalties and
+  // biases, and ranks no better after them.
+  bool Decides(size_t bound, float bound_logit) {
+    if (raises_unknown_) return false;
+    const uint64_t least = RankKey(bound_logit, bound);
+    const int32_t best = ArgMax(logits_);
+    if (best < 0 || RankKey(logits_[static_cast<size_t>(best)], static_cast<size_t>(best)) > least) return false;
+    if (numbers_.temperature == 0) return true;
+    if (const auto k = static_cast<size_t>(numbers_.top_k); k > 0) {
+      // As many as top_k leaves are known to rank before every unknown one.
+      size_t before = 0;
+      for (size_t i = 0; i < logits_.size(); ++i) before += logits_[i] > kNever && RankKey(logits_[i], i) <= least ? 1 : 0;
+      if (before >= k) return true;
+    }
+    // What ranks behind the bound weighs no more than it, but for the last bits of the exponential.
+    const double weight = WeightOf(bound_logit, logits_[static_cast<size_t>(best)]);
+    constexpr double kSlack = 1 + 1e-9;
+    return weight == 0 || (numbers_.top_p >= 1 && weight * kSlack < static_cast<double>(numbers_.min_p));
   }
 
   int32_t Greedy() const { return ArgMax(logits_); }
@@ -99,10 +134,16 @@ class Sampler {
   void CopyLogits() {
     if (logits_.data() == workspace_.logits_.data()) return;
     std::copy(logits_.begin(), logits_.end(), workspace_.logits_.begin());
-    logits_ = workspace_.logits_;
+    logits_ = std::span(workspace_.logits_).first(logits_.size());
   }
 
-  bool InRange(int32_t id) const { return id >= 0 && static_cast<size_t>(id) < logits_.size(); }
+  bool InRange(int32_t id) const { return id >= 0 && id < workspace_.vocabulary(); }
+  // Where its logit is, or past the last where it is not known.
+  size_t PlaceOf(int32_t id) const {
+    if (ids_.empty()) return static_cast<size_t>(id);
+    const auto found = std::lower_bound(ids_.begin(), ids_.end(), id);
+    return found != ids_.end() && *found == id ? static_cast<size_t>(found - ids_.begin()) : ids_.size();
+  }
   std::span<uint64_t> ranked() { return workspace_.ranked_; }
 
   // The candidates that top_k leaves, in the order of their ids.
@@ -129,16 +170,17 @@ class Sampler {
     std::sort(kept.begin(), kept.end(), [](uint64_t a, uint64_t b) { return IdOf(a) < IdOf(b); });
   }
 
+  double WeightOf(float logit, float greatest) const {
+    if (logit == greatest) return 1;  // also where both are infinite and their difference is not a number
+    const double log_weight = (static_cast<double>(logit) - greatest) / static_cast<double>(numbers_.temperature);
+    return log_weight >= kLeastLogWeight ? PortableExp(log_weight) : 0;
+  }
+
   // Gives every candidate its weight, the most likely one's being 1, and returns their sum.
   double Weigh(float greatest) {
     double total = 0;
     for (const uint64_t key : ranked().first(count_)) {
-      const float logit = logits_[IdOf(key)];
-      double weight = 1;
-      if (logit != greatest) {  // also where both are infinite and their difference is not a number
-        const double log_weight = (static_cast<double>(logit) - greatest) / static_cast<double>(numbers_.temperature);
-        weight = log_weight >= kLeastLogWeight ? PortableExp(log_weight) : 0;
-      }
+      const double weight = WeightOf(logits_[IdOf(key)], greatest);
       workspace_.weights_[IdOf(key)] = weight;
       total += weight;
     }
@@ -152,8 +194,10 @@ class Sampler {
 
   const SamplingNumbers& numbers_;
   std::span<const float> logits_;
+  std::span<const int32_t> ids_;  // empty: of the whole row
   SampleWorkspace& workspace_;
-  size_t count_ = 0;  // of the candidates left in ranked()
+  bool raises_unknown_ = false;  // whether a penalty or a bias may raise a logit that is not known
+  size_t count_ = 0;             // of the candidates left in ranked()
 };
 
 Result<int32_t> ChooseToken(const SamplingNumbers& numbers, std::span<const float> logits, std::span<const int32_t> window,
@@ -162,12 +206,37 @@ Result<int32_t> ChooseToken(const SamplingNumbers& numbers, std::span<const floa
     return InvalidArgument("the sampler was made for " + std::to_string(workspace.vocabulary()) + " logits, not " +
                            std::to_string(logits.size()));
   }
-  Sampler sampler(numbers, logits, workspace);
+  Sampler sampler(numbers, logits, {}, workspace);
   sampler.Penalise(window);
   sampler.AddBiases(biases);
   const int32_t token = numbers.temperature == 0 ? sampler.Greedy() : sampler.Draw(generator.Uniform());
-  if (token < 0) return Internal("no token can be chosen: every logit is NaN or minus infinity");
+  if (token < 0) return Internal(kNoToken);
   return token;
+}
+
+Result<std::optional<int32_t>> ChooseFromBest(const SamplingNumbers& numbers, const BestLogits& best, std::span<const int32_t> window,
+                                              Generator& generator, SampleWorkspace& workspace, const TokenBiases& biases) {
+  if (best.ids.size() != best.logits.size() || best.ids.size() > static_cast<size_t>(workspace.vocabulary())) {
+    return InvalidArgument("the best of a row of " + std::to_string(workspace.vocabulary()) + " logits cannot be " +
+                           std::to_string(best.logits.size()) + " logits and " + std::to_string(best.ids.size()) + " ids");
+  }
+  if (best.ids.empty()) {
+    if (best.all) return Internal(kNoToken);
+    return std::optional<int32_t>();
+  }
+  Sampler sampler(numbers, best.logits, best.ids, workspace);
+  sampler.Penalise(window);
+  sampler.AddBiases(biases);
+  if (!best.all) {
+    size_t bound = 0;
+    for (size_t i = 1; i < best.logits.size(); ++i) {
+      if (best.logits[i] <= best.logits[bound]) bound = i;
+    }
+    if (!sampler.Decides(bound, best.logits[bound])) return std::optional<int32_t>();
+  }
+  const int32_t at = numbers.temperature == 0 ? sampler.Greedy() : sampler.Draw(generator.Uniform());
+  if (at < 0) return Internal(kNoToken);
+  return std::optional(best.ids[static_cast<size_t>(at)]);
 }
 
 }  // namespace reprise

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "decode/candidates.h"
 #include "decode/generator.h"
 #include "reprise/sampling.h"
 #include "reprise/status.h"
@@ -66,5 +68,11 @@ class SampleWorkspace {
 // unless it fails: kInvalidArgument when the logits are not of the workspace's vocabulary, kInternal when none is above minus infinity.
 Result<int32_t> ChooseToken(const SamplingNumbers& numbers, std::span<const float> logits, std::span<const int32_t> window,
                             Generator& generator, SampleWorkspace& workspace, const TokenBiases& biases = TokenBiases());
+
+// The same choice from the best of the row alone; or nothing, and no number taken, where the row's other tokens might make a difference. They make
+// none where top_k leaves only tokens that are known, penalties and biases included; nor where whatever they weigh is less than min_p asks (without
+// top_p) or nothing at all. Penalties and biases that lower a token's logit never bring it back; one that raises an unknown token's asks for the row.
+Result<std::optional<int32_t>> ChooseFromBest(const SamplingNumbers& numbers, const BestLogits& best, std::span<const int32_t> window,
+                                              Generator& generator, SampleWorkspace& workspace, const TokenBiases& biases = TokenBiases());
 
 }  // namespace reprise

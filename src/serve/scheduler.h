@@ -99,7 +99,7 @@ class Scheduler {
   void PromptRead(std::unique_ptr<Line> line);
   void DecodeStep();
   void DecodeOneByOne(std::span<Session*> sessions);
-  void Deliver(Line& line, const Token& token, std::span<const float> logits);
+  void Deliver(Line& line, const Token& token, int entry);  // of the engine's logits
   void Finish(Line& line, FinishReason reason, std::string text);
   void Fail(Line& line, const Status& status);
   void EndChoice(Job& job);

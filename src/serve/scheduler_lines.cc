@@ -145,7 +145,7 @@ void Scheduler::DecodeStep() {
   } else {
     step_seconds_ = 0.8 * step_seconds_ + 0.2 * std::chrono::duration<double>(Clock::now() - start).count();
     // Before anything else: the logits last until the next call.
-    for (size_t i = 0; i < decoding_.size(); ++i) Deliver(*decoding_[i], tokens[i], model_.engine().logits(static_cast<int>(i)));
+    for (size_t i = 0; i < decoding_.size(); ++i) Deliver(*decoding_[i], tokens[i], static_cast<int>(i));
   }
   std::erase_if(decoding_, [&](const std::unique_ptr<Line>& line) {
     if (line->failed) return true;
@@ -170,14 +170,14 @@ void Scheduler::DecodeOneByOne(std::span<Session*> sessions) {
       Fail(line, token.status());
       continue;
     }
-    Deliver(line, *token, model_.engine().logits(0));
+    Deliver(line, *token, 0);
     if (token->finish == Finish::kNone) continue;
     Finish(line, FinishReason::kStop, token->finish == Finish::kStopString ? StopOf(line.tail, line.session.sampling().stop) : "");
     line.failed = true;
   }
 }
 
-void Scheduler::Deliver(Line& line, const Token& token, std::span<const float> logits) {
+void Scheduler::Deliver(Line& line, const Token& token, int entry) {
   Job& job = *line.job;
   const Clock::time_point now = Clock::now();
   ++line.generated;
@@ -193,7 +193,7 @@ void Scheduler::Deliver(Line& line, const Token& token, std::span<const float> l
   Event event = Event::Of(Event::Kind::kToken, line.choice);
   event.token = token.id;
   event.text = token.text;
-  if (job.top_logprobs >= 0) event.logprobs = LogprobsOf(logits, token.id, job.top_logprobs);
+  if (job.top_logprobs >= 0) event.logprobs = LogprobsOf(model_.engine().logits(entry), token.id, job.top_logprobs);
   if (const Tokenizer* tokenizer = model_.engine().tokenizer_or_null(); tokenizer && !tokenizer->IsControl(token.id)) {
     line.tail += tokenizer->TokenBytes(token.id);
     if (line.tail.size() > 4 * SamplingOptions::kMaxStopBytes) line.tail.erase(0, line.tail.size() - SamplingOptions::kMaxStopBytes);

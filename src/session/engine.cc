@@ -169,7 +169,7 @@ Status Engine::ReplayForHost(const Plan& plan) {
   return backend_->stream().Synchronize();
 }
 
-// A row is copied when it is asked for: choosing greedily takes four bytes a token, not the vocabulary.
+// A row is copied when it is asked for: most choices take the best few of it, which are there already.
 std::span<const float> Engine::logits(int i) const {
   const size_t at = static_cast<size_t>(i) * static_cast<size_t>(logits_.stride), width = static_cast<size_t>(logits_.width);
   if (host_logits_ != logits_.data) {
@@ -179,6 +179,14 @@ std::span<const float> Engine::logits(int i) const {
     if (!copied.ok() || !stream.Synchronize().ok()) std::fill_n(host_logits_ + at, width, std::numeric_limits<float>::quiet_NaN());
   }
   return {host_logits_ + at, width};
+}
+
+BestLogits Engine::best(int i) const {
+  if (best_.rows == 0) return {};
+  const size_t at = static_cast<size_t>(i) * kBestValues;
+  const std::span<const int32_t> ids(best_.columns + at, kBestValues);
+  const auto count = static_cast<size_t>(std::find_if(ids.begin(), ids.end(), [](int32_t id) { return id < 0; }) - ids.begin());
+  return {{best_.values + at, count}, ids.first(count), count < kBestValues};
 }
 
 void Engine::CopyTokens(const HeldState& held, int first, std::span<int32_t> out) const {

@@ -59,7 +59,9 @@ class Engine : public std::enable_shared_from_this<Engine> {
 
   // The logits at each lane's boundary: entry i is lane i's. Valid until the next call. kInvalidArgument for a lane at position 0.
   Status ComputeLogits(std::span<Lane* const> lanes);
-  std::span<const float> logits(int i) const;
+  std::span<const float> logits(int i) const;  // from a device of memory of its own, copied by this call
+  // The best of them, which such a device leaves for the host with each step; nothing (and not `all`) where logits() costs nothing.
+  BestLogits best(int i) const;
   int32_t greedy(int i) const { return greedy_[static_cast<size_t>(i)]; }  // the most likely token of the same entry
 
   // The logits after each row of the Advance just made, which had at most kMaxLogitRows rows, in the same entries.
@@ -133,6 +135,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Rows logits_;
   float* host_logits_ = nullptr;  // the same where the host reads the backend's memory; otherwise a copy, made by whoever asks
   int32_t* greedy_ = nullptr;
+  BestRows best_;          // of the same entries, where the backend finds them; then its index is greedy_
   int rows_advanced_ = 0;  // whose hidden rows are still there
 
   std::optional<SampleWorkspace> workspace_;

@@ -204,6 +204,18 @@ Status Engine::CapturePlans() {
     REPRISE_ASSIGN_OR_RETURN(std::byte * copy, backend_->AllocateForHost(rows * vocabulary * sizeof(float), "logits for the host"));
     host_logits_ = reinterpret_cast<float*>(copy);
   }
+  if (backend_->finds_best()) {
+    REPRISE_ASSIGN_OR_RETURN(std::byte * values, backend_->AllocateForHost(rows * kBestValues * sizeof(float), "the best logits"));
+    REPRISE_ASSIGN_OR_RETURN(std::byte * ids, backend_->AllocateForHost(rows * kBestValues * sizeof(int32_t), "the best logits' tokens"));
+    best_ = {greedy_, reinterpret_cast<float*>(values), reinterpret_cast<int32_t*>(ids), static_cast<int>(rows)};
+  }
+  const auto choose = [&](Ops& ops, const Rows& from) {
+    if (best_.rows > 0) {
+      ops.Best(best_, from);
+    } else {
+      ops.ArgMax(greedy_, from);
+    }
+  };
   lane_hidden_ = {reinterpret_cast<float*>(hidden), info_.width, info_.width, Domain::kLanes};
 
   REPRISE_ASSIGN_OR_RETURN(body_, backend_->Capture(*table_, [&](Ops& ops) { network_->RecordBody(ops, /*logged=*/false); }));
@@ -214,11 +226,11 @@ Status Engine::CapturePlans() {
     logits_of_lanes.domain = Domain::kLanes;
     ops.LoadLast(lane_hidden_, network_->last_hidden());
     network_->RecordHead(ops, logits_of_lanes, lane_hidden_);
-    ops.ArgMax(greedy_, logits_of_lanes);
+    choose(ops, logits_of_lanes);
   }));
   REPRISE_ASSIGN_OR_RETURN(row_head_, backend_->Capture(*table_, [&](Ops& ops) {
     network_->RecordHead(ops, logits_, network_->hidden());
-    ops.ArgMax(greedy_, logits_);
+    choose(ops, logits_);
   }));
   if (info_.has_draft) {
     REPRISE_ASSIGN_OR_RETURN(draft_head_, backend_->Capture(*table_, [&](Ops& ops) {

@@ -6,7 +6,7 @@
 namespace reprise {
 
 // With `ahead` empty the step is a host step; otherwise its rows hold `ahead` and are not committed yet.
-Status Session::State::Choose(std::span<const float> logits, std::span<const int32_t> ahead, Token& token) {
+Status Session::State::Choose(int entry, std::span<const int32_t> ahead, Token& token) {
   std::byte* to = lane->write(Space::kHost);
   const int position = lane->position();
   const int known = position + static_cast<int>(ahead.size());
@@ -18,7 +18,16 @@ Status Session::State::Choose(std::span<const float> logits, std::span<const int
   std::copy_n(ahead.end() - (count - committed), count - committed, context.begin() + committed);
   token = Token();
   const size_t shown = text.size();
-  REPRISE_ASSIGN_OR_RETURN(token.id, decode().Sample(logits, context, to, engine().workspace()));
+  // Most choices are decided by the best logits alone; the whole row is asked for, and copied where it lies elsewhere, for the rest.
+  const BestLogits best = engine().best(entry);
+  std::optional<int32_t> chosen;
+  if (!best.ids.empty()) {
+    REPRISE_ASSIGN_OR_RETURN(chosen, decode().SampleFromBest(best, context, to, engine().workspace()));
+  }
+  if (!chosen) {
+    REPRISE_ASSIGN_OR_RETURN(chosen, decode().Sample(engine().logits(entry), context, to, engine().workspace()));
+  }
+  token.id = *chosen;
   decode().set_pending(to, token.id);
   if (const Tokenizer* tokenizer = engine().tokenizer_or_null()) {
     if (tokenizer->IsEndOfGeneration(token.id)) {
@@ -78,7 +87,7 @@ Status Session::NextBatch(std::span<Session* const> sessions, std::span<Token> t
     Status status = lanes[i]->BeginHost();
     if (status.ok()) {
       sessions[i]->state_->text.clear();
-      status = sessions[i]->state_->Choose(engine.logits(static_cast<int>(i)), {}, tokens[i]);
+      status = sessions[i]->state_->Choose(static_cast<int>(i), {}, tokens[i]);
       if (!status.ok()) lanes[i]->Abort();
     }
     if (!status.ok()) {

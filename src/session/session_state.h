@@ -89,8 +89,9 @@ struct Session::State {
   // The present boundary, into the store. 0 when there is none, or it has no room.
   Result<uint64_t> Save(const CapsuleStore::PutOptions& options);
   Status FeedPending();
-  // The next token into the open step's host block, after the committed tokens and then `ahead`; what may be shown of it is added to `text`.
-  Status Choose(std::span<const float> logits, std::span<const int32_t> ahead, Token& token);
+  // The next token, from the engine's logits `entry`, into the open step's host block, after the committed tokens and then `ahead`; what may be shown
+  // of it is added to `text`.
+  Status Choose(int entry, std::span<const int32_t> ahead, Token& token);
   // A step on the pending token and on tokens guessed to follow it. See Speculation in reprise/session.h.
   Status Speculate(int most);
   Result<int> GuessAfter(std::span<int32_t> tokens, int most);

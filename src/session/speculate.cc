@@ -25,7 +25,7 @@ Status Session::State::Speculate(int most) {
       std::copy_n(host, engine().space().layout().block_bytes(Space::kHost), boundaries[row]->data);
       const size_t shown = text.size();
       Token token;
-      REPRISE_RETURN_IF_ERROR(Choose(engine().logits(burst_size), std::span(tokens).first(row + 1), token));
+      REPRISE_RETURN_IF_ERROR(Choose(burst_size, std::span(tokens).first(row + 1), token));
       burst[row] = {token.id, shown, text.size(), token.finish};
       ++burst_size;
       if (token.finish != Finish::kNone || burst_size > guessed || token.id != tokens[row + 1]) break;

@@ -22,10 +22,13 @@ namespace {
 
 constexpr char kEmulated[] = "emulated";
 
+// What the emulated device has copied to the host so far, in bytes.
+uint64_t copied_to_host = 0;
+
 // The emulator, and "cuda" where there is a GPU.
 const std::vector<std::string>& Devices() {
   static const auto devices = [] {
-    AddDevice(kEmulated, [] { return cuda::MakeBackend(cuda::MakeEmulatedDevice()); });
+    AddDevice(kEmulated, [] { return cuda::MakeBackend(cuda::MakeEmulatedDevice(3, &copied_to_host)); });
     std::vector<std::string> names = {kEmulated};
     if (const auto gpu = MakeCudaBackend(); gpu.ok()) {
       names.emplace_back("cuda");
@@ -136,6 +139,101 @@ TEST_P(OnDevice, LogitsOfTheEmbeddedModelAreNearTheCpus) {
   for (size_t i = 0; i < expected.size(); ++i) worst = std::max(worst, Worst(expected[i], actual[i]));
   EXPECT_LT(worst, 0.05);
   RecordProperty("worst_difference", std::to_string(worst));
+}
+
+// Tokens are chosen from the best logits that the device leaves for the host; they are those that the whole row gives. A row is copied only
+// where options ask for more than the best can tell, and then it is the only thing copied.
+TEST_P(OnDevice, SampledTokensAreThoseOfTheWholeRow) {
+  const Model model = Load(kGoldens + std::string("qwen35_equal.gguf"));
+  const Engine& engine = model.engine();
+  const auto ids = ReadGolden<int32_t>("qwen35_equal.ids.i32");
+  const auto vocabulary = static_cast<size_t>(model.info().vocabulary);
+  ASSERT_GT(vocabulary, size_t{2} * kBestValues);
+  const auto prompt = std::span<const int32_t>(ids).first(20);
+  const SamplingOptions usual{.temperature = 0.9f, .top_k = 40, .top_p = 0.95f, .min_p = 0.02f, .seed = 3};
+  SamplingOptions penalised = usual, biased = usual, raising = usual;
+  penalised.repetition_penalty = 1.2f, penalised.presence_penalty = 0.5f, penalised.frequency_penalty = 0.2f;
+  biased.bias = {{ids[0], -3.0f}, {ids[0] + 1, -100.0f}};
+  raising.repetition_penalty = 0.5f;
+  const struct {
+    SamplingOptions options;
+    bool small;  // whether the best always tell
+  } cases[] = {{{}, true},
+               {{.repetition_penalty = 1.3f}, true},
+               {usual, true},
+               {penalised, true},
+               {biased, true},
+               {{.temperature = 1.5f, .top_k = 128, .seed = 9}, true},
+               {{.temperature = 1, .seed = 4}, false},
+               {{.temperature = 2, .top_p = 0.9f, .seed = 5}, false},
+               {raising, false}};
+  Session session = *model.NewSession();
+  ASSERT_TRUE(session.Append(prompt).ok());
+  const Capsule here = session.Snapshot();
+  SampleWorkspace workspace(model.info().vocabulary);
+  for (const auto& [options, small] : cases) {
+    ASSERT_TRUE(session.Restore(here).ok());
+    ASSERT_TRUE(session.SetSampling(options).ok());
+    Generator generator{options.seed, 0};
+    const auto numbers = SamplingNumbers::Of(options);
+    const int steps = emulated() ? 4 : 40;
+    uint64_t copied = 0;
+    std::vector<int32_t> expected, got;
+    for (int i = 0; i < steps; ++i) {
+      const uint64_t before = copied_to_host;
+      const auto token = session.Next();
+      copied += copied_to_host - before;
+      ASSERT_TRUE(token.ok()) << token.status().message();
+      got.push_back(token->id);
+      // The boundary that the token was chosen at is the lane's still: the token is only pending.
+      const auto row = *session.Logits();
+      const auto wanted = ChooseToken(numbers, row, session.tokens(), generator, workspace, TokenBiases::Of(options));
+      ASSERT_TRUE(wanted.ok());
+      expected.push_back(*wanted);
+    }
+    EXPECT_EQ(got, expected) << "temperature " << options.temperature << ", top_k " << options.top_k;
+    if (!emulated()) continue;
+    EXPECT_EQ(copied, small ? 0 : static_cast<size_t>(steps) * vocabulary * sizeof(float))
+        << "temperature " << options.temperature << ", top_k " << options.top_k;
+  }
+  // What is left for the host beside that: a kilobyte a lane.
+  EXPECT_LE(engine.best(0).ids.size() * (sizeof(float) + sizeof(int32_t)), size_t{1024});
+}
+
+// Bursts, and several sessions at once, choose from the best of their own entries.
+TEST_P(OnDevice, SampledTokensAreTheSameInBurstsAndInBatches) {
+  const Model model = Load(kGoldens + std::string("qwen35_equal.gguf"));
+  const auto ids = ReadGolden<int32_t>("qwen35_equal.ids.i32");
+  const SamplingOptions options{.temperature = 0.5f, .top_k = 40, .repetition_penalty = 1.1f, .seed = 12};
+  Session alone = *model.NewSession(), beside = *model.NewSession(), burst = *model.NewSession();
+  ASSERT_TRUE(alone.Append(std::span<const int32_t>(ids).first(12)).ok());
+  const Capsule here = alone.Snapshot();
+  const int count = 4;
+  std::vector<int32_t> one, two, three;
+  for (Session* session : {&alone, &beside, &burst}) {
+    ASSERT_TRUE(session->Restore(here).ok());
+    ASSERT_TRUE(session->SetSampling(options).ok());
+  }
+  for (int i = 0; i < count; ++i) one.push_back(alone.Next()->id);
+  ASSERT_TRUE(alone.Append(std::span<const int32_t>(ids).first(3)).ok());
+  for (int i = 0; i < count; ++i) {
+    Session* const both[] = {&alone, &beside};
+    Token tokens[2];
+    ASSERT_TRUE(Session::NextBatch(both, tokens).ok());
+    two.push_back(tokens[1].id);
+  }
+  EXPECT_EQ(two, one);
+  ASSERT_TRUE(burst.SetSpeculation({.draft = 2, .source = Speculation::Source::kMtp, .adapt = false}).ok());
+  const uint64_t before = copied_to_host;
+  ASSERT_TRUE(burst
+                  .Generate(count,
+                            [&](const Token& token) {
+                              if (token.id >= 0) three.push_back(token.id);  // the last one only ends the text
+                              return true;
+                            })
+                  .ok());
+  EXPECT_EQ(three, one);
+  EXPECT_EQ(copied_to_host, before);
 }
 
 // A capsule is taken, and a thousand replays on, after the lanes have moved on, gone back and grown apart, it holds the same bytes.

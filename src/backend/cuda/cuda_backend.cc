@@ -145,6 +145,7 @@ class CudaBackend : public Backend {
     return std::unique_ptr<Plan>(std::move(plan));
   }
 
+  bool finds_best() const override { return true; }
   Stream& stream() override { return stream_; }
   Stream* copies() override { return &copies_; }
 

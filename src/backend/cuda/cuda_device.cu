@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "backend/cuda/attention_kernels.h"
+#include "backend/cuda/best_kernels.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/device.h"
 #include "backend/cuda/kernel_table.h"

@@ -150,4 +150,12 @@ void CudaOps::RecordArgMax(int32_t* index, const Rows& in) {
   Add<ArgMaxArgs, ArgMaxGrid>(kArgMax, args);
 }
 
+void CudaOps::RecordBest(const BestRows& out, const Rows& in) {
+  BestArgs args{step_, in, out, nullptr, nullptr};
+  args.part_values = Scratch<float>("the best of parts", int64_t{out.rows} * args.parts() * kBestValues);
+  args.part_columns = Scratch<int32_t>("columns of the best of parts", int64_t{out.rows} * args.parts() * kBestValues);
+  Add<BestArgs, BestPartGrid>(kBestPart, args);
+  Add<BestArgs, BestGrid>(kBest, args);
+}
+
 }  // namespace reprise::cuda

@@ -64,6 +64,7 @@ class CudaOps : public CheckedOps {
   void RecordSaveLast(const StateRef& last, const Rows& in) override;
   void RecordLoadLast(const Rows& out, const StateRef& last) override;
   void RecordArgMax(int32_t* index, const Rows& in) override;
+  void RecordBest(const BestRows& out, const Rows& in) override;
 
   template <class Args, Grid (*kGrid)(const Args&, const Bucket&)>
   void Add(int kernel, const Args& args) {

@@ -2,8 +2,10 @@
 // read, refusals. On the emulator, and on a GPU where there is one.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
+#include <random>
 
 #include "backend/cuda/device_rig.h"
 #include "base/checked.h"
@@ -72,6 +74,73 @@ TEST(DeviceOps, ArgMaxIsTheFirstOfTheGreatestAndNeverANaN) {
       const int end = width - 1;
       const int wanted[8] = {0, 0, end, end, 0, width > 1 ? 1 : 0, width / 2, 0};
       for (int row = 0; row < 8; ++row) EXPECT_EQ(index[row], wanted[row]) << device.name << ", width " << width << ", row " << row;
+    }
+  }
+}
+
+// Against the plain definition: few and many columns, within a part and across parts, ties at the edge, signed zeros, infinities and NaN.
+TEST(DeviceOps, TheBestAreThoseOfTheDefinition) {
+  const float inf = INFINITY;
+  std::mt19937 random(3);
+  const auto make = [&](int width, int kind) {
+    Floats1d row(static_cast<size_t>(width));
+    for (float& x : row) {
+      const auto any = static_cast<int>(random() % 64);
+      const float odd[] = {std::nanf(""), -inf, inf, -0.0f, 0.0f};
+      if (kind == 0) x = std::normal_distribution<float>(0.0f, 3.0f)(random);                  // all different
+      if (kind == 1) x = any < 5 ? odd[any] : static_cast<float>(any % 7 - 3);                 // hardly any different
+      if (kind == 2) x = any < 60 ? -inf : static_cast<float>(any);                            // few that count
+      if (kind == 3) x = -1.5f;                                                                // all the same
+      if (kind == 4) x = std::nanf("");                                                        // none
+      if (kind == 5) x = 20.0f + 1e-5f * std::normal_distribution<float>(0.0f, 1.0f)(random);  // different in their last bits
+    }
+    return row;
+  };
+  constexpr int kKinds = 6;
+  for (TestBackend& device : DeviceBackends()) {
+    Backend& backend = *device.backend;
+    ASSERT_TRUE(backend.finds_best());
+    for (const int width : {1, 100, 128, 129, 4096, 4097, 13000}) {
+      std::vector<Floats1d> rows;
+      Floats1d all;
+      for (int kind = 0; kind < kKinds; ++kind) {
+        rows.push_back(make(width, kind));
+        all.insert(all.end(), rows.back().begin(), rows.back().end());
+      }
+      StepTable table(64, kKinds);  // of more rows than there is room for, none of which come
+      float* const x = NewFloats(backend, all);
+      constexpr size_t kWords = size_t{kKinds} * kBestValues;
+      BestRows out;
+      out.index = reinterpret_cast<int32_t*>(*backend.AllocateForHost(kKinds * sizeof(int32_t), "index"));
+      out.values = reinterpret_cast<float*>(*backend.AllocateForHost(kWords * sizeof(float), "values"));
+      out.columns = reinterpret_cast<int32_t*>(*backend.AllocateForHost(kWords * sizeof(int32_t), "columns"));
+      out.rows = kKinds;
+      for (const Domain domain : {Domain::kRows, Domain::kLanes}) {
+        auto plan = backend.Capture(table, [&](Ops& ops) { ops.Best(out, {x, width, width, domain}); });
+        ASSERT_TRUE(plan.ok()) << plan.status().message();
+        std::fill_n(out.columns, kWords, -7);
+        table.rows = domain == Domain::kRows ? kKinds : 0;
+        table.lanes = domain == Domain::kLanes ? kKinds : 1;
+        ASSERT_TRUE(backend.stream().Replay(**plan).ok());
+        ASSERT_TRUE(backend.stream().Synchronize().ok());
+        for (size_t row = 0; row < kKinds; ++row) {
+          std::vector<int32_t> wanted;
+          for (int i = 0; i < width; ++i) {
+            if (rows[row][static_cast<size_t>(i)] > -inf) wanted.push_back(i);
+          }
+          std::stable_sort(wanted.begin(), wanted.end(),
+                           [&](int32_t a, int32_t b) { return rows[row][static_cast<size_t>(a)] > rows[row][static_cast<size_t>(b)]; });
+          wanted.resize(std::min<size_t>(wanted.size(), kBestValues));
+          EXPECT_EQ(out.index[row], wanted.empty() ? 0 : wanted[0]) << device.name << ", width " << width << ", row " << row;
+          std::sort(wanted.begin(), wanted.end());
+          wanted.resize(kBestValues, -1);
+          const std::vector<int32_t> got(out.columns + row * kBestValues, out.columns + (row + 1) * kBestValues);
+          EXPECT_EQ(got, wanted) << device.name << ", width " << width << ", row " << row;
+          for (size_t i = 0; i < kBestValues && got[i] >= 0; ++i) {
+            EXPECT_EQ(out.values[row * kBestValues + i], rows[row][static_cast<size_t>(got[i])]);
+          }
+        }
+      }
     }
   }
 }

@@ -33,6 +33,22 @@ inline Grid ArgMaxPartGrid(const ArgMaxArgs& args, const Bucket& b) {
 }
 inline Grid ArgMaxGrid(const ArgMaxArgs& args, const Bucket& b) { return {b.Of(args.in.domain), 1, 1, 32}; }
 
+struct BestShared {
+  static constexpr int kBins = 2048;  // of the 11 bits of a digit
+  uint32_t bins[kBins];
+  uint32_t warps[kRowThreads / 32];
+  uint32_t digit, wanted;
+  int32_t best[kBestValues];
+};
+inline Grid BestPartGrid(const BestArgs& args, const Bucket& b) {
+  const int rows = b.Of(args.in.domain);
+  return {args.parts(), rows < args.out.rows ? rows : args.out.rows, 1, kRowThreads, sizeof(BestShared)};
+}
+inline Grid BestGrid(const BestArgs& args, const Bucket& b) {
+  const int rows = b.Of(args.in.domain);
+  return {rows < args.out.rows ? rows : args.out.rows, 1, 1, kRowThreads, sizeof(BestShared)};
+}
+
 inline Grid AppendGrid(const AppendArgs& args, const Bucket& b) {
   int width = 0;
   for (int i = 0; i < args.count; ++i) width = args.in[i].width > width ? args.in[i].width : width;

@@ -20,6 +20,8 @@ enum KernelId : int {
   kNormRope,
   kArgMaxPart,
   kArgMax,
+  kBestPart,
+  kBest,
   kAppend,
   kConv,
   kDeltaInputs,
@@ -61,6 +63,8 @@ inline int MatMulId(Form form) { return kMatMul + static_cast<int>(form); }
   ADD(kNormRope, NormRopeArgs, NormRopeKernel)             \
   ADD(kArgMaxPart, ArgMaxArgs, ArgMaxPartKernel)           \
   ADD(kArgMax, ArgMaxArgs, ArgMaxKernel)                   \
+  ADD(kBestPart, BestArgs, BestPartKernel)                 \
+  ADD(kBest, BestArgs, BestKernel)                         \
   ADD(kAppend, AppendArgs, AppendKernel)                   \
   ADD(kConv, ConvArgs, ConvKernel)                         \
   ADD(kDeltaInputs, DeltaNetArgs, DeltaInputsKernel)       \

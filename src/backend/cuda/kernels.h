@@ -166,6 +166,15 @@ struct ArgMaxArgs {
   float* best;     // [rows][kParts]
   int32_t* where;  // [rows][kParts]
 };
+struct BestArgs {
+  static constexpr int kPart = 4096;  // columns: of a vocabulary of 248,320, 61 parts
+  StepView step;
+  Rows in;
+  BestRows out;
+  float* part_values;     // [rows][parts][kBestValues]; minus infinity after the last
+  int32_t* part_columns;  // ascending
+  REPRISE_HD int parts() const { return (in.width + kPart - 1) / kPart; }
+};
 
 // ---- Launches ----
 

@@ -30,6 +30,8 @@ template <class T>
 REPRISE_DEVICE T ShuffleXor(T x, int mask) {
   return __shfl_xor_sync(0xffffffffu, x, mask);
 }
+// To a number in shared memory that other threads add to as well.
+REPRISE_DEVICE void AddShared(uint32_t* to, uint32_t x) { atomicAdd(to, x); }
 // c + the products of four signed bytes.
 REPRISE_DEVICE int Dot4(uint32_t a, uint32_t b, int c) { return __dp4a(static_cast<int>(a), static_cast<int>(b), c); }
 

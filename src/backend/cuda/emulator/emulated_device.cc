@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "backend/cuda/attention_kernels.h"
+#include "backend/cuda/best_kernels.h"
 #include "backend/cuda/emulator/fibers.h"
 #include "backend/cuda/kernel_table.h"
 #include "backend/cuda/matmul_kernels.h"
@@ -42,7 +43,7 @@ struct EmulatedGraph : Graph {
 
 class EmulatedDevice : public Device {
  public:
-  explicit EmulatedDevice(int multiprocessors) : multiprocessors_(multiprocessors) {
+  EmulatedDevice(int multiprocessors, uint64_t* to_host) : multiprocessors_(multiprocessors), to_host_(to_host) {
     void* address = ::mmap(nullptr, kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (address != MAP_FAILED) memory_ = static_cast<std::byte*>(address);
   }
@@ -73,6 +74,7 @@ class EmulatedDevice : public Device {
       waiting_.push_back({to, from, bytes});
       return Ok();
     }
+    if (to_host_ && Owns(from) && !Owns(to)) *to_host_ += bytes;
     Open(true);
     std::memcpy(to, from, bytes);
     Open(false);
@@ -123,9 +125,11 @@ class EmulatedDevice : public Device {
   static Status Refuse(size_t bytes, std::string_view what) {
     return Exhausted("no memory for " + std::string(what) + " (" + std::to_string(bytes) + " bytes)");
   }
+  bool Owns(const std::byte* at) const { return at >= memory_ && at < memory_ + kBytes; }
   void Open(bool open) { ::mprotect(memory_, kBytes, open ? PROT_READ | PROT_WRITE : PROT_NONE); }
 
   const int multiprocessors_;
+  uint64_t* const to_host_;
   std::byte* memory_ = nullptr;
   size_t used_ = 0;
   std::vector<std::byte*> pinned_;
@@ -136,6 +140,8 @@ class EmulatedDevice : public Device {
 
 }  // namespace
 
-std::unique_ptr<Device> MakeEmulatedDevice(int multiprocessors) { return std::make_unique<EmulatedDevice>(multiprocessors); }
+std::unique_ptr<Device> MakeEmulatedDevice(int multiprocessors, uint64_t* to_host) {
+  return std::make_unique<EmulatedDevice>(multiprocessors, to_host);
+}
 
 }  // namespace reprise::cuda

@@ -2,12 +2,14 @@
 // above touches what a GPU would keep to itself is caught at once.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 
 #include "backend/cuda/device.h"
 
 namespace reprise::cuda {
 
-std::unique_ptr<Device> MakeEmulatedDevice(int multiprocessors = 3);
+// With `to_host`, which must outlive it, it adds up the bytes of copies out of its memory into the host's.
+std::unique_ptr<Device> MakeEmulatedDevice(int multiprocessors = 3, uint64_t* to_host = nullptr);
 
 }  // namespace reprise::cuda

@@ -56,6 +56,7 @@ inline T ShuffleXor(T x, int mask) {
   std::memcpy(&other, all + static_cast<size_t>((ThreadId() % 32) ^ mask) * emulator::kExchangeBytes, sizeof(T));
   return other;
 }
+inline void AddShared(uint32_t* to, uint32_t x) { *to += x; }
 inline int Dot4(uint32_t a, uint32_t b, int c) {
   for (int i = 0; i < 4; ++i) c += static_cast<int8_t>(a >> (8 * i)) * static_cast<int8_t>(b >> (8 * i));
   return c;
