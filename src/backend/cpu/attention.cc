@@ -5,9 +5,9 @@
 // through all blocks of its rows and combines as it goes; in the split form items are single blocks, partials go to memory, and a second
 // launch combines them (attention.h says which form when). Both run the same two functions, so the bits are the same.
 //
-// An item has one key-value head, and the rows x query heads that read it ("queries", at most kMostQueries): keys are transposed to
-// [width][16 positions] once for all of them, so that a score, too, is a sum over inputs in ascending order in a lane of its own
-// (attention_keys-inl.h).
+// An item has one key-value head, and the rows x query heads that read it ("queries", at most kMostQueries): keys are transposed once for all
+// of them, so that a score is a lane of its own. The element type of the state says what is multiplied: floats (attention_floats-inl.h),
+// halves and values of bytes as 16-bit integers (attention_shorts-inl.h), keys of bytes as bytes (attention_q8-inl.h).
 
 // clang-format off
 #include "backend/cpu/targets.h"
@@ -212,7 +212,7 @@ HWY_AFTER_NAMESPACE();
 namespace reprise {
 int64_t AttentionScratchFloats(const AttentionArgs& args) {
   const int64_t width = AttentionWidth(args);
-  return kMostQueries * (2 * width + kAttentionBlock + 2) + AttentionTileFloats(args);
+  return kMostQueries * (2 * width + kAttentionBlock + 3) + AttentionTileFloats(args);
 }
 void AddAttention(int64_t target, KernelTable& table) { REPRISE_DISPATCH(target, AddAttention(table)) }
 }  // namespace reprise

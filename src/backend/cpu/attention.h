@@ -13,9 +13,9 @@
 
 namespace reprise {
 
-// Queries (rows x heads of one key-value head) of an item: enough that transposing the keys costs little beside scoring them, few enough
-// that their scores and sums stay in a 1 MB L2 cache (64 x (256 scores + 3 x 256 wide) floats are 256 KB).
-inline constexpr int kMostQueries = 64;
+// Queries (rows x heads of one key-value head) of an item: enough that what a key and a value cost once, conversion and transposition, is little beside
+// the products, few enough that scores and sums stay in a 1 MB L2 cache (128 x (256 scores + 3 x 256 wide) floats are 512 KB).
+inline constexpr int kMostQueries = 128;
 
 inline int64_t AttentionWidth(const AttentionArgs& args) { return (args.q.width + 15) / 16 * 16; }
 
@@ -33,8 +33,8 @@ struct HeadPlace {
   }
 };
 
-// Floats that hold 3 tiles of 16 keys, and 32 positions of values in panels of at most 64 columns.
-inline int64_t AttentionTileFloats(const AttentionArgs& args) { return 48 * std::max<int64_t>(AttentionWidth(args), 64); }
+// Floats that hold 2 tiles of 16 keys with what belongs to them, or a block of values as pairs of 16-bit integers, in panels of at most 64 columns.
+inline int64_t AttentionTileFloats(const AttentionArgs& args) { return kAttentionBlock / 2 * ((args.q.width + 63) / 64 * 64); }
 
 struct AttentionMember {
   int32_t lane = 0;

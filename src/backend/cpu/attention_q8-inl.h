@@ -9,7 +9,7 @@
 #define REPRISE_BACKEND_CPU_ATTENTION_Q8_INL_H_
 #endif
 
-#include "backend/cpu/attention_keys-inl.h"
+#include "backend/cpu/attention_work-inl.h"
 #include "backend/cpu/quantize-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -24,6 +24,19 @@ struct StateQ8 {
   static HWY_INLINE Floats Columns(const std::byte* row, int64_t scales, int column) {
     const auto* const scale = reinterpret_cast<const uint16_t*>(row + scales) + column / kQ8Values;
     return Mul(LoadBytes(reinterpret_cast<const int8_t*>(row) + column), OneHalf(*scale));
+  }
+  // The greatest magnitude of each of 16 rows.
+  static HWY_INLINE Floats Tops(const std::byte* rows, int64_t stride, int64_t scales, int width) {
+    HWY_ALIGN int32_t tops[16];
+    for (int r = 0; r < 16; ++r) {
+      Ints most = SetInts(0);
+      for (int i = 0; i < width; i += 32) {
+        const Ints top = Greatest(Columns(rows + r * stride, scales, i), Columns(rows + r * stride, scales, i + 16));
+        REPRISE_PARTS most.v[p] = hn::Max(most.v[p], top.v[p]);
+      }
+      tops[r] = MaxLane(most);
+    }
+    return Load(reinterpret_cast<const float*>(tops));
   }
 
  private:
@@ -66,7 +79,7 @@ class ByteScorer {
       : quants_(work.q, args.q.width),
         stride_(static_cast<int64_t>(args.k.bytes)),
         scales_from_(place.scales),
-        words_(reinterpret_cast<uint8_t*>(work.keys)),
+        words_(reinterpret_cast<uint8_t*>(work.tiles)),
         scales_(reinterpret_cast<uint16_t*>(words_ + 2 * int64_t{16} * args.q.width)) {}
 
   static void LoadQueries(const AttentionArgs& args, const Queries& queries, const Work& work) {
@@ -77,9 +90,10 @@ class ByteScorer {
     }
   }
 
-  int fetches() const { return quants_.blocks * 8; }
+  int fetches(int) const { return quants_.blocks * 8; }
 
-  void TakeKeys(int t, const std::byte* keys, int) {
+  template <class Fetch>
+  void TakeKeys(int t, const std::byte* keys, const Fetch&) {
     const auto* const bytes = reinterpret_cast<const uint8_t*>(keys);
     uint8_t* const words = words_ + t * int64_t{16} * quants_.width;
     for (int p = 0; p < 16; p += 4) {

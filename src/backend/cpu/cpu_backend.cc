@@ -22,8 +22,8 @@ namespace reprise {
 namespace {
 
 // Names the order and rounding of every operation; change it whenever a kernel's results change.
-constexpr char kNumericsFused[] = "cpu1-fma";
-constexpr char kNumericsUnfused[] = "cpu1-nofma";
+constexpr char kNumericsFused[] = "cpu2-fma";
+constexpr char kNumericsUnfused[] = "cpu2-nofma";
 
 struct Isa {
   const char* name;

@@ -99,6 +99,39 @@ struct PlainKernels {
   }
 };
 
+// Products of 16-bit integers: AddPairs adds to each column the products of its two with the two of `pair`.
+#if HWY_TARGET == HWY_AVX3
+// As assembly for the reasons that TargetDot has.
+HWY_INLINE Ints AddPairs(Ints sum, const Ints& words, const Ints& pair) {
+  asm("vpdpwssd %2, %1, %0" : "+v"(sum.v[0].raw) : "v"(words.v[0].raw), "v"(pair.v[0].raw));
+  return sum;
+}
+HWY_INLINE Ints AddPairs(Ints sum, const Ints& words, const int32_t* pair) {
+  asm("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(sum.v[0].raw) : "v"(words.v[0].raw), "m"(*pair));
+  return sum;
+}
+#else
+// In each 32-bit lane: the sum of the products of its two pairs of 16-bit numbers.
+HWY_INLINE hn::Vec<TagI> DotPairs(hn::Vec<TagI> a, hn::Vec<TagI> b) {
+#if HWY_TARGET == HWY_AVX2
+  return {_mm256_madd_epi16(a.raw, b.raw)};
+#elif HWY_TARGET == HWY_SSE4
+  return {_mm_madd_epi16(a.raw, b.raw)};
+#elif HWY_TARGET == HWY_NEON
+  const int16x8_t x = vreinterpretq_s16_s32(a.raw), y = vreinterpretq_s16_s32(b.raw);
+  return hn::Vec<TagI>(vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y)));
+#else
+  const auto low = [](auto v) HWY_ATTR { return hn::ShiftRight<16>(hn::ShiftLeft<16>(v)); };
+  return hn::Add(hn::Mul(low(a), low(b)), hn::Mul(hn::ShiftRight<16>(a), hn::ShiftRight<16>(b)));
+#endif
+}
+HWY_INLINE Ints AddPairs(Ints sum, const Ints& words, const Ints& pair) {
+  REPRISE_PARTS sum.v[p] = hn::Add(sum.v[p], DotPairs(words.v[p], pair.v[p]));
+  return sum;
+}
+HWY_INLINE Ints AddPairs(Ints sum, const Ints& words, const int32_t* pair) { return AddPairs(sum, words, SetInts(*pair)); }
+#endif
+
 #if HWY_TARGET == HWY_AVX3
 struct TargetDot : PlainKernels {
   using Words = ByteWords;
@@ -186,16 +219,6 @@ HWY_INLINE WidenedWords WithTops(WidenedWords w, const WidenedWords& tops) {
     w.odd[p] = hn::Or(w.odd[p], AboveNibbles<b>(tops.odd[p], kMask));
   }
   return w;
-}
-// In each 32-bit lane: the sum of the products of its two pairs of 16-bit numbers.
-HWY_INLINE hn::Vec<TagI> DotPairs(hn::Vec<TagI> a, hn::Vec<TagI> b) {
-#if HWY_TARGET == HWY_NEON
-  const int16x8_t x = vreinterpretq_s16_s32(a.raw), y = vreinterpretq_s16_s32(b.raw);
-  return hn::Vec<TagI>(vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y)));
-#else
-  const auto low = [](auto v) HWY_ATTR { return hn::ShiftRight<16>(hn::ShiftLeft<16>(v)); };
-  return hn::Add(hn::Mul(low(a), low(b)), hn::Mul(hn::ShiftRight<16>(a), hn::ShiftRight<16>(b)));
-#endif
 }
 struct TargetDot : PlainKernels {
   using Words = WidenedWords;

@@ -140,16 +140,19 @@ TEST_P(Numerics, TheNameStandsForTheseBits) {
   const auto backend = *MakeCpuBackend({.threads = 1, .isa = GetParam()});
   EXPECT_EQ(backend->description(), "CPU, " + GetParam() + ", 1 thread");
   const uint64_t digest = DigestOfEveryKernel(GetParam(), ElementType::kF16), products = DigestOfProducts(GetParam());
-  const uint64_t of_bytes = DigestOfEveryKernel(GetParam(), ElementType::kQ8_0);
-  if (backend->numerics() == "cpu1-fma") {
-    EXPECT_EQ(digest, 2427108992970556746u);
+  const uint64_t of_bytes = DigestOfEveryKernel(GetParam(), ElementType::kQ8_0),
+                 of_floats = DigestOfEveryKernel(GetParam(), ElementType::kF32);
+  if (backend->numerics() == "cpu2-fma") {
+    EXPECT_EQ(digest, 7890706857206354067u);
     EXPECT_EQ(products, 3199602972843438070u);
-    EXPECT_EQ(of_bytes, 12540420150038344906u);
+    EXPECT_EQ(of_bytes, 18378061569757756982u);
+    EXPECT_EQ(of_floats, 17600788118285174661u);
   } else {
-    EXPECT_EQ(backend->numerics(), "cpu1-nofma");
-    EXPECT_EQ(digest, 15379217137856346479u);
+    EXPECT_EQ(backend->numerics(), "cpu2-nofma");
+    EXPECT_EQ(digest, 6294558677510413214u);
     EXPECT_EQ(products, 10253259348202330674u);
-    EXPECT_EQ(of_bytes, 14814841422006955152u);
+    EXPECT_EQ(of_bytes, 6851167817361700193u);
+    EXPECT_EQ(of_floats, 15156653731950787895u);
   }
 }
 

@@ -87,14 +87,11 @@ Doubles Asked(ElementType type, const float* x, int width, float scale) {
   return asked;
 }
 
-void CheckAttention(const AttentionCase& c, uint32_t seed, int most_chunk) {
+// `in`: the rows of all lanes, as AttentionJob has them.
+void CheckAttention(const AttentionCase& c, const Floats1d& in, uint32_t seed, int most_chunk, double tolerance) {
   const Job job = AttentionJob(c);
   const int q_width = c.heads * c.width, kv_width = c.kv_heads * c.width;
   const float scale = 1.0f / std::sqrt(static_cast<float>(c.width));
-  int all = 0;
-  for (int n : c.lane_rows) all += n;
-  const Floats1d in = RandomFloats(static_cast<size_t>(all) * job.in, seed);
-
   for (const Outcome& outcome : RunEveryWay(job, in, seed, most_chunk)) {
     int first = 0;
     for (size_t lane = 0; lane < c.lane_rows.size(); ++lane) {
@@ -125,10 +122,17 @@ void CheckAttention(const AttentionCase& c, uint32_t seed, int most_chunk) {
           }
         }
       }
-      ExpectNear(outcome.out[lane], wanted, 2e-5);
+      ExpectNear(outcome.out[lane], wanted, tolerance);
       first += c.lane_rows[lane];
     }
   }
+}
+
+void CheckAttention(const AttentionCase& c, uint32_t seed, int most_chunk) {
+  const int rows = std::accumulate(c.lane_rows.begin(), c.lane_rows.end(), 0);
+  // Halves, and values of bytes, are multiplied as integers of some 14 bits.
+  const double tolerance = c.type == ElementType::kF32 ? 2e-5 : 2e-4;
+  CheckAttention(c, RandomFloats(static_cast<size_t>(rows) * AttentionJob(c).in, seed), seed, most_chunk, tolerance);
 }
 
 TEST(Attention, GroupedHeadsOfTwoLanes) { CheckAttention({8, 2, 64, ElementType::kF16, 0, true, {70, 5}}, 1, 9); }
@@ -169,6 +173,37 @@ TEST(Append, BytesAreThoseOfQ8_0) {
       }
     }
   }
+}
+
+// Every product of a score, and of a sum of values, is as large as it can be and has the same sign: what no sum of 32 bits may exceed. Equal numbers
+// are rounded alike, by a 2,048th of a query's and a 512th of a weight's unit, which is the worst that rounding does.
+TEST(Attention, SumsOfIntegersAtTheirLimits) {
+  const AttentionCase c{2, 1, 256, ElementType::kF16, 0, false, {300}};
+  const int width = AttentionJob(c).in;
+  Floats1d in;
+  for (int row = 0; row < c.lane_rows[0]; ++row) {
+    const float key = row % 3 == 0 ? -1.9990234f : 1.9990234f, value = row % 5 == 0 ? 1.5f : 1.9990234f;
+    for (int i = 0; i < width; ++i) in.push_back(i < 256 ? 0.02f : i < 512 ? -0.02f : i < 768 ? key : value);
+  }
+  CheckAttention(c, in, 62, 70, 1e-3);
+}
+
+// Numbers of very different magnitudes, in one row and in neighbouring rows.
+TEST(Attention, HalvesFromTheLeastToTheGreatest) {
+  const AttentionCase c{2, 1, 64, ElementType::kF16, 0, false, {200, 3}};
+  const int width = AttentionJob(c).in, rows = c.lane_rows[0] + c.lane_rows[1];
+  Floats1d in = RandomFloats(static_cast<size_t>(rows) * width, 63);
+  for (int row = 0; row < rows; ++row) {
+    float *const q = &in[static_cast<size_t>(row) * width], *const k = q + 128, *const v = k + 64;
+    if (row % 4 == 0) q[row % 64] = 12.0f;       // one input stands out
+    if (row % 7 == 1) std::fill_n(q, 64, 0.0f);  // all positions weigh the same
+    if (row % 5 == 2) k[(row * 3) % 64] = 10.0f;
+    if (row % 9 == 3) std::fill_n(k, 64, 6e-8f);  // the least half
+    if (row % 11 == 4) std::fill_n(v, 64, 0.0f);
+    for (int i = 0; row % 13 == 5 && i < 64; ++i) v[i] *= 1e-7f;
+    if (row == 150) std::fill_n(v, 64, 60000.0f);
+  }
+  CheckAttention(c, in, 64, 50, 1e-3);
 }
 
 // What is no number in a key, a value or a query reaches the rows that see it, and no other.
