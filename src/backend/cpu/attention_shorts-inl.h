@@ -69,12 +69,6 @@ HWY_INLINE Ints ShortPairs(Floats a, Floats a_inverse, Floats b, Floats b_invers
   }
   return r;
 }
-HWY_INLINE void StoreInts(const Ints& x, int32_t* to) { REPRISE_PARTS hn::StoreU(x.v[p], kTagI, to + p * kPartLanes); }
-HWY_INLINE Ints LoadInts(const int32_t* from) {
-  Ints r;
-  REPRISE_PARTS r.v[p] = hn::LoadU(kTagI, from + p * kPartLanes);
-  return r;
-}
 
 class ShortScorer;
 
@@ -155,7 +149,7 @@ class ShortScorer {
         const Floats inverse = Set(InverseOf(unit));
         for (int b = 0; b < 2 * pairs; b += 32) {
           HWY_ALIGN int32_t words[16];
-          StoreInts(ShortPairs(columns(b), inverse, columns(b + 16), inverse), words);
+          Store(ShortPairs(columns(b), inverse, columns(b + 16), inverse), words);
           for (int i = 0; i < 16; ++i) to[(b / 2 + i) * size + r] = words[i];
         }
       }
@@ -178,7 +172,7 @@ class ShortScorer {
         const Floats inverse = Set(inverses[p]);
         const std::byte* const row = keys + p * stride_;
         const Floats low = ColumnsWithin<StateF16>(row, 0, 2 * b, width_), high = ColumnsWithin<StateF16>(row, 0, 2 * b + 16, width_);
-        StoreInts(ShortPairs(low, inverse, high, inverse), square + p * 16);
+        Store(ShortPairs(low, inverse, high, inverse), square + p * 16);
       }
       TransposeKeys(square, 16, 16, words + b * 16);
     }
@@ -205,7 +199,7 @@ class ShortScorer {
       for (int i = begin; i < end; ++i) {
         fetch(i);
         REPRISE_UNROLL for (int c = 0; c < C; ++c) {
-          const Ints keys = LoadInts(words + int64_t{c} * 16 * pairs);
+          const PairWords keys = LoadPairs(words + int64_t{c} * 16 * pairs);
           REPRISE_UNROLL for (int r = 0; r < R; ++r) dots[c][r] = AddPairs(dots[c][r], keys, q + r);
         }
         q += R;
@@ -264,7 +258,7 @@ struct ShortValues {
 template <class State>
 struct PassingPairs {
   const ShortValues<State>* values;
-  HWY_INLINE Ints At(int pair, int column) const { return values->Pair(pair, column); }
+  HWY_INLINE PairWords At(int pair, int column) const { return ToPairs(values->Pair(pair, column)); }
 };
 // Values converted before, for many: [columns / kPanel][kPairs][kPanel].
 template <class State>
@@ -274,10 +268,10 @@ struct StoredPairs {
   HWY_INLINE int32_t* Place(int pair, int column) const {
     return words + (int64_t{column / Values::kPanel} * Values::kPairs + pair) * Values::kPanel + column % Values::kPanel;
   }
-  HWY_INLINE Ints At(int pair, int column) const { return LoadInts(Place(pair, column)); }
+  HWY_INLINE PairWords At(int pair, int column) const { return LoadPairs(Place(pair, column)); }
   void Take(const Values& values, int from, int end) const {
     for (int pair = from; pair < end; ++pair) {
-      for (int column = 0; column < values.width; column += 16) StoreInts(values.Pair(pair, column), Place(pair, column));
+      for (int column = 0; column < values.width; column += 16) Store(values.Pair(pair, column), Place(pair, column));
     }
   }
 };
@@ -289,12 +283,12 @@ HWY_INLINE void WeighColumns(const Pairs& values, int from, int end, const int16
   Ints acc[R][C];
   REPRISE_UNROLL for (int r = 0; r < R; ++r) { REPRISE_UNROLL for (int c = 0; c < C; ++c) acc[r][c] = SetInts(0); }
   for (int i = from; i < end; ++i) {
-    Ints value[C];
+    PairWords value[C];
     REPRISE_UNROLL for (int c = 0; c < C; ++c) value[c] = values.At(i, column + c * 16);
     REPRISE_UNROLL for (int r = 0; r < R; ++r) {
       int32_t two;
       std::memcpy(&two, weights + (r * kAttentionBlock + i) * 2, sizeof(two));
-      const Ints weight = SetInts(two);
+      const PairFactor weight = ToFactor(two);
       REPRISE_UNROLL for (int c = 0; c < C; ++c) acc[r][c] = AddPairs(acc[r][c], value[c], weight);
     }
   }

@@ -99,25 +99,10 @@ struct PlainKernels {
   }
 };
 
-// Products of 16-bit integers: AddPairs adds to each column the products of its two with the two of `pair`.
-#if HWY_TARGET == HWY_AVX3
-// As assembly for the reasons that TargetDot has.
-HWY_INLINE Ints AddPairs(Ints sum, const Ints& words, const Ints& pair) {
-  asm("vpdpwssd %2, %1, %0" : "+v"(sum.v[0].raw) : "v"(words.v[0].raw), "v"(pair.v[0].raw));
-  return sum;
-}
-HWY_INLINE Ints AddPairs(Ints sum, const Ints& words, const int32_t* pair) {
-  asm("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(sum.v[0].raw) : "v"(words.v[0].raw), "m"(*pair));
-  return sum;
-}
-#else
+#if HWY_TARGET != HWY_AVX3 && HWY_TARGET != HWY_AVX2 && HWY_TARGET != HWY_SSE4
 // In each 32-bit lane: the sum of the products of its two pairs of 16-bit numbers.
 HWY_INLINE hn::Vec<TagI> DotPairs(hn::Vec<TagI> a, hn::Vec<TagI> b) {
-#if HWY_TARGET == HWY_AVX2
-  return {_mm256_madd_epi16(a.raw, b.raw)};
-#elif HWY_TARGET == HWY_SSE4
-  return {_mm_madd_epi16(a.raw, b.raw)};
-#elif HWY_TARGET == HWY_NEON
+#if HWY_TARGET == HWY_NEON
   const int16x8_t x = vreinterpretq_s16_s32(a.raw), y = vreinterpretq_s16_s32(b.raw);
   return hn::Vec<TagI>(vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y)));
 #else
@@ -125,12 +110,61 @@ HWY_INLINE hn::Vec<TagI> DotPairs(hn::Vec<TagI> a, hn::Vec<TagI> b) {
   return hn::Add(hn::Mul(low(a), low(b)), hn::Mul(hn::ShiftRight<16>(a), hn::ShiftRight<16>(b)));
 #endif
 }
-HWY_INLINE Ints AddPairs(Ints sum, const Ints& words, const Ints& pair) {
-  REPRISE_PARTS sum.v[p] = hn::Add(sum.v[p], DotPairs(words.v[p], pair.v[p]));
+#endif
+
+// Products of 16-bit integers, two by two. PairWords are the two of each of 16 columns, a PairFactor two that all columns are multiplied with;
+// AddPairs adds to each column the products of its two with them.
+#if HWY_TARGET == HWY_NEON
+struct PairWords {
+  int16x8_t first[2], second[2];  // of 8 columns
+};
+HWY_INLINE PairWords ToPairs(const Ints& words) {
+  PairWords r;
+  REPRISE_UNROLL for (int h = 0; h < 2; ++h) {
+    const int16x8_t a = vreinterpretq_s16_s32(words.v[2 * h].raw), b = vreinterpretq_s16_s32(words.v[2 * h + 1].raw);
+    r.first[h] = vuzp1q_s16(a, b);
+    r.second[h] = vuzp2q_s16(a, b);
+  }
+  return r;
+}
+using PairFactor = int16x4_t;
+HWY_INLINE PairFactor ToFactor(int32_t pair) { return vreinterpret_s16_s32(vdup_n_s32(pair)); }
+HWY_INLINE Ints AddPairs(Ints sum, const PairWords& words, const PairFactor& pair) {
+  REPRISE_UNROLL for (int h = 0; h < 2; ++h) {
+    int32x4_t &low = sum.v[2 * h].raw, &high = sum.v[2 * h + 1].raw;
+    low = vmlal_lane_s16(vmlal_lane_s16(low, vget_low_s16(words.first[h]), pair, 0), vget_low_s16(words.second[h]), pair, 1);
+    high = vmlal_high_lane_s16(vmlal_high_lane_s16(high, words.first[h], pair, 0), words.second[h], pair, 1);
+  }
   return sum;
 }
-HWY_INLINE Ints AddPairs(Ints sum, const Ints& words, const int32_t* pair) { return AddPairs(sum, words, SetInts(*pair)); }
+#else
+using PairWords = Ints;
+HWY_INLINE PairWords ToPairs(const Ints& words) { return words; }
+using PairFactor = Ints;
+HWY_INLINE PairFactor ToFactor(int32_t pair) { return SetInts(pair); }
+HWY_INLINE Ints AddPairs(Ints sum, const PairWords& words, const PairFactor& pair) {
+#if HWY_TARGET == HWY_AVX3
+  asm("vpdpwssd %2, %1, %0" : "+v"(sum.v[0].raw) : "v"(words.v[0].raw), "v"(pair.v[0].raw));
+#elif HWY_TARGET == HWY_AVX2
+  REPRISE_PARTS sum.v[p].raw = _mm256_add_epi32(sum.v[p].raw, _mm256_madd_epi16(words.v[p].raw, pair.v[p].raw));
+#elif HWY_TARGET == HWY_SSE4
+  REPRISE_PARTS sum.v[p].raw = _mm_add_epi32(sum.v[p].raw, _mm_madd_epi16(words.v[p].raw, pair.v[p].raw));
+#else
+  REPRISE_PARTS sum.v[p] = hn::Add(sum.v[p], DotPairs(words.v[p], pair.v[p]));
 #endif
+  return sum;
+}
+#endif
+HWY_INLINE PairWords LoadPairs(const int32_t* from) { return ToPairs(LoadInts(from)); }
+HWY_INLINE Ints AddPairs(Ints sum, const PairWords& words, const int32_t* pair) {
+#if HWY_TARGET == HWY_AVX3
+  // As assembly for the reasons that TargetDot has.
+  asm("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(sum.v[0].raw) : "v"(words.v[0].raw), "m"(*pair));
+  return sum;
+#else
+  return AddPairs(sum, words, ToFactor(*pair));
+#endif
+}
 
 #if HWY_TARGET == HWY_AVX3
 struct TargetDot : PlainKernels {
@@ -150,12 +184,12 @@ struct TargetDot : PlainKernels {
 // A multiplication of unsigned with signed bytes that adds neighbours to 16-bit numbers, which 2 * 127 * 127 does not exceed.
 #if HWY_TARGET == HWY_AVX2
 HWY_INLINE hn::Vec<TagI> PairSums(hn::Vec<TagI> bytes, hn::Vec<TagI> acts) { return {_mm256_maddubs_epi16(bytes.raw, acts.raw)}; }
-HWY_INLINE hn::Vec<TagI> AddPairs(hn::Vec<TagI> shorts) { return {_mm256_madd_epi16(shorts.raw, _mm256_set1_epi16(1))}; }
+HWY_INLINE hn::Vec<TagI> AddNeighbours(hn::Vec<TagI> shorts) { return {_mm256_madd_epi16(shorts.raw, _mm256_set1_epi16(1))}; }
 HWY_INLINE hn::Vec<TagI> AddShorts(hn::Vec<TagI> a, hn::Vec<TagI> b) { return {_mm256_add_epi16(a.raw, b.raw)}; }
 HWY_INLINE hn::Vec<TagI> WithSignsOf(hn::Vec<TagI> a, hn::Vec<TagI> signs) { return {_mm256_sign_epi8(a.raw, signs.raw)}; }
 #else
 HWY_INLINE hn::Vec<TagI> PairSums(hn::Vec<TagI> bytes, hn::Vec<TagI> acts) { return {_mm_maddubs_epi16(bytes.raw, acts.raw)}; }
-HWY_INLINE hn::Vec<TagI> AddPairs(hn::Vec<TagI> shorts) { return {_mm_madd_epi16(shorts.raw, _mm_set1_epi16(1))}; }
+HWY_INLINE hn::Vec<TagI> AddNeighbours(hn::Vec<TagI> shorts) { return {_mm_madd_epi16(shorts.raw, _mm_set1_epi16(1))}; }
 HWY_INLINE hn::Vec<TagI> AddShorts(hn::Vec<TagI> a, hn::Vec<TagI> b) { return {_mm_add_epi16(a.raw, b.raw)}; }
 HWY_INLINE hn::Vec<TagI> WithSignsOf(hn::Vec<TagI> a, hn::Vec<TagI> signs) { return {_mm_sign_epi8(a.raw, signs.raw)}; }
 #endif
@@ -174,7 +208,7 @@ struct TargetDot : PlainKernels {
     const ByteWords bytes = kWide ? Less128(w) : w;
     REPRISE_PARTS {
       const auto pairs = kWide ? PairSums(WithSignsOf(bytes.v[p], bytes.v[p]), WithSignsOf(four, bytes.v[p])) : PairSums(bytes.v[p], four);
-      sum.v[p] = hn::Add(sum.v[p], AddPairs(pairs));
+      sum.v[p] = hn::Add(sum.v[p], AddNeighbours(pairs));
     }
     return sum;
   }

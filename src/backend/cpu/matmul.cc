@@ -176,7 +176,7 @@ HWY_INLINE void DotGroups(const uint8_t* block, const int8_t* acts, Ints* dots) 
     constexpr int kNext = std::min(g + kShortGroups<kBits>, kEnd);
     Ints shorts[R];
     ShortGroups<R, kBits, g, kNext>(block, acts, shorts);
-    REPRISE_UNROLL for (int r = 0; r < R; ++r) { REPRISE_PARTS dots[r].v[p] = hn::Add(dots[r].v[p], AddPairs(shorts[r].v[p])); }
+    REPRISE_UNROLL for (int r = 0; r < R; ++r) { REPRISE_PARTS dots[r].v[p] = hn::Add(dots[r].v[p], AddNeighbours(shorts[r].v[p])); }
     DotGroups<Dot, R, kBits, kNext, kEnd>(block, acts, dots);
   }
 }

@@ -76,6 +76,12 @@ HWY_INLINE Floats Load(const float* from) {
   REPRISE_PARTS r.v[p] = hn::LoadU(kTagF, from + p * kPartLanes);
   return r;
 }
+HWY_INLINE Ints LoadInts(const int32_t* from) {
+  Ints r;
+  REPRISE_PARTS r.v[p] = hn::LoadU(kTagI, from + p * kPartLanes);
+  return r;
+}
+HWY_INLINE void Store(const Ints& x, int32_t* to) { REPRISE_PARTS hn::StoreU(x.v[p], kTagI, to + p * kPartLanes); }
 HWY_INLINE void Store(Floats x, float* to) { REPRISE_PARTS hn::StoreU(x.v[p], kTagF, to + p * kPartLanes); }
 // Past the caches, to an address that is a multiple of 64. hwy::FlushStream before anyone else reads it.
 HWY_INLINE void StreamStore(Floats x, float* to) { REPRISE_PARTS hn::Stream(x.v[p], kTagF, to + p * kPartLanes); }
