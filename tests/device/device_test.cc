@@ -43,8 +43,8 @@ const std::vector<std::string>& Devices() {
 class OnDevice : public testing::TestWithParam<std::string> {
  protected:
   bool emulated() const { return GetParam() == kEmulated; }
-  Model Load(const std::string& path, int chunk = 96) const {
-    auto model = Model::Load(path, {.device = GetParam(), .context = 1024, .lanes = 4, .capsules = 48, .chunk = chunk});
+  Model Load(const std::string& path, KeyValueType kv = KeyValueType::kAuto) const {
+    auto model = Model::Load(path, {.device = GetParam(), .context = 1024, .lanes = 4, .capsules = 48, .chunk = 96, .kv = kv});
     EXPECT_TRUE(model.ok()) << model.status().message();
     return *std::move(model);
   }
@@ -81,37 +81,40 @@ TEST_P(OnDevice, PromisesAreKept) {
 
 // The heart of promise 3 on whole models: however a prompt is cut, alone or beside others, through a capsule or not, the logits are the same bits.
 TEST_P(OnDevice, LogitsDoNotDependOnHowWorkWasCut) {
-  const Model model = Load(kGoldens + std::string("qwen35_equal.gguf"));
-  Engine& engine = model.engine();
-  const auto ids = ReadGolden<int32_t>("qwen35_equal.ids.i32");
-  const auto prompt = std::span<const int32_t>(ids).first(emulated() ? 40 : 90);
-  const auto logits_of = [&](Session& session) {
-    const auto logits = *session.Logits();
-    return std::vector<float>(logits.begin(), logits.end());
-  };
-  Session whole = *model.NewSession(), parts = *model.NewSession(), other = *model.NewSession();
-  const Capsule origin = whole.Snapshot();
-  ASSERT_TRUE(whole.Append(prompt).ok());
-  const std::vector<float> expected = logits_of(whole);
-  for (const size_t chunk : {size_t{17}, size_t{3}}) {
-    ASSERT_TRUE(parts.Restore(origin).ok());
-    for (size_t at = 0; at < prompt.size(); at += chunk) {
-      const auto piece = prompt.subspan(at, std::min(chunk, prompt.size() - at));
-      const auto beside = prompt.first(std::min<size_t>(5, prompt.size()));
-      if (other.position() > 200) {
-        ASSERT_TRUE(other.Restore(origin).ok());
+  for (const KeyValueType kv : {KeyValueType::kF32, KeyValueType::kF16}) {
+    const Model model = Load(kGoldens + std::string("qwen35_equal.gguf"), kv);
+    Engine& engine = model.engine();
+    const auto ids = ReadGolden<int32_t>("qwen35_equal.ids.i32");
+    const auto prompt = std::span<const int32_t>(ids).first(emulated() ? 40 : 90);
+    const auto logits_of = [&](Session& session) {
+      const auto logits = *session.Logits();
+      return std::vector<float>(logits.begin(), logits.end());
+    };
+    Session whole = *model.NewSession(), parts = *model.NewSession(), other = *model.NewSession();
+    const Capsule origin = whole.Snapshot();
+    ASSERT_TRUE(whole.Append(prompt).ok());
+    const std::vector<float> expected = logits_of(whole);
+    for (const size_t chunk : {size_t{17}, size_t{3}}) {
+      ASSERT_TRUE(parts.Restore(origin).ok());
+      for (size_t at = 0; at < prompt.size(); at += chunk) {
+        const auto piece = prompt.subspan(at, std::min(chunk, prompt.size() - at));
+        const auto beside = prompt.first(std::min<size_t>(5, prompt.size()));
+        if (other.position() > 200) {
+          ASSERT_TRUE(other.Restore(origin).ok());
+        }
+        const Engine::Feed feeds[] = {{&other.lane(), beside}, {&parts.lane(), piece}};
+        ASSERT_TRUE(engine.Advance(feeds).ok());
+        if (at / chunk % 2 == 0) {
+          const Capsule here = parts.Snapshot();
+          ASSERT_TRUE(parts.Append(beside).ok());
+          ASSERT_TRUE(parts.Restore(here).ok());
+        }
       }
-      const Engine::Feed feeds[] = {{&other.lane(), beside}, {&parts.lane(), piece}};
-      ASSERT_TRUE(engine.Advance(feeds).ok());
-      if (at / chunk % 2 == 0) {
-        const Capsule here = parts.Snapshot();
-        ASSERT_TRUE(parts.Append(beside).ok());
-        ASSERT_TRUE(parts.Restore(here).ok());
-      }
+      const std::vector<float> got = logits_of(parts);
+      ASSERT_EQ(got.size(), expected.size());
+      EXPECT_EQ(std::memcmp(got.data(), expected.data(), got.size() * sizeof(float)), 0)
+          << "in steps of " << chunk << (kv == KeyValueType::kF16 ? ", halves" : ", floats");
     }
-    const std::vector<float> got = logits_of(parts);
-    ASSERT_EQ(got.size(), expected.size());
-    EXPECT_EQ(std::memcmp(got.data(), expected.data(), got.size() * sizeof(float)), 0) << "in steps of " << chunk;
   }
 }
 

@@ -1,5 +1,6 @@
 // Arithmetic that decides bits, the same on device and host: every product and sum is rounded as written (nvcc runs with -fmad=false, the host
-// compiler with -ffp-contract=off), and what is fused is fused by name. So the emulator's results are the device's results, bit for bit.
+// compiler with -ffp-contract=off), and what is fused is fused by name. So the emulator's results are the device's results, bit for bit, but for sums
+// of products of halves on the tensor cores, which each kind of device rounds in its own way (half_attention_kernels.h).
 #pragma once
 
 #include <cmath>

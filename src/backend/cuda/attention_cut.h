@@ -54,13 +54,12 @@ struct AttentionCut {
   }
 };
 
-// Keys are staged in shared memory, as many positions at a time as fit 64 rows of 256 halves; rows are 16 bytes further apart than they are
-// long, so that threads that read the same column of different rows meet in no bank.
-template <class Element>
+// Of states of floats. Keys are staged in shared memory, as many positions at a time as fit 32 rows of 256; rows are 16 bytes further apart than they
+// are long, so that threads that read the same column of different rows meet in no bank.
 struct AttentionShared {
-  static constexpr int kPositions = 128 / static_cast<int>(sizeof(Element));  // of a tile of keys: 64 halves or 32 floats
+  static constexpr int kPositions = 32;  // of a tile of keys
   REPRISE_HD static constexpr int Padded(int width) { return (width + 7) / 8 * 8; }
-  REPRISE_HD static constexpr int KeyPitch(int width) { return Padded(width) * static_cast<int>(sizeof(Element)) + 16; }  // bytes
+  REPRISE_HD static constexpr int KeyPitch(int width) { return Padded(width) * 4 + 16; }  // bytes
   REPRISE_HD static constexpr int Keys(int queries, int width) { return queries * Padded(width) * 4; }
   REPRISE_HD static constexpr int Scores(int queries, int width) { return Keys(queries, width) + kPositions * KeyPitch(width); }
   REPRISE_HD static constexpr int ScorePitch(int queries) { return queries + 4; }  // floats from one position to the next
@@ -68,6 +67,23 @@ struct AttentionShared {
     return Scores(queries, width) + kAttentionBlock * ScorePitch(queries) * 4;
   }
   // most and total of the block; the running ones; kept and joined.
+  REPRISE_HD static constexpr int Bytes(int queries, int width) { return Stats(queries, width) + 6 * queries * 4; }
+};
+
+// Of states of halves: queries twice, scores, statistics. Each of 8 warps sums the values of 32 columns over a slice of the block's positions: the
+// whole block where a head is wider than 128.
+struct HalfAttentionShared {
+  static constexpr int kTileQueries = 16;
+  static constexpr int kScorePitch = kAttentionBlock + 4;  // floats from one query to the next
+  REPRISE_HD static constexpr int Padded(int width) { return (width + 31) / 32 * 32; }
+  REPRISE_HD static constexpr int QueryPitch(int width) { return Padded(width) + 8; }  // halves
+  REPRISE_HD static constexpr int Columns(int width) { return width > 128 ? 256 : width > 64 ? 128 : width > 32 ? 64 : 32; }
+  REPRISE_HD static constexpr int Slices(int width) { return 256 / Columns(width); }
+  REPRISE_HD static constexpr int SumPitch(int width) { return Columns(width) + 4; }  // floats
+  REPRISE_HD static constexpr int Scores(int queries, int width) { return 2 * queries * QueryPitch(width) * 2; }
+  REPRISE_HD static constexpr int Stats(int queries, int width) {
+    return Scores(queries, width) + queries * Slices(width) * SumPitch(width) * 4;
+  }
   REPRISE_HD static constexpr int Bytes(int queries, int width) { return Stats(queries, width) + 6 * queries * 4; }
 };
 

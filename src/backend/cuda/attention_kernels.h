@@ -1,4 +1,4 @@
-// Causal attention over extents.
+// Causal attention over extents: how its work is cut and joined, and the kernel for states of floats. half_attention_kernels.h has the one for halves.
 //
 // For each (row, head) and each absolute block of kAttentionBlock positions there is one partial: the greatest score, the sum of
 // exp(score - greatest), and the values weighted by those. Partials are joined in the order of the blocks (arithmetic.h, Join).
@@ -15,82 +15,144 @@
 
 namespace reprise::cuda {
 
-REPRISE_HD float ElementFloat(float x) { return x; }
-REPRISE_HD float ElementFloat(uint16_t x) { return HalfBitsToFloat(x); }
-
-template <class Element, int kQueries>
-struct AttentionBlockWork {
-  using Shared = AttentionShared<Element>;
-  const AttentionArgs& args;
-  const AttentionUnit& unit;
-  int heads, queries, first_position, width, padded;
-  float* q;
-  std::byte* keys;
-  float* scores;
+// Of each query of a unit: the greatest score and the sum of weights, of the block and of all blocks so far, and the factors that join them.
+struct AttentionStats {
   float *most, *total, *run_most, *run_total, *kept, *joined;
 
-  REPRISE_DEVICE AttentionBlockWork(const AttentionArgs& args_in, const AttentionUnit& unit_in, int heads_in)
+  AttentionStats() = default;
+  REPRISE_DEVICE AttentionStats(float* at, int queries)
+      : most(at),
+        total(most + queries),
+        run_most(total + queries),
+        run_total(run_most + queries),
+        kept(run_total + queries),
+        joined(kept + queries) {}
+  REPRISE_DEVICE void Clear(int queries) {
+    for (int i = ThreadId(); i < queries; i += kAttentionThreads) {
+      run_most[i] = -FloatOf(0x7f800000u);
+      run_total[i] = 0.0f;
+    }
+  }
+  REPRISE_DEVICE void TakeIn(int query, float top, float sum) {
+    const JoinFactors factors = Join(run_most[query], top, sum);
+    most[query] = top;
+    total[query] = sum;
+    run_total[query] = Joined(run_total[query], sum, factors);
+    run_most[query] = factors.most;
+    kept[query] = factors.kept;
+    joined[query] = factors.joined;
+  }
+  REPRISE_DEVICE JoinFactors Factors(int query) const { return {0.0f, kept[query], joined[query]}; }
+};
+
+// The last word on a value: divided by the total, times the gate.
+REPRISE_DEVICE float Attended(const AttentionArgs& args, int row, int head, int column, float sum, float total) {
+  float y = sum * (total > 0.0f || total != total ? 1.0f / total : 0.0f);
+  if (args.gate.count) y = y * Sigmoid(RowAt(args.gate.rows, row)[static_cast<int64_t>(head) * args.gate.stride + column]);
+  return y;
+}
+
+// The queries of a unit: the query heads of each of its rows in turn.
+struct AttentionQueries {
+  const AttentionArgs& args;
+  const AttentionUnit& unit;
+  int heads, queries, first_position, width;
+
+  REPRISE_DEVICE AttentionQueries(const AttentionArgs& args_in, const AttentionUnit& unit_in, int heads_in)
       : args(args_in), unit(unit_in), heads(heads_in) {
     queries = unit.rows * heads;
     first_position = args.step.lane[unit.lane].position + unit.row;
     width = args.q.width;
+  }
+  REPRISE_DEVICE int Row(int query) const { return args.step.lane[unit.lane].first_row + unit.row + query / heads; }
+  REPRISE_DEVICE int Head(int query) const { return unit.kv_head * heads + query % heads; }
+  REPRISE_DEVICE int End(int query) const { return first_position + query / heads + 1; }  // the first position it must not see
+  REPRISE_DEVICE float Query(int query, int column) const {
+    return RowAt(args.q.rows, Row(query))[static_cast<int64_t>(Head(query)) * args.q.stride + column] * args.scale;
+  }
+  REPRISE_DEVICE void KeepPartial(const AttentionCut& cut, const AttentionStats& stats, int query, int block, int column, float sum) const {
+    float* partial = args.partials + cut.PartialAt(args, Row(query), Head(query), block);
+    partial[2 + column] = sum;
+    if (column == 0) {
+      partial[0] = stats.most[query];
+      partial[1] = stats.total[query];
+    }
+  }
+  REPRISE_DEVICE float* Out(int query, int column) const {
+    return RowAt(args.out, Row(query)) + static_cast<int64_t>(Head(query)) * width + column;
+  }
+  REPRISE_DEVICE void Put(int query, int column, float sum, float total) const {
+    *Out(query, column) = Attended(args, Row(query), Head(query), column, sum, total);
+  }
+};
+
+// The blocks that a unit goes through, and the positions of each that any of its queries sees.
+struct AttentionBlocks {
+  int first, last, past;  // past: the last position that is seen, and one
+
+  REPRISE_DEVICE AttentionBlocks(const AttentionArgs& args, const AttentionCut& cut, const AttentionQueries& work) {
+    past = work.End(work.queries - 1);
+    first = cut.by_block ? work.unit.block : args.first_position / kAttentionBlock;
+    last = cut.by_block ? work.unit.block : (past - 1) / kAttentionBlock;
+  }
+  REPRISE_DEVICE int From(const AttentionArgs& args, int block) const {
+    return block * kAttentionBlock > args.first_position ? block * kAttentionBlock : args.first_position;
+  }
+  REPRISE_DEVICE int End(int block) const { return (block + 1) * kAttentionBlock < past ? (block + 1) * kAttentionBlock : past; }
+};
+
+template <int kQueries>
+struct AttentionBlockWork : AttentionQueries {
+  using Shared = AttentionShared;
+  int padded;
+  float* q;
+  std::byte* keys;
+  float* scores;
+  AttentionStats stats;
+
+  REPRISE_DEVICE AttentionBlockWork(const AttentionArgs& args_in, const AttentionUnit& unit_in, int heads_in)
+      : AttentionQueries(args_in, unit_in, heads_in) {
     padded = Shared::Padded(width);
     std::byte* shared = SharedMemory();
     q = reinterpret_cast<float*>(shared);
     keys = shared + Shared::Keys(kQueries, width);
     scores = reinterpret_cast<float*>(shared + Shared::Scores(kQueries, width));
-    most = reinterpret_cast<float*>(shared + Shared::Stats(kQueries, width));
-    total = most + kQueries;
-    run_most = total + kQueries;
-    run_total = run_most + kQueries;
-    kept = run_total + kQueries;
-    joined = kept + kQueries;
+    stats = AttentionStats(reinterpret_cast<float*>(shared + Shared::Stats(kQueries, width)), kQueries);
   }
-  REPRISE_DEVICE int Row(int query) const { return args.step.lane[unit.lane].first_row + unit.row + query / heads; }
-  REPRISE_DEVICE int Head(int query) const { return unit.kv_head * heads + query % heads; }
-  REPRISE_DEVICE int End(int query) const { return first_position + query / heads + 1; }  // the first position it must not see
 
   // q times the scale, zero past the width and past the last query.
   REPRISE_DEVICE void LoadQueries() {
     for (int i = ThreadId(); i < kQueries * padded; i += kAttentionThreads) {
       const int query = i / padded, column = i % padded;
-      float x = 0.0f;
-      if (query < queries && column < width) {
-        x = RowAt(args.q.rows, Row(query))[static_cast<int64_t>(Head(query)) * args.q.stride + column] * args.scale;
-      }
-      q[i] = x;
+      q[i] = query < queries && column < width ? Query(query, column) : 0.0f;
     }
-    for (int i = ThreadId(); i < kQueries; i += kAttentionThreads) {
-      run_most[i] = -FloatOf(0x7f800000u);
-      run_total[i] = 0.0f;
-    }
+    stats.Clear(kQueries);
   }
 
-  REPRISE_DEVICE const Element* StateElements(const StateRef& state, int position) const {
-    return reinterpret_cast<const Element*>(StateRow(args.step, unit.lane, state, position)) + unit.kv_head * width;
+  REPRISE_DEVICE const float* StateElements(const StateRef& state, int position) const {
+    return reinterpret_cast<const float*>(StateRow(args.step, unit.lane, state, position)) + unit.kv_head * width;
   }
 
   // Keys of positions [tile, end) as rows of shared memory.
   REPRISE_DEVICE void LoadKeys(int tile, int end) {
-    constexpr int kOf16 = 16 / static_cast<int>(sizeof(Element));
     const int pitch = Shared::KeyPitch(width);
-    if (width % kOf16 == 0 && args.k.bytes % 16 == 0) {  // rows start on 16 bytes, like every state
-      const int pieces = width / kOf16;
+    if (width % 4 == 0 && args.k.bytes % 16 == 0) {  // rows start on 16 bytes, like every state
+      const int pieces = width / 4;
       for (int i = ThreadId(); i < (end - tile) * pieces; i += kAttentionThreads) {
         const int row = i / pieces, piece = i % pieces;
-        CopyAsync16(keys + row * pitch + piece * 16, reinterpret_cast<const std::byte*>(StateElements(args.k, tile + row) + piece * kOf16));
+        CopyAsync16(keys + row * pitch + piece * 16, reinterpret_cast<const std::byte*>(StateElements(args.k, tile + row) + piece * 4));
       }
       CommitCopies();
       WaitCopies<0>();
       const int rest = padded - width;  // zero, where a width of whole 16 bytes is not yet whole eights of elements
       for (int i = ThreadId(); i < (end - tile) * rest; i += kAttentionThreads) {
-        reinterpret_cast<Element*>(keys + i / rest * pitch)[width + i % rest] = Element{};
+        reinterpret_cast<float*>(keys + i / rest * pitch)[width + i % rest] = 0.0f;
       }
       return;
     }
     for (int i = ThreadId(); i < (end - tile) * padded; i += kAttentionThreads) {
       const int row = i / padded, column = i % padded;
-      reinterpret_cast<Element*>(keys + row * pitch)[column] = column < width ? StateElements(args.k, tile + row)[column] : Element{};
+      reinterpret_cast<float*>(keys + row * pitch)[column] = column < width ? StateElements(args.k, tile + row)[column] : 0.0f;
     }
   }
 
@@ -109,18 +171,13 @@ struct AttentionBlockWork {
       SyncBlock();
       const int position = tile + thread_position, first = part * kOwn;
       if (position >= tile_end || first >= queries || first >= kQueries) continue;
-      const auto* key = reinterpret_cast<const Element*>(keys + thread_position * Shared::KeyPitch(width));
+      const auto* key = reinterpret_cast<const float*>(keys + thread_position * Shared::KeyPitch(width));
       float sums[kOwn] = {};
       for (int i = 0; i < padded; i += 8) {
         float k[8];
-        if constexpr (sizeof(Element) == 2) {
-          const Words4 w = Load16(key + i);
-          REPRISE_UNROLLED for (int j = 0; j < 8; ++j) k[j] = HalfBitsToFloat((w.w[j / 2] >> (16 * (j % 2))) & 0xffffu);
-        } else {
-          REPRISE_UNROLLED for (int half = 0; half < 2; ++half) {
-            const Words4 w = Load16(key + i + 4 * half);
-            REPRISE_UNROLLED for (int j = 0; j < 4; ++j) k[4 * half + j] = FloatOf(w.w[j]);
-          }
+        REPRISE_UNROLLED for (int half = 0; half < 2; ++half) {
+          const Words4 w = Load16(key + i + 4 * half);
+          REPRISE_UNROLLED for (int j = 0; j < 4; ++j) k[4 * half + j] = FloatOf(w.w[j]);
         }
         REPRISE_UNROLLED for (int own = 0; own < kOwn; ++own) {
           REPRISE_UNROLLED for (int half = 0; half < 2; ++half) {
@@ -153,15 +210,7 @@ struct AttentionBlockWork {
         sum = sum + weight;
       }
       sum = WarpSum(sum);
-      if (lane == 0) {
-        const JoinFactors factors = Join(run_most[query], top, sum);
-        most[query] = top;
-        total[query] = sum;
-        run_total[query] = Joined(run_total[query], sum, factors);
-        run_most[query] = factors.most;
-        kept[query] = factors.kept;
-        joined[query] = factors.joined;
-      }
+      if (lane == 0) stats.TakeIn(query, top, sum);
     }
     SyncBlock();
   }
@@ -172,11 +221,11 @@ struct AttentionBlockWork {
     REPRISE_UNROLLED for (int j = 0; j < kOwn; ++j) sums[j] = 0.0f;
     const int pitch = Shared::ScorePitch(kQueries);
     const int all = End(first < queries ? first : 0);  // up to here every query of the thread sees every position
-    const int64_t stride = static_cast<int64_t>(args.v.bytes / sizeof(Element));
+    const int64_t stride = static_cast<int64_t>(args.v.bytes / sizeof(float));
     for (int begin = from; begin < end;) {
       const int extent_end = (begin / kExtentRows + 1) * kExtentRows;
       const int stop = extent_end < end ? extent_end : end;
-      const Element* value = StateElements(args.v, begin) + column;
+      const float* value = StateElements(args.v, begin) + column;
       const int common = all < begin ? begin : all < stop ? all : stop;
       const float* weights = scores + (begin - block_first) * pitch + first;
       int position = begin;
@@ -184,14 +233,14 @@ struct AttentionBlockWork {
 #pragma unroll 8
 #endif
       for (; position < common; ++position, value += stride, weights += pitch) {
-        const float v = ElementFloat(*value);
+        const float v = *value;
         REPRISE_UNROLLED for (int j = 0; j < kOwn; j += 4) {
           const Words4 w = Load16(weights + j);
           REPRISE_UNROLLED for (int n = 0; n < 4; ++n) sums[j + n] = fmaf(FloatOf(w.w[n]), v, sums[j + n]);
         }
       }
       for (; position < stop; ++position, value += stride, weights += pitch) {
-        const float v = ElementFloat(*value);
+        const float v = *value;
         REPRISE_UNROLLED for (int j = 0; j < kOwn; ++j) {
           if (position < End(first + j)) sums[j] = fmaf(weights[j], v, sums[j]);
         }
@@ -201,35 +250,25 @@ struct AttentionBlockWork {
   }
 };
 
-// The last word on a value: divided by the total, times the gate.
-REPRISE_DEVICE float Attended(const AttentionArgs& args, int row, int head, int column, float sum, float total) {
-  float y = sum * (total > 0.0f || total != total ? 1.0f / total : 0.0f);
-  if (args.gate.count) y = y * Sigmoid(RowAt(args.gate.rows, row)[static_cast<int64_t>(head) * args.gate.stride + column]);
-  return y;
-}
-
 // kGroups: into how many the threads are split for the values, each with its own queries; 256 / kGroups columns are enough for the head.
-template <class Element, int kQueries, int kGroups>
-REPRISE_DEVICE void AttentionRun(const AttentionArgs& args) {
+template <int kQueries, int kGroups>
+REPRISE_KERNEL_OF(kAttentionThreads, 2, AttentionKernel, AttentionArgs) {
+  BeginKernel();
   constexpr int kColumns = kAttentionThreads / kGroups, kOwn = kQueries / kGroups;
   static_assert(kOwn % 4 == 0);
   const AttentionCut cut(args, kQueries);
   AttentionUnit unit;
   for (int64_t item = BlockX(); cut.Unit(args, item, &unit); item += GridX()) {
-    AttentionBlockWork<Element, kQueries> work(args, unit, cut.heads);
+    AttentionBlockWork<kQueries> work(args, unit, cut.heads);
     SyncBlock();  // the unit before is done with shared memory
     work.LoadQueries();
     SyncBlock();
     const int column = ThreadId() % kColumns, first = ThreadId() / kColumns * kOwn;
     const bool values = column < work.width && first < work.queries;
-    const int last = work.End(work.queries - 1) - 1;
-    const int first_block = cut.by_block ? unit.block : args.first_position / kAttentionBlock;
-    const int last_block = cut.by_block ? unit.block : last / kAttentionBlock;
+    const AttentionBlocks blocks(args, cut, work);
     float running[kOwn] = {};
-    for (int block = first_block; block <= last_block; ++block) {
-      const int block_first = block * kAttentionBlock;
-      const int from = block_first > args.first_position ? block_first : args.first_position;
-      const int end = block_first + kAttentionBlock < last + 1 ? block_first + kAttentionBlock : last + 1;
+    for (int block = blocks.first; block <= blocks.last; ++block) {
+      const int block_first = block * kAttentionBlock, from = blocks.From(args, block), end = blocks.End(block);
       work.ScoreBlock(block_first, from, end);
       work.WeighBlock();
       float sums[kOwn];
@@ -238,15 +277,10 @@ REPRISE_DEVICE void AttentionRun(const AttentionArgs& args) {
         REPRISE_UNROLLED for (int j = 0; j < kOwn; ++j) {
           const int query = first + j;
           if (query >= work.queries) break;
-          if (!cut.by_block) {
-            running[j] = Joined(running[j], sums[j], {0.0f, work.kept[query], work.joined[query]});
-            continue;
-          }
-          float* partial = args.partials + cut.PartialAt(args, work.Row(query), work.Head(query), block);
-          partial[2 + column] = sums[j];
-          if (column == 0) {
-            partial[0] = work.most[query];
-            partial[1] = work.total[query];
+          if (cut.by_block) {
+            work.KeepPartial(cut, work.stats, query, block, column, sums[j]);
+          } else {
+            running[j] = Joined(running[j], sums[j], work.stats.Factors(query));
           }
         }
       }
@@ -256,16 +290,9 @@ REPRISE_DEVICE void AttentionRun(const AttentionArgs& args) {
     REPRISE_UNROLLED for (int j = 0; j < kOwn; ++j) {
       const int query = first + j;
       if (query >= work.queries) break;
-      const int row = work.Row(query), head = work.Head(query);
-      RowAt(args.out, row)[static_cast<int64_t>(head) * work.width + column] =
-          Attended(args, row, head, column, running[j], work.run_total[query]);
+      work.Put(query, column, running[j], work.stats.run_total[query]);
     }
   }
-}
-template <class Element, int kQueries, int kGroups>
-REPRISE_KERNEL_OF(kAttentionThreads, 2, AttentionKernel, AttentionArgs) {
-  BeginKernel();
-  AttentionRun<Element, kQueries, kGroups>(args);
 }
 
 // Joins the partials of a (row, head), where there are any: factors first, a thread a block, then each thread its column. And quantises what came of

@@ -16,8 +16,8 @@ namespace reprise {
 namespace cuda {
 namespace {
 
-// Names the order and rounding of every operation; change it whenever a kernel's results change.
-constexpr char kNumerics[] = "cuda1";
+// Names the order and rounding of every operation that the kernels decide; change it whenever a kernel's results change.
+constexpr char kNumerics[] = "cuda2";
 
 // One of the device's queues. A point of it that another stream may wait for is a mark of the device; the latest few are kept, and whoever asks
 // for one that is no longer kept waits for the next, which is later.
@@ -101,7 +101,7 @@ class CudaBackend : public Backend {
 
   std::string_view name() const override { return "cuda"; }
   std::string description() const override { return device_->description(); }
-  std::string numerics() const override { return kNumerics; }
+  std::string numerics() const override { return std::string(kNumerics) + "-" + device_->rounding(); }
   int threads() const override { return 1; }
   size_t free_memory() const override { return device_->free_bytes(); }
   BackendLimits MeasureLimits() override { return device_->MeasureLimits(); }

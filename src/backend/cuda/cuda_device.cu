@@ -10,6 +10,7 @@
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/device.h"
 #include "backend/cuda/kernel_table.h"
+#include "backend/cuda/half_attention_kernels.h"
 #include "backend/cuda/matmul_kernels.h"
 #include "backend/cuda/row_kernels.h"
 #include "backend/cuda/state_kernels.h"
@@ -105,9 +106,9 @@ class CudaDevice : public Device {
     return Ok();
   }
 
+  std::string rounding() const override { return "sm_" + std::to_string(properties_.major) + std::to_string(properties_.minor); }
   std::string description() const override {
-    return std::string("CUDA, ") + properties_.name + ", sm_" + std::to_string(properties_.major) + std::to_string(properties_.minor) +
-           ", " + std::to_string(properties_.multiProcessorCount) + " multiprocessors";
+    return std::string("CUDA, ") + properties_.name + ", " + rounding() + ", " + std::to_string(properties_.multiProcessorCount) + " multiprocessors";
   }
   int multiprocessors() const override { return properties_.multiProcessorCount; }
   size_t total_bytes() const override { return properties_.totalGlobalMem; }

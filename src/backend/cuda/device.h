@@ -30,6 +30,7 @@ class Device {
   virtual ~Device() = default;
 
   virtual std::string description() const = 0;  // "NVIDIA H100 80GB HBM3 (sm_90, 132 multiprocessors)"
+  virtual std::string rounding() const = 0;     // names how its tensor cores round sums of products of halves: "sm_90"
   virtual int multiprocessors() const = 0;
   virtual size_t total_bytes() const = 0;
   virtual size_t free_bytes() const = 0;

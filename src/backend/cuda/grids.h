@@ -74,19 +74,21 @@ inline Grid DeltaNetGrid(const DeltaNetArgs& args, const Bucket& b) {
   return {CeilDiv(args.shape.value_dim, kDeltaColumns), args.shape.value_heads, b.lanes, 32, 4 * padded * 4};
 }
 
-inline int AttentionKernelId(ElementType type, int queries, int groups) {
-  const int choice = queries == kFewQueries ? 0 : groups == 1 ? 1 : groups == 2 ? 2 : 3;
-  return kAttention + (type == ElementType::kF16 ? 0 : kAttentionChoices) + choice;
-}
 inline Grid AttentionGrid(const AttentionArgs& args, const Bucket& b) {
-  const int heads = args.q.count / args.kv_heads;
-  const int queries = b.rows * heads <= kFewQueries ? kFewQueries : kMostQueries;
-  const bool halves = args.k.type == ElementType::kF16;
+  const int heads = args.q.count / args.kv_heads, width = args.q.width;
   Grid grid;
   grid.x = 2 * b.multiprocessors;  // as many as run at once; each takes units until there are none
   grid.threads = kAttentionThreads;
-  grid.shared = halves ? AttentionShared<uint16_t>::Bytes(queries, args.q.width) : AttentionShared<float>::Bytes(queries, args.q.width);
-  grid.kernel = AttentionKernelId(args.k.type, queries, AttentionGroups(args.q.width, queries));
+  if (args.k.type == ElementType::kF16) {
+    const int tiles = b.rows * heads <= b.lanes * HalfAttentionShared::kTileQueries ? 1 : 2;
+    grid.shared = HalfAttentionShared::Bytes(tiles * HalfAttentionShared::kTileQueries, width);
+    grid.kernel = kHalfAttention + tiles - 1;
+    return grid;
+  }
+  const int queries = b.rows * heads <= kFewQueries ? kFewQueries : kMostQueries;
+  const int groups = AttentionGroups(width, queries);
+  grid.shared = AttentionShared::Bytes(queries, width);
+  grid.kernel = kAttention + (queries == kFewQueries ? 0 : groups == 1 ? 1 : groups == 2 ? 2 : 3);
   return grid;
 }
 inline Grid JoinGrid(const AttentionArgs& args, const Bucket& b) {

@@ -6,9 +6,10 @@
 
 namespace reprise::cuda {
 
-inline constexpr int kRowChoices = 4;        // of MatVec: 1, 2, 4 or 8 rows
-inline constexpr int kAttentionChoices = 4;  // 4 queries, or 16 in 1, 2 or 4 groups
-inline constexpr int kDeltaChoices = 5;      // 16, 32, ... 256 key indices
+inline constexpr int kRowChoices = 4;            // of MatVec: 1, 2, 4 or 8 rows
+inline constexpr int kAttentionChoices = 4;      // 4 queries, or 16 in 1, 2 or 4 groups
+inline constexpr int kHalfAttentionChoices = 2;  // 16 or 32 queries
+inline constexpr int kDeltaChoices = 5;          // 16, 32, ... 256 key indices
 
 enum KernelId : int {
   kEmbed,
@@ -32,7 +33,8 @@ enum KernelId : int {
   kMatVec,
   kMatMul = kMatVec + kForms * kRowChoices,
   kAttention = kMatMul + kForms,
-  kDeltaNet = kAttention + 2 * kAttentionChoices,
+  kHalfAttention = kAttention + kAttentionChoices,
+  kDeltaNet = kHalfAttention + kHalfAttentionChoices,
   kKernels = kDeltaNet + kDeltaChoices,
 };
 
@@ -48,44 +50,43 @@ inline int MatMulId(Form form) { return kMatMul + static_cast<int>(form); }
   ADD(MatVecId(F, 2), MatMulArgs, MatVecKernel<F, 4>) \
   ADD(MatVecId(F, 3), MatMulArgs, MatVecKernel<F, 8>)
 #define REPRISE_KERNELS_OF_QUANTS(ADD, F) REPRISE_KERNELS_OF_FORM(ADD, F) ADD(MatMulId(F), MatMulArgs, MatMulKernel<F>)
-#define REPRISE_KERNELS_OF_STATE(ADD, AT, T)                           \
-  ADD(kAttention + (AT) + 0, AttentionArgs, AttentionKernel<T, 4, 1>)  \
-  ADD(kAttention + (AT) + 1, AttentionArgs, AttentionKernel<T, 16, 1>) \
-  ADD(kAttention + (AT) + 2, AttentionArgs, AttentionKernel<T, 16, 2>) \
-  ADD(kAttention + (AT) + 3, AttentionArgs, AttentionKernel<T, 16, 4>)
-#define REPRISE_KERNELS(ADD)                               \
-  ADD(kEmbed, EmbedArgs, EmbedKernel)                      \
-  ADD(kRmsNorm, RmsNormArgs, RmsNormKernel)                \
-  ADD(kQuantise, QuantiseArgs, QuantiseKernel)             \
-  ADD(kSwiGlu, SwiGluArgs, SwiGluKernel)                   \
-  ADD(kGatedRmsNorm, GatedRmsNormArgs, GatedRmsNormKernel) \
-  ADD(kRopeTable, RopeTableArgs, RopeTableKernel)          \
-  ADD(kNormRope, NormRopeArgs, NormRopeKernel)             \
-  ADD(kArgMaxPart, ArgMaxArgs, ArgMaxPartKernel)           \
-  ADD(kArgMax, ArgMaxArgs, ArgMaxKernel)                   \
-  ADD(kBestPart, BestArgs, BestPartKernel)                 \
-  ADD(kBest, BestArgs, BestKernel)                         \
-  ADD(kAppend, AppendArgs, AppendKernel)                   \
-  ADD(kConv, ConvArgs, ConvKernel)                         \
-  ADD(kDeltaInputs, DeltaNetArgs, DeltaInputsKernel)       \
-  ADD(kPrevious, LastArgs, PreviousKernel)                 \
-  ADD(kSaveLast, LastArgs, SaveLastKernel)                 \
-  ADD(kLoadLast, LastArgs, LoadLastKernel)                 \
-  ADD(kJoin, AttentionArgs, JoinKernel)                    \
-  REPRISE_KERNELS_OF_FORM(ADD, Form::kF32)                 \
-  REPRISE_KERNELS_OF_FORM(ADD, Form::kF16)                 \
-  REPRISE_KERNELS_OF_FORM(ADD, Form::kBF16)                \
-  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kByte)              \
-  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kByteMin)           \
-  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kByteK)             \
-  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kByteK16)           \
-  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kNibble)            \
-  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kNibbleMin)         \
-  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kNibbleK)           \
-  REPRISE_KERNELS_OF_STATE(ADD, 0, uint16_t)               \
-  REPRISE_KERNELS_OF_STATE(ADD, kAttentionChoices, float)  \
-  ADD(kDeltaNet + 0, DeltaNetArgs, DeltaNetKernel<1>)      \
-  ADD(kDeltaNet + 1, DeltaNetArgs, DeltaNetKernel<2>)      \
-  ADD(kDeltaNet + 2, DeltaNetArgs, DeltaNetKernel<4>)      \
-  ADD(kDeltaNet + 3, DeltaNetArgs, DeltaNetKernel<8>)      \
+#define REPRISE_KERNELS(ADD)                                     \
+  ADD(kEmbed, EmbedArgs, EmbedKernel)                            \
+  ADD(kRmsNorm, RmsNormArgs, RmsNormKernel)                      \
+  ADD(kQuantise, QuantiseArgs, QuantiseKernel)                   \
+  ADD(kSwiGlu, SwiGluArgs, SwiGluKernel)                         \
+  ADD(kGatedRmsNorm, GatedRmsNormArgs, GatedRmsNormKernel)       \
+  ADD(kRopeTable, RopeTableArgs, RopeTableKernel)                \
+  ADD(kNormRope, NormRopeArgs, NormRopeKernel)                   \
+  ADD(kArgMaxPart, ArgMaxArgs, ArgMaxPartKernel)                 \
+  ADD(kArgMax, ArgMaxArgs, ArgMaxKernel)                         \
+  ADD(kBestPart, BestArgs, BestPartKernel)                       \
+  ADD(kBest, BestArgs, BestKernel)                               \
+  ADD(kAppend, AppendArgs, AppendKernel)                         \
+  ADD(kConv, ConvArgs, ConvKernel)                               \
+  ADD(kDeltaInputs, DeltaNetArgs, DeltaInputsKernel)             \
+  ADD(kPrevious, LastArgs, PreviousKernel)                       \
+  ADD(kSaveLast, LastArgs, SaveLastKernel)                       \
+  ADD(kLoadLast, LastArgs, LoadLastKernel)                       \
+  ADD(kJoin, AttentionArgs, JoinKernel)                          \
+  REPRISE_KERNELS_OF_FORM(ADD, Form::kF32)                       \
+  REPRISE_KERNELS_OF_FORM(ADD, Form::kF16)                       \
+  REPRISE_KERNELS_OF_FORM(ADD, Form::kBF16)                      \
+  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kByte)                    \
+  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kByteMin)                 \
+  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kByteK)                   \
+  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kByteK16)                 \
+  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kNibble)                  \
+  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kNibbleMin)               \
+  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kNibbleK)                 \
+  ADD(kAttention + 0, AttentionArgs, AttentionKernel<4, 1>)      \
+  ADD(kAttention + 1, AttentionArgs, AttentionKernel<16, 1>)     \
+  ADD(kAttention + 2, AttentionArgs, AttentionKernel<16, 2>)     \
+  ADD(kAttention + 3, AttentionArgs, AttentionKernel<16, 4>)     \
+  ADD(kHalfAttention + 0, AttentionArgs, HalfAttentionKernel<1>) \
+  ADD(kHalfAttention + 1, AttentionArgs, HalfAttentionKernel<2>) \
+  ADD(kDeltaNet + 0, DeltaNetArgs, DeltaNetKernel<1>)            \
+  ADD(kDeltaNet + 1, DeltaNetArgs, DeltaNetKernel<2>)            \
+  ADD(kDeltaNet + 2, DeltaNetArgs, DeltaNetKernel<4>)            \
+  ADD(kDeltaNet + 3, DeltaNetArgs, DeltaNetKernel<8>)            \
   ADD(kDeltaNet + 4, DeltaNetArgs, DeltaNetKernel<16>)

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "backend/cuda/grids.h"
 
@@ -47,6 +48,16 @@ REPRISE_DEVICE void MultiplyHalfTiles(int d[4], const uint32_t a[2], uint32_t b)
                : "r"(a[0]), "r"(a[1]), "r"(b), "r"(0));
 }
 
+// d += a b of halves, 16 rows by 8 columns over 16 inputs. Of lane l, g = l / 4 and t = l % 4:
+//   a[0]: row g, inputs 2t, 2t + 1      a[1]: row g + 8     a[2], a[3]: the same rows, inputs 2t + 8, 2t + 9
+//   b[0]: column g, inputs 2t, 2t + 1   b[1]: inputs 2t + 8, 2t + 9
+//   d[0], d[1]: row g, columns 2t, 2t + 1     d[2], d[3]: row g + 8
+REPRISE_DEVICE void MultiplyHalves(float d[4], const uint32_t a[4], const uint32_t b[2]) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 // 16 bytes to shared memory, under way until WaitCopies<n> returns with at most the n latest groups still under way. Groups are a thread's own.
 REPRISE_DEVICE void CopyAsync16(std::byte* shared, const std::byte* global) {
   const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
@@ -70,6 +81,17 @@ REPRISE_DEVICE Words4 LoadConstant16(const std::byte* p) {
 REPRISE_DEVICE Words4 Load16(const void* p) {
   const uint4 v = *reinterpret_cast<const uint4*>(p);
   return {{v.x, v.y, v.z, v.w}};
+}
+// T: 8 or 16 bytes of words, which lie on a multiple of as many.
+template <class T>
+REPRISE_DEVICE T LoadWords(const void* p) {
+  using Word = std::conditional_t<sizeof(T) == 16, uint4, uint2>;
+  static_assert(sizeof(T) == sizeof(Word));
+  union {
+    Word word;
+    T t;
+  } both = {*reinterpret_cast<const Word*>(p)};
+  return both.t;
 }
 REPRISE_DEVICE uint32_t LoadConstant4(const std::byte* p) { return __ldg(reinterpret_cast<const unsigned int*>(p)); }
 

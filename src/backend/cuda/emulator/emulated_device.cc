@@ -11,6 +11,7 @@
 #include "backend/cuda/attention_kernels.h"
 #include "backend/cuda/best_kernels.h"
 #include "backend/cuda/emulator/fibers.h"
+#include "backend/cuda/half_attention_kernels.h"
 #include "backend/cuda/kernel_table.h"
 #include "backend/cuda/matmul_kernels.h"
 #include "backend/cuda/row_kernels.h"
@@ -53,6 +54,7 @@ class EmulatedDevice : public Device {
   }
 
   std::string description() const override { return "CUDA kernels, emulated on the host"; }
+  std::string rounding() const override { return "once"; }
   int multiprocessors() const override { return multiprocessors_; }
   size_t total_bytes() const override { return size_t{8} << 20; }  // so little that attention takes both its forms in tests
   size_t free_bytes() const override { return kBytes - used_; }

@@ -94,6 +94,31 @@ inline void MultiplyTiles(int d[4], const uint32_t a[4], const uint32_t b[2]) {
 }
 inline void MultiplyHalfTiles(int d[4], const uint32_t a[2], uint32_t b) { EmulateTiles<16>(d, {{a[0], a[1], 0, 0}, {b, 0}}); }
 
+// Products of halves are exact, and their sum is rounded once. A device rounds in a way of its own.
+inline void MultiplyHalves(float d[4], const uint32_t a[4], const uint32_t b[2]) {
+  const TileWords mine{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
+  const std::byte* all = emulator::Exchange(&mine, sizeof(mine));
+  const auto words = [&](int lane) {
+    TileWords w;
+    std::memcpy(&w, all + static_cast<size_t>(lane) * emulator::kExchangeBytes, sizeof(w));
+    return w;
+  };
+  const int lane = ThreadId() % 32;
+  double sums[2][2] = {{double{d[0]}, double{d[1]}}, {double{d[2]}, double{d[3]}}};
+  for (int t = 0; t < 4; ++t) {
+    const TileWords of_rows = words(lane / 4 * 4 + t), of_columns[2] = {words(lane % 4 * 8 + t), words(lane % 4 * 8 + 4 + t)};
+    for (int i = 0; i < 4; ++i) {  // the lane's four inputs of 16: two words of two halves
+      const auto half = [&](const uint32_t word) { return HalfBitsToFloat(word >> (16 * (i % 2)) & 0xffffu); };
+      const float rows[2] = {half(of_rows.a[i / 2 * 2]), half(of_rows.a[i / 2 * 2 + 1])};
+      for (int column = 0; column < 2; ++column) {
+        const double weight = double{half(of_columns[column].b[i / 2])};
+        for (int row = 0; row < 2; ++row) sums[row][column] += rows[row] * weight;
+      }
+    }
+  }
+  for (int i = 0; i < 4; ++i) d[i] = static_cast<float>(sums[i / 2][i % 2]);
+}
+
 inline void CopyAsync16(std::byte* shared, const std::byte* global) { emulator::CopyAsync16(shared, global); }
 inline void CommitCopies() { emulator::CommitCopies(); }
 template <int kPending>
@@ -108,6 +133,12 @@ inline Words4 Load16(const void* p) {
   Words4 v;
   std::memcpy(&v, p, sizeof(v));
   return v;
+}
+template <class T>
+inline T LoadWords(const void* p) {
+  T t;
+  std::memcpy(&t, p, sizeof(t));
+  return t;
 }
 inline Words4 LoadConstant16(const std::byte* p) { return Load16(p); }
 inline uint32_t LoadConstant4(const std::byte* p) {
