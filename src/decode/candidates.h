@@ -26,8 +26,8 @@ size_t AllCandidates(std::span<const float> logits, std::span<uint64_t> out);
 // Those of the best k, or of all if they are fewer, in no order.
 size_t BestCandidates(std::span<const float> logits, size_t k, std::span<uint64_t> out);
 
-// The best of a row of logits, found where the row lies, so that nobody need copy it: by ascending id, none of them NaN or minus infinity. Every other
-// logit of the row ranks behind all of these.
+// The best of a row of logits, found where the row lies, so that nobody need copy it: by ascending id, none of them NaN or minus infinity.
+// Every other logit of the row ranks behind all of these.
 struct BestLogits {
   std::span<const float> logits;
   std::span<const int32_t> ids;

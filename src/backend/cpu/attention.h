@@ -13,8 +13,8 @@
 
 namespace reprise {
 
-// Queries (rows x heads of one key-value head) of an item: enough that what a key and a value cost once, conversion and transposition, is little beside
-// the products, few enough that scores and sums stay in a 1 MB L2 cache (128 x (256 scores + 3 x 256 wide) floats are 512 KB).
+// Queries (rows x heads of one key-value head) of an item: enough that what a key and a value cost once, conversion and transposition, is
+// little beside the products, few enough that scores and sums stay in a 1 MB L2 cache (128 x (256 scores + 3 x 256 wide) floats are 512 KB).
 inline constexpr int kMostQueries = 128;
 
 inline int64_t AttentionWidth(const AttentionArgs& args) { return (args.q.width + 15) / 16 * 16; }

@@ -9,6 +9,8 @@
 #define REPRISE_BACKEND_CPU_ATTENTION_Q8_INL_H_
 #endif
 
+#include <algorithm>
+
 #include "backend/cpu/attention_work-inl.h"
 #include "backend/cpu/quantize-inl.h"
 
@@ -25,18 +27,15 @@ struct StateQ8 {
     const auto* const scale = reinterpret_cast<const uint16_t*>(row + scales) + column / kQ8Values;
     return Mul(LoadBytes(reinterpret_cast<const int8_t*>(row) + column), OneHalf(*scale));
   }
-  // The greatest magnitude of each of 16 rows.
+  // What no magnitude of each of 16 rows exceeds: 128 times the greatest scale. Less than that by the rounding of the scale alone, since a
+  // block's greatest magnitude is 127 of its units.
   static HWY_INLINE Floats Tops(const std::byte* rows, int64_t stride, int64_t scales, int width) {
-    HWY_ALIGN int32_t tops[16];
+    HWY_ALIGN uint16_t tops[16] = {};
     for (int r = 0; r < 16; ++r) {
-      Ints most = SetInts(0);
-      for (int i = 0; i < width; i += 32) {
-        const Ints top = Greatest(Columns(rows + r * stride, scales, i), Columns(rows + r * stride, scales, i + 16));
-        REPRISE_PARTS most.v[p] = hn::Max(most.v[p], top.v[p]);
-      }
-      tops[r] = MaxLane(most);
+      const auto* const of = reinterpret_cast<const uint16_t*>(rows + r * stride + scales);
+      for (int b = 0; b < width / kQ8Values; ++b) tops[r] = std::max<uint16_t>(tops[r], of[b] & 0x7fff);
     }
-    return Load(reinterpret_cast<const float*>(tops));
+    return Mul(LoadHalf(tops), Set(128.0f));
   }
 
  private:

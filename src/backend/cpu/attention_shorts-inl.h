@@ -1,7 +1,7 @@
 // Keys and values multiplied as 16-bit integers: both of halves, and values of bytes.
 //
-// A head of a row becomes integers under a power of two of its own, rounded by at most 2^-14 of its greatest magnitude (a half itself is rounded by
-// up to 2^-12). What it is multiplied with, a query or the weights of a block, gets a unit by the sum of its magnitudes, such that no sum of
+// A head of a row becomes integers under a power of two of its own, rounded by at most 2^-14 of its greatest magnitude (a half itself is rounded
+// by up to 2^-12). What it is multiplied with, a query or the weights of a block, gets a unit by the sum of its magnitudes, such that no sum of
 // products leaves 32 bits. So a product costs half of one in floats, and what a query gets depends on no row that it does not see.
 #if defined(REPRISE_BACKEND_CPU_ATTENTION_SHORTS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef REPRISE_BACKEND_CPU_ATTENTION_SHORTS_INL_H_
@@ -25,8 +25,8 @@ constexpr int kKeyBits = 14, kValueBits = 14;
 // Pairs of inputs in an integer sum of a score: fewer leave more bits to the query, and cost more conversions to floats.
 constexpr int kSumPairs = 32;
 
-// The unit of up to `count` numbers of which `sum` and `top` are the sum and the greatest of the magnitudes: as integers they are at most 32,767
-// and sum up to less than 2^(31 - bits), roundings included. 0 where all are next to nothing, NaN where one is no number.
+// The unit of up to `count` numbers of which `sum` and `top` are the sum and the greatest of the magnitudes: as integers they are at most
+// 32,767 and sum up to less than 2^(31 - bits), roundings included. 0 where all are next to nothing, NaN where one is no number.
 inline float UnitOf(float sum, float top, int bits, int count) {
   if (!(sum <= std::numeric_limits<float>::max())) return std::numeric_limits<float>::quiet_NaN();
   if (sum < 1e-30f) return 0.0f;
@@ -56,8 +56,8 @@ HWY_INLINE RowUnits UnitsOf(Floats tops) {
   return r;
 }
 
-// Pairs of 16-bit integers: a * a_inverse in the low halves, b * b_inverse in the high ones, rounded to the nearest. To 1.5 * 2^23 a small number is
-// added as an integer, which then is the low bits of the sum.
+// Pairs of 16-bit integers: a * a_inverse in the low halves, b * b_inverse in the high ones, rounded to the nearest. To 1.5 * 2^23 a small
+// number is added as an integer, which then is the low bits of the sum.
 HWY_INLINE Ints ShortPairs(Floats a, Floats a_inverse, Floats b, Floats b_inverse) {
   const Floats magic = Set(12582912.0f);
   const Floats low = MulAdd(a, a_inverse, magic), high = MulAdd(b, b_inverse, magic);

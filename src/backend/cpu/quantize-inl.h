@@ -14,8 +14,8 @@ HWY_BEFORE_NAMESPACE();
 namespace reprise {
 namespace HWY_NAMESPACE {
 
-// The greater magnitude of each lane, as its bits: ordered as integers, magnitudes keep their order, and infinities and NaNs come out on top.
-HWY_INLINE Ints Greatest(Floats x0, Floats x1) {
+// The greatest magnitude of a block, as its bits: ordered as integers, magnitudes keep their order, and infinities and NaNs come out on top.
+HWY_INLINE int32_t GreatestBits(Floats x0, Floats x1) {
   const Ints magnitude = SetInts(0x7fffffff);
   Ints most;
   REPRISE_PARTS {
@@ -23,10 +23,8 @@ HWY_INLINE Ints Greatest(Floats x0, Floats x1) {
     const auto b = hn::And(hn::BitCast(kTagI, x1.v[p]), magnitude.v[p]);
     most.v[p] = hn::Max(a, b);
   }
-  return most;
+  return MaxLane(most);
 }
-// That of a block.
-HWY_INLINE int32_t GreatestBits(Floats x0, Floats x1) { return MaxLane(Greatest(x0, x1)); }
 
 // The scales of up to 16 rows, and what their inputs are multiplied with, from the bits of each row's greatest magnitude. A block that holds a
 // NaN or an infinity gets the scale NaN: what was broken stays visible.

@@ -175,8 +175,8 @@ TEST(Append, BytesAreThoseOfQ8_0) {
   }
 }
 
-// Every product of a score, and of a sum of values, is as large as it can be and has the same sign: what no sum of 32 bits may exceed. Equal numbers
-// are rounded alike, by a 2,048th of a query's and a 512th of a weight's unit, which is the worst that rounding does.
+// Every product of a score, and of a sum of values, is as large as it can be and has the same sign: what no sum of 32 bits may exceed. Equal
+// numbers are rounded alike, which is the worst that rounding does: half of a 2,048th of a query's, half of a 512th of a weight.
 TEST(Attention, SumsOfIntegersAtTheirLimits) {
   const AttentionCase c{2, 1, 256, ElementType::kF16, 0, false, {300}};
   const int width = AttentionJob(c).in;

@@ -16,7 +16,7 @@ struct AttentionUnit {
   int kv_head, block;   // block: of a unit of one block
 };
 
-// How the work is cut: the same arithmetic on device and host (attention_cut_test.cc).
+// How the work is cut: the same arithmetic on device and host (packed_weight_test.cc).
 struct AttentionCut {
   int heads, run;  // query heads of a key-value head; rows of a unit
   bool by_block;

@@ -1,4 +1,5 @@
-// Causal attention over extents: how its work is cut and joined, and the kernel for states of floats. half_attention_kernels.h has the one for halves.
+// Causal attention over extents: how its work is cut and joined, and the kernel for states of floats. half_attention_kernels.h has the one for
+// halves.
 //
 // For each (row, head) and each absolute block of kAttentionBlock positions there is one partial: the greatest score, the sum of
 // exp(score - greatest), and the values weighted by those. Partials are joined in the order of the blocks (arithmetic.h, Join).

@@ -6,9 +6,9 @@
 // Promise 3: a unit has up to kTiles x 16 places for queries; which a query takes, and what stands in the others, depends on how work was cut. So
 // this is asked of the tensor cores: an element of their product depends on its row, its column and its accumulator alone, and in the same way
 // wherever in the tile it stands. How they round within one product is their own affair (it differs between generations of them, and so does the
-// backend's numerics). The rest is fixed here: a score adds up 32 inputs at a time in ascending order, the nearest halves before what is left; weights are
-// summed by a warp in one order; a value's sum goes over the block in slices of a size that the head's width decides, 16 absolute positions at a
-// time, and slices are added in order.
+// backend's numerics). The rest is fixed here: a score adds up 32 inputs at a time in ascending order, the nearest halves before what is left;
+// weights are summed by a warp in one order; a value's sum goes over the block in slices of a size that the head's width decides, 16 absolute
+// positions at a time, and slices are added in order.
 //
 // Where a row sees only a part of 16 positions, values past its end are zero for it; they are multiplied once for each row then. Positions of which
 // it sees none are not multiplied for it at all. So a NaN there cannot reach it.

@@ -1,5 +1,5 @@
 // Which lane of a warp holds what, in the tensor cores' product of 16 rows (activations) by 8 columns (outputs) over 32 inputs of bytes, and where
-// that lies in shared memory. Plain arithmetic: mma_test.cc multiplies with it on the host.
+// that lies in shared memory. Plain arithmetic: packed_weight_test.cc multiplies with it on the host.
 //
 // Of lane l, g = l / 4 and t = l % 4. A word is 4 bytes: inputs 4t to 4t + 3 of 16 that lie together.
 #pragma once
