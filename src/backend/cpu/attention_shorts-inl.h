@@ -84,16 +84,50 @@ struct StateF16 {
   static HWY_INLINE Floats Tops(const std::byte* rows, int64_t stride, int64_t, int width) {
     const hn::Repartition<uint16_t, TagI> d;
     constexpr int kLanes = 2 * kPartLanes;
+    const int whole = width / kLanes * kLanes;
     HWY_ALIGN uint16_t tops[16];
-    for (int r = 0; r < 16; ++r) {
+    for (int first = 0; first < 16; first += 8) {
+      Eight most[8];
+      REPRISE_UNROLL for (int r = 0; r < 8; ++r) {
+        const auto* const row = reinterpret_cast<const uint16_t*>(rows + (first + r) * stride);
+        auto greatest = hn::Zero(d);
+        for (int i = 0; i < whole; i += kLanes) greatest = hn::Max(greatest, hn::And(hn::LoadU(d, row + i), hn::Set(d, uint16_t{0x7fff})));
+        most[r] = Folded(d, greatest);
+      }
+      hn::StoreU(MostOfEach(most), kEight, tops + first);
+    }
+    for (int r = 0; whole < width && r < 16; ++r) {
       const auto* const row = reinterpret_cast<const uint16_t*>(rows + r * stride);
-      auto most = hn::Zero(d);
-      int i = 0;
-      for (; i + kLanes <= width; i += kLanes) most = hn::Max(most, hn::And(hn::LoadU(d, row + i), hn::Set(d, uint16_t{0x7fff})));
-      tops[r] = hn::GetLane(hn::MaxOfLanes(d, most));
-      for (; i < width; ++i) tops[r] = std::max<uint16_t>(tops[r], row[i] & 0x7fff);
+      for (int i = whole; i < width; ++i) tops[r] = std::max<uint16_t>(tops[r], row[i] & 0x7fff);
     }
     return LoadHalf(tops);
+  }
+
+ private:
+  static constexpr hn::CappedTag<uint16_t, 8> kEight{};
+  using Eight = hn::Vec<decltype(kEight)>;
+
+  // Halves of a vector against each other until eight lanes are left.
+  template <class D, class V>
+  static HWY_INLINE Eight Folded(D, V x) {
+    if constexpr (sizeof(V) == sizeof(Eight)) {
+      return x;
+    } else {
+      const hn::Half<D> half;
+      return Folded(half, hn::Max(hn::LowerHalf(half, x), hn::UpperHalf(half, x)));
+    }
+  }
+  // Lane i = the greatest of x[i]: rows two by two, four by four and all eight side by side, and each time half as many numbers of each.
+  static HWY_INLINE Eight MostOfEach(const Eight (&x)[8]) {
+    const auto meet = [](auto d, Eight a, Eight b) HWY_ATTR {
+      const auto p = hn::BitCast(d, a), q = hn::BitCast(d, b);
+      return hn::Max(hn::BitCast(kEight, hn::InterleaveLower(d, p, q)), hn::BitCast(kEight, hn::InterleaveUpper(d, p, q)));
+    };
+    const hn::Repartition<uint32_t, decltype(kEight)> d32;
+    const hn::Repartition<uint64_t, decltype(kEight)> d64;
+    const Eight low = meet(d32, meet(kEight, x[0], x[1]), meet(kEight, x[2], x[3]));
+    const Eight high = meet(d32, meet(kEight, x[4], x[5]), meet(kEight, x[6], x[7]));
+    return meet(d64, low, high);
   }
 };
 
