@@ -150,28 +150,31 @@ Status DecodeState::Check(const std::byte* host, int vocabulary) const {
   return Ok();
 }
 
-Result<int32_t> DecodeState::Sample(std::span<const float> logits, std::span<const int32_t> window, std::byte* host,
-                                    SampleWorkspace& workspace) const {
+// What `choose` makes of the options, the biases and the generator in `host`, which then has taken its numbers.
+template <class T, class Choose>
+Result<T> DecodeState::Chosen(std::byte* host, const Choose& choose) const {
   const auto numbers = Load<SamplingNumbers>(host, kOptions);
   REPRISE_RETURN_IF_ERROR(CheckNumbers(numbers));
   const auto biases = Load<TokenBiases>(host, kBiases);
   REPRISE_RETURN_IF_ERROR(CheckBiases(biases));
   auto generator = Load<Generator>(host, kGenerator);
-  auto token = ChooseToken(numbers, logits, window, generator, workspace, biases);
+  Result<T> token = choose(numbers, generator, biases);
   if (token.ok()) Store(host, kGenerator, generator);
   return token;
 }
 
+Result<int32_t> DecodeState::Sample(std::span<const float> logits, std::span<const int32_t> window, std::byte* host,
+                                    SampleWorkspace& workspace) const {
+  return Chosen<int32_t>(host, [&](const SamplingNumbers& numbers, Generator& generator, const TokenBiases& biases) {
+    return ChooseToken(numbers, logits, window, generator, workspace, biases);
+  });
+}
+
 Result<std::optional<int32_t>> DecodeState::SampleFromBest(const BestLogits& best, std::span<const int32_t> window, std::byte* host,
                                                            SampleWorkspace& workspace) const {
-  const auto numbers = Load<SamplingNumbers>(host, kOptions);
-  REPRISE_RETURN_IF_ERROR(CheckNumbers(numbers));
-  const auto biases = Load<TokenBiases>(host, kBiases);
-  REPRISE_RETURN_IF_ERROR(CheckBiases(biases));
-  auto generator = Load<Generator>(host, kGenerator);
-  auto token = ChooseFromBest(numbers, best, window, generator, workspace, biases);
-  if (token.ok()) Store(host, kGenerator, generator);
-  return token;
+  return Chosen<std::optional<int32_t>>(host, [&](const SamplingNumbers& numbers, Generator& generator, const TokenBiases& biases) {
+    return ChooseFromBest(numbers, best, window, generator, workspace, biases);
+  });
 }
 
 int32_t DecodeState::PenaltyWindow(const std::byte* host) const { return Load<SamplingNumbers>(host, kOptions).Window(); }

@@ -75,6 +75,8 @@ class DecodeState {
   T Load(const std::byte* host, Part part) const;
   template <class T>
   void Store(std::byte* host, Part part, const T& value) const;
+  template <class T, class Choose>
+  Result<T> Chosen(std::byte* host, const Choose& choose) const;
 
   int states_[kParts] = {};
   size_t offsets_[kParts] = {};
