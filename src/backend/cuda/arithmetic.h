@@ -1,6 +1,6 @@
 // Arithmetic that decides bits, the same on device and host: every product and sum is rounded as written (nvcc runs with -fmad=false, the host
 // compiler with -ffp-contract=off), and what is fused is fused by name. So the emulator's results are the device's results, bit for bit, but for sums
-// of products of halves on the tensor cores, which each kind of device rounds in its own way (half_attention_kernels.h).
+// of products of 16-bit floats on the tensor cores, which each kind of device rounds in its own way (half_attention_kernels.h, short_matmul_kernels.h).
 #pragma once
 
 #include <cmath>
@@ -116,6 +116,39 @@ REPRISE_HD QuantScale ScaleOfTop(uint32_t top_bits) {
   return {top / 127.0f, 127.0f / top};
 }
 REPRISE_HD int Quantise(float x, float inverse) { return inverse != 0.0f ? static_cast<int>(rintf(x * inverse)) : 0; }
+
+// Floats as sums of 16-bit floats, which the tensor cores multiply. Both of a pair at once: the first is the lower half of each word.
+//
+// Three bfloat16 hold a float's 24 bits: each part is the upper half of what the ones before it leave, and every difference is exact. An infinity
+// leaves NaN.
+REPRISE_HD void SplitToBFloats(float first, float second, uint32_t parts[3]) {
+  REPRISE_UNROLLED for (int i = 0; i < 3; ++i) {
+    const uint32_t lower = BitsOf(first), upper = BitsOf(second) & 0xffff0000u;
+    parts[i] = lower >> 16 | upper;
+    first = first - FloatOf(lower & 0xffff0000u);
+    second = second - FloatOf(upper);
+  }
+}
+// Two halves hold 22 bits of numbers from 2^-2 to 2^15; of smaller ones what is above 2^-25.
+REPRISE_HD void SplitToHalves(float first, float second, uint32_t parts[2]) {
+  REPRISE_UNROLLED for (int i = 0; i < 2; ++i) {
+    const uint32_t lower = FloatToHalfBits(first), upper = FloatToHalfBits(second);
+    parts[i] = lower | upper << 16;
+    first = first - HalfBitsToFloat(lower);
+    second = second - HalfBitsToFloat(upper);
+  }
+}
+// The powers of two that bring numbers, by the bits of their greatest magnitude, below 2^15 and no further than needed, and back. Infinities and NaNs
+// stay what they are.
+struct PowerScale {
+  float up, down;
+};
+REPRISE_HD PowerScale PowerOfTop(uint32_t top_bits) {
+  uint32_t exponent = top_bits >> 23;
+  if (exponent == 255) exponent = 127 + 14;
+  if (exponent < 27) exponent = 27;  // lest 2^14 / 2^(exponent - 127) is no float
+  return {FloatOf((2 * 127 + 14 - exponent) << 23), FloatOf((exponent - 14) << 23)};
+}
 
 // The factors with which a running softmax takes in the partial of the next block: sums = fma(next, joined, sums * kept). A block in which
 // nothing was seen changes nothing, not even the sign of a zero: `joined` is -1 then.

@@ -13,6 +13,7 @@
 #include "backend/cuda/half_attention_kernels.h"
 #include "backend/cuda/matmul_kernels.h"
 #include "backend/cuda/row_kernels.h"
+#include "backend/cuda/short_matmul_kernels.h"
 #include "backend/cuda/state_kernels.h"
 
 namespace reprise::cuda {
@@ -98,7 +99,7 @@ class CudaDevice : public Device {
     }
     for (cudaEvent_t& event : marks_) REPRISE_CUDA_RETURN(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "an event");
     for (int id = 0; id < kKernels; ++id) {
-      if (Table()[static_cast<size_t>(id)] == nullptr) continue;  // a float form has no kernel of the tensor cores
+      if (Table()[static_cast<size_t>(id)] == nullptr) continue;  // a number that no kernel has: of forms that need fewer
       cudaFuncAttributes attributes;                              // loads the kernel: nothing is to be loaded while a graph is captured
       REPRISE_CUDA_RETURN(cudaFuncGetAttributes(&attributes, Table()[static_cast<size_t>(id)]),
                           "this build has no kernels for " + description());

@@ -109,9 +109,22 @@ int AllTileGroups(const MatMulArgs& args) {
   for (int i = 0; i < args.products; ++i) groups += TileGroups<kGroup>(args.product[i].weight);
   return groups;
 }
+inline Grid ShortProductGrid(const MatMulArgs& args, const Bucket& b) {
+  const Form form = args.product[0].weight.form;
+  const int rows = b.Of(args.in.domain);
+  if (rows <= 4 * kShortColumns) {
+    const int choice = rows <= kShortColumns ? 0 : 1;
+    return {AllTileGroups<1>(args), 1, 1, kVectorWarps * 32, kWindow * kShortColumns * kTileOutputs * 4, MatVecId(form, choice)};
+  }
+  const int x = CeilDiv(rows, kMmaRows), shared = kMmaStages * kShortStageBytes;
+  const int wide = AllTileGroups<2 * kMmaTiles>(args);
+  if (x * wide >= b.multiprocessors) return {x, wide, 1, kMmaThreads, shared, MatVecId(form, 3)};
+  return {x, AllTileGroups<kMmaTiles>(args), 1, kMmaThreads, shared, MatVecId(form, 2)};
+}
 inline Grid ProductGrid(const MatMulArgs& args, const Bucket& b) {
   const Form form = args.product[0].weight.form;
   const int rows = b.Of(args.in.domain);
+  if (IsShort(form)) return ShortProductGrid(args, b);
   if (!IsFloat(form) && rows > kVectorRows) {
     return {CeilDiv(rows, kMmaRows), AllTileGroups<kMmaTiles>(args), 1, kMmaThreads, kMmaStages * StageBytes(form), MatMulId(form)};
   }

@@ -6,8 +6,8 @@
 
 namespace reprise::cuda {
 
-inline constexpr int kRowChoices = 4;            // of MatVec: 1, 2, 4 or 8 rows
-inline constexpr int kAttentionChoices = 4;      // 4 queries, or 16 in 1, 2 or 4 groups
+inline constexpr int kRowChoices = 4;        // of MatVec: 1, 2, 4 or 8 rows; of 16-bit floats: up to 8, up to 32, or more in 4 or 8 tiles
+inline constexpr int kAttentionChoices = 4;  // 4 queries, or 16 in 1, 2 or 4 groups
 inline constexpr int kHalfAttentionChoices = 2;  // 16 or 32 queries
 inline constexpr int kDeltaChoices = 5;          // 16, 32, ... 256 key indices
 
@@ -41,6 +41,13 @@ enum KernelId : int {
 inline int MatVecId(Form form, int row_choice) { return kMatVec + static_cast<int>(form) * kRowChoices + row_choice; }
 inline int MatMulId(Form form) { return kMatMul + static_cast<int>(form); }
 
+// Whether its results are sums of products of 16-bit floats on the tensor cores, which each kind of device rounds in its own way.
+inline bool RoundsInItsOwnWay(int kernel) {
+  const int form = (kernel - kMatVec) / kRowChoices;
+  if (kernel >= kMatVec && kernel < kMatMul && IsShort(static_cast<Form>(form))) return true;
+  return kernel >= kHalfAttention && kernel < kHalfAttention + kHalfAttentionChoices;
+}
+
 }  // namespace reprise::cuda
 
 // ADD(id, Args, kernel...) for each of them.
@@ -50,6 +57,11 @@ inline int MatMulId(Form form) { return kMatMul + static_cast<int>(form); }
   ADD(MatVecId(F, 2), MatMulArgs, MatVecKernel<F, 4>) \
   ADD(MatVecId(F, 3), MatMulArgs, MatVecKernel<F, 8>)
 #define REPRISE_KERNELS_OF_QUANTS(ADD, F) REPRISE_KERNELS_OF_FORM(ADD, F) ADD(MatMulId(F), MatMulArgs, MatMulKernel<F>)
+#define REPRISE_KERNELS_OF_SHORTS(ADD, F)                  \
+  ADD(MatVecId(F, 0), MatMulArgs, ShortMatVecKernel<F, 1>) \
+  ADD(MatVecId(F, 1), MatMulArgs, ShortMatVecKernel<F, 4>) \
+  ADD(MatVecId(F, 2), MatMulArgs, ShortMatMulKernel<F, 1>) \
+  ADD(MatVecId(F, 3), MatMulArgs, ShortMatMulKernel<F, 2>)
 #define REPRISE_KERNELS(ADD)                                     \
   ADD(kEmbed, EmbedArgs, EmbedKernel)                            \
   ADD(kRmsNorm, RmsNormArgs, RmsNormKernel)                      \
@@ -70,8 +82,8 @@ inline int MatMulId(Form form) { return kMatMul + static_cast<int>(form); }
   ADD(kLoadLast, LastArgs, LoadLastKernel)                       \
   ADD(kJoin, AttentionArgs, JoinKernel)                          \
   REPRISE_KERNELS_OF_FORM(ADD, Form::kF32)                       \
-  REPRISE_KERNELS_OF_FORM(ADD, Form::kF16)                       \
-  REPRISE_KERNELS_OF_FORM(ADD, Form::kBF16)                      \
+  REPRISE_KERNELS_OF_SHORTS(ADD, Form::kF16)                     \
+  REPRISE_KERNELS_OF_SHORTS(ADD, Form::kBF16)                    \
   REPRISE_KERNELS_OF_QUANTS(ADD, Form::kByte)                    \
   REPRISE_KERNELS_OF_QUANTS(ADD, Form::kByteMin)                 \
   REPRISE_KERNELS_OF_QUANTS(ADD, Form::kByteK)                   \

@@ -31,6 +31,11 @@ template <class T>
 REPRISE_DEVICE T ShuffleXor(T x, int mask) {
   return __shfl_xor_sync(0xffffffffu, x, mask);
 }
+// Lane `from` has the answer.
+template <class T>
+REPRISE_DEVICE T Shuffle(T x, int from) {
+  return __shfl_sync(0xffffffffu, x, from);
+}
 // To a number in shared memory that other threads add to as well.
 REPRISE_DEVICE void AddShared(uint32_t* to, uint32_t x) { atomicAdd(to, x); }
 // c + the products of four signed bytes.
@@ -48,12 +53,17 @@ REPRISE_DEVICE void MultiplyHalfTiles(int d[4], const uint32_t a[2], uint32_t b)
                : "r"(a[0]), "r"(a[1]), "r"(b), "r"(0));
 }
 
-// d += a b of halves, 16 rows by 8 columns over 16 inputs. Of lane l, g = l / 4 and t = l % 4:
+// d += a b of halves, or of bfloat16, 16 rows by 8 columns over 16 inputs. Of lane l, g = l / 4 and t = l % 4:
 //   a[0]: row g, inputs 2t, 2t + 1      a[1]: row g + 8     a[2], a[3]: the same rows, inputs 2t + 8, 2t + 9
 //   b[0]: column g, inputs 2t, 2t + 1   b[1]: inputs 2t + 8, 2t + 9
 //   d[0], d[1]: row g, columns 2t, 2t + 1     d[2], d[3]: row g + 8
 REPRISE_DEVICE void MultiplyHalves(float d[4], const uint32_t a[4], const uint32_t b[2]) {
   asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+               : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+REPRISE_DEVICE void MultiplyBFloats(float d[4], const uint32_t a[4], const uint32_t b[2]) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
@@ -125,11 +135,9 @@ REPRISE_DEVICE float WarpMax(float x) {
   REPRISE_UNROLLED for (int mask = 16; mask > 0; mask /= 2) x = fmaxf(x, ShuffleXor(x, mask));
   return x;
 }
+REPRISE_DEVICE uint32_t Greater(uint32_t a, uint32_t b) { return a > b ? a : b; }
 REPRISE_DEVICE uint32_t WarpMax(uint32_t x) {
-  REPRISE_UNROLLED for (int mask = 16; mask > 0; mask /= 2) {
-    const uint32_t other = ShuffleXor(x, mask);
-    x = x > other ? x : other;
-  }
+  REPRISE_UNROLLED for (int mask = 16; mask > 0; mask /= 2) x = Greater(x, ShuffleXor(x, mask));
   return x;
 }
 // Over the block: warps first, then the warps' sums in order. `shared`: a float for each warp, the caller's alone until the next SyncBlock.

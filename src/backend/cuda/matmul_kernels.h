@@ -1,4 +1,5 @@
-// Matrix products: for few rows on the ordinary cores, a thread an output, and for many on the tensor cores.
+// Matrix products of weights of blocks and of 32-bit floats: for few rows on the ordinary cores, a thread an output, and for many on the tensor
+// cores (32-bit floats are on the ordinary cores for any number). Weights of 16-bit floats have short_matmul_kernels.h.
 //
 // Promise 3: both sum as packed_weight.h says. A segment of an output is summed whole by one thread, from zero, by AddBlock; segments are added
 // in ascending order to a sum that starts at zero. The integer product of a block has one value however it is formed.
@@ -24,6 +25,16 @@ REPRISE_HD TileOfProduct FindTile(const MatMulArgs& args, int group) {
   }
   return {product, group * kGroup};
 }
+// By a warp. Weights are nobody's output: they can be on their way before the kernel before this one has ended.
+template <Form kForm>
+REPRISE_DEVICE void PrefetchSegment(const WeightView& w, int tile, int segment) {
+  if (segment >= w.segments) return;
+  const int lane = ThreadId() % 32;
+  const std::byte* bytes = w.data + (static_cast<int64_t>(tile) * w.segments + segment) * SegmentBytes(kForm);
+  REPRISE_UNROLLED for (int line = 0; line < SegmentBytes(kForm); line += 32 * 128) {
+    if (line + lane * 128 < SegmentBytes(kForm)) PrefetchToL2(bytes + line + lane * 128);
+  }
+}
 REPRISE_DEVICE void StoreSum(const ProductView& product, int row, int output, float sum) {
   if (output >= product.weight.outputs) return;
   float* to = RowAt(product.out, row) + output;
@@ -41,20 +52,19 @@ REPRISE_DEVICE void SegmentSums(const MatMulArgs& args, const WeightView& w, int
   const int lane = ThreadId() % 32;
   const std::byte* bytes = w.data + (static_cast<int64_t>(tile) * w.segments + segment) * SegmentBytes(kForm);
   REPRISE_UNROLLED for (int r = 0; r < kRows; ++r) sums[r] = 0.0f;
-  if constexpr (IsFloat(kForm)) {
-    constexpr int kElements = ChunkElements(kForm);
+  if constexpr (kForm == Form::kF32) {
     const int left = w.inputs - segment * kSegment;  // inputs past the last are in no row
     const float* in[kRows];
     REPRISE_UNROLLED for (int r = 0; r < kRows; ++r) {
       in[r] = RowAt(args.in, first_row + r < rows ? first_row + r : rows - 1) + segment * kSegment;
     }
     REPRISE_ROLLED for (int chunk = 0; chunk < Chunks(kForm); ++chunk) {
-      if (chunk * kElements >= left) break;
+      if (chunk * 4 >= left) break;
       const Words4 words = LoadConstant16(bytes + ChunkAt(kForm, chunk, lane));
-      REPRISE_UNROLLED for (int i = 0; i < kElements; ++i) {
-        if (chunk * kElements + i >= left) break;
-        const float weight = FloatElement<kForm>(words.w, i);
-        REPRISE_UNROLLED for (int r = 0; r < kRows; ++r) { sums[r] = fmaf(weight, in[r][chunk * kElements + i], sums[r]); }
+      REPRISE_UNROLLED for (int i = 0; i < 4; ++i) {
+        if (chunk * 4 + i >= left) break;
+        const float weight = FloatOf(words.w[i]);
+        REPRISE_UNROLLED for (int r = 0; r < kRows; ++r) { sums[r] = fmaf(weight, in[r][chunk * 4 + i], sums[r]); }
       }
     }
   } else {
@@ -101,12 +111,7 @@ REPRISE_KERNEL_OF(kVectorWarps * 32, 2, MatVecKernel, MatMulArgs) {
   const ProductView& product = args.product[at.product];
   const WeightView& w = product.weight;
   const int warp = ThreadId() / 32, lane = ThreadId() % 32;
-  if (warp < w.segments) {  // weights are nobody's output: they can be on their way before the kernel before this one has ended
-    const std::byte* bytes = w.data + (static_cast<int64_t>(at.tile) * w.segments + warp) * SegmentBytes(kForm);
-    REPRISE_UNROLLED for (int line = 0; line < SegmentBytes(kForm); line += 32 * 128) {
-      if (line + lane * 128 < SegmentBytes(kForm)) PrefetchToL2(bytes + line + lane * 128);
-    }
-  }
+  PrefetchSegment<kForm>(w, at.tile, warp);
   BeginKernel();
   const int rows = RowCount(args.step, args.in.domain), first_row = BlockY() * kRows;
   if (first_row >= rows) return;

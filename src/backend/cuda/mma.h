@@ -1,5 +1,5 @@
 // Which lane of a warp holds what, in the tensor cores' product of 16 rows (activations) by 8 columns (outputs) over 32 inputs of bytes, and where
-// that lies in shared memory. Plain arithmetic: packed_weight_test.cc multiplies with it on the host.
+// that lies in shared memory; and the same of 16-bit floats. Plain arithmetic: packed_weight_test.cc multiplies with it on the host.
 //
 // Of lane l, g = l / 4 and t = l % 4. A word is 4 bytes: inputs 4t to 4t + 3 of 16 that lie together.
 #pragma once
@@ -34,5 +34,13 @@ REPRISE_HD constexpr int StageQuantAt(Form form, int chunk, int row) { return St
 REPRISE_HD constexpr int StageScales(Form form) { return StageQuants(form) + kSegment * kMmaRows; }
 REPRISE_HD constexpr int StageSums(Form form) { return StageScales(form) + kMmaRows * kSegmentBlocks * 4; }
 REPRISE_HD constexpr int StageBytes(Form form) { return StageSums(form) + (HasMin(form) ? kMmaRows * kSegmentBlocks * 4 : 0); }
+
+// Of 16-bit floats, where weights are the 16 rows and activations the 8 columns, weights come to a lane straight from memory (ShortAt). A block of
+// threads computes 64 rows, and a stage is the rows' floats alone: of each row 32 pieces of 4 inputs, which change places so that the 8 lanes that are
+// served at once (two columns, four pieces) meet in no bank.
+inline constexpr int kShortColumns = 8;
+inline constexpr int kRowPieces = kSegment / 4;
+inline constexpr int kShortStageBytes = kMmaRows * kSegment * 4;
+REPRISE_HD constexpr int ShortStageAt(int row, int piece) { return (row * kRowPieces + (piece ^ row % 2 * 4)) * 16; }
 
 }  // namespace reprise::cuda

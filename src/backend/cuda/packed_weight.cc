@@ -157,11 +157,18 @@ void PackedWeight::PackTile(const std::byte* source, int index, std::byte* to) c
   const Form form = view.form;
   for (int lane = 0; lane < lanes; ++lane) {
     const std::byte* row = source + static_cast<size_t>(first + lane) * source_row_bytes;
-    if (IsFloat(form)) {
+    if (form == Form::kF32) {
       for (size_t at = 0; at < source_row_bytes; at += 16) {  // chunks of the file and of a lane are the same bytes
         const auto chunk = static_cast<int>(at / 16);
         std::byte* segment = to + static_cast<size_t>(chunk / Chunks(form)) * static_cast<size_t>(SegmentBytes(form));
         std::memcpy(segment + ChunkAt(form, chunk % Chunks(form), lane), row + at, std::min<size_t>(16, source_row_bytes - at));
+      }
+      continue;
+    }
+    if (IsShort(form)) {
+      for (int input = 0; input < inputs; ++input) {
+        std::byte* segment = to + static_cast<size_t>(input / kSegment) * static_cast<size_t>(SegmentBytes(form));
+        std::memcpy(segment + ShortAt(lane, input % kSegment), row + static_cast<size_t>(input) * 2, 2);
       }
       continue;
     }

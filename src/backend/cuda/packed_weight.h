@@ -8,10 +8,13 @@
 //
 // Quants are signed bytes. Byte forms: chunk c holds inputs 16 c to 16 c + 15 of the segment. Nibble forms: chunk b is block b; byte i holds
 // input i in its low half and input 16 + i in its high half. A centred nibble n stands for 16 (n - 8), which is what a nibble moved to the top
-// of a signed byte is, and its scale for a sixteenth: both exact.
+// of a signed byte is, and its scale for a sixteenth: both exact. Floats of 32 bits: chunk c holds inputs 4 c to 4 c + 3. Floats of 16 bits lie as
+// the lanes of a warp bring them to the tensor cores: chunk 2 s + m has 16 outputs from 16 m on and 16 inputs from 16 s on, four times two of each
+// lane (ShortAt).
 //
 // Promise 3: an output is the sum of its segments in ascending order, each summed from zero over its blocks in ascending order, and a block's
-// integer product is exact. Whoever computes a segment, however many rows share it, AddBlock below is the only arithmetic.
+// integer product is exact. Whoever computes a segment, however many rows share it, AddBlock below is the only arithmetic. (Of 16-bit floats:
+// short_matmul_kernels.h.)
 #pragma once
 
 #include <cstdint>
@@ -42,6 +45,7 @@ enum class Form : uint8_t {
 inline constexpr int kForms = 10;
 
 REPRISE_HD constexpr bool IsFloat(Form form) { return form <= Form::kBF16; }
+REPRISE_HD constexpr bool IsShort(Form form) { return form == Form::kF16 || form == Form::kBF16; }  // floats of 16 bits
 REPRISE_HD constexpr bool IsNibble(Form form) { return form >= Form::kNibble; }
 REPRISE_HD constexpr bool HasMin(Form form) {
   return form == Form::kByteMin || form == Form::kByteK || form == Form::kNibbleMin || form == Form::kNibbleK;
@@ -79,6 +83,16 @@ struct WeightView {
 // Offsets within the bytes of a tile and segment.
 REPRISE_HD constexpr int HeaderAt(int word, int lane) { return (word * kTileOutputs + lane) * 4; }
 REPRISE_HD constexpr int ChunkAt(Form form, int chunk, int lane) { return HeaderBytes(form) + (chunk * kTileOutputs + lane) * 16; }
+
+// Of 16-bit floats: the 16 inputs that one product of the tensor cores takes are a step. Lane 4 g + t brings inputs 4t to 4t + 3 of it, of outputs g
+// and g + 8 of 16: words 0 and 2 are the first output's, 1 and 3 the second's.
+inline constexpr int kStepInputs = 16;
+inline constexpr int kSegmentSteps = kSegment / kStepInputs;
+REPRISE_HD constexpr int ShortAt(int output, int input) {
+  const int chunk = input / kStepInputs * 2 + output / 16, lane = output % 8 * 4 + input % kStepInputs / 4;
+  const int word = input % 4 / 2 * 2 + output % 16 / 8;
+  return ChunkAt(Form::kF16, chunk, lane) + word * 4 + input % 2 * 2;
+}
 
 // Four nibbles of a word as signed bytes: the low halves (inputs i to i + 3 of a block) and the high ones (16 + i to 16 + i + 3).
 struct NibblePair {
@@ -132,23 +146,20 @@ REPRISE_HD float AddBlock(float sum, BlockDot dot, const BlockScale& weight, flo
   return sum;
 }
 
-// Element `i` of the 16 bytes `chunk` of a float form.
 template <Form kForm>
-REPRISE_HD float FloatElement(const uint32_t* chunk, int i) {
-  if (kForm == Form::kF32) return FloatOf(chunk[i]);
-  const uint32_t bits = (chunk[i / 2] >> (16 * (i % 2))) & 0xffffu;
+REPRISE_HD float ShortToFloat(uint32_t bits) {
   return kForm == Form::kF16 ? HalfBitsToFloat(bits) : FloatOf(bits << 16);
 }
-REPRISE_HD constexpr int ChunkElements(Form form) { return form == Form::kF32 ? 4 : 8; }
 
 // Weight [output][input] as a float, exactly the file's own dequantisation.
 template <Form kForm>
 REPRISE_HD float UnpackAs(const WeightView& w, int output, int input) {
   const int lane = output % kTileOutputs, within = input % kSegment;
   const std::byte* segment = w.Segment(output / kTileOutputs, input / kSegment);
-  if constexpr (IsFloat(kForm)) {
-    constexpr int kElements = ChunkElements(kForm);
-    return FloatElement<kForm>(reinterpret_cast<const uint32_t*>(segment + ChunkAt(kForm, within / kElements, lane)), within % kElements);
+  if constexpr (kForm == Form::kF32) {
+    return reinterpret_cast<const float*>(segment + ChunkAt(kForm, within / 4, lane))[within % 4];
+  } else if constexpr (IsShort(kForm)) {
+    return ShortToFloat<kForm>(*reinterpret_cast<const uint16_t*>(segment + ShortAt(lane, within)));
   } else {
     const int block = within / kBlock, i = within % kBlock;
     int8_t quant;

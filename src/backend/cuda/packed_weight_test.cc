@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 #include <random>
 
@@ -106,11 +107,115 @@ TEST(TensorCores, LanesShareTheTileWithoutAGapOrAMeeting) {
   }
 }
 
+// 16 outputs by 8 rows over a step, as the PTX manual gives the places of mma.m16n8k16: what the packed words and the lanes' pieces of rows make of it.
+TEST(TensorCores, ShortFloatsMeetTheirInputs) {
+  constexpr int kOutputs = 32, kInputs = 144;
+  std::vector<std::byte> source(2 * kOutputs * kInputs);
+  const auto weight = [](int output, int input) { return static_cast<float>(output * 5 % 31 - 15 + input * 7 % 23); };
+  const auto act = [](int row, int input) { return static_cast<float>(input * 3 % 19 - row * 11 % 13); };
+  for (int output = 0; output < kOutputs; ++output) {
+    for (int input = 0; input < kInputs; ++input) {
+      const uint16_t bits = FloatToBFloat16(weight(output, input));
+      std::memcpy(source.data() + static_cast<size_t>(output * kInputs + input) * 2, &bits, 2);
+    }
+  }
+  const auto planned = PackedWeight::Plan({"w", TensorType::kBF16, kInputs, kOutputs, source});
+  ASSERT_TRUE(planned.ok()) << planned.status().message();
+  std::vector<std::byte> packed(planned->total_bytes());
+  planned->PackTile(source.data(), 0, packed.data());
+  float sums[kOutputs][kShortColumns] = {};
+  for (int step = 0; step < kInputs / kStepInputs; ++step) {
+    for (int m = 0; m < 2; ++m) {
+      float a[16][kStepInputs], b[kStepInputs][kShortColumns];
+      for (int lane = 0; lane < 32; ++lane) {
+        const int g = lane / 4, t = lane % 4;
+        const std::byte* words =
+            packed.data() + step / kSegmentSteps * SegmentBytes(Form::kBF16) + ChunkAt(Form::kBF16, step % kSegmentSteps * 2 + m, lane);
+        for (int i = 0; i < 8; ++i) {  // word i / 2 of a lane: row g or g + 8, places 2t and 2t + 1, or 8 further
+          uint16_t bits;
+          std::memcpy(&bits, words + i * 2, 2);
+          a[g + i / 2 % 2 * 8][2 * t + i % 2 + i / 4 * 8] = BFloat16ToFloat(bits);
+        }
+        for (int i = 0; i < 4; ++i) b[2 * t + i % 2 + i / 2 * 8][g] = act(g, step * kStepInputs + t * 4 + i);
+      }
+      for (int lane = 0; lane < 32; ++lane) {
+        for (int i = 0; i < 4; ++i) {
+          const int output = SumRow(lane, i), row = SumColumn(lane, i);
+          for (int k = 0; k < kStepInputs; ++k) sums[m * 16 + output][row] += a[output][k] * b[k][row];
+        }
+      }
+    }
+  }
+  for (int output = 0; output < kOutputs; ++output) {
+    for (int row = 0; row < kShortColumns; ++row) {
+      float wanted = 0.0f;
+      for (int input = 0; input < kInputs; ++input) wanted += weight(output, input) * act(row, input);
+      EXPECT_EQ(sums[output][row], wanted) << output << ", " << row;
+    }
+  }
+}
+
+// A stage of rows holds each piece once, and of 8 lanes that are served together no two meet in a bank.
+TEST(TensorCores, PiecesOfRowsMeetInNoBank) {
+  std::vector<int> pieces(kShortStageBytes / 16);
+  for (int row = 0; row < kMmaRows; ++row) {
+    for (int piece = 0; piece < kRowPieces; ++piece) ++pieces[static_cast<size_t>(ShortStageAt(row, piece) / 16)];
+  }
+  for (const int count : pieces) EXPECT_EQ(count, 1);
+  for (int step = 0; step < kSegmentSteps; ++step) {
+    for (int first = 0; first < 32; first += 8) {
+      uint32_t banks = 0;
+      for (int lane = first; lane < first + 8; ++lane) banks |= 1u << ShortStageAt(lane / 4, step * 4 + lane % 4) / 16 % 8;
+      EXPECT_EQ(banks, 0xffu);
+    }
+  }
+}
+
+float WithExponent(uint64_t biased, std::mt19937& random) {
+  return FloatOf(static_cast<uint32_t>((random() & 0x807fffffu) | biased << 23));
+}
+
+TEST(ShortFloats, ThreeBFloatsAreTheFloat) {
+  std::mt19937 random(1);
+  for (int i = 0; i < 20000; ++i) {
+    const float x[2] = {WithExponent(20 + random() % 235, random), WithExponent(20 + random() % 235, random)};
+    uint32_t parts[3];
+    SplitToBFloats(x[0], x[1], parts);
+    for (int n = 0; n < 2; ++n) {
+      double sum = 0;
+      for (const uint32_t part : parts) sum += double{BFloat16ToFloat(static_cast<uint16_t>(part >> (16 * n)))};
+      ASSERT_EQ(sum, double{x[n]});
+    }
+  }
+}
+
+TEST(ShortFloats, TwoHalvesAreNearTheFloatThatWasBroughtToThem) {
+  std::mt19937 random(2);
+  for (int i = 0; i < 20000; ++i) {
+    const float top = WithExponent(27 + random() % 228, random), small = top * 0x1p-15f;
+    const PowerScale scale = PowerOfTop(BitsOf(top) & 0x7fffffffu);
+    EXPECT_EQ(scale.up * scale.down, 1.0f);
+    EXPECT_LT(std::abs(top * scale.up), 0x1p15f);
+    EXPECT_GE(std::abs(top * scale.up), 0x1p14f);
+    uint32_t parts[2];
+    SplitToHalves(top * scale.up, small * scale.up, parts);
+    for (int n = 0; n < 2; ++n) {
+      double sum = 0;
+      for (const uint32_t part : parts) sum += double{HalfToFloat(static_cast<uint16_t>(part >> (16 * n)))};
+      const double wanted = double{n ? small : top} * double{scale.up};
+      ASSERT_LE(std::abs(sum - wanted), std::abs(wanted) * 0x1p-22);
+    }
+  }
+  for (const uint32_t broken : {0x7f800000u, 0x7fc00000u}) EXPECT_EQ(PowerOfTop(broken).up, 1.0f);
+  EXPECT_GT(PowerOfTop(0).down, 0.0f);
+}
+
 TEST(TensorCores, AStageFitsEveryDevice) {
   for (int form = static_cast<int>(Form::kByte); form < kForms; ++form) {
     EXPECT_LE(kMmaStages * StageBytes(static_cast<Form>(form)), 99 << 10);
     EXPECT_EQ(StageBytes(static_cast<Form>(form)) % 16, 0);
   }
+  EXPECT_LE(kMmaStages * kShortStageBytes, 99 << 10);
 }
 
 // Every (row, key-value head) and block is some unit's, once.

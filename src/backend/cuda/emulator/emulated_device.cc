@@ -15,6 +15,7 @@
 #include "backend/cuda/kernel_table.h"
 #include "backend/cuda/matmul_kernels.h"
 #include "backend/cuda/row_kernels.h"
+#include "backend/cuda/short_matmul_kernels.h"
 #include "backend/cuda/state_kernels.h"
 
 namespace reprise::cuda {
@@ -38,13 +39,15 @@ struct EmulatedGraph : Graph {
     Run run;
     Grid grid;
     Launch launch;
+    bool rounds;
   };
   std::vector<Node> nodes;
 };
 
 class EmulatedDevice : public Device {
  public:
-  EmulatedDevice(int multiprocessors, uint64_t* to_host) : multiprocessors_(multiprocessors), to_host_(to_host) {
+  EmulatedDevice(int multiprocessors, uint64_t* to_host, bool* rounded)
+      : multiprocessors_(multiprocessors), to_host_(to_host), rounded_(rounded) {
     void* address = ::mmap(nullptr, kBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (address != MAP_FAILED) memory_ = static_cast<std::byte*>(address);
   }
@@ -87,7 +90,8 @@ class EmulatedDevice : public Device {
     for (const Launch& launch : launches) {
       const Grid grid = launch.grid(launch.args, bucket);
       if (grid.shared > shared_limit()) return Unsupported("a kernel wants " + std::to_string(grid.shared) + " bytes of shared memory");
-      graph->nodes.push_back({Table()[static_cast<size_t>(grid.kernel >= 0 ? grid.kernel : launch.kernel)], grid, launch});
+      const int kernel = grid.kernel >= 0 ? grid.kernel : launch.kernel;
+      graph->nodes.push_back({Table()[static_cast<size_t>(kernel)], grid, launch, RoundsInItsOwnWay(kernel)});
     }
     return std::unique_ptr<Graph>(std::move(graph));
   }
@@ -95,6 +99,7 @@ class EmulatedDevice : public Device {
     Open(true);
     for (const EmulatedGraph::Node& node : static_cast<const EmulatedGraph&>(graph).nodes) {
       emulator::RunGrid(node.grid, node.run, node.launch.args);
+      if (rounded_ && node.rounds) *rounded_ = true;
     }
     Open(false);
     return Ok();
@@ -132,6 +137,7 @@ class EmulatedDevice : public Device {
 
   const int multiprocessors_;
   uint64_t* const to_host_;
+  bool* const rounded_;
   std::byte* memory_ = nullptr;
   size_t used_ = 0;
   std::vector<std::byte*> pinned_;
@@ -142,8 +148,8 @@ class EmulatedDevice : public Device {
 
 }  // namespace
 
-std::unique_ptr<Device> MakeEmulatedDevice(int multiprocessors, uint64_t* to_host) {
-  return std::make_unique<EmulatedDevice>(multiprocessors, to_host);
+std::unique_ptr<Device> MakeEmulatedDevice(int multiprocessors, uint64_t* to_host, bool* rounded) {
+  return std::make_unique<EmulatedDevice>(multiprocessors, to_host, rounded);
 }
 
 }  // namespace reprise::cuda

@@ -9,7 +9,8 @@
 
 namespace reprise::cuda {
 
-// With `to_host`, which must outlive it, it adds up the bytes of copies out of its memory into the host's.
-std::unique_ptr<Device> MakeEmulatedDevice(int multiprocessors = 3, uint64_t* to_host = nullptr);
+// With `to_host`, which must outlive it, it adds up the bytes of copies out of its memory into the host's. With `rounded`, which must, it sets that when
+// a kernel runs whose results another kind of device rounds otherwise (RoundsInItsOwnWay).
+std::unique_ptr<Device> MakeEmulatedDevice(int multiprocessors = 3, uint64_t* to_host = nullptr, bool* rounded = nullptr);
 
 }  // namespace reprise::cuda

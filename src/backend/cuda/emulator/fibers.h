@@ -50,11 +50,15 @@ inline std::byte* SharedMemory() { return emulator::shared_memory; }
 inline void SyncBlock() { emulator::SyncBlock(); }
 inline void SyncWarp() { emulator::SyncWarp(); }
 template <class T>
-inline T ShuffleXor(T x, int mask) {
+inline T Shuffle(T x, int from) {
   const std::byte* all = emulator::Exchange(&x, sizeof(T));
   T other;
-  std::memcpy(&other, all + static_cast<size_t>((ThreadId() % 32) ^ mask) * emulator::kExchangeBytes, sizeof(T));
+  std::memcpy(&other, all + static_cast<size_t>(from) * emulator::kExchangeBytes, sizeof(T));
   return other;
+}
+template <class T>
+inline T ShuffleXor(T x, int mask) {
+  return Shuffle(x, (ThreadId() % 32) ^ mask);
 }
 inline void AddShared(uint32_t* to, uint32_t x) { *to += x; }
 inline int Dot4(uint32_t a, uint32_t b, int c) {
@@ -94,8 +98,9 @@ inline void MultiplyTiles(int d[4], const uint32_t a[4], const uint32_t b[2]) {
 }
 inline void MultiplyHalfTiles(int d[4], const uint32_t a[2], uint32_t b) { EmulateTiles<16>(d, {{a[0], a[1], 0, 0}, {b, 0}}); }
 
-// Products of halves are exact, and their sum is rounded once. A device rounds in a way of its own.
-inline void MultiplyHalves(float d[4], const uint32_t a[4], const uint32_t b[2]) {
+// Products of 16-bit floats are exact, and their sum is rounded once. A device rounds in a way of its own.
+template <float (*kToFloat)(uint32_t)>
+inline void EmulateShorts(float d[4], const uint32_t a[4], const uint32_t b[2]) {
   const TileWords mine{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
   const std::byte* all = emulator::Exchange(&mine, sizeof(mine));
   const auto words = [&](int lane) {
@@ -107,17 +112,19 @@ inline void MultiplyHalves(float d[4], const uint32_t a[4], const uint32_t b[2])
   double sums[2][2] = {{double{d[0]}, double{d[1]}}, {double{d[2]}, double{d[3]}}};
   for (int t = 0; t < 4; ++t) {
     const TileWords of_rows = words(lane / 4 * 4 + t), of_columns[2] = {words(lane % 4 * 8 + t), words(lane % 4 * 8 + 4 + t)};
-    for (int i = 0; i < 4; ++i) {  // the lane's four inputs of 16: two words of two halves
-      const auto half = [&](const uint32_t word) { return HalfBitsToFloat(word >> (16 * (i % 2)) & 0xffffu); };
-      const float rows[2] = {half(of_rows.a[i / 2 * 2]), half(of_rows.a[i / 2 * 2 + 1])};
+    for (int i = 0; i < 4; ++i) {  // the lane's four inputs of 16: two words of two
+      const auto element = [&](const uint32_t word) { return kToFloat(word >> (16 * (i % 2)) & 0xffffu); };
+      const float rows[2] = {element(of_rows.a[i / 2 * 2]), element(of_rows.a[i / 2 * 2 + 1])};
       for (int column = 0; column < 2; ++column) {
-        const double weight = double{half(of_columns[column].b[i / 2])};
+        const double weight = double{element(of_columns[column].b[i / 2])};
         for (int row = 0; row < 2; ++row) sums[row][column] += rows[row] * weight;
       }
     }
   }
   for (int i = 0; i < 4; ++i) d[i] = static_cast<float>(sums[i / 2][i % 2]);
 }
+inline void MultiplyHalves(float d[4], const uint32_t a[4], const uint32_t b[2]) { EmulateShorts<ShortToFloat<Form::kF16>>(d, a, b); }
+inline void MultiplyBFloats(float d[4], const uint32_t a[4], const uint32_t b[2]) { EmulateShorts<ShortToFloat<Form::kBF16>>(d, a, b); }
 
 inline void CopyAsync16(std::byte* shared, const std::byte* global) { emulator::CopyAsync16(shared, global); }
 inline void CommitCopies() { emulator::CommitCopies(); }
