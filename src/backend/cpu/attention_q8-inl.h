@@ -131,7 +131,7 @@ class ByteScorer {
       int8_t* const to = bytes + int64_t{first} * width + int64_t{b} * kQ8Values * size;
       const int64_t at = int64_t{first} * blocks + int64_t{b} * size;
       for (int r = 0; r < size; ++r) {
-        const BlockQuants stored = StoreQuants(half(r, 0), half(r, 16), inverses[r], size, to + r * 4);
+        [[maybe_unused]] const BlockQuants stored = StoreQuants(half(r, 0), half(r, 16), inverses[r], size, to + r * 4);
         scales[at + r] = block_scales[r];
         // Where a dot product takes the 128 off itself, nothing is left to correct.
         shifts[at + r] = TargetDot::kSignedBytes ? 0 : -128 * stored.sum();
