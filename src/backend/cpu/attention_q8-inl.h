@@ -57,15 +57,8 @@ struct StateQ8 {
 HWY_INLINE void TransposeWords(const uint8_t* from, int64_t stride, uint8_t* to) {
   const hn::CappedTag<uint8_t, 16> d;
   const hn::Repartition<uint32_t, decltype(d)> d32;
-  const hn::Repartition<uint64_t, decltype(d)> d64;
   const auto words = [&](int row) HWY_ATTR { return hn::BitCast(d32, hn::Xor(hn::LoadU(d, from + row * stride), hn::Set(d, 128))); };
-  const auto a = words(0), b = words(1), c = words(2), e = words(3);
-  const auto ab0 = hn::BitCast(d64, hn::InterleaveLower(d32, a, b)), ab1 = hn::BitCast(d64, hn::InterleaveUpper(d32, a, b));
-  const auto ce0 = hn::BitCast(d64, hn::InterleaveLower(d32, c, e)), ce1 = hn::BitCast(d64, hn::InterleaveUpper(d32, c, e));
-  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab0, ce0)), d, to);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab0, ce0)), d, to + 64);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab1, ce1)), d, to + 128);
-  hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab1, ce1)), d, to + 192);
+  StoreSquare(words(0), words(1), words(2), words(3), reinterpret_cast<uint32_t*>(to));
 }
 
 // Scores in bytes.

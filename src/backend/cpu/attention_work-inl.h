@@ -16,19 +16,24 @@ namespace reprise {
 namespace HWY_NAMESPACE {
 
 // The transpositions below work in 128-bit vectors on every machine: the wide ones would need as many shuffles again to cross their halves.
-template <class T>
-HWY_INLINE void TransposeSquare(const T* from, int64_t stride, T* to) {
-  static_assert(sizeof(T) == 4);
+// Four rows of four words to four lines, 16 words apart.
+template <class T, class V>
+HWY_INLINE void StoreSquare(V a, V b, V c, V e, T* to) {
   const hn::CappedTag<T, 4> d;
   const hn::Repartition<uint64_t, decltype(d)> d64;
-  const auto a = hn::LoadU(d, from), b = hn::LoadU(d, from + stride);
-  const auto c = hn::LoadU(d, from + 2 * stride), e = hn::LoadU(d, from + 3 * stride);
   const auto ab0 = hn::BitCast(d64, hn::InterleaveLower(d, a, b)), ab1 = hn::BitCast(d64, hn::InterleaveUpper(d, a, b));
   const auto ce0 = hn::BitCast(d64, hn::InterleaveLower(d, c, e)), ce1 = hn::BitCast(d64, hn::InterleaveUpper(d, c, e));
   hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab0, ce0)), d, to);
   hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab0, ce0)), d, to + 16);
   hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, ab1, ce1)), d, to + 32);
   hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, ab1, ce1)), d, to + 48);
+}
+
+template <class T>
+HWY_INLINE void TransposeSquare(const T* from, int64_t stride, T* to) {
+  static_assert(sizeof(T) == 4);
+  const hn::CappedTag<T, 4> d;
+  StoreSquare(hn::LoadU(d, from), hn::LoadU(d, from + stride), hn::LoadU(d, from + 2 * stride), hn::LoadU(d, from + 3 * stride), to);
 }
 
 template <>

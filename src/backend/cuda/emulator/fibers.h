@@ -73,15 +73,24 @@ inline int Dot4(uint32_t a, uint32_t b, int c) {
 struct TileWords {
   uint32_t a[4], b[2];
 };
+// What every lane of the warp brings.
+class LanesWords {
+ public:
+  explicit LanesWords(const TileWords& mine) : all_(emulator::Exchange(&mine, sizeof(mine))) {
+    static_assert(sizeof(TileWords) <= emulator::kExchangeBytes);
+  }
+  TileWords operator()(int lane) const {
+    TileWords words;
+    std::memcpy(&words, all_ + static_cast<size_t>(lane) * emulator::kExchangeBytes, sizeof(words));
+    return words;
+  }
+
+ private:
+  const std::byte* all_;
+};
 template <int kInputs>
 inline void EmulateTiles(int d[4], const TileWords& mine) {
-  static_assert(sizeof(TileWords) <= emulator::kExchangeBytes);
-  const std::byte* all = emulator::Exchange(&mine, sizeof(mine));
-  const auto words = [&](int lane) {
-    TileWords w;
-    std::memcpy(&w, all + static_cast<size_t>(lane) * emulator::kExchangeBytes, sizeof(w));
-    return w;
-  };
+  const LanesWords words(mine);
   const int lane = ThreadId() % 32;
   for (int i = 0; i < 4; ++i) {
     const int row = lane / 4 + (i >= 2 ? 8 : 0), column = lane % 4 * 2 + i % 2;
@@ -102,12 +111,7 @@ inline void MultiplyHalfTiles(int d[4], const uint32_t a[2], uint32_t b) { Emula
 template <float (*kToFloat)(uint32_t)>
 inline void EmulateShorts(float d[4], const uint32_t a[4], const uint32_t b[2]) {
   const TileWords mine{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
-  const std::byte* all = emulator::Exchange(&mine, sizeof(mine));
-  const auto words = [&](int lane) {
-    TileWords w;
-    std::memcpy(&w, all + static_cast<size_t>(lane) * emulator::kExchangeBytes, sizeof(w));
-    return w;
-  };
+  const LanesWords words(mine);
   const int lane = ThreadId() % 32;
   double sums[2][2] = {{double{d[0]}, double{d[1]}}, {double{d[2]}, double{d[3]}}};
   for (int t = 0; t < 4; ++t) {
