@@ -61,6 +61,9 @@ class Recorder : public Ops {
   void SwiGlu(Rows out, Rows gate, Rows up) override {
     Keep("swiglu", [=](Ops& ops) { ops.SwiGlu(out, gate, up); });
   }
+  void Multiply(Rows out, Rows a, Rows b) override {
+    Keep("multiply", [=](Ops& ops) { ops.Multiply(out, a, b); });
+  }
   void NormRope(Heads heads, Vector weight, float eps, const RopeSpec& rope) override {
     Keep("norm and rope", [=](Ops& ops) { ops.NormRope(heads, weight, eps, rope); });
   }

@@ -55,6 +55,13 @@ void CheckedOps::SwiGlu(Rows out, Rows gate, Rows up) {
   }
 }
 
+void CheckedOps::Multiply(Rows out, Rows a, Rows b) {
+  if (CheckRows("Multiply", out, out.width, out.domain) && CheckRows("Multiply", a, out.width, out.domain) &&
+      CheckRows("Multiply", b, out.width, out.domain)) {
+    RecordMultiply(out, a, b);
+  }
+}
+
 void CheckedOps::NormRope(Heads heads, Vector weight, float eps, const RopeSpec& rope) {
   if (!CheckHeads("NormRope", heads) ||
       !Check(rope.dims >= 0 && rope.dims % 2 == 0 && rope.dims <= heads.width, "NormRope", "dims must be even and within the head") ||

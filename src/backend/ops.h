@@ -103,6 +103,9 @@ class Ops {
   // out[r] = silu(gate[r]) * up[r].
   virtual void SwiGlu(Rows out, Rows gate, Rows up) = 0;
 
+  // out[r] = a[r] * b[r], element by element. `out` may be `a` or `b`.
+  virtual void Multiply(Rows out, Rows a, Rows b) = 0;
+
   // In place: each head, RMS-normalised over its width by `weight` when weight.data is set, then rotated by its row's position.
   virtual void NormRope(Heads heads, Vector weight, float eps, const RopeSpec& rope) = 0;
 

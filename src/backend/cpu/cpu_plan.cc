@@ -89,7 +89,11 @@ ArrangeArgs CpuOps::Arranging(const Rows& in, const Activations& to) {
 }
 
 void CpuOps::RecordSwiGlu(const Rows& out, const Rows& gate, const Rows& up) {
-  AddRowWork(kernels_.swiglu, SwiGluArgs{&table(), out, gate, up}, kSwiGluColumns);
+  AddRowWork(kernels_.swiglu, SwiGluArgs{&table(), out, gate, up}, kPairColumns);
+}
+
+void CpuOps::RecordMultiply(const Rows& out, const Rows& a, const Rows& b) {
+  AddRowWork(kernels_.multiply, MultiplyArgs{&table(), out, a, b}, kPairColumns);
 }
 
 void CpuOps::RecordRopeTable(float* angles, const uint64_t* turns, int dims) {

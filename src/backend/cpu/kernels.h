@@ -94,10 +94,14 @@ struct GatedRmsNormArgs {
   int width;
   float eps;
 };
-inline constexpr int kSwiGluColumns = 512;  // of a row: an item
+inline constexpr int kPairColumns = 512;  // of a row: an item of SwiGLU and of Multiply
 struct SwiGluArgs {
   const StepTable* table;
   Rows out, gate, up;
+};
+struct MultiplyArgs {
+  const StepTable* table;
+  Rows out, a, b;
 };
 
 struct RopeTableArgs {
@@ -184,7 +188,7 @@ struct KernelTable {
   int row_group = 0;          // the most rows of a group of Activations
   bool signed_bytes = false;  // the products with PackedForm::kByte take its quants less 128
   Kernel arrange, matmul;
-  Kernel rms_norm, gated_rms_norm, swiglu;
+  Kernel rms_norm, gated_rms_norm, swiglu, multiply;
   Kernel norm_rope;
   Kernel attention, combine_attention;
   Kernel conv;

@@ -227,7 +227,7 @@ TEST(MatMul, TakesInWhatMakesItsInput) {
     const auto bytes = RandomWeight(TensorType::kQ8_0, width, kOutputs, 3);
     const auto weight_bytes = BytesOf(RandomFloats(static_cast<size_t>(width), 4));
     const Floats1d in = RandomFloats(static_cast<size_t>(16 * width), 5);
-    for (int op = 0; op < 3; ++op) {
+    for (int op = 0; op < 4; ++op) {
       SCOPED_TRACE(testing::Message() << "op " << op << ", width " << width);
       Job job;
       job.in = width;
@@ -244,6 +244,7 @@ TEST(MatMul, TakesInWhatMakesItsInput) {
           if (op == 0) ops.RmsNorm(made, x, vector(width), 1e-6f);
           if (op == 1) ops.SwiGlu(made, x, x);
           if (op == 2) ops.GatedRmsNorm(made, x, x, vector(16), 1e-6f);
+          if (op == 3) ops.Multiply(made, x, x);
           if (apart) ops.SwiGlu(out.Columns(width, width), x, x);
           const Product first{matrix, out.Columns(2 * width, kOutputs)}, second{matrix, out.Columns(2 * width + kOutputs, kOutputs)};
           ops.MatMul(made, {&first, 1});

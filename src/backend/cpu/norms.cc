@@ -1,4 +1,4 @@
-// Row-wise kernels over floats: RMS norms, SwiGLU, and the position of the greatest value.
+// Row-wise kernels over floats: RMS norms, products of two rows, and the position of the greatest value.
 
 // clang-format off
 #include "backend/cpu/targets.h"
@@ -59,23 +59,32 @@ void GatedRmsNorm(const GatedRmsNormArgs& args, int64_t first, int64_t last, int
   }
 }
 
-Split SplitSwiGlu(const SwiGluArgs& args, int threads) {
-  const int64_t pieces = (args.out.width + kSwiGluColumns - 1) / kSwiGluColumns;
-  return EvenSplit(RowCount(*args.table, args.out) * pieces, kSwiGluColumns * 0.3, threads);
+// Items are runs of kPairColumns columns of a row of `out`: `element` makes 16 of them from the two rows.
+Split SplitPairs(const StepTable& table, const Rows& out, double nanoseconds, int threads) {
+  const int64_t pieces = (out.width + kPairColumns - 1) / kPairColumns;
+  return EvenSplit(RowCount(table, out) * pieces, kPairColumns * nanoseconds, threads);
 }
-void SwiGlu(const SwiGluArgs& args, int64_t first, int64_t last, int) {
-  const int64_t pieces = (args.out.width + kSwiGluColumns - 1) / kSwiGluColumns;
+template <class Element>
+HWY_INLINE void RunPairs(const Rows& out, const Rows& a, const Rows& b, int64_t first, int64_t last, const Element& element) {
+  const int64_t pieces = (out.width + kPairColumns - 1) / kPairColumns;
   for (int64_t item = first; item < last; ++item) {
-    const int row = static_cast<int>(item / pieces), from = static_cast<int>(item % pieces) * kSwiGluColumns;
-    const int to = std::min(from + kSwiGluColumns, args.out.width);
-    float* out = RowAt(args.out, row);
-    const float* gate = RowAt(args.gate, row);
-    const float* up = RowAt(args.up, row);
-    for (int i = from; i < to; i += 16) {
-      const int count = to - i;
-      StoreFirst(Mul(Silu(LoadFirst(gate + i, count)), LoadFirst(up + i, count)), out + i, count);
-    }
+    const int row = static_cast<int>(item / pieces), from = static_cast<int>(item % pieces) * kPairColumns;
+    const int to = std::min(from + kPairColumns, out.width);
+    float* y = RowAt(out, row);
+    const float* x = RowAt(a, row);
+    const float* z = RowAt(b, row);
+    for (int i = from; i < to; i += 16) StoreFirst(element(LoadFirst(x + i, to - i), LoadFirst(z + i, to - i)), y + i, to - i);
   }
+}
+
+Split SplitSwiGlu(const SwiGluArgs& args, int threads) { return SplitPairs(*args.table, args.out, 0.3, threads); }
+void SwiGlu(const SwiGluArgs& args, int64_t first, int64_t last, int) {
+  RunPairs(args.out, args.gate, args.up, first, last, [](Floats gate, Floats up) HWY_ATTR { return Mul(Silu(gate), up); });
+}
+
+Split SplitMultiply(const MultiplyArgs& args, int threads) { return SplitPairs(*args.table, args.out, 0.1, threads); }
+void Multiply(const MultiplyArgs& args, int64_t first, int64_t last, int) {
+  RunPairs(args.out, args.a, args.b, first, last, [](Floats a, Floats b) HWY_ATTR { return Mul(a, b); });
 }
 
 Split SplitArgMax(const ArgMaxArgs& args, int threads) { return EvenSplit(RowCount(*args.table, args.in), args.in.width * 0.05, threads); }
@@ -103,6 +112,7 @@ void AddNorms(KernelTable& table) {
   table.rms_norm = {RunUntyped<RmsNormArgs, RmsNorm>, SplitUntyped<RmsNormArgs, SplitRmsNorm>};
   table.gated_rms_norm = {RunUntyped<GatedRmsNormArgs, GatedRmsNorm>, SplitUntyped<GatedRmsNormArgs, SplitGated>};
   table.swiglu = {RunUntyped<SwiGluArgs, SwiGlu>, SplitUntyped<SwiGluArgs, SplitSwiGlu>};
+  table.multiply = {RunUntyped<MultiplyArgs, Multiply>, SplitUntyped<MultiplyArgs, SplitMultiply>};
   table.argmax = {RunUntyped<ArgMaxArgs, ArgMax>, SplitUntyped<ArgMaxArgs, SplitArgMax>};
 }
 

@@ -79,6 +79,37 @@ TEST_P(Widths, SwiGlu) {
   }
 }
 
+// Each element is one rounded product, so every backend has the same; in place in either input.
+TEST_P(Widths, MultiplyAlsoInPlace) {
+  const int width = GetParam();
+  for (const int place : {0, 1, 2}) {
+    Job job;
+    job.in = 2 * width;
+    job.out = width;
+    job.lane_rows = {9, 3};
+    job.record = [&](Backend&, Ops& ops, Rows in, Rows out) {
+      const Rows a = in.Columns(0, width), b = in.Columns(width, width);
+      if (place == 0) return ops.Multiply(out, a, b);
+      const Rows product = place == 1 ? a : b, other = place == 1 ? b : a;
+      ops.Multiply(product, a, b);
+      ops.Multiply(out, product, other);
+    };
+    const Floats1d in = RandomFloats(12 * 2 * static_cast<size_t>(width), 7, 20.0f);
+    for (const Outcome& outcome : RunEveryWay(job, in, 8)) {
+      for (size_t lane = 0; lane < 2; ++lane) {
+        for (int row = 0; row < job.lane_rows[lane]; ++row) {
+          const float* x = &in[(lane * 9 + static_cast<size_t>(row)) * 2 * static_cast<size_t>(width)];
+          for (int i = 0; i < width; ++i) {
+            const float a = x[i], b = x[width + i];
+            const float wanted = place == 0 ? a * b : a * b * (place == 1 ? b : a);
+            ASSERT_EQ(outcome.out[lane][static_cast<size_t>(row * width + i)], wanted) << place << ", row " << row << ", column " << i;
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(SwiGlu, ExtremeGates) {
   const Floats1d gates = {-1e30f, -200.0f, -100.0f, -88.0f, -87.0f, 0.0f, -0.0f, 87.0f, 88.8f, 1e30f, 1e-40f, std::nanf("")};
   Job job;

@@ -33,6 +33,7 @@ QuantRows CudaOps::Quantised(const Rows& in) {
   const bool made =
       ShareLast<RmsNormArgs>(kRmsNorm, [&](RmsNormArgs& args) { return makes(args) && (args.quant = quant, true); }) ||
       ShareLast<SwiGluArgs>(kSwiGlu, [&](SwiGluArgs& args) { return makes(args) && (args.quant = quant, true); }) ||
+      ShareLast<MultiplyArgs>(kMultiply, [&](MultiplyArgs& args) { return makes(args) && (args.quant = quant, true); }) ||
       ShareLast<GatedRmsNormArgs>(
           kGatedRmsNorm, [&](GatedRmsNormArgs& args) { return makes(args) && args.width % kBlock == 0 && (args.quant = quant, true); }) ||
       ShareLast<AttentionArgs>(
@@ -68,6 +69,10 @@ void CudaOps::RecordMatMul(const Rows& in, std::span<const Product> products) {
 
 void CudaOps::RecordSwiGlu(const Rows& out, const Rows& gate, const Rows& up) {
   Add<SwiGluArgs, SwiGluGrid>(kSwiGlu, {step_, out, gate, up, {}});
+}
+
+void CudaOps::RecordMultiply(const Rows& out, const Rows& a, const Rows& b) {
+  Add<MultiplyArgs, MultiplyGrid>(kMultiply, {step_, out, a, b, {}});
 }
 
 void CudaOps::RecordRopeTable(float* angles, const uint64_t* turns, int dims) {

@@ -19,6 +19,9 @@ inline Grid QuantiseGrid(const QuantiseArgs& args, const Bucket& b) {
   return {Pieces(args.in.width), b.Of(args.in.domain), 1, kRowThreads};
 }
 inline Grid SwiGluGrid(const SwiGluArgs& args, const Bucket& b) { return {Pieces(args.out.width), b.Of(args.out.domain), 1, kRowThreads}; }
+inline Grid MultiplyGrid(const MultiplyArgs& args, const Bucket& b) {
+  return {Pieces(args.out.width), b.Of(args.out.domain), 1, kRowThreads};
+}
 inline Grid GatedRmsNormGrid(const GatedRmsNormArgs& args, const Bucket& b) {
   return {CeilDiv(args.in.width / args.width, kHeadThreads / 32), b.Of(args.in.domain), 1, kHeadThreads};
 }

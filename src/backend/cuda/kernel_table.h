@@ -16,6 +16,7 @@ enum KernelId : int {
   kRmsNorm,
   kQuantise,
   kSwiGlu,
+  kMultiply,
   kGatedRmsNorm,
   kRopeTable,
   kNormRope,
@@ -67,6 +68,7 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(kRmsNorm, RmsNormArgs, RmsNormKernel)                      \
   ADD(kQuantise, QuantiseArgs, QuantiseKernel)                   \
   ADD(kSwiGlu, SwiGluArgs, SwiGluKernel)                         \
+  ADD(kMultiply, MultiplyArgs, MultiplyKernel)                   \
   ADD(kGatedRmsNorm, GatedRmsNormArgs, GatedRmsNormKernel)       \
   ADD(kRopeTable, RopeTableArgs, RopeTableKernel)                \
   ADD(kNormRope, NormRopeArgs, NormRopeKernel)                   \

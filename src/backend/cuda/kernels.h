@@ -79,6 +79,11 @@ struct SwiGluArgs {
   Rows out, gate, up;
   QuantRows quant;
 };
+struct MultiplyArgs {
+  StepView step;
+  Rows out, a, b;
+  QuantRows quant;
+};
 struct QuantiseArgs {
   StepView step;
   Rows in;

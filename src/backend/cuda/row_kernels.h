@@ -1,4 +1,4 @@
-// Kernels on rows alone: embedding, norms, SwiGLU, quantisation, rotary positions, the position of the greatest value.
+// Kernels on rows alone: embedding, norms, products of two rows, quantisation, rotary positions, the position of the greatest value.
 //
 // Promise 3: a block (or a warp) of fixed size has one row, or one head of one row, and knows of no other. Sums go over the threads in one
 // order that depends on nothing but the width.
@@ -58,16 +58,25 @@ REPRISE_KERNEL(QuantiseKernel, QuantiseArgs) {
   QuantiseBlock(args.quant, row, i / kBlock, RowAt(args.in, row)[i]);  // a quantised width is whole blocks
 }
 
-REPRISE_KERNEL(SwiGluKernel, SwiGluArgs) {
-  BeginKernel();
+// A thread makes one element of `args.out` from two rows; a warp quantises the block of them where that is asked for.
+template <class Args, class Element>
+REPRISE_DEVICE void MakeElements(const Args& args, const Element& element) {
   const int row = BlockY(), i = BlockX() * kRowThreads + ThreadId();
   if (row >= RowCount(args.step, args.out.domain) || i / 32 * 32 >= args.out.width) return;
   float y = 0.0f;
   if (i < args.out.width) {
-    y = Silu(RowAt(args.gate, row)[i]) * RowAt(args.up, row)[i];
+    y = element(row, i);
     RowAt(args.out, row)[i] = y;
   }
   if (args.quant.quants) QuantiseBlock(args.quant, row, i / kBlock, y);
+}
+REPRISE_KERNEL(SwiGluKernel, SwiGluArgs) {
+  BeginKernel();
+  MakeElements(args, [&](int row, int i) { return Silu(RowAt(args.gate, row)[i]) * RowAt(args.up, row)[i]; });
+}
+REPRISE_KERNEL(MultiplyKernel, MultiplyArgs) {
+  BeginKernel();
+  MakeElements(args, [&](int row, int i) { return RowAt(args.a, row)[i] * RowAt(args.b, row)[i]; });
 }
 
 // Sum of squares of a head, over a warp: lane l takes elements l, l + 32, ...
