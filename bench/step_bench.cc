@@ -42,8 +42,8 @@ class Recorder : public Ops {
  public:
   std::vector<Recorded> calls;
 
-  void Embed(Rows out, const Matrix& table) override {
-    Keep("embed", [=, &table](Ops& ops) { ops.Embed(out, table); });
+  void Embed(Rows out, const Matrix& table, float scale) override {
+    Keep("embed", [=, &table](Ops& ops) { ops.Embed(out, table, scale); });
   }
   void RmsNorm(Rows out, Rows in, Vector weight, float eps) override {
     Keep("norm", [=](Ops& ops) { ops.RmsNorm(out, in, weight, eps); });
@@ -73,11 +73,14 @@ class Recorder : public Ops {
   void Attention(Rows out, Heads q, StateRef k, StateRef v, int kv_heads, float scale, Heads gate, int first_position) override {
     Keep("attention", [=](Ops& ops) { ops.Attention(out, q, k, v, kv_heads, scale, gate, first_position); });
   }
-  void CausalConv(Rows out, Rows in, StateRef tail, Vector weight, int kernel, bool silu) override {
-    Keep("conv", [=](Ops& ops) { ops.CausalConv(out, in, tail, weight, kernel, silu); });
+  void CausalConv(Rows out, Rows in, StateRef tail, Vector weight, Vector bias, int kernel, bool silu) override {
+    Keep("conv", [=](Ops& ops) { ops.CausalConv(out, in, tail, weight, bias, kernel, silu); });
   }
   void DeltaNet(Rows out, Rows qkv, Rows alpha, Rows beta, Vector a, Vector dt, StateRef state, const DeltaNetShape& shape) override {
     Keep("delta net", [=](Ops& ops) { ops.DeltaNet(out, qkv, alpha, beta, a, dt, state, shape); });
+  }
+  void Ssm(Rows out, Rows xbc, Rows dt, Vector a, Vector dt_bias, Vector d, StateRef state, const SsmShape& shape) override {
+    Keep("ssm", [=](Ops& ops) { ops.Ssm(out, xbc, dt, a, dt_bias, d, state, shape); });
   }
   void GatedRmsNorm(Rows out, Rows in, Rows gate, Vector weight, float eps) override {
     Keep("gated norm", [=](Ops& ops) { ops.GatedRmsNorm(out, in, gate, weight, eps); });

@@ -23,9 +23,9 @@ bool CheckedOps::CheckState(const char* op, const StateRef& state, int64_t float
   return Check(state.type == ElementType::kF32 && state.bytes == sizeof(float) * static_cast<size_t>(floats), op, what);
 }
 
-void CheckedOps::Embed(Rows out, const Matrix& table) {
+void CheckedOps::Embed(Rows out, const Matrix& table, float scale) {
   if (Check(Owns(table), "Embed", "the matrix belongs to another backend") && CheckRows("Embed", out, table.inputs, Domain::kRows)) {
-    RecordEmbed(out, table);
+    RecordEmbed(out, table, scale);
   }
 }
 
@@ -116,11 +116,12 @@ void CheckedOps::Attention(Rows out, Heads q, StateRef k, StateRef v, int kv_hea
   RecordAttention(out, q, k, v, kv_heads, scale, gate, first_position);
 }
 
-void CheckedOps::CausalConv(Rows out, Rows in, StateRef tail, Vector weight, int kernel, bool silu) {
+void CheckedOps::CausalConv(Rows out, Rows in, StateRef tail, Vector weight, Vector bias, int kernel, bool silu) {
   if (CheckRows("CausalConv", in, in.width, Domain::kRows) && CheckRows("CausalConv", out, in.width, Domain::kRows) &&
       Check(kernel >= 1 && weight.data && weight.size == int64_t{kernel} * in.width, "CausalConv", "the weight is not channels x kernel") &&
+      Check(!bias.data || bias.size == in.width, "CausalConv", "the bias is not one value a channel") &&
       CheckState("CausalConv", tail, int64_t{kernel - 1} * in.width, "the tail is not float32 (kernel - 1) x channels")) {
-    RecordCausalConv(out, in, tail, weight.data, kernel, silu);
+    RecordCausalConv(out, in, tail, weight.data, bias.data, kernel, silu);
   }
 }
 
@@ -134,6 +135,19 @@ void CheckedOps::DeltaNet(Rows out, Rows qkv, Rows alpha, Rows beta, Vector a, V
       CheckState("DeltaNet", state, int64_t{s.value_heads} * s.key_dim * s.value_dim,
                  "the state is not float32 value_heads x key_dim x value_dim")) {
     RecordDeltaNet(out, qkv, alpha, beta, a.data, dt.data, state, shape);
+  }
+}
+
+void CheckedOps::Ssm(Rows out, Rows xbc, Rows dt, Vector a, Vector dt_bias, Vector d, StateRef state, const SsmShape& shape) {
+  const SsmShape& s = shape;
+  const auto one_a_head = [&](const Vector& vector) { return vector.data && vector.size == s.heads; };
+  if (Check(s.heads > 0 && s.head_dim > 0 && s.groups > 0 && s.state_dim > 0, "Ssm", "the shape has a zero") &&
+      Check(s.heads % s.groups == 0, "Ssm", "heads are no multiple of groups") &&
+      CheckRows("Ssm", xbc, s.heads * s.head_dim + 2 * s.groups * s.state_dim, Domain::kRows) &&
+      CheckRows("Ssm", out, s.heads * s.head_dim, Domain::kRows) && CheckRows("Ssm", dt, s.heads, Domain::kRows) &&
+      Check(one_a_head(a) && one_a_head(dt_bias) && one_a_head(d), "Ssm", "a, dt_bias or d is not one value a head") &&
+      CheckState("Ssm", state, int64_t{s.heads} * s.state_dim * s.head_dim, "the state is not float32 heads x state_dim x head_dim")) {
+    RecordSsm(out, xbc, dt, a.data, dt_bias.data, d.data, state, shape);
   }
 }
 

@@ -20,7 +20,7 @@ class CheckedOps : public Ops {
   // The first thing that was wrong with the calls so far.
   const Status& error() const { return error_; }
 
-  void Embed(Rows out, const Matrix& table) final;
+  void Embed(Rows out, const Matrix& table, float scale) final;
   void RmsNorm(Rows out, Rows in, Vector weight, float eps) final;
   void MatMul(Rows in, std::span<const Product> products) final;
   void SwiGlu(Rows out, Rows gate, Rows up) final;
@@ -28,8 +28,9 @@ class CheckedOps : public Ops {
   void NormRope(Heads heads, Vector weight, float eps, const RopeSpec& rope) final;
   void Append(StateRef state, Rows in) final;
   void Attention(Rows out, Heads q, StateRef k, StateRef v, int kv_heads, float scale, Heads gate, int first_position) final;
-  void CausalConv(Rows out, Rows in, StateRef tail, Vector weight, int kernel, bool silu) final;
+  void CausalConv(Rows out, Rows in, StateRef tail, Vector weight, Vector bias, int kernel, bool silu) final;
   void DeltaNet(Rows out, Rows qkv, Rows alpha, Rows beta, Vector a, Vector dt, StateRef state, const DeltaNetShape& shape) final;
+  void Ssm(Rows out, Rows xbc, Rows dt, Vector a, Vector dt_bias, Vector d, StateRef state, const SsmShape& shape) final;
   void GatedRmsNorm(Rows out, Rows in, Rows gate, Vector weight, float eps) final;
   void Previous(Rows out, Rows in, StateRef last) final;
   void SaveLast(StateRef last, Rows in) final;
@@ -44,7 +45,7 @@ class CheckedOps : public Ops {
   virtual bool Owns(const Matrix& matrix) const = 0;
 
   // Each call as above, checked.
-  virtual void RecordEmbed(const Rows& out, const Matrix& table) = 0;
+  virtual void RecordEmbed(const Rows& out, const Matrix& table, float scale) = 0;
   virtual void RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, float eps) = 0;
   virtual void RecordMatMul(const Rows& in, std::span<const Product> products) = 0;
   virtual void RecordSwiGlu(const Rows& out, const Rows& gate, const Rows& up) = 0;
@@ -55,9 +56,12 @@ class CheckedOps : public Ops {
   virtual void RecordAppend(const StateRef& state, const Rows& in) = 0;
   virtual void RecordAttention(const Rows& out, const Heads& q, const StateRef& k, const StateRef& v, int kv_heads, float scale,
                                const Heads& gate, int first_position) = 0;
-  virtual void RecordCausalConv(const Rows& out, const Rows& in, const StateRef& tail, const float* weight, int kernel, bool silu) = 0;
+  virtual void RecordCausalConv(const Rows& out, const Rows& in, const StateRef& tail, const float* weight, const float* bias, int kernel,
+                                bool silu) = 0;
   virtual void RecordDeltaNet(const Rows& out, const Rows& qkv, const Rows& alpha, const Rows& beta, const float* a, const float* dt,
                               const StateRef& state, const DeltaNetShape& shape) = 0;
+  virtual void RecordSsm(const Rows& out, const Rows& xbc, const Rows& dt, const float* a, const float* dt_bias, const float* d,
+                         const StateRef& state, const SsmShape& shape) = 0;
   virtual void RecordGatedRmsNorm(const Rows& out, const Rows& in, const Rows& gate, const float* weight, int head, float eps) = 0;
   virtual void RecordPrevious(const Rows& out, const Rows& in, const StateRef& last) = 0;
   virtual void RecordSaveLast(const StateRef& last, const Rows& in) = 0;

@@ -90,8 +90,9 @@ class Ops {
  public:
   virtual ~Ops() = default;
 
-  // out[r] = row `token[r]` of `table`, as float32. A token outside the table is the caller's error: the engine checks before a step.
-  virtual void Embed(Rows out, const Matrix& table) = 0;
+  // out[r] = row `token[r]` of `table`, as float32, times `scale`. A token outside the table is the caller's error: the engine checks before
+  // a step.
+  virtual void Embed(Rows out, const Matrix& table, float scale) = 0;
 
   // out[r] = in[r] / sqrt(mean(in[r]^2) + eps) * weight. `out` may be `in`.
   virtual void RmsNorm(Rows out, Rows in, Vector weight, float eps) = 0;
@@ -120,8 +121,8 @@ class Ops {
 
   // Depthwise causal convolution over in.width channels. `tail` is float32 [kernel - 1][channels], oldest first: the inputs before the
   // lane's first row are read from it, and the last kernel - 1 inputs are written. weight: [channels][kernel], the last tap meets the
-  // current row. out = silu(convolution) when `silu`.
-  virtual void CausalConv(Rows out, Rows in, StateRef tail, Vector weight, int kernel, bool silu) = 0;
+  // current row; bias: [channels], or without data. out = silu(bias + convolution) when `silu`.
+  virtual void CausalConv(Rows out, Rows in, StateRef tail, Vector weight, Vector bias, int kernel, bool silu) = 0;
 
   // The gated delta rule, token by token. Inputs of a row: qkv = [q: key_heads x key_dim | k: key_heads x key_dim | v: value_heads x
   // value_dim]; alpha, beta: value_heads each (before softplus and sigmoid). Value head h uses key head h % key_heads.
@@ -132,6 +133,16 @@ class Ops {
     int key_heads, key_dim, value_heads, value_dim;
   };
   virtual void DeltaNet(Rows out, Rows qkv, Rows alpha, Rows beta, Vector a, Vector dt, StateRef state, const DeltaNetShape& shape) = 0;
+
+  // The state space recurrence of Mamba-2, token by token. Inputs of a row: xbc = [x: heads x head_dim | B: groups x state_dim |
+  // C: groups x state_dim]; dt: heads (before softplus). Head h uses group h / (heads / groups).
+  // `state` is float32 [heads][state_dim][head_dim].
+  //   step = softplus(dt + dt_bias); S = exp(a * step) S + B (step x)^T; out = S^T C + d x.
+  // out: heads x head_dim.
+  struct SsmShape {
+    int heads, head_dim, groups, state_dim;
+  };
+  virtual void Ssm(Rows out, Rows xbc, Rows dt, Vector a, Vector dt_bias, Vector d, StateRef state, const SsmShape& shape) = 0;
 
   // out = RmsNorm over each consecutive head of weight.size values, times weight, times silu(gate). `out` may be `in`.
   virtual void GatedRmsNorm(Rows out, Rows in, Rows gate, Vector weight, float eps) = 0;

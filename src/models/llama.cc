@@ -63,7 +63,7 @@ class Llama : public Network {
   }
 
   void RecordBody(Ops& ops, bool /*logged*/) const override {
-    ops.Embed(residual_, *embedding_);
+    ops.Embed(residual_, *embedding_, 1.0f);
     for (const LlamaBlock& block : blocks_) {
       RecordAttention(ops, block);
       RecordFeedForward(ops, block.feed_forward, ffn_, residual_, eps_);

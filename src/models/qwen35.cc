@@ -81,7 +81,7 @@ class Qwen35 : public Network {
   }
 
   void RecordBody(Ops& ops, bool logged) const override {
-    ops.Embed(residual_, *embedding_);
+    ops.Embed(residual_, *embedding_, 1.0f);
     for (const Block& block : blocks_) {
       if (block.recurrent) {
         RecordDeltaNet(ops, block.delta, logged ? block.delta.log : inputs_);
@@ -253,7 +253,7 @@ class Qwen35 : public Network {
 
   // Both states of the block, and `remembered_`.
   void RecordRecurrence(Ops& ops, const DeltaNet& block, const DeltaInputs& inputs) const {
-    ops.CausalConv(convolved_, inputs.qkv, block.tail, block.convolution, kernel_, /*silu=*/true);
+    ops.CausalConv(convolved_, inputs.qkv, block.tail, block.convolution, Vector{}, kernel_, /*silu=*/true);
     ops.DeltaNet(remembered_, convolved_, inputs.alpha, inputs.beta, block.a, block.dt, block.memory, shape_);
   }
 
@@ -261,7 +261,7 @@ class Qwen35 : public Network {
   void RecordDraft(Ops& ops, Rows before) const {
     const Rows embedded = draft_merged_.Columns(0, width_);
     const Rows previous = draft_merged_.Columns(width_, width_);
-    ops.Embed(embedded, *draft_.embedding);
+    ops.Embed(embedded, *draft_.embedding, 1.0f);
     ops.RmsNorm(embedded, embedded, draft_.embedding_norm, eps_);
     if (before.data == nullptr) {
       ops.Previous(previous, hidden_, last_hidden_);

@@ -52,7 +52,7 @@ void Conv(const ConvArgs& args, int64_t first, int64_t last, int) {
         const int count = to - c;
         FetchFar(next_in + c);
         FetchToWrite(next_out + c);
-        Floats sum = Zeros();
+        Floats sum = args.bias ? LoadFirst(args.bias + c, count) : Zeros();
         for (int k = 0; k < args.kernel; ++k) {
           sum =
               MulAdd(LoadFirst(input(t - history + k) + c, count), LoadFirst(args.taps + static_cast<int64_t>(k) * width + c, count), sum);

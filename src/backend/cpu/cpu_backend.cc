@@ -99,6 +99,7 @@ class CpuBackend : public Backend {
     AddAttention(isa.target, kernels_);
     AddConv(isa.target, kernels_);
     AddDeltaNet(isa.target, kernels_);
+    AddSsm(isa.target, kernels_);
   }
 
   std::string_view name() const override { return "cpu"; }

@@ -18,8 +18,8 @@ Result<const float*> ConvTaps::Of(const float* weight, int channels, int kernel)
 
 bool CpuOps::Owns(const Matrix& matrix) const { return dynamic_cast<const PackedMatrix*>(&matrix) != nullptr; }
 
-void CpuOps::RecordEmbed(const Rows& out, const Matrix& table) {
-  Add(EmbedKernel(), EmbedArgs{&this->table(), out, static_cast<const PackedMatrix*>(&table)});
+void CpuOps::RecordEmbed(const Rows& out, const Matrix& table, float scale) {
+  Add(EmbedKernel(), EmbedArgs{&this->table(), out, static_cast<const PackedMatrix*>(&table), scale});
 }
 
 void CpuOps::RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, float eps) {
@@ -142,20 +142,34 @@ const AttentionCut* CpuOps::CutFor(AttentionCutArgs args) {
   return args.cut;
 }
 
-void CpuOps::RecordCausalConv(const Rows& out, const Rows& in, const StateRef& tail, const float* weight, int kernel, bool silu) {
+void CpuOps::RecordCausalConv(const Rows& out, const Rows& in, const StateRef& tail, const float* weight, const float* bias, int kernel,
+                              bool silu) {
   const float* const taps = Take(taps_.Of(weight, in.width, kernel));
-  Add(kernels_.conv, ConvArgs{&table(), out, in, tail, taps, kernel, silu});
+  Add(kernels_.conv, ConvArgs{&table(), out, in, tail, taps, bias, kernel, silu});
 }
 
 void CpuOps::RecordDeltaNet(const Rows& out, const Rows& qkv, const Rows& alpha, const Rows& beta, const float* a, const float* dt,
                             const StateRef& state, const DeltaNetShape& s) {
-  DeltaNetArgs args{&table(), out, qkv, alpha, beta, a, dt, state, s, nullptr, nullptr, nullptr, 0};
+  DeltaNetArgs args{Slices(state, s.value_heads, s.key_dim, s.value_dim), out, qkv, alpha, beta, a, dt, s.key_heads, nullptr, nullptr};
   args.unit_qk = Scratch<float>("delta net inputs", MostRows(Domain::kRows) * 2 * s.key_heads * s.key_dim);
   args.gates = Scratch<float>("delta net gates", MostRows(Domain::kRows) * 2 * s.value_heads);
-  args.scratch_floats = DeltaNetScratchFloats(args);
-  args.scratch = Scratch<float>("delta net state", args.scratch_floats * threads_);
   Add(kernels_.delta_inputs, args);
   Add(kernels_.delta_net, args);
+}
+
+void CpuOps::RecordSsm(const Rows& out, const Rows& xbc, const Rows& dt, const float* a, const float* dt_bias, const float* d,
+                       const StateRef& state, const SsmShape& s) {
+  SsmArgs args{Slices(state, s.heads, s.state_dim, s.head_dim), out, xbc, dt, a, dt_bias, d, s.groups, nullptr, nullptr};
+  args.group_bc = Scratch<float>("ssm inputs", MostRows(Domain::kRows) * 2 * s.groups * s.state_dim);
+  args.gates = Scratch<float>("ssm gates", MostRows(Domain::kRows) * 2 * s.heads);
+  Add(kernels_.ssm_inputs, args);
+  Add(kernels_.ssm, args);
+}
+
+SliceArgs CpuOps::Slices(const StateRef& state, int heads, int rows, int columns) {
+  SliceArgs args{&table(), state, heads, rows, columns, nullptr};
+  args.scratch = Scratch<float>("state slices", SliceScratchFloats(args) * threads_);
+  return args;
 }
 
 void CpuOps::RecordGatedRmsNorm(const Rows& out, const Rows& in, const Rows& gate, const float* weight, int head, float eps) {

@@ -146,27 +146,47 @@ struct ConvArgs {
   Rows out, in;
   StateRef tail;
   const float* taps;  // [kernel][channels]
+  const float* bias;  // [channels]; null: none
   int kernel;
   bool silu;
 };
 
-struct DeltaNetArgs {
+// States [heads][rows][columns] that are worked on in slices of their columns.
+inline constexpr int kStateSlice = 32;  // columns of a slice: of 128 rows, it is 16 KB
+struct SliceArgs {
   const StepTable* table;
+  StateRef state;
+  int heads, rows, columns;
+  float* scratch;  // a slice for each thread
+};
+inline int64_t SliceScratchFloats(const SliceArgs& args) { return int64_t{args.rows} * kStateSlice; }
+
+struct DeltaNetArgs {
+  SliceArgs slices;  // [value_heads][key_dim][value_dim]
   Rows out, qkv, alpha, beta;
   const float* a;
   const float* dt;
-  StateRef state;
-  Ops::DeltaNetShape shape;
+  int key_heads;
   float* unit_qk;  // [key_heads][rows][2][key_dim]: normalised q and k
   float* gates;    // [rows][2][value_heads]: exp(g) and b
-  float* scratch;  // one piece a thread
-  int64_t scratch_floats;
+};
+
+struct SsmArgs {
+  SliceArgs slices;  // [heads][state_dim][head_dim]
+  Rows out, xbc, dt;
+  const float* a;
+  const float* dt_bias;
+  const float* d;
+  int groups;
+  float* group_bc;  // [groups][rows][2][state_dim]: B and C
+  float* gates;     // [rows][2][heads]: exp(a step) and the step
 };
 
 struct EmbedArgs {
   const StepTable* table;
   Rows out;
   const PackedMatrix* weight;
+  float scale;
 };
 struct LastArgs {
   const StepTable* table;
@@ -193,6 +213,7 @@ struct KernelTable {
   Kernel attention, combine_attention;
   Kernel conv;
   Kernel delta_inputs, delta_net;
+  Kernel ssm_inputs, ssm;
   Kernel argmax;
 };
 
@@ -205,9 +226,8 @@ Kernel PreviousKernel();
 Kernel SaveLastKernel();
 Kernel LoadLastKernel();
 
-// Floats of scratch that a thread needs for attention of this shape, and for the delta rule.
+// Floats of scratch that a thread needs for attention of this shape.
 int64_t AttentionScratchFloats(const AttentionArgs& args);
-int64_t DeltaNetScratchFloats(const DeltaNetArgs& args);
 
 // Each file of kernels adds its own to the table of `target` (a Highway target bit).
 void AddMatMul(int64_t target, ByteDot dot, KernelTable& table);
@@ -216,5 +236,6 @@ void AddRope(int64_t target, KernelTable& table);
 void AddAttention(int64_t target, KernelTable& table);
 void AddConv(int64_t target, KernelTable& table);
 void AddDeltaNet(int64_t target, KernelTable& table);
+void AddSsm(int64_t target, KernelTable& table);
 
 }  // namespace reprise

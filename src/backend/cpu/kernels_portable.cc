@@ -80,7 +80,9 @@ void Append(const AppendArgs& args, int64_t first, int64_t last, int) {
 Split SplitEmbed(const EmbedArgs& args, int threads) { return EvenSplit(args.table->rows, args.out.width * 1.5, threads); }
 void Embed(const EmbedArgs& args, int64_t first, int64_t last, int) {
   for (int64_t row = first; row < last; ++row) {
-    args.weight->UnpackRow(args.table->token[static_cast<size_t>(row)], RowAt(args.out, static_cast<int>(row)));
+    float* const out = RowAt(args.out, static_cast<int>(row));
+    args.weight->UnpackRow(args.table->token[static_cast<size_t>(row)], out);
+    for (int i = 0; i < args.out.width; ++i) out[i] *= args.scale;
   }
 }
 

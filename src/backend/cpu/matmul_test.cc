@@ -59,11 +59,13 @@ class EveryType : public testing::TestWithParam<TensorType> {};
 INSTANTIATE_TEST_SUITE_P(Weights, EveryType, testing::ValuesIn(kAllTypes),
                          [](const auto& info) { return std::string(TensorTypeName(info.param)); });
 
-TEST_P(EveryType, EmbedIsTheReferenceDequantisation) {
+TEST_P(EveryType, EmbedIsTheReferenceDequantisationScaled) {
   constexpr int kInputs = 512, kOutputs = 37;
   const auto bytes = RandomWeight(GetParam(), kInputs, kOutputs, 5);
+  constexpr float kScale = 12.3f;
   Floats1d wanted(kInputs * kOutputs);
   ASSERT_TRUE(DequantizeRow(GetParam(), bytes, wanted).ok());
+  for (float& x : wanted) x *= kScale;
   Job job;
   job.out = kInputs;
   job.lane_rows = {kOutputs};
@@ -71,7 +73,7 @@ TEST_P(EveryType, EmbedIsTheReferenceDequantisation) {
   job.record = [&](Backend& backend, Ops& ops, Rows, Rows out) {
     const auto matrix = backend.LoadMatrix({"embed", GetParam(), kInputs, kOutputs, bytes});
     ASSERT_TRUE(matrix.ok()) << matrix.status().message();
-    ops.Embed(out, **matrix);
+    ops.Embed(out, **matrix, kScale);
   };
   for (const Outcome& outcome : RunEveryWay(job, Floats1d(kOutputs), 5)) {
     for (int i = 0; i < kOutputs; ++i) {

@@ -83,7 +83,7 @@ uint64_t DigestOfEveryKernel(const std::string& isa, ElementType kv) {
     ops.Append(k, piece(1).Columns(0, 32));
     ops.Append(v, piece(1).Columns(32, 32));
     ops.Attention(piece(2), {piece(1), 3, 32, 32}, k, v, 1, 0.25f, {in, 3, 32, 32}, 0);
-    ops.CausalConv(piece(3), piece(2), tail, vector(taps), 4, true);
+    ops.CausalConv(piece(3), piece(2), tail, vector(taps), {}, 4, true);
     ops.SwiGlu(piece(4), piece(3), piece(1));
     ops.GatedRmsNorm(piece(4), piece(4), in, vector(head_norm), 1e-6f);
     // q and k of 2 heads of 16 each, v of 2 x 32: 128 columns, from the third piece on.
@@ -128,6 +128,41 @@ uint64_t DigestOfProducts(const std::string& isa) {
   return Digest(14695981039346656037u, BytesOf(outcome.out[0]));
 }
 
+// The recurrence of Mamba-2 after a convolution with a bias, which the digest above leaves out.
+uint64_t DigestOfSsm(const std::string& isa) {
+  constexpr Ops::SsmShape kShape{4, 40, 2, 24};
+  constexpr int kInner = kShape.heads * kShape.head_dim, kChannels = kInner + 2 * kShape.groups * kShape.state_dim, kRows = 20;
+  const size_t state_bytes = sizeof(float) * kInner * kShape.state_dim;
+  const StateRef tail{AlignUp(state_bytes, 64), sizeof(float) * 3 * kChannels, ElementType::kF32};
+  Job job;
+  job.in = kChannels + kShape.heads;
+  job.out = kChannels + kInner;
+  job.lane_rows = {kRows, 3};
+  job.block_bytes = tail.offset + tail.bytes;
+  const Floats1d taps = PlainFloats(4 * kChannels, 6), bias = PlainFloats(kChannels, 7), skip = PlainFloats(kShape.heads, 8);
+  const Floats1d a = {-0.5f, -1.25f, -0.1f, -2.0f}, dt = {0.25f, -0.75f, 0.5f, -1.0f};
+  job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
+    const auto vector = [&](const Floats1d& x) {
+      return *backend.LoadVector({"v", TensorType::kF32, static_cast<int64_t>(x.size()), 1, BytesOf(x)});
+    };
+    const Rows xbc = out.Columns(0, kChannels);
+    ops.CausalConv(xbc, in.Columns(0, kChannels), tail, vector(taps), vector(bias), 4, true);
+    ops.Ssm(out.Columns(kChannels, kInner), xbc, in.Columns(kChannels, kShape.heads), vector(a), vector(dt), vector(skip),
+            {0, state_bytes, ElementType::kF32}, kShape);
+  };
+  const Outcome outcome = RunJob(job, PlainFloats((kRows + 3) * job.in, 3), OneStep(job.lane_rows), {.threads = 2, .isa = isa});
+  uint64_t digest = 14695981039346656037u;
+  for (size_t lane = 0; lane < 2; ++lane) {
+    digest = Digest(digest, BytesOf(outcome.out[lane]));
+    digest = Digest(digest, std::span(outcome.block[lane]).first(state_bytes));
+    digest = Digest(digest, std::span(outcome.block[lane]).subspan(tail.offset));
+    for (float x : outcome.out[lane]) {
+      if (!std::isfinite(x)) ADD_FAILURE() << "not a number that the test could stand on";
+    }
+  }
+  return digest;
+}
+
 // tools/arm_tests.sh reads from the names of these tests what a processor is given.
 class Numerics : public testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(Of, Numerics, testing::ValuesIn(CpuInstructionSets()), [](const auto& info) {
@@ -141,18 +176,20 @@ TEST_P(Numerics, TheNameStandsForTheseBits) {
   EXPECT_EQ(backend->description(), "CPU, " + GetParam() + ", 1 thread");
   const uint64_t digest = DigestOfEveryKernel(GetParam(), ElementType::kF16), products = DigestOfProducts(GetParam());
   const uint64_t of_bytes = DigestOfEveryKernel(GetParam(), ElementType::kQ8_0),
-                 of_floats = DigestOfEveryKernel(GetParam(), ElementType::kF32);
+                 of_floats = DigestOfEveryKernel(GetParam(), ElementType::kF32), of_ssm = DigestOfSsm(GetParam());
   if (backend->numerics() == "cpu2-fma") {
     EXPECT_EQ(digest, 7890706857206354067u);
     EXPECT_EQ(products, 3199602972843438070u);
     EXPECT_EQ(of_bytes, 10049746975319700660u);
     EXPECT_EQ(of_floats, 17600788118285174661u);
+    EXPECT_EQ(of_ssm, 11453153153439860030u);
   } else {
     EXPECT_EQ(backend->numerics(), "cpu2-nofma");
     EXPECT_EQ(digest, 6294558677510413214u);
     EXPECT_EQ(products, 10253259348202330674u);
     EXPECT_EQ(of_bytes, 1507863573243679206u);
     EXPECT_EQ(of_floats, 15156653731950787895u);
+    EXPECT_EQ(of_ssm, 382358684822631149u);
   }
 }
 

@@ -275,7 +275,7 @@ TEST(Attention, WideHeadsOfOneGroup) { CheckAttention({4, 1, 256, ElementType::k
 
 struct ConvCase {
   int channels, kernel;
-  bool silu;
+  bool bias, silu;
   std::vector<int> lane_rows;
 };
 void CheckConv(const ConvCase& c, uint32_t seed) {
@@ -293,8 +293,10 @@ void CheckConv(const ConvCase& c, uint32_t seed) {
     std::memset(job.first_block.back().data(), 0xff, 64);
   }
   const Floats1d weight = RandomFloats(static_cast<size_t>(c.channels) * c.kernel, seed + 1);
+  const Floats1d bias = RandomFloats(static_cast<size_t>(c.channels), seed + 2);
   job.record = [=](Backend& backend, Ops& ops, Rows in, Rows out) {
-    ops.CausalConv(out, in, tail, LoadFloats(backend, weight, c.channels), c.kernel, c.silu);
+    const Vector shift = c.bias ? LoadFloats(backend, bias) : Vector{};
+    ops.CausalConv(out, in, tail, LoadFloats(backend, weight, c.channels), shift, c.kernel, c.silu);
   };
   int all = 0;
   for (int n : c.lane_rows) all += n;
@@ -309,7 +311,7 @@ void CheckConv(const ConvCase& c, uint32_t seed) {
       Doubles wanted;
       for (int t = 0; t < c.lane_rows[lane]; ++t) {
         for (int channel = 0; channel < c.channels; ++channel) {
-          double y = 0;
+          double y = c.bias ? bias[static_cast<size_t>(channel)] : 0;
           for (int k = 0; k < c.kernel; ++k)
             y += input(t - c.kernel + 1 + k, channel) * weight[static_cast<size_t>(channel * c.kernel + k)];
           wanted.push_back(c.silu ? y / (1 + std::exp(-y)) : y);
@@ -326,9 +328,10 @@ void CheckConv(const ConvCase& c, uint32_t seed) {
     }
   }
 }
-TEST(CausalConv, FourTapsWithSilu) { CheckConv({192, 4, true, {9, 2, 30}}, 11); }
-TEST(CausalConv, ThreeTapsOddChannels) { CheckConv({37, 3, false, {1, 5}}, 12); }
-TEST(CausalConv, OneTapHasNoTail) { CheckConv({16, 1, false, {4}}, 13); }
+TEST(CausalConv, FourTapsWithSilu) { CheckConv({192, 4, false, true, {9, 2, 30}}, 11); }
+TEST(CausalConv, FourTapsWithABias) { CheckConv({192, 4, true, true, {9, 2, 30}}, 14); }
+TEST(CausalConv, ThreeTapsOddChannels) { CheckConv({37, 3, true, false, {1, 5}}, 12); }
+TEST(CausalConv, OneTapHasNoTail) { CheckConv({16, 1, false, false, {4}}, 13); }
 
 struct DeltaCase {
   Ops::DeltaNetShape shape;
@@ -403,6 +406,75 @@ TEST(DeltaNet, GroupedHeadsOfFullWidth) { CheckDeltaNet({{2, 128, 4, 128}, {7, 1
 TEST(DeltaNet, OddWidths) { CheckDeltaNet({{1, 10, 3, 20}, {9}}, 23); }
 TEST(DeltaNet, SliceAndARemainder) { CheckDeltaNet({{2, 16, 2, 40}, {5, 5}}, 24); }
 TEST(DeltaNet, AStateTooLargeForTheCaches) { CheckDeltaNet({{8, 64, 16, 64}, {3, 1}}, 25); }
+
+struct SsmCase {
+  Ops::SsmShape shape;
+  std::vector<int> lane_rows;
+};
+void CheckSsm(const SsmCase& c, uint32_t seed) {
+  const Ops::SsmShape s = c.shape;
+  const int inner = s.heads * s.head_dim, written = s.groups * s.state_dim, xbc = inner + 2 * written;
+  Job job;
+  job.in = xbc + s.heads;
+  job.out = inner;
+  job.lane_rows = c.lane_rows;
+  const size_t states = static_cast<size_t>(inner) * s.state_dim;
+  const StateRef state{0, sizeof(float) * states, ElementType::kF32};
+  job.block_bytes = state.bytes;
+  std::vector<Floats1d> begin;
+  for (size_t lane = 0; lane < c.lane_rows.size(); ++lane) {
+    begin.push_back(RandomFloats(states, seed + 100 + static_cast<uint32_t>(lane), 0.3f));
+    job.first_block.push_back(BytesOf(begin.back()));
+  }
+  Floats1d a = RandomFloats(static_cast<size_t>(s.heads), seed + 1);
+  for (float& x : a) x = -std::exp(x);
+  const Floats1d bias = RandomFloats(static_cast<size_t>(s.heads), seed + 2), d = RandomFloats(static_cast<size_t>(s.heads), seed + 3);
+  job.record = [=](Backend& backend, Ops& ops, Rows in, Rows out) {
+    ops.Ssm(out, in.Columns(0, xbc), in.Columns(xbc, s.heads), LoadFloats(backend, a), LoadFloats(backend, bias), LoadFloats(backend, d),
+            state, s);
+  };
+  int all = 0;
+  for (int n : c.lane_rows) all += n;
+  Floats1d in = RandomFloats(static_cast<size_t>(all) * job.in, seed);
+  in[static_cast<size_t>(xbc)] = 40.0f;  // a long step, where softplus is the identity
+  for (const Outcome& outcome : RunEveryWay(job, in, seed)) {
+    int first = 0;
+    for (size_t lane = 0; lane < c.lane_rows.size(); ++lane) {
+      Doubles S(begin[lane].begin(), begin[lane].end()), wanted;
+      for (int t = 0; t < c.lane_rows[lane]; ++t) {
+        const float* x = &in[static_cast<size_t>(first + t) * job.in];
+        for (int h = 0; h < s.heads; ++h) {
+          const auto head = static_cast<size_t>(h);
+          const float *const b = x + inner + h / (s.heads / s.groups) * s.state_dim, *const reads = b + written;
+          const double z = static_cast<double>(x[xbc + h]) + bias[head];
+          const double step = z > 0 ? z + std::log1p(std::exp(-z)) : std::log1p(std::exp(z));
+          const double keep = std::exp(a[head] * step);
+          double* const memory = &S[head * s.state_dim * s.head_dim];
+          for (int j = 0; j < s.head_dim; ++j) {
+            const double input = x[h * s.head_dim + j];
+            double y = d[head] * input;
+            for (int i = 0; i < s.state_dim; ++i) {
+              double& cell = memory[i * s.head_dim + j];
+              cell = keep * cell + b[i] * step * input;
+              y += cell * reads[i];
+            }
+            wanted.push_back(y);
+          }
+        }
+      }
+      ExpectNear(outcome.out[lane], wanted, 5e-5);
+      Floats1d kept(states);
+      std::memcpy(kept.data(), outcome.block[lane].data(), state.bytes);
+      ExpectNear(kept, S, 2e-5);
+      first += c.lane_rows[lane];
+    }
+  }
+}
+TEST(Ssm, HeadsOfAWholeSlice) { CheckSsm({{6, 32, 1, 64}, {20, 3}}, 71); }
+TEST(Ssm, GroupsOfFullWidth) { CheckSsm({{4, 64, 2, 128}, {7, 1, 2}}, 72); }
+TEST(Ssm, OddWidths) { CheckSsm({{3, 20, 3, 10}, {9}}, 73); }
+TEST(Ssm, SliceAndARemainder) { CheckSsm({{4, 40, 2, 17}, {5, 5}}, 74); }
+TEST(Ssm, AStateTooLargeForTheCaches) { CheckSsm({{16, 64, 1, 64}, {3, 1}}, 75); }
 
 TEST(LastRow, PreviousAndSaveLast) {
   constexpr int kWidth = 24;

@@ -7,8 +7,8 @@ namespace reprise::cuda {
 
 bool CudaOps::Owns(const Matrix& matrix) const { return dynamic_cast<const PackedWeight*>(&matrix) != nullptr; }
 
-void CudaOps::RecordEmbed(const Rows& out, const Matrix& table) {
-  Add<EmbedArgs, EmbedGrid>(kEmbed, {step_, out, static_cast<const PackedWeight&>(table).view});
+void CudaOps::RecordEmbed(const Rows& out, const Matrix& table, float scale) {
+  Add<EmbedArgs, EmbedGrid>(kEmbed, {step_, out, static_cast<const PackedWeight&>(table).view, scale});
 }
 
 void CudaOps::RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, float eps) {
@@ -119,20 +119,25 @@ void CudaOps::RecordAttention(const Rows& out, const Heads& q, const StateRef& k
   Add<AttentionArgs, JoinGrid>(kJoin, args);
 }
 
-void CudaOps::RecordCausalConv(const Rows& out, const Rows& in, const StateRef& tail, const float* weight, int kernel, bool silu) {
-  Add<ConvArgs, ConvGrid>(kConv, {step_, out, in, tail, weight, kernel, silu});
+void CudaOps::RecordCausalConv(const Rows& out, const Rows& in, const StateRef& tail, const float* weight, const float* bias, int kernel,
+                               bool silu) {
+  Add<ConvArgs, ConvGrid>(kConv, {step_, out, in, tail, weight, bias, kernel, silu});
 }
 
 void CudaOps::RecordDeltaNet(const Rows& out, const Rows& qkv, const Rows& alpha, const Rows& beta, const float* a, const float* dt,
                              const StateRef& state, const DeltaNetShape& s) {
-  if (!Check(s.key_dim <= kMostKeyDim, "DeltaNet", "a key is wider than 256")) return;
+  if (!Check(s.key_dim <= kMostStateRows, "DeltaNet", "a key is wider than 256")) return;
   DeltaNetArgs args{step_, out, qkv, alpha, beta, a, dt, state, s, nullptr, nullptr};
   args.unit_qk = Scratch<float>("delta net inputs", MostRows(Domain::kRows) * 2 * s.key_heads * s.key_dim);
   args.gates = Scratch<float>("delta net gates", MostRows(Domain::kRows) * 2 * s.value_heads);
-  int choice = 0;
-  while (DeltaGroups(s.key_dim) > 1 << choice) ++choice;
   Add<DeltaNetArgs, DeltaInputsGrid>(kDeltaInputs, args);
-  Add<DeltaNetArgs, DeltaNetGrid>(kDeltaNet + choice, args);
+  Add<DeltaNetArgs, DeltaNetGrid>(kDeltaNet + StateChoice(s.key_dim), args);
+}
+
+void CudaOps::RecordSsm(const Rows& out, const Rows& xbc, const Rows& dt, const float* a, const float* dt_bias, const float* d,
+                        const StateRef& state, const SsmShape& s) {
+  if (!Check(s.state_dim <= kMostStateRows, "Ssm", "the state has more than 256 dimensions")) return;
+  Add<SsmArgs, SsmGrid>(kSsm + StateChoice(s.state_dim), {step_, out, xbc, dt, a, dt_bias, d, state, s});
 }
 
 void CudaOps::RecordGatedRmsNorm(const Rows& out, const Rows& in, const Rows& gate, const float* weight, int head, float eps) {

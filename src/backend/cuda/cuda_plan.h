@@ -47,7 +47,7 @@ class CudaOps : public CheckedOps {
 
  private:
   bool Owns(const Matrix& matrix) const override;
-  void RecordEmbed(const Rows& out, const Matrix& table) override;
+  void RecordEmbed(const Rows& out, const Matrix& table, float scale) override;
   void RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, float eps) override;
   void RecordMatMul(const Rows& in, std::span<const Product> products) override;
   void RecordSwiGlu(const Rows& out, const Rows& gate, const Rows& up) override;
@@ -57,9 +57,12 @@ class CudaOps : public CheckedOps {
   void RecordAppend(const StateRef& state, const Rows& in) override;
   void RecordAttention(const Rows& out, const Heads& q, const StateRef& k, const StateRef& v, int kv_heads, float scale, const Heads& gate,
                        int first_position) override;
-  void RecordCausalConv(const Rows& out, const Rows& in, const StateRef& tail, const float* weight, int kernel, bool silu) override;
+  void RecordCausalConv(const Rows& out, const Rows& in, const StateRef& tail, const float* weight, const float* bias, int kernel,
+                        bool silu) override;
   void RecordDeltaNet(const Rows& out, const Rows& qkv, const Rows& alpha, const Rows& beta, const float* a, const float* dt,
                       const StateRef& state, const DeltaNetShape& shape) override;
+  void RecordSsm(const Rows& out, const Rows& xbc, const Rows& dt, const float* a, const float* dt_bias, const float* d,
+                 const StateRef& state, const SsmShape& shape) override;
   void RecordGatedRmsNorm(const Rows& out, const Rows& in, const Rows& gate, const float* weight, int head, float eps) override;
   void RecordPrevious(const Rows& out, const Rows& in, const StateRef& last) override;
   void RecordSaveLast(const StateRef& last, const Rows& in) override;

@@ -64,17 +64,22 @@ inline Grid PreviousGrid(const LastArgs& args, const Bucket& b) { return {Pieces
 inline Grid SaveLastGrid(const LastArgs& args, const Bucket& b) { return {Pieces(args.in.width), b.lanes, 1, kRowThreads}; }
 inline Grid LoadLastGrid(const LastArgs& args, const Bucket& b) { return {Pieces(args.out.width), b.lanes, 1, kRowThreads}; }
 
-inline constexpr int kDeltaColumns = 8;  // of a warp
-inline constexpr int kMostKeyDim = 256;
-inline int DeltaGroups(int key_dim) {  // of 16 key indices: a power of two, for which there is a kernel
-  int groups = 1;
-  while (groups * 16 < key_dim) groups *= 2;
-  return groups;
+inline constexpr int kStateColumns = 8;  // of a warp
+inline constexpr int kMostStateRows = 16 << (kStateChoices - 1);
+inline int StateChoice(int rows) {  // the kernel for states of so many rows: its groups of 16 are 1 << choice
+  int choice = 0;
+  while (16 << choice < rows) ++choice;
+  return choice;
+}
+inline Grid StateGrid(int heads, int rows, int columns, const Bucket& b) {
+  return {CeilDiv(columns, kStateColumns), heads, b.lanes, 32, 2 * 2 * (16 << StateChoice(rows)) * 4};
 }
 inline Grid DeltaInputsGrid(const DeltaNetArgs&, const Bucket& b) { return {b.rows, 1, 1, kRowThreads}; }
 inline Grid DeltaNetGrid(const DeltaNetArgs& args, const Bucket& b) {
-  const int padded = DeltaGroups(args.shape.key_dim) * 16;
-  return {CeilDiv(args.shape.value_dim, kDeltaColumns), args.shape.value_heads, b.lanes, 32, 4 * padded * 4};
+  return StateGrid(args.shape.value_heads, args.shape.key_dim, args.shape.value_dim, b);
+}
+inline Grid SsmGrid(const SsmArgs& args, const Bucket& b) {
+  return StateGrid(args.shape.heads, args.shape.state_dim, args.shape.head_dim, b);
 }
 
 inline Grid AttentionGrid(const AttentionArgs& args, const Bucket& b) {

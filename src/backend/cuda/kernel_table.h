@@ -9,7 +9,7 @@ namespace reprise::cuda {
 inline constexpr int kRowChoices = 4;        // of MatVec: 1, 2, 4 or 8 rows; of 16-bit floats: up to 8, up to 32, or more in 4 or 8 tiles
 inline constexpr int kAttentionChoices = 4;  // 4 queries, or 16 in 1, 2 or 4 groups
 inline constexpr int kHalfAttentionChoices = 2;  // 16 or 32 queries
-inline constexpr int kDeltaChoices = 5;          // 16, 32, ... 256 key indices
+inline constexpr int kStateChoices = 5;          // of the recurrences: states of 16, 32, ... 256 rows
 
 enum KernelId : int {
   kEmbed,
@@ -36,7 +36,8 @@ enum KernelId : int {
   kAttention = kMatMul + kForms,
   kHalfAttention = kAttention + kAttentionChoices,
   kDeltaNet = kHalfAttention + kHalfAttentionChoices,
-  kKernels = kDeltaNet + kDeltaChoices,
+  kSsm = kDeltaNet + kStateChoices,
+  kKernels = kSsm + kStateChoices,
 };
 
 inline int MatVecId(Form form, int row_choice) { return kMatVec + static_cast<int>(form) * kRowChoices + row_choice; }
@@ -103,4 +104,9 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(kDeltaNet + 1, DeltaNetArgs, DeltaNetKernel<2>)            \
   ADD(kDeltaNet + 2, DeltaNetArgs, DeltaNetKernel<4>)            \
   ADD(kDeltaNet + 3, DeltaNetArgs, DeltaNetKernel<8>)            \
-  ADD(kDeltaNet + 4, DeltaNetArgs, DeltaNetKernel<16>)
+  ADD(kDeltaNet + 4, DeltaNetArgs, DeltaNetKernel<16>)           \
+  ADD(kSsm + 0, SsmArgs, SsmKernel<1>)                           \
+  ADD(kSsm + 1, SsmArgs, SsmKernel<2>)                           \
+  ADD(kSsm + 2, SsmArgs, SsmKernel<4>)                           \
+  ADD(kSsm + 3, SsmArgs, SsmKernel<8>)                           \
+  ADD(kSsm + 4, SsmArgs, SsmKernel<16>)

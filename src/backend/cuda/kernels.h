@@ -58,6 +58,7 @@ struct EmbedArgs {
   StepView step;
   Rows out;
   WeightView weight;
+  float scale;
 };
 struct RmsNormArgs {
   StepView step;
@@ -145,6 +146,7 @@ struct ConvArgs {
   Rows out, in;
   StateRef tail;
   const float* weight;  // [channels][kernel]
+  const float* bias;    // [channels]; null: none
   int32_t kernel;
   bool silu;
 };
@@ -157,6 +159,15 @@ struct DeltaNetArgs {
   Ops::DeltaNetShape shape;
   float* unit_qk;  // [rows][2][key_heads][key_dim]: normalised q and k
   float* gates;    // [rows][2][value_heads]: exp(g) and b
+};
+struct SsmArgs {
+  StepView step;
+  Rows out, xbc, dt;
+  const float* a;
+  const float* dt_bias;
+  const float* d;
+  StateRef state;
+  Ops::SsmShape shape;
 };
 struct LastArgs {
   StepView step;

@@ -12,7 +12,7 @@ REPRISE_KERNEL(EmbedKernel, EmbedArgs) {
   BeginKernel();
   const int row = BlockY(), i = BlockX() * kRowThreads + ThreadId();
   if (row >= args.step.header->rows || i >= args.out.width) return;
-  RowAt(args.out, row)[i] = Unpack(args.weight, args.step.row[row].token, i);
+  RowAt(args.out, row)[i] = Unpack(args.weight, args.step.row[row].token, i) * args.scale;
 }
 
 // Element ThreadId() % 32 of a block of 32 of `row`; every lane of the warp calls.
