@@ -17,7 +17,7 @@ constexpr std::string_view kLlamaStart = "<|start_header_id|>";
 constexpr std::string_view kLlamaHeaderEnd = "<|end_header_id|>";
 constexpr std::string_view kLlamaEnd = "<|eot_id|>";
 
-constexpr std::string_view kKnownFormats = "known are ChatML as written by SmolLM2, Qwen2, Qwen2.5, Qwen3 and Qwen3.5, and Llama 3's";
+constexpr std::string_view kKnownFormats = "known are ChatML as written by SmolLM2, LFM2, Qwen2, Qwen2.5, Qwen3 and Qwen3.5, and Llama 3's";
 
 constexpr std::pair<std::string_view, ChatStyle> kStyles[] = {{"chatml", ChatStyle::kChatMl},
                                                               {"qwen3", ChatStyle::kQwen3},

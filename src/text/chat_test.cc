@@ -207,6 +207,10 @@ TEST(Chat, RecognisesTheKnownTemplates) {
   const auto qwen35 = RecogniseChatFormat(t, markers + "reasoning_content render_content enable_thinking is true");
   EXPECT_EQ(qwen35->style, ChatStyle::kQwen35);
   EXPECT_FALSE(qwen35->thinks);
+  // LFM2's begins with bos, which a prompt gets from the tokenizer, and says nothing when nobody does.
+  const auto lfm2 = RecogniseChatFormat(t, "{{- bos_token -}}" + markers + "{%- if ns.system_prompt -%} <|tool_list_start|>");
+  EXPECT_EQ(lfm2->style, ChatStyle::kChatMl);
+  EXPECT_EQ(Joined(*RenderChat(*lfm2, std::vector<ChatMessage>{{"user", "a"}})), "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n");
 }
 
 TEST(Chat, AnUnknownTemplateIsRefusedWithTheKnownOnes) {

@@ -26,11 +26,11 @@ struct Named {
   PreTokenizer pre;
 };
 
-// llama3 and llama-v3 are older spellings of llama-bpe in files that are still around.
+// llama3 and llama-v3 are older spellings of llama-bpe in files that are still around; LFM2's vocabulary is cut in the same way.
 constexpr Named kNames[] = {
     {"gpt-2", PreTokenizer::kGpt2},        {"llama-bpe", PreTokenizer::kLlamaBpe}, {"smollm", PreTokenizer::kSmolLm},
     {"qwen2", PreTokenizer::kQwen2},       {"qwen35", PreTokenizer::kQwen35},      {"llama3", PreTokenizer::kLlamaBpe},
-    {"llama-v3", PreTokenizer::kLlamaBpe},
+    {"llama-v3", PreTokenizer::kLlamaBpe}, {"lfm2", PreTokenizer::kLlamaBpe},
 };
 
 constexpr std::array<CharClass, 128> MakeAsciiClasses() {

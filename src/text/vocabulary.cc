@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "formats/printable.h"
+#include "text/pretokenizer.h"
 
 namespace reprise {
 namespace {
@@ -46,7 +47,10 @@ Result<Vocabulary> ReadVocabulary(const GgufFile& file) {
   REPRISE_ASSIGN_OR_RETURN(v.bos, TokenId(file, "tokenizer.ggml.bos_token_id"));
   REPRISE_ASSIGN_OR_RETURN(v.eos, TokenId(file, "tokenizer.ggml.eos_token_id"));
   REPRISE_ASSIGN_OR_RETURN(v.eot, TokenId(file, "tokenizer.ggml.eot_token_id"));
-  REPRISE_ASSIGN_OR_RETURN(v.add_bos, file.GetBoolOr("tokenizer.ggml.add_bos_token", false));
+  // Files of Llama 3's kind that do not say start their prompts with bos.
+  const auto pre_tokenizer = PreTokenizerByName(v.pre);
+  const bool like_llama = pre_tokenizer.ok() && *pre_tokenizer == PreTokenizer::kLlamaBpe && v.bos >= 0;
+  REPRISE_ASSIGN_OR_RETURN(v.add_bos, file.GetBoolOr("tokenizer.ggml.add_bos_token", like_llama));
   REPRISE_ASSIGN_OR_RETURN(const std::string_view chat_template, file.GetStringOr("tokenizer.chat_template", ""));
   v.chat_template = chat_template;
   return v;

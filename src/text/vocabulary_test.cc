@@ -105,6 +105,23 @@ TEST(Vocabulary, IsReadFromTheKeysOfAGguf) {
   EXPECT_EQ(Least().Read(), "");
 }
 
+TEST(Vocabulary, PromptsOfLlamasKindStartWithBosUnlessTheFileSaysOtherwise) {
+  for (const auto& [pre, starts] : {std::pair("llama-bpe", true), std::pair("lfm2", true), std::pair("qwen2", false)}) {
+    Metadata m;
+    m.Text("tokenizer.ggml.model", "gpt2").Text("tokenizer.ggml.pre", pre);
+    m.Texts("tokenizer.ggml.tokens", {"a", "b", "ab"}).Texts("tokenizer.ggml.merges", {"a b"});
+    Vocabulary v;
+    ASSERT_EQ(m.Read(&v), "");
+    EXPECT_FALSE(v.add_bos) << pre << ", which names no bos";
+    m.Number<uint32_t>("tokenizer.ggml.bos_token_id", GgufType::kUint32, 2);
+    ASSERT_EQ(m.Read(&v), "");
+    EXPECT_EQ(v.add_bos, starts) << pre;
+    m.Number<uint8_t>("tokenizer.ggml.add_bos_token", GgufType::kBool, 0);
+    ASSERT_EQ(m.Read(&v), "");
+    EXPECT_FALSE(v.add_bos) << pre;
+  }
+}
+
 TEST(Vocabulary, WhatIsMissingOrOfAWrongTypeIsNamed) {
   const auto said = [](const Metadata& m, const std::string& part) {
     const std::string message = m.Read();
