@@ -1,8 +1,61 @@
 #include "models/blocks.h"
 
 #include <array>
+#include <cmath>
 
 namespace reprise {
+
+AttentionShape AttentionShape::Read(Loader& loader, int width, int kv_heads) {
+  AttentionShape shape;
+  shape.width = width;
+  shape.heads = loader.Int("attention.head_count", 1, 1 << 12);
+  shape.kv_heads = kv_heads;
+  loader.Require(shape.heads % kv_heads == 0, "attention.head_count is not a multiple of attention.head_count_kv");
+  shape.head_dim = loader.Int("attention.key_length", 1, 1 << 12, width / shape.heads);
+  loader.Require(shape.head_dim >= 1, "attention.head_count is larger than embedding_length");
+  loader.Require(loader.Int("attention.value_length", 1, 1 << 12, shape.head_dim) == shape.head_dim,
+                 "attention.value_length differs from attention.key_length");
+  shape.eps = static_cast<float>(loader.Float("attention.layer_norm_rms_epsilon", 1e-5));
+  shape.rope.dims = loader.Int("rope.dimension_count", 2, 1 << 12, shape.head_dim);
+  loader.Require(shape.rope.dims <= shape.head_dim && shape.rope.dims % 2 == 0, "rope.dimension_count is odd or larger than a head");
+  shape.rope.base = loader.Float("rope.freq_base", 10000.0);
+  loader.RefuseUnless("rope.scaling.type", "none", "scaled rotary positions");
+  return shape;
+}
+
+void GroupedAttention::Load(Loader& loader, const std::string& block, const AttentionShape& shape, bool head_norms) {
+  loader.Require(!loader.Has(block + "attn_q.bias"), "attention biases are not supported");
+  norm = loader.LoadVector(block + "attn_norm.weight", shape.width);
+  query = loader.LoadMatrix(block + "attn_q.weight", shape.width, shape.query_width());
+  key = loader.LoadMatrix(block + "attn_k.weight", shape.width, shape.kv_width());
+  value = loader.LoadMatrix(block + "attn_v.weight", shape.width, shape.kv_width());
+  output = loader.LoadMatrix(block + "attn_output.weight", shape.query_width(), shape.width);
+  if (head_norms) {
+    query_norm = loader.LoadVector(block + "attn_q_norm.weight", shape.head_dim);
+    key_norm = loader.LoadVector(block + "attn_k_norm.weight", shape.head_dim);
+  }
+  keys = loader.KeyValueRows(block + "attn.k", shape.kv_heads, shape.head_dim);
+  values = loader.KeyValueRows(block + "attn.v", shape.kv_heads, shape.head_dim);
+}
+
+AttentionRows AttentionRows::New(Loader& loader, const AttentionShape& shape, Rows normed) {
+  return {normed, loader.NewRows(shape.query_width()), loader.NewRows(shape.kv_width()), loader.NewRows(shape.kv_width()),
+          loader.NewRows(shape.query_width())};
+}
+
+void RecordAttention(Ops& ops, const GroupedAttention& weights, const AttentionShape& shape, const AttentionRows& rows, Rows residual) {
+  const Heads query = AllHeads(rows.query, shape.heads, shape.head_dim);
+  ops.RmsNorm(rows.normed, residual, weights.norm, shape.eps);
+  ops.MatMul(rows.normed,
+             std::array{Product{weights.query, rows.query}, Product{weights.key, rows.key}, Product{weights.value, rows.value}});
+  ops.NormRope(query, weights.query_norm, shape.eps, shape.rope);
+  ops.NormRope(AllHeads(rows.key, shape.kv_heads, shape.head_dim), weights.key_norm, shape.eps, shape.rope);
+  ops.Append(weights.keys, rows.key);
+  ops.Append(weights.values, rows.value);
+  const float scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
+  ops.Attention(rows.attended, query, weights.keys, weights.values, shape.kv_heads, scale, Heads{}, /*first_position=*/0);
+  ops.MatMul(rows.attended, std::array{Product{weights.output, residual, /*accumulate=*/true}});
+}
 
 void FeedForward::Load(Loader& loader, const std::string& block, std::string_view norm_name, int width, int inner) {
   norm = loader.LoadVector(block + std::string(norm_name) + ".weight", width);

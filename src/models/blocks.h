@@ -1,9 +1,53 @@
-// What several architectures are made of: an attention sublayer's parts and the gated feed-forward network.
+// What several architectures are made of: an attention sublayer of grouped heads, and the gated feed-forward network.
 #pragma once
 
 #include "models/loader.h"
 
 namespace reprise {
+
+inline Heads AllHeads(Rows rows, int count, int width) { return {rows, count, width, width}; }
+
+// Grouped-query attention with rotary positions.
+struct AttentionShape {
+  int width = 0;  // of the residual stream
+  int heads = 0;
+  int kv_heads = 0;
+  int head_dim = 0;
+  float eps = 0;
+  RopeSpec rope;
+
+  // The numbers under `attention.` and `rope.`, checked; all but kv_heads, which some architectures give block by block.
+  static AttentionShape Read(Loader& loader, int width, int kv_heads);
+  int query_width() const { return heads * head_dim; }
+  int kv_width() const { return kv_heads * head_dim; }
+};
+
+// y = o_proj(attention(rope(q), rope(k), v)), added to the residual stream.
+struct GroupedAttention {
+  Vector norm;                     // [width]
+  const Matrix* query = nullptr;   // [heads x head_dim, width]
+  const Matrix* key = nullptr;     // [kv_heads x head_dim, width]
+  const Matrix* value = nullptr;   // [kv_heads x head_dim, width]
+  const Matrix* output = nullptr;  // [width, heads x head_dim]
+  Vector query_norm;               // [head_dim], of each head before it is turned; without data: none
+  Vector key_norm;                 // likewise
+  StateRef keys;                   // a row: kv_heads x head_dim
+  StateRef values;                 // a row: kv_heads x head_dim
+
+  void Load(Loader& loader, const std::string& block, const AttentionShape& shape, bool head_norms);
+};
+
+struct AttentionRows {
+  Rows normed;    // width
+  Rows query;     // heads x head_dim
+  Rows key;       // kv_heads x head_dim
+  Rows value;     // kv_heads x head_dim
+  Rows attended;  // heads x head_dim
+
+  static AttentionRows New(Loader& loader, const AttentionShape& shape, Rows normed);
+};
+
+void RecordAttention(Ops& ops, const GroupedAttention& weights, const AttentionShape& shape, const AttentionRows& rows, Rows residual);
 
 // y = down(silu(gate x) * up x), added to the residual stream.
 struct FeedForward {
@@ -24,7 +68,5 @@ struct FeedForwardRows {
 };
 
 void RecordFeedForward(Ops& ops, const FeedForward& weights, const FeedForwardRows& rows, Rows residual, float eps);
-
-inline Heads AllHeads(Rows rows, int count, int width) { return {rows, count, width, width}; }
 
 }  // namespace reprise

@@ -1,4 +1,5 @@
-// The Llama family (Llama, SmolLM2 and their kin): grouped-query attention with rotary positions, and a gated feed-forward network.
+// The Llama family (Llama, SmolLM2 and their kin) and dense Qwen3: grouped-query attention with rotary positions, and a gated feed-forward
+// network. Qwen3 turns halves of a head instead of neighbouring pairs, and norms queries and keys head by head.
 #pragma once
 
 #include "models/loader.h"
@@ -6,5 +7,6 @@
 namespace reprise {
 
 Result<std::unique_ptr<Network>> LoadLlama(Loader& loader, NetworkInfo info);
+Result<std::unique_ptr<Network>> LoadQwen3(Loader& loader, NetworkInfo info);
 
 }  // namespace reprise

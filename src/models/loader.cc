@@ -15,6 +15,16 @@ int Loader::Int(std::string_view key, int least, int most, int otherwise) {
   return file_.Has(prefix_ + std::string(key)) ? Int(key, least, most) : otherwise;
 }
 
+std::vector<int> Loader::IntPerLayer(std::string_view key, int layers, int least, int most) {
+  const auto values = file_.GetUintPerLayer(prefix_ + std::string(key), static_cast<uint64_t>(layers),
+                                            {static_cast<uint64_t>(least), static_cast<uint64_t>(most)});
+  if (!values.ok()) {
+    Fail(values.status());
+    return std::vector<int>(static_cast<size_t>(layers), least);
+  }
+  return {values->begin(), values->end()};
+}
+
 double Loader::Float(std::string_view key, double otherwise) {
   const auto value = file_.GetFloatOr(prefix_ + std::string(key), otherwise);
   if (!value.ok()) Fail(value.status());

@@ -25,6 +25,8 @@ class Loader {
   // Numbers of the architecture's own metadata; `key` without the prefix.
   int Int(std::string_view key, int least, int most);
   int Int(std::string_view key, int least, int most, int otherwise);
+  // One for each of `layers`; a file that gives a single number means all of them.
+  std::vector<int> IntPerLayer(std::string_view key, int layers, int least, int most);
   double Float(std::string_view key, double otherwise);
   // Refuses a file that sets `key` to anything but `accepted`: a feature that would silently change the result.
   void RefuseUnless(std::string_view key, std::string_view accepted, std::string_view feature);

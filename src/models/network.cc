@@ -1,5 +1,6 @@
 #include "models/network.h"
 
+#include "models/lfm2.h"
 #include "models/llama.h"
 #include "models/loader.h"
 #include "models/qwen35.h"
@@ -13,7 +14,9 @@ struct Architecture {
 };
 
 constexpr Architecture kArchitectures[] = {
+    {"lfm2", LoadLfm2},
     {"llama", LoadLlama},
+    {"qwen3", LoadQwen3},
     {"qwen35", LoadQwen35},
 };
 

@@ -14,7 +14,7 @@
 namespace reprise {
 namespace {
 
-// Published configurations (Qwen3.5, SmolLM2, Llama 3.2), and three of our own for tests.
+// Published configurations (Qwen3.5, SmolLM2, Llama 3, Qwen3, LFM2), and five of our own for tests.
 // clang-format off
 constexpr SynthShape kShapes[] = {
     //  name             arch   layers width    ffn heads kv  dim  nk  nv  state    vocab   tied       rope   context
@@ -30,12 +30,25 @@ constexpr SynthShape kShapes[] = {
     {"smollm2-1.7b",   "llama",  24,  2048,   8192,  32, 32,  64,  0,  0,    0,  49152,   true,   1.3e5,    8192},
     {"llama-3.2-1b",   "llama",  16,  2048,   8192,  32,  8,  64,  0,  0,    0, 128256,   true,     5e5,  131072},
     {"llama-3.1-8b",   "llama",  32,  4096,  14336,  32,  8, 128,  0,  0,    0, 128256,  false,     5e5,  131072},
+    {"tiny-qwen3",     "qwen3",   2,    64,    128,   4,  2,  32,  0,  0,    0,    512,   true,     1e4,    4096},
+    {"qwen3-0.6b",     "qwen3",  28,  1024,   3072,  16,  8, 128,  0,  0,    0, 151936,   true,     1e6,   40960},
+    {"qwen3-4b",       "qwen3",  36,  2560,   9728,  32,  8, 128,  0,  0,    0, 151936,   true,     1e6,   40960},
+    {"tiny-lfm2",       "lfm2",   4,    64,    128,   4,  2,  16,  0,  0,    0,    512,   true,     1e4,    4096},
+    {"lfm2-350m",       "lfm2",  16,  1024,   4608,  16,  8,  64,  0,  0,    0,  65536,   true,     1e6,  128000},
+    {"lfm2-1.2b",       "lfm2",  16,  2048,   8192,  32,  8,  64,  0,  0,    0,  65536,   true,     1e6,  128000},
 };
 // clang-format on
 
 constexpr int kAttentionEvery = 4;
+constexpr int kLfm2Attention[] = {2, 5, 8, 10, 12, 14};  // of the published sizes, all of 16 layers
 constexpr int kConvKernel = 4;
+constexpr int kShortConvKernel = 3;
 constexpr float kNormEps = 1e-6f;
+
+bool Attends(const SynthShape& shape, int layer) {
+  if (shape.architecture == "qwen35") return (layer + 1) % kAttentionEvery == 0;
+  return shape.architecture != "lfm2" || std::ranges::find(kLfm2Attention, layer) != std::end(kLfm2Attention);
+}
 
 enum class Fill {
   kMatrix,     // uniform, of deviation gain / sqrt(inputs)
@@ -59,20 +72,24 @@ class WeightList {
     const auto vocabulary = static_cast<uint64_t>(shape.vocabulary);
     // Rows of norm 2: logits of deviation about 2 when tied, and a residual stream that the blocks, not the last token, fill.
     Matrix("token_embd.weight", shape.width, vocabulary, 2.0f);
-    Norm("output_norm.weight", shape.width);
+    Norm(shape.architecture == "lfm2" ? "token_embd_norm.weight" : "output_norm.weight", shape.width);
     if (!shape.tied) Matrix("output.weight", shape.width, vocabulary, 2.0f);
     for (int i = 0; i < shape.layers; ++i) {
       prefix_ = fmt::format("blk.{}.", i);
-      if (shape.architecture == "llama") {
-        LlamaAttention();
-        FeedForward("ffn_norm.weight");
-      } else {
-        if ((i + 1) % kAttentionEvery == 0) {
+      if (shape.architecture == "qwen35") {
+        if (Attends(shape, i)) {
           GatedAttention();
         } else {
           DeltaNet();
         }
         FeedForward("post_attention_norm.weight");
+      } else {
+        if (Attends(shape, i)) {
+          GroupedAttention(/*head_norms=*/shape.architecture != "llama");
+        } else {
+          ShortConv();
+        }
+        FeedForward("ffn_norm.weight");
       }
     }
     if (mtp) MtpBlock();
@@ -91,13 +108,29 @@ class WeightList {
   // Scores of deviation about 3: random keys are far apart, so only a peaked softmax lets single positions matter in a long context.
   static constexpr float kSharpness = 1.75f;
 
-  void LlamaAttention() {
+  // Where heads have norms, these sharpen, not the matrices.
+  void GroupedAttention(bool head_norms) {
     const uint64_t width = shape_.width, q = shape_.heads * shape_.head_dim, kv = shape_.kv_heads * shape_.head_dim;
+    const float gain = head_norms ? 1.0f : kSharpness;
     Norm("attn_norm.weight", width);
-    Matrix("attn_q.weight", width, q, kSharpness);
-    Matrix("attn_k.weight", width, kv, kSharpness);
+    Matrix("attn_q.weight", width, q, gain);
+    Matrix("attn_k.weight", width, kv, gain);
     Matrix("attn_v.weight", width, kv);
     Matrix("attn_output.weight", q, width, residual_gain_);
+    if (head_norms) HeadNorms();
+  }
+
+  void HeadNorms() {
+    Norm("attn_q_norm.weight", shape_.head_dim, kSharpness);
+    Norm("attn_k_norm.weight", shape_.head_dim, kSharpness);
+  }
+
+  void ShortConv() {
+    const uint64_t width = shape_.width;
+    Norm("attn_norm.weight", width);
+    Matrix("shortconv.in_proj.weight", width, 3 * width);
+    Add("shortconv.conv.weight", {kShortConvKernel, width}, Fill::kFilter, 1.0f);
+    Matrix("shortconv.out_proj.weight", width, width, residual_gain_);
   }
 
   void GatedAttention() {
@@ -107,8 +140,7 @@ class WeightList {
     Matrix("attn_k.weight", width, kv);
     Matrix("attn_v.weight", width, kv);
     Matrix("attn_output.weight", q, width, residual_gain_);
-    Norm("attn_q_norm.weight", shape_.head_dim, kSharpness);
-    Norm("attn_k_norm.weight", shape_.head_dim, kSharpness);
+    HeadNorms();
   }
 
   void DeltaNet() {
@@ -172,12 +204,19 @@ void AddShape(GgufWriter& out, const SynthShape& shape, bool mtp) {
   out.Number<uint32_t>(key("feed_forward_length"), shape.ffn);
   out.Number<uint32_t>(key("vocab_size"), shape.vocabulary);
   out.Number<uint32_t>(key("attention.head_count"), shape.heads);
-  out.Number<uint32_t>(key("attention.head_count_kv"), shape.kv_heads);
+  if (shape.architecture == "lfm2") {
+    std::vector<int32_t> kv_heads;
+    for (int i = 0; i < shape.layers; ++i) kv_heads.push_back(Attends(shape, i) ? shape.kv_heads : 0);
+    out.Numbers<int32_t>(key("attention.head_count_kv"), kv_heads);
+    out.Number<uint32_t>(key("shortconv.l_cache"), kShortConvKernel);
+  } else {
+    out.Number<uint32_t>(key("attention.head_count_kv"), shape.kv_heads);
+  }
   out.Number<uint32_t>(key("attention.key_length"), shape.head_dim);
   out.Number<uint32_t>(key("attention.value_length"), shape.head_dim);
   out.Number<float>(key("attention.layer_norm_rms_epsilon"), kNormEps);
   out.Number<float>(key("rope.freq_base"), static_cast<float>(shape.rope_base));
-  if (shape.architecture == "llama") {
+  if (shape.architecture != "qwen35") {
     out.Number<uint32_t>(key("rope.dimension_count"), shape.head_dim);
     return;
   }
@@ -222,6 +261,8 @@ constexpr int32_t kControlToken = 3;
 
 std::string_view PreTokenizer(const SynthShape& shape) {
   if (shape.architecture == "qwen35") return "qwen35";
+  if (shape.architecture == "qwen3") return "qwen2";
+  if (shape.architecture == "lfm2") return "lfm2";
   return shape.name.starts_with("llama") ? "llama-bpe" : "smollm";
 }
 

@@ -20,14 +20,14 @@ namespace reprise {
 
 struct SynthShape {
   std::string_view name;          // "qwen3.5-0.8b"
-  std::string_view architecture;  // "qwen35" or "llama"
+  std::string_view architecture;  // "qwen35", "llama", "qwen3" or "lfm2"
   int layers;
   int width;
   int ffn;
   int heads;
   int kv_heads;
   int head_dim;
-  int key_heads;    // of the delta net; 0 for llama
+  int key_heads;    // of the delta net; 0 without one
   int value_heads;  // likewise
   int state_dim;    // of a key head and of a value head
   int vocabulary;

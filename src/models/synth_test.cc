@@ -31,7 +31,7 @@ uint64_t Fnv1a(std::span<const std::byte> bytes) {
 }
 
 TEST_F(SynthTest, TinyModelsOfEveryTypeAreSoundFiles) {
-  for (const std::string shape : {"tiny", "tiny-llama"}) {
+  for (const std::string shape : {"tiny", "tiny-llama", "tiny-qwen3", "tiny-lfm2"}) {
     for (const TensorType type : kTypes) {
       const SynthOptions options{shape, type, /*mtp=*/shape == "tiny"};
       ASSERT_TRUE(Synthesize(options, path_).ok());
@@ -39,7 +39,7 @@ TEST_F(SynthTest, TinyModelsOfEveryTypeAreSoundFiles) {
       ASSERT_TRUE(file.ok()) << file.status().message();
       EXPECT_EQ(file->bytes().size(), *SynthesizedBytes(options));
       EXPECT_EQ(file->Find("token_embd.weight")->type, type);
-      EXPECT_EQ(file->Find("output_norm.weight")->type, TensorType::kF32);
+      EXPECT_EQ(file->Find(shape == "tiny-lfm2" ? "token_embd_norm.weight" : "output_norm.weight")->type, TensorType::kF32);
       EXPECT_EQ(file->Find("output.weight"), nullptr);
       EXPECT_EQ(file->GetStrings("tokenizer.ggml.tokens")->size(), 512u);
       EXPECT_EQ(file->Find("blk.4.nextn.eh_proj.weight") != nullptr, options.mtp);
@@ -95,6 +95,9 @@ TEST_F(SynthTest, FullShapesHaveTheirPublishedSizes) {
   EXPECT_NEAR(megabytes("llama-3.2-1b", TensorType::kBF16), 2472, 10);
   EXPECT_NEAR(megabytes("llama-3.1-8b", TensorType::kBF16), 16060, 20);
   EXPECT_NEAR(megabytes("qwen3.5-0.1b", TensorType::kF32), 4 * 115, 20);
+  EXPECT_NEAR(megabytes("qwen3-0.6b", TensorType::kBF16), 2 * 596 + 3, 4);
+  EXPECT_NEAR(megabytes("lfm2-350m", TensorType::kBF16), 2 * 354.5 + 2, 3);
+  EXPECT_NEAR(megabytes("lfm2-1.2b", TensorType::kBF16), 2 * 1170.3 + 2, 4);
   EXPECT_GT(megabytes("qwen3.5-0.8b", TensorType::kQ8_0, true), 820);
   EXPECT_NEAR(megabytes("qwen3.5-0.8b", TensorType::kQ4_K), 530, 25);
   for (const SynthShape& shape : SynthShapes()) EXPECT_GT(megabytes(std::string(shape.name), TensorType::kQ4_0), 0) << shape.name;

@@ -162,6 +162,75 @@ TEST_P(SpeculationTest, RefusesWhatCannotBe) {
   EXPECT_EQ(session->SetSpeculation({.draft = Speculation::kMostDraft + 1}).code(), StatusCode::kInvalidArgument);
 }
 
+// Of each architecture: a tentative step of which some rows are committed leaves what a step of those rows alone leaves, to the last bit of every
+// recurrent state, and goes on like it.
+class TentativeTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(TentativeTest, CommittedRowsLeaveTheStatesOfThoseRowsAlone) {
+  auto model = Model::Load(std::string("tests/data/goldens/") + GetParam() + ".gguf", {.threads = 2, .context = 128, .lanes = 2});
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  Engine& engine = model->engine();
+  const auto state = [&](const Lane& lane) {
+    return std::vector<std::byte>(lane.read(Space::kDevice),
+                                  lane.read(Space::kDevice) + engine.space().layout().block_bytes(Space::kDevice));
+  };
+  std::vector<int32_t> tokens;
+  for (int32_t i = 0; i < 40; ++i) tokens.push_back((i * i * 5 + i * 3) % 288);
+  const std::span<const int32_t> all = tokens;
+  for (const size_t before : {size_t{0}, size_t{1}, size_t{2}, size_t{19}}) {
+    for (size_t kept = 1; kept <= Engine::kMaxTentativeRows; ++kept) {
+      auto plain = *engine.space().NewLane(), tentative = *engine.space().NewLane();
+      const auto advance = [&](Lane& lane, size_t at, size_t count) {
+        const Engine::Feed feed{&lane, all.subspan(at, count)};
+        ASSERT_TRUE(engine.Advance(std::span(&feed, 1)).ok());
+      };
+      if (before > 0) {
+        advance(*plain, 0, before);
+        advance(*tentative, 0, before);
+      }
+      advance(*plain, before, kept);
+      ASSERT_TRUE(engine.BeginTentative(*tentative, Engine::kMaxTentativeRows).ok());
+      ASSERT_TRUE(engine.RunTentative(*tentative, all.subspan(before, Engine::kMaxTentativeRows)).ok());
+      ASSERT_TRUE(engine.CommitTentative(*tentative, static_cast<int>(kept)).ok());
+      EXPECT_EQ(state(*tentative), state(*plain)) << kept << " rows after " << before;
+      advance(*plain, before + kept, 1);
+      advance(*tentative, before + kept, 1);
+      EXPECT_EQ(state(*tentative), state(*plain)) << kept << " rows after " << before << ", one token on";
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, TentativeTest,
+                         ::testing::Values("qwen35_equal", "qwen35_grouped", "llama_gqa", "qwen3_gqa", "lfm2_hybrid"),
+                         [](const auto& model) { return std::string(model.param); });
+
+// Looked-up guesses, on a model that repeats itself at times.
+TEST(SpeculationOnLfm2Test, ChoosesWhatWouldHaveBeenChosenAnyway) {
+  auto model = Model::Load("tests/data/goldens/lfm2_hybrid.gguf", {.threads = 2, .context = 1024, .lanes = 2});
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  std::vector<int32_t> prompt;
+  for (int32_t i = 0; i < 200; ++i) prompt.push_back((i % 50) * 5);
+  int drafted = 0, accepted = 0;
+  for (const SamplingOptions& sampling : Samplings()) {
+    const auto say = [&](const Speculation& speculation) {
+      Session session = *model->NewSession();
+      EXPECT_TRUE(session.Prefill(prompt).ok());
+      EXPECT_TRUE(session.SetSampling(sampling).ok());
+      EXPECT_TRUE(session.SetSpeculation(speculation).ok());
+      std::vector<int32_t> ids;
+      EXPECT_TRUE(session.Generate(150, [&](const Token& token) { return ids.push_back(token.id), true; }).ok());
+      drafted += static_cast<int>(session.speculation_stats().drafted);
+      accepted += static_cast<int>(session.speculation_stats().accepted);
+      return ids;
+    };
+    const auto expected = say({});
+    EXPECT_EQ(say({.draft = 8, .source = Speculation::Source::kLookup, .adapt = false}), expected)
+        << "temperature " << sampling.temperature;
+  }
+  EXPECT_GT(accepted, 0);
+  EXPECT_GT(drafted, accepted);  // so that bursts were committed in part
+}
+
 INSTANTIATE_TEST_SUITE_P(KeysAndValues, SpeculationTest, ::testing::Values(KeyValueType::kF16, KeyValueType::kQ8_0),
                          [](const auto& kv) { return kv.param == KeyValueType::kF16 ? "F16" : "Q8_0"; });
 

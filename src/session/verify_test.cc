@@ -19,6 +19,8 @@ namespace {
 
 constexpr char kTiny[] = "tests/data/goldens/qwen35_equal.gguf";  // delta net, attention and an MTP block; no tokenizer
 constexpr char kTinyLlama[] = "tests/data/goldens/llama_gqa.gguf";
+constexpr char kTinyQwen3[] = "tests/data/goldens/qwen3_gqa.gguf";
+constexpr char kTinyLfm2[] = "tests/data/goldens/lfm2_hybrid.gguf";  // short convolutions and attention
 constexpr char kEmbedded[] = "models/reprise-austen.gguf";
 
 Model LoadTiny(const char* path = kTiny) {
@@ -51,6 +53,8 @@ void ExpectKept(const char* path, bool quick) {
 
 TEST(VerifyTest, ATinyQwenKeepsAllPromises) { ExpectKept(kTiny, false); }
 TEST(VerifyTest, ATinyLlamaKeepsAllPromises) { ExpectKept(kTinyLlama, false); }
+TEST(VerifyTest, ATinyQwen3KeepsAllPromises) { ExpectKept(kTinyQwen3, false); }
+TEST(VerifyTest, ATinyLfm2KeepsAllPromises) { ExpectKept(kTinyLfm2, false); }
 TEST(VerifyTest, TheEmbeddedModelKeepsAllPromises) { ExpectKept(kEmbedded, true); }
 
 // What was asked for when loading holds for whatever verification loads beside it.

@@ -22,16 +22,17 @@
 namespace reprise {
 namespace {
 
-constexpr char kModel[] = "tests/data/goldens/qwen35_equal.gguf";
+constexpr char kQwen35[] = "tests/data/goldens/qwen35_equal.gguf";
+constexpr char kLfm2[] = "tests/data/goldens/lfm2_hybrid.gguf";
 constexpr int kLanes = 5;
 constexpr size_t kMostTokens = 300;
 
 // The logits after a list of tokens, from the first one.
 class Naive {
  public:
-  Naive(KeyValueType kv, const std::string& isa) {
+  Naive(const char* path, KeyValueType kv, const std::string& isa) {
     auto model =
-        Model::Load(kModel, {.threads = 1, .context = 512, .lanes = 1, .capsules = 4, .chunk = 31, .kv = kv, .instruction_set = isa});
+        Model::Load(path, {.threads = 1, .context = 512, .lanes = 1, .capsules = 4, .chunk = 31, .kv = kv, .instruction_set = isa});
     EXPECT_TRUE(model.ok()) << model.status().message();
     model_.emplace(*std::move(model));
   }
@@ -343,11 +344,11 @@ class Program {
   std::vector<Saved> saved_;
 };
 
-void RunPrograms(const ModelOptions& options) {
-  auto loaded = Model::Load(kModel, options);
+void RunPrograms(const ModelOptions& options, const char* path = kQwen35) {
+  auto loaded = Model::Load(path, options);
   ASSERT_TRUE(loaded.ok()) << loaded.status().message();
   Model model = *std::move(loaded);
-  Naive naive(options.kv, options.instruction_set);
+  Naive naive(path, options.kv, options.instruction_set);
   const auto empty = model.engine().space().usage();
   rc::check("every bit is the naive model's and every block is accounted for", [&] {
     // A sanitizer makes each step ten to thirty times as slow.
@@ -359,6 +360,11 @@ void RunPrograms(const ModelOptions& options) {
 }
 
 TEST(SessionPropertyTest, RandomPrograms) { RunPrograms({.threads = 2, .context = 512, .lanes = kLanes, .capsules = 100, .chunk = 64}); }
+
+// Another recurrent state: the tails of short convolutions.
+TEST(SessionPropertyTest, RandomProgramsOfShortConvolutions) {
+  RunPrograms({.threads = 2, .context = 512, .lanes = kLanes, .capsules = 100, .chunk = 33}, kLfm2);
+}
 
 // So few blocks that checkpoints must go again and again: a program may not see that.
 TEST(SessionPropertyTest, RandomProgramsWithoutRoom) {

@@ -1,10 +1,12 @@
-"""Hugging Face checkpoints (qwen3_5_text, llama) as GGUF files: what tensors are called there, and how they are laid out.
+"""Hugging Face checkpoints (qwen3_5_text, llama, qwen3, lfm2) as GGUF files: what tensors are called there, and how they are laid out.
 
 The facts, each of them checked by the agreement of transformers, llama.cpp and Reprise on the files made here:
  - Qwen3.5's RMS norms store weight - 1 in Hugging Face, the weight in GGUF; `linear_attn.norm` (ssm_norm) is plain in both.
  - With more value heads than key heads, Hugging Face groups them (value head h belongs to key head h div r), GGUF tiles them (h mod nk).
  - `ssm_a` holds -exp(A_log).
  - Llama's q and k rows are permuted from half-split to adjacent-pair rotation.
+ - Qwen3's are not: half-split rotation everywhere but in Llama.
+ - LFM2's final norm is called `token_embd_norm`; a block without key-value heads (attention.head_count_kv) convolves.
  - The MTP block is the last block of the file, counted by block_count.
 """
 
@@ -94,16 +96,50 @@ def qwen35_tensors(model, mtp=None):
 
 
 def llama_tensors(model):
+    """Of Llama, and of Qwen3, which has norms of heads and leaves their rows as they are."""
     config, state = model.config, numpy_state(model)
+    is_llama = config.model_type == "llama"
     out = {"token_embd.weight": state["model.embed_tokens.weight"], "output_norm.weight": state["model.norm.weight"]}
     if not config.tie_word_embeddings:
         out["output.weight"] = state["lm_head.weight"]
     for i in range(config.num_hidden_layers):
         source = f"model.layers.{i}."
-        block = {ours: state[source + theirs] for ours, theirs in (EVERY_BLOCK | ATTENTION).items()}
+        names = EVERY_BLOCK | ATTENTION | ({} if is_llama else HEAD_NORMS)
+        block = {ours: state[source + theirs] for ours, theirs in names.items()}
         block["ffn_norm.weight"] = state[source + "post_attention_layernorm.weight"]
-        block["attn_q.weight"] = interleave_rotation(block["attn_q.weight"], config.num_attention_heads)
-        block["attn_k.weight"] = interleave_rotation(block["attn_k.weight"], config.num_key_value_heads)
+        if is_llama:
+            block["attn_q.weight"] = interleave_rotation(block["attn_q.weight"], config.num_attention_heads)
+            block["attn_k.weight"] = interleave_rotation(block["attn_k.weight"], config.num_key_value_heads)
+        out |= {f"blk.{i}.{name}": array for name, array in block.items()}
+    return out
+
+
+LFM2_EVERY_BLOCK = {
+    "attn_norm.weight": "operator_norm.weight",
+    "ffn_norm.weight": "ffn_norm.weight",
+    "ffn_gate.weight": "feed_forward.w1.weight",
+    "ffn_up.weight": "feed_forward.w3.weight",
+    "ffn_down.weight": "feed_forward.w2.weight",
+}
+LFM2_ATTENTION = {
+    "attn_q.weight": "self_attn.q_proj.weight",
+    "attn_k.weight": "self_attn.k_proj.weight",
+    "attn_v.weight": "self_attn.v_proj.weight",
+    "attn_output.weight": "self_attn.out_proj.weight",
+    "attn_q_norm.weight": "self_attn.q_layernorm.weight",
+    "attn_k_norm.weight": "self_attn.k_layernorm.weight",
+}
+LFM2_CONVOLUTION = {f"shortconv.{part}.weight": f"conv.{part}.weight" for part in ("in_proj", "conv", "out_proj")}
+
+
+def lfm2_tensors(model):
+    state = numpy_state(model)
+    out = {"token_embd.weight": state["model.embed_tokens.weight"], "token_embd_norm.weight": state["model.embedding_norm.weight"]}
+    for i, kind in enumerate(model.config.layer_types):
+        names = LFM2_EVERY_BLOCK | (LFM2_CONVOLUTION if kind == "conv" else LFM2_ATTENTION)
+        block = {ours: state[f"model.layers.{i}.{theirs}"] for ours, theirs in names.items()}
+        if kind == "conv":
+            block["shortconv.conv.weight"] = block["shortconv.conv.weight"][:, 0]
         out |= {f"blk.{i}.{name}": array for name, array in block.items()}
     return out
 
@@ -115,12 +151,13 @@ def add_common_metadata(writer, config, blocks):
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_vocab_size(config.vocab_size)
     writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    kinds, kv_heads = getattr(config, "layer_types", []), config.num_key_value_heads
+    writer.add_head_count_kv([0 if kind == "conv" else kv_heads for kind in kinds] if "conv" in kinds else kv_heads)
+    writer.add_layer_norm_rms_eps(config.norm_eps if config.model_type == "lfm2" else config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
 
 
-def add_qwen35_metadata(writer, config, attention_every, mtp):
+def add_qwen35_metadata(writer, config, mtp=None):
     add_common_metadata(writer, config, config.num_hidden_layers + (mtp is not None))
     if mtp is not None:
         writer.add_uint32("qwen35.nextn_predict_layers", 1)
@@ -134,12 +171,23 @@ def add_qwen35_metadata(writer, config, attention_every, mtp):
     writer.add_ssm_group_count(config.linear_num_key_heads)
     writer.add_ssm_time_step_rank(config.linear_num_value_heads)
     writer.add_ssm_inner_size(config.linear_num_value_heads * config.linear_value_head_dim)
-    writer.add_uint32("qwen35.full_attention_interval", attention_every)
+    writer.add_uint32("qwen35.full_attention_interval", config.layer_types.index("full_attention") + 1)
 
 
 def add_llama_metadata(writer, config):
     add_common_metadata(writer, config, config.num_hidden_layers)
     writer.add_rope_dimension_count(config.head_dim)
+
+
+def add_qwen3_metadata(writer, config):
+    add_common_metadata(writer, config, config.num_hidden_layers)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+
+
+def add_lfm2_metadata(writer, config):
+    add_common_metadata(writer, config, config.num_hidden_layers)
+    writer.add_shortconv_l_cache(config.conv_L_cache)
 
 
 def byte_letters():

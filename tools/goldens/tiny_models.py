@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import Lfm2Config, Lfm2ForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 from transformers.models.qwen3_5.configuration_qwen3_5 import Qwen3_5TextConfig
 from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5DecoderLayer, Qwen3_5ForCausalLM, Qwen3_5RMSNorm
 
@@ -36,7 +36,6 @@ LEAST_GAP = 0.02  # ten times the tolerance of the tests
 class Tiny:
     name: str
     config: object
-    attention_every: int = 0
     mtp: bool = False
 
 
@@ -65,26 +64,55 @@ def qwen35(heads, kv_heads, head_dim, key_heads, value_heads, state_dim, layers,
     )
 
 
+EVERY = dict(
+    vocab_size=VOCABULARY,
+    hidden_size=64,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=4096,
+    rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+)
+
 MODELS = [
-    Tiny("qwen35_equal", qwen35(2, 1, 32, 2, 2, 32, layers=4, attention_every=4, ffn=32, tied=True), attention_every=4, mtp=True),
-    Tiny("qwen35_grouped", qwen35(4, 2, 32, 2, 6, 16, layers=4, attention_every=3, ffn=32, tied=False), attention_every=3),
+    Tiny("qwen35_equal", qwen35(2, 1, 32, 2, 2, 32, layers=4, attention_every=4, ffn=32, tied=True), mtp=True),
+    Tiny("qwen35_grouped", qwen35(4, 2, 32, 2, 6, 16, layers=4, attention_every=3, ffn=32, tied=False)),
     Tiny(
         "llama_gqa",
-        LlamaConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=64,
+        LlamaConfig(**EVERY, intermediate_size=96, num_hidden_layers=2, head_dim=16, rms_norm_eps=1e-5, tie_word_embeddings=True),
+    ),
+    # Heads wider than the stream divided by their number.
+    Tiny("qwen3_gqa", Qwen3Config(**EVERY, intermediate_size=96, num_hidden_layers=2, head_dim=32, tie_word_embeddings=False)),
+    Tiny(
+        "lfm2_hybrid",
+        Lfm2Config(
+            **EVERY,
             intermediate_size=96,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=16,
-            rms_norm_eps=1e-5,
-            max_position_embeddings=4096,
-            tie_word_embeddings=True,
-            rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+            block_auto_adjust_ff_dim=False,
+            num_hidden_layers=4,
+            layer_types=["conv", "full_attention", "conv", "conv"],
+            conv_L_cache=3,
         ),
     ),
 ]
+
+
+@dataclass
+class Architecture:
+    """What transformers and GGUF call it, and the pre-tokeniser of its files."""
+
+    network: type
+    name: str
+    tensors: object
+    add_metadata: object
+    pre: str
+
+
+ARCHITECTURES = {
+    Qwen3_5TextConfig: Architecture(Qwen3_5ForCausalLM, "qwen35", hf_to_gguf.qwen35_tensors, hf_to_gguf.add_qwen35_metadata, "qwen35"),
+    LlamaConfig: Architecture(LlamaForCausalLM, "llama", hf_to_gguf.llama_tensors, hf_to_gguf.add_llama_metadata, "smollm"),
+    Qwen3Config: Architecture(Qwen3ForCausalLM, "qwen3", hf_to_gguf.llama_tensors, hf_to_gguf.add_qwen3_metadata, "qwen2"),
+    Lfm2Config: Architecture(Lfm2ForCausalLM, "lfm2", hf_to_gguf.lfm2_tensors, hf_to_gguf.add_lfm2_metadata, "lfm2"),
+}
 
 
 class Mtp(nn.Module):
@@ -114,13 +142,15 @@ def randomise(module, generator, layers):
     normal = lambda p, scale: p.normal_(0, scale, generator=generator)
     uniform = lambda p, low, high: p.uniform_(low, high, generator=generator)
     zero_centred = any(isinstance(m, Qwen3_5RMSNorm) for m in module.modules())
+    # Without norms on q and k attention would be flat.
+    gain = 1.0 if any("q_norm" in name or "q_layernorm" in name for name, _ in module.named_parameters()) else 1.5
     for name, p in module.named_parameters():
         leaf = name.rsplit(".", 2)[-2:]
         if "A_log" in leaf:
             p.copy_(torch.log(uniform(p, 0.02, 2.0)))  # a step keeps between 10 % and 99 % of a state
         elif "dt_bias" in leaf:
             uniform(p, -2.0, 1.0)
-        elif "conv1d" in leaf:
+        elif p.dim() == 3:  # a convolution's taps
             normal(p, 0.5)
         elif "linear_attn.norm" in name:
             uniform(p, 0.7, 1.3)
@@ -129,9 +159,7 @@ def randomise(module, generator, layers):
         elif "embed_tokens" in leaf or "lm_head" in leaf:
             normal(p, 0.35)
         else:
-            residual = any(part in name for part in ("o_proj", "out_proj", "down_proj"))
-            # Llama has no norms on q and k that would keep attention from being flat.
-            gain = 1.0 if zero_centred else 1.5
+            residual = any(part in name for part in ("o_proj", "out_proj", "down_proj", "feed_forward.w2"))
             normal(p, (gain if not residual else 1.5 * gain / math.sqrt(layers)) / math.sqrt(p.shape[1]))
 
 
@@ -154,9 +182,8 @@ def greedy(model, ids, count):
 @torch.no_grad()
 def make(tiny, seed):
     generator = torch.Generator().manual_seed(seed)
-    is_llama = isinstance(tiny.config, LlamaConfig)
     tiny.config._attn_implementation = "eager"
-    model = (LlamaForCausalLM if is_llama else Qwen3_5ForCausalLM)(tiny.config).float().eval()
+    model = ARCHITECTURES[type(tiny.config)].network(tiny.config).float().eval()
     randomise(model, generator, tiny.config.num_hidden_layers)
     mtp = None
     if tiny.mtp:
@@ -191,12 +218,10 @@ def write(tiny, directory):
 
     config = tiny.config
     path = lambda suffix: directory / f"{tiny.name}.{suffix}"
-    if isinstance(config, LlamaConfig):
-        add = lambda writer: hf_to_gguf.add_llama_metadata(writer, config)
-        hf_to_gguf.write(path("gguf"), "llama", hf_to_gguf.llama_tensors(model), add, VOCABULARY, "smollm")
-    else:
-        add = lambda writer: hf_to_gguf.add_qwen35_metadata(writer, config, tiny.attention_every, mtp)
-        hf_to_gguf.write(path("gguf"), "qwen35", hf_to_gguf.qwen35_tensors(model, mtp), add, VOCABULARY, "qwen35")
+    architecture = ARCHITECTURES[type(config)]
+    extra = {"mtp": mtp} if tiny.mtp else {}
+    add = lambda writer: architecture.add_metadata(writer, config, **extra)
+    hf_to_gguf.write(path("gguf"), architecture.name, architecture.tensors(model, **extra), add, VOCABULARY, architecture.pre)
     ids.numpy().astype("<i4").tofile(path("ids.i32"))
     continuation.numpy().astype("<i4").tofile(path("greedy.i32"))
     logits[-ROWS:].numpy().astype("<f4").tofile(path("logits.f32"))

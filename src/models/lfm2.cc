@@ -1,0 +1,153 @@
+#include "models/lfm2.h"
+
+#include <algorithm>
+#include <array>
+
+#include "models/blocks.h"
+
+namespace reprise {
+namespace {
+
+constexpr int kMostLayers = 1024;
+
+// y = out_proj(C * conv(B * x)), where [B | C | x] = in_proj(h), added to the residual stream. The convolution is causal, a channel at a time.
+struct ShortConv {
+  Vector norm;                     // [width]
+  const Matrix* input = nullptr;   // [B | C | x: width each, width]
+  Vector convolution;              // [width][kernel]
+  const Matrix* output = nullptr;  // [width, width]
+  StateRef tail;                   // [kernel - 1][width]: the last B * x
+  Rows log;                        // B * x of a logged step: all that the recurrence takes from a row
+};
+
+struct Block {
+  bool recurrent = false;
+  GroupedAttention attention;  // of an attention block
+  ShortConv convolution;       // of a recurrent block
+  FeedForward feed_forward;
+};
+
+class Lfm2 : public Network {
+ public:
+  Lfm2(Loader& loader, NetworkInfo info) {
+    info_ = std::move(info);
+    width_ = loader.Int("embedding_length", 1, 1 << 20);
+    const int inner = loader.Int("feed_forward_length", 1, 1 << 22);
+    kernel_ = loader.Int("shortconv.l_cache", 2, 16);
+    loader.Require(loader.Int("expert_count", 0, 1 << 16, 0) == 0, "mixtures of experts are not supported");
+    loader.Require(loader.Int("attention.sliding_window", 0, INT32_MAX, 0) == 0, "sliding windows are not supported");
+    info_.context = loader.Int("context_length", 1, INT32_MAX, 32768);
+    info_.width = width_;
+    info_.layers = loader.Int("block_count", 1, kMostLayers);
+    const std::vector<int> kv_heads = KvHeadsPerBlock(loader);
+    if (!loader.ok()) return;
+
+    embedding_ = loader.LoadMatrix("token_embd.weight", width_, info_.vocabulary);
+    output_norm_ = loader.LoadVector("token_embd_norm.weight", width_);  // its name in the files notwithstanding
+    output_ = loader.Has("output.weight") ? loader.LoadMatrix("output.weight", width_, info_.vocabulary) : embedding_;
+    for (int i = 0; i < info_.layers && loader.ok(); ++i) {
+      const std::string name = "blk." + std::to_string(i) + ".";
+      Block& block = blocks_.emplace_back();
+      block.recurrent = kv_heads[static_cast<size_t>(i)] == 0;
+      if (block.recurrent) {
+        block.convolution = LoadShortConv(loader, name);
+      } else {
+        block.attention.Load(loader, name, attention_, /*head_norms=*/true);
+      }
+      block.feed_forward.Load(loader, name, "ffn_norm", width_, inner);
+    }
+    last_hidden_ = loader.Recurrent("last.hidden", {width_});
+
+    residual_ = loader.NewRows(width_);
+    hidden_ = loader.NewRows(width_);
+    projected_ = loader.NewRows(3 * width_);
+    gated_ = loader.NewRows(width_);
+    convolved_ = loader.NewRows(width_);
+    ffn_rows_ = {loader.NewRows(width_), loader.NewRows(inner), loader.NewRows(inner), loader.NewRows(inner)};
+    attention_rows_ = AttentionRows::New(loader, attention_, ffn_rows_.normed);
+  }
+
+  void RecordBody(Ops& ops, bool logged) const override {
+    ops.Embed(residual_, *embedding_, 1.0f);
+    for (const Block& block : blocks_) {
+      if (block.recurrent) {
+        RecordShortConv(ops, block.convolution, logged ? block.convolution.log : gated_);
+      } else {
+        RecordAttention(ops, block.attention, attention_, attention_rows_, residual_);
+      }
+      RecordFeedForward(ops, block.feed_forward, ffn_rows_, residual_, attention_.eps);
+    }
+    ops.RmsNorm(hidden_, residual_, output_norm_, attention_.eps);
+    ops.SaveLast(last_hidden_, hidden_);
+  }
+
+  void RecordReplay(Ops& ops) const override {
+    for (const Block& block : blocks_) {
+      if (block.recurrent) RecordRecurrence(ops, block.convolution, block.convolution.log);
+    }
+    ops.SaveLast(last_hidden_, hidden_);
+  }
+
+  void RecordHead(Ops& ops, Rows logits, Rows hidden) const override { ops.MatMul(hidden, std::array{Product{output_, logits}}); }
+
+ private:
+  // Of each block; 0 where it convolves. Reads the shape of the others.
+  std::vector<int> KvHeadsPerBlock(Loader& loader) {
+    const std::vector<int> kv_heads = loader.IntPerLayer("attention.head_count_kv", info_.layers, 0, 1 << 12);
+    const int most = *std::max_element(kv_heads.begin(), kv_heads.end());
+    loader.Require(most > 0, "attention.head_count_kv is 0 for every block, so that none attends");
+    loader.Require(std::all_of(kv_heads.begin(), kv_heads.end(), [&](int heads) { return heads == 0 || heads == most; }),
+                   "attention.head_count_kv differs between blocks that attend");
+    if (loader.ok()) attention_ = AttentionShape::Read(loader, width_, most);
+    return kv_heads;
+  }
+
+  ShortConv LoadShortConv(Loader& loader, const std::string& name) {
+    for (const char* part : {"in_proj", "conv", "out_proj"}) {
+      loader.Require(!loader.Has(name + "shortconv." + part + ".bias"), "biases of short convolutions are not supported");
+    }
+    ShortConv block;
+    block.norm = loader.LoadVector(name + "attn_norm.weight", width_);
+    block.input = loader.LoadMatrix(name + "shortconv.in_proj.weight", width_, 3 * width_);
+    block.convolution = loader.LoadVector(name + "shortconv.conv.weight", kernel_, width_);
+    block.output = loader.LoadMatrix(name + "shortconv.out_proj.weight", width_, width_);
+    block.tail = loader.Recurrent(name + "conv.tail", {kernel_ - 1, width_});
+    block.log = loader.NewRows(width_, kReplayRows);
+    return block;
+  }
+
+  void RecordShortConv(Ops& ops, const ShortConv& block, Rows gated) const {
+    const Rows b = projected_.Columns(0, width_), c = projected_.Columns(width_, width_), x = projected_.Columns(2 * width_, width_);
+    ops.RmsNorm(ffn_rows_.normed, residual_, block.norm, attention_.eps);
+    ops.MatMul(ffn_rows_.normed, std::array{Product{block.input, projected_}});
+    ops.Multiply(gated, b, x);
+    RecordRecurrence(ops, block, gated);
+    ops.Multiply(convolved_, c, convolved_);
+    ops.MatMul(convolved_, std::array{Product{block.output, residual_, /*accumulate=*/true}});
+  }
+
+  // The state of the block, and `convolved_`.
+  void RecordRecurrence(Ops& ops, const ShortConv& block, Rows gated) const {
+    ops.CausalConv(convolved_, gated, block.tail, block.convolution, Vector{}, kernel_, /*silu=*/false);
+  }
+
+  int width_ = 0, kernel_ = 0;
+  AttentionShape attention_;
+  const Matrix* embedding_ = nullptr;
+  const Matrix* output_ = nullptr;
+  Vector output_norm_;
+  std::vector<Block> blocks_;
+  Rows residual_, projected_, gated_, convolved_;
+  AttentionRows attention_rows_;
+  FeedForwardRows ffn_rows_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Network>> LoadLfm2(Loader& loader, NetworkInfo info) {
+  auto network = std::make_unique<Lfm2>(loader, std::move(info));
+  REPRISE_RETURN_IF_ERROR(loader.status());
+  return std::unique_ptr<Network>(std::move(network));
+}
+
+}  // namespace reprise
