@@ -61,6 +61,9 @@ class Recorder : public Ops {
   void SwiGlu(Rows out, Rows gate, Rows up) override {
     Keep("swiglu", [=](Ops& ops) { ops.SwiGlu(out, gate, up); });
   }
+  void AddBias(Rows rows, Vector bias) override {
+    Keep("bias", [=](Ops& ops) { ops.AddBias(rows, bias); });
+  }
   void Multiply(Rows out, Rows a, Rows b) override {
     Keep("multiply", [=](Ops& ops) { ops.Multiply(out, a, b); });
   }

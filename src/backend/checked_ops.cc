@@ -62,6 +62,13 @@ void CheckedOps::Multiply(Rows out, Rows a, Rows b) {
   }
 }
 
+void CheckedOps::AddBias(Rows rows, Vector bias) {
+  if (CheckRows("AddBias", rows, rows.width, rows.domain) &&
+      Check(bias.data && bias.size == rows.width, "AddBias", "the bias is not one row")) {
+    RecordAddBias(rows, bias.data);
+  }
+}
+
 void CheckedOps::NormRope(Heads heads, Vector weight, float eps, const RopeSpec& rope) {
   if (!CheckHeads("NormRope", heads) ||
       !Check(rope.dims >= 0 && rope.dims % 2 == 0 && rope.dims <= heads.width, "NormRope", "dims must be even and within the head") ||

@@ -25,6 +25,7 @@ class CheckedOps : public Ops {
   void MatMul(Rows in, std::span<const Product> products) final;
   void SwiGlu(Rows out, Rows gate, Rows up) final;
   void Multiply(Rows out, Rows a, Rows b) final;
+  void AddBias(Rows rows, Vector bias) final;
   void NormRope(Heads heads, Vector weight, float eps, const RopeSpec& rope) final;
   void Append(StateRef state, Rows in) final;
   void Attention(Rows out, Heads q, StateRef k, StateRef v, int kv_heads, float scale, Heads gate, int first_position) final;
@@ -50,6 +51,7 @@ class CheckedOps : public Ops {
   virtual void RecordMatMul(const Rows& in, std::span<const Product> products) = 0;
   virtual void RecordSwiGlu(const Rows& out, const Rows& gate, const Rows& up) = 0;
   virtual void RecordMultiply(const Rows& out, const Rows& a, const Rows& b) = 0;
+  virtual void RecordAddBias(const Rows& rows, const float* bias) = 0;
   // angles[row][dims] = the cosines, then the sines, of `turns` at the row's position. Recorded once a plan, before the first call that reads it.
   virtual void RecordRopeTable(float* angles, const uint64_t* turns, int dims) = 0;
   virtual void RecordNormRope(const Heads& heads, const float* weight, float eps, const float* angles, const RopeSpec& rope) = 0;

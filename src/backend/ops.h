@@ -107,6 +107,9 @@ class Ops {
   // out[r] = a[r] * b[r], element by element. `out` may be `a` or `b`.
   virtual void Multiply(Rows out, Rows a, Rows b) = 0;
 
+  // In place: rows[r] += bias, element by element.
+  virtual void AddBias(Rows rows, Vector bias) = 0;
+
   // In place: each head, RMS-normalised over its width by `weight` when weight.data is set, then rotated by its row's position.
   virtual void NormRope(Heads heads, Vector weight, float eps, const RopeSpec& rope) = 0;
 

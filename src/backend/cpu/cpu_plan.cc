@@ -96,6 +96,8 @@ void CpuOps::RecordMultiply(const Rows& out, const Rows& a, const Rows& b) {
   AddRowWork(kernels_.multiply, MultiplyArgs{&table(), out, a, b}, kPairColumns);
 }
 
+void CpuOps::RecordAddBias(const Rows& rows, const float* bias) { Add(kernels_.add_bias, AddBiasArgs{&table(), rows, bias}); }
+
 void CpuOps::RecordRopeTable(float* angles, const uint64_t* turns, int dims) {
   Add(RopeTableKernel(), RopeTableArgs{&table(), angles, turns, dims});
 }

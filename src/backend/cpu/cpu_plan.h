@@ -52,6 +52,7 @@ class CpuOps : public CheckedOps {
   void RecordMatMul(const Rows& in, std::span<const Product> products) override;
   void RecordSwiGlu(const Rows& out, const Rows& gate, const Rows& up) override;
   void RecordMultiply(const Rows& out, const Rows& a, const Rows& b) override;
+  void RecordAddBias(const Rows& rows, const float* bias) override;
   void RecordRopeTable(float* angles, const uint64_t* turns, int dims) override;
   void RecordNormRope(const Heads& heads, const float* weight, float eps, const float* angles, const RopeSpec& rope) override;
   void RecordAppend(const StateRef& state, const Rows& in) override;

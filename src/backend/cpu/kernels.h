@@ -94,7 +94,7 @@ struct GatedRmsNormArgs {
   int width;
   float eps;
 };
-inline constexpr int kPairColumns = 512;  // of a row: an item of SwiGLU and of Multiply
+inline constexpr int kPairColumns = 512;  // of a row: an item of SwiGLU, Multiply and AddBias
 struct SwiGluArgs {
   const StepTable* table;
   Rows out, gate, up;
@@ -102,6 +102,11 @@ struct SwiGluArgs {
 struct MultiplyArgs {
   const StepTable* table;
   Rows out, a, b;
+};
+struct AddBiasArgs {
+  const StepTable* table;
+  Rows rows;
+  const float* bias;
 };
 
 struct RopeTableArgs {
@@ -208,7 +213,7 @@ struct KernelTable {
   int row_group = 0;          // the most rows of a group of Activations
   bool signed_bytes = false;  // the products with PackedForm::kByte take its quants less 128
   Kernel arrange, matmul;
-  Kernel rms_norm, gated_rms_norm, swiglu, multiply;
+  Kernel rms_norm, gated_rms_norm, swiglu, multiply, add_bias;
   Kernel norm_rope;
   Kernel attention, combine_attention;
   Kernel conv;

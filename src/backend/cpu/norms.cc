@@ -59,32 +59,40 @@ void GatedRmsNorm(const GatedRmsNormArgs& args, int64_t first, int64_t last, int
   }
 }
 
-// Items are runs of kPairColumns columns of a row of `out`: `element` makes 16 of them from the two rows.
+// Items are runs of kPairColumns columns of a row of `out`: `element` makes 16 of them from those of `a` and of `b`, whose rows lie `b_stride`
+// apart (0: all are one).
 Split SplitPairs(const StepTable& table, const Rows& out, double nanoseconds, int threads) {
   const int64_t pieces = (out.width + kPairColumns - 1) / kPairColumns;
   return EvenSplit(RowCount(table, out) * pieces, kPairColumns * nanoseconds, threads);
 }
 template <class Element>
-HWY_INLINE void RunPairs(const Rows& out, const Rows& a, const Rows& b, int64_t first, int64_t last, const Element& element) {
+HWY_INLINE void RunPairs(const Rows& out, const Rows& a, const float* b, int64_t b_stride, int64_t first, int64_t last,
+                         const Element& element) {
   const int64_t pieces = (out.width + kPairColumns - 1) / kPairColumns;
   for (int64_t item = first; item < last; ++item) {
     const int row = static_cast<int>(item / pieces), from = static_cast<int>(item % pieces) * kPairColumns;
     const int to = std::min(from + kPairColumns, out.width);
     float* y = RowAt(out, row);
     const float* x = RowAt(a, row);
-    const float* z = RowAt(b, row);
+    const float* z = b + row * b_stride;
     for (int i = from; i < to; i += 16) StoreFirst(element(LoadFirst(x + i, to - i), LoadFirst(z + i, to - i)), y + i, to - i);
   }
 }
 
 Split SplitSwiGlu(const SwiGluArgs& args, int threads) { return SplitPairs(*args.table, args.out, 0.3, threads); }
 void SwiGlu(const SwiGluArgs& args, int64_t first, int64_t last, int) {
-  RunPairs(args.out, args.gate, args.up, first, last, [](Floats gate, Floats up) HWY_ATTR { return Mul(Silu(gate), up); });
+  RunPairs(args.out, args.gate, args.up.data, args.up.stride, first, last,
+           [](Floats gate, Floats up) HWY_ATTR { return Mul(Silu(gate), up); });
 }
 
 Split SplitMultiply(const MultiplyArgs& args, int threads) { return SplitPairs(*args.table, args.out, 0.1, threads); }
 void Multiply(const MultiplyArgs& args, int64_t first, int64_t last, int) {
-  RunPairs(args.out, args.a, args.b, first, last, [](Floats a, Floats b) HWY_ATTR { return Mul(a, b); });
+  RunPairs(args.out, args.a, args.b.data, args.b.stride, first, last, [](Floats a, Floats b) HWY_ATTR { return Mul(a, b); });
+}
+
+Split SplitAddBias(const AddBiasArgs& args, int threads) { return SplitPairs(*args.table, args.rows, 0.1, threads); }
+void AddBias(const AddBiasArgs& args, int64_t first, int64_t last, int) {
+  RunPairs(args.rows, args.rows, args.bias, 0, first, last, [](Floats x, Floats bias) HWY_ATTR { return Add(x, bias); });
 }
 
 Split SplitArgMax(const ArgMaxArgs& args, int threads) { return EvenSplit(RowCount(*args.table, args.in), args.in.width * 0.05, threads); }
@@ -113,6 +121,7 @@ void AddNorms(KernelTable& table) {
   table.gated_rms_norm = {RunUntyped<GatedRmsNormArgs, GatedRmsNorm>, SplitUntyped<GatedRmsNormArgs, SplitGated>};
   table.swiglu = {RunUntyped<SwiGluArgs, SwiGlu>, SplitUntyped<SwiGluArgs, SplitSwiGlu>};
   table.multiply = {RunUntyped<MultiplyArgs, Multiply>, SplitUntyped<MultiplyArgs, SplitMultiply>};
+  table.add_bias = {RunUntyped<AddBiasArgs, AddBias>, SplitUntyped<AddBiasArgs, SplitAddBias>};
   table.argmax = {RunUntyped<ArgMaxArgs, ArgMax>, SplitUntyped<ArgMaxArgs, SplitArgMax>};
 }
 

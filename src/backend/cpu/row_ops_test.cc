@@ -110,6 +110,32 @@ TEST_P(Widths, MultiplyAlsoInPlace) {
   }
 }
 
+// Three neighbours, as queries, keys and values are; and the same rows twice.
+TEST_P(Widths, AddBias) {
+  const int width = GetParam();
+  const Floats1d bias = RandomFloats(3 * static_cast<size_t>(width), 3);
+  Job job;
+  job.in = job.out = 3 * width;
+  job.lane_rows = {9, 3};
+  job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
+    const auto part = [&](int i) {
+      return LoadFloats(backend, Floats1d(bias.begin() + static_cast<long>(i) * width, bias.begin() + static_cast<long>(i + 1) * width));
+    };
+    ops.Multiply(out, in, in);
+    for (const int i : {0, 1, 2, 1}) ops.AddBias(out.Columns(i * width, width), part(i));
+  };
+  const Floats1d in = RandomFloats(12 * 3 * static_cast<size_t>(width), 7, 20.0f);
+  for (const Outcome& outcome : RunEveryWay(job, in, 8)) {
+    for (size_t lane = 0; lane < 2; ++lane) {
+      for (int i = 0; i < job.lane_rows[lane] * job.out; ++i) {
+        const float x = in[lane * 9 * static_cast<size_t>(job.out) + static_cast<size_t>(i)];
+        const float b = bias[static_cast<size_t>(i % job.out)], once = x * x + b;
+        ASSERT_EQ(outcome.out[lane][static_cast<size_t>(i)], i % job.out / width == 1 ? once + b : once) << "lane " << lane << ", " << i;
+      }
+    }
+  }
+}
+
 TEST(SwiGlu, ExtremeGates) {
   const Floats1d gates = {-1e30f, -200.0f, -100.0f, -88.0f, -87.0f, 0.0f, -0.0f, 87.0f, 88.8f, 1e30f, 1e-40f, std::nanf("")};
   Job job;

@@ -75,6 +75,19 @@ void CudaOps::RecordMultiply(const Rows& out, const Rows& a, const Rows& b) {
   Add<MultiplyArgs, MultiplyGrid>(kMultiply, {step_, out, a, b, {}});
 }
 
+void CudaOps::RecordAddBias(const Rows& rows, const float* bias) {
+  const bool shared = ShareLast<AddBiasArgs>(kAddBias, [&](AddBiasArgs& args) {
+    if (args.count == AddBiasArgs::kMost) return false;
+    for (int i = 0; i < args.count; ++i) {
+      if (args.rows[i].data == rows.data) return false;
+    }
+    args.rows[args.count] = rows;
+    args.bias[args.count++] = bias;
+    return true;
+  });
+  if (!shared) Add<AddBiasArgs, AddBiasGrid>(kAddBias, {step_, 1, {rows}, {bias}});
+}
+
 void CudaOps::RecordRopeTable(float* angles, const uint64_t* turns, int dims) {
   Add<RopeTableArgs, RopeTableGrid>(kRopeTable, {step_, angles, turns, dims});
 }

@@ -181,6 +181,9 @@ TEST(DeviceOps, WhatIsIndependentSharesALaunch) {
     EXPECT_EQ(launches([&](Ops& ops) { turn(ops, q), turn(ops, q); }), one + 1) << "the same rows, one after the other";
     EXPECT_EQ(launches([&](Ops& ops) { ops.Append(keys, k), ops.Append(values, v); }), 1u);
     EXPECT_EQ(launches([&](Ops& ops) { ops.Append(keys, k), ops.Append(keys, v); }), 2u);
+    const Vector bias{x, 64};
+    EXPECT_EQ(launches([&](Ops& ops) { ops.AddBias(q, bias), ops.AddBias(k, bias), ops.AddBias(v, bias); }), 1u);
+    EXPECT_EQ(launches([&](Ops& ops) { ops.AddBias(q, bias), ops.AddBias(q, bias); }), 2u);
     // A layer's attention and the product after it: turned, appended, attended, joined and quantised, multiplied.
     const std::vector<std::byte> weights(64 * 68);
     auto matrix = backend.LoadMatrix({"w", TensorType::kQ8_0, 64, 64, weights});

@@ -22,6 +22,14 @@ inline Grid SwiGluGrid(const SwiGluArgs& args, const Bucket& b) { return {Pieces
 inline Grid MultiplyGrid(const MultiplyArgs& args, const Bucket& b) {
   return {Pieces(args.out.width), b.Of(args.out.domain), 1, kRowThreads};
 }
+inline Grid AddBiasGrid(const AddBiasArgs& args, const Bucket& b) {
+  int width = 0, rows = 0;
+  for (int i = 0; i < args.count; ++i) {
+    width = args.rows[i].width > width ? args.rows[i].width : width;
+    rows = b.Of(args.rows[i].domain) > rows ? b.Of(args.rows[i].domain) : rows;
+  }
+  return {Pieces(width), rows, args.count, kRowThreads};
+}
 inline Grid GatedRmsNormGrid(const GatedRmsNormArgs& args, const Bucket& b) {
   return {CeilDiv(args.in.width / args.width, kHeadThreads / 32), b.Of(args.in.domain), 1, kHeadThreads};
 }

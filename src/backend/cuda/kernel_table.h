@@ -17,6 +17,7 @@ enum KernelId : int {
   kQuantise,
   kSwiGlu,
   kMultiply,
+  kAddBias,
   kGatedRmsNorm,
   kRopeTable,
   kNormRope,
@@ -70,6 +71,7 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(kQuantise, QuantiseArgs, QuantiseKernel)                   \
   ADD(kSwiGlu, SwiGluArgs, SwiGluKernel)                         \
   ADD(kMultiply, MultiplyArgs, MultiplyKernel)                   \
+  ADD(kAddBias, AddBiasArgs, AddBiasKernel)                      \
   ADD(kGatedRmsNorm, GatedRmsNormArgs, GatedRmsNormKernel)       \
   ADD(kRopeTable, RopeTableArgs, RopeTableKernel)                \
   ADD(kNormRope, NormRopeArgs, NormRopeKernel)                   \

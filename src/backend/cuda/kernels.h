@@ -105,14 +105,22 @@ struct MatMulArgs {
   ProductView product[kMostProducts];
 };
 
+// The biases of a layer's queries, keys and values are added by one launch: what is independent and of one kind shares a launch, as products do,
+// since each launch costs microseconds.
+struct AddBiasArgs {
+  static constexpr int kMost = 3;
+  StepView step;
+  int32_t count;
+  Rows rows[kMost];
+  const float* bias[kMost];
+};
 struct RopeTableArgs {
   StepView step;
   float* angles;          // a row: dims / 2 cosines, dims / 2 sines
   const uint64_t* turns;  // dims / 2: turns a position, as a fraction of 2^64
   int32_t dims;
 };
-// Queries and keys are turned by one launch, keys and values appended by another: what is independent and of one kind shares a launch, as products
-// do, since each launch costs microseconds.
+// Queries and keys are turned by one launch, keys and values appended by another.
 inline constexpr int kMostShared = 2;
 struct NormRopeArgs {
   StepView step;

@@ -79,6 +79,14 @@ REPRISE_KERNEL(MultiplyKernel, MultiplyArgs) {
   MakeElements(args, [&](int row, int i) { return RowAt(args.a, row)[i] * RowAt(args.b, row)[i]; });
 }
 
+REPRISE_KERNEL(AddBiasKernel, AddBiasArgs) {
+  BeginKernel();
+  const Rows& rows = args.rows[BlockZ()];
+  const int row = BlockY(), i = BlockX() * kRowThreads + ThreadId();
+  if (row >= RowCount(args.step, rows.domain) || i >= rows.width) return;
+  RowAt(rows, row)[i] = RowAt(rows, row)[i] + args.bias[BlockZ()][i];
+}
+
 // Sum of squares of a head, over a warp: lane l takes elements l, l + 32, ...
 REPRISE_DEVICE float HeadSquares(const float* x, int width) {
   float squares = 0.0f;
