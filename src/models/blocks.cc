@@ -24,12 +24,17 @@ AttentionShape AttentionShape::Read(Loader& loader, int width, int kv_heads) {
 }
 
 void GroupedAttention::Load(Loader& loader, const std::string& block, const AttentionShape& shape, bool head_norms) {
-  loader.Require(!loader.Has(block + "attn_q.bias"), "attention biases are not supported");
+  loader.Require(!loader.Has(block + "attn_output.bias"), "a bias of attention's output is not supported");
   norm = loader.LoadVector(block + "attn_norm.weight", shape.width);
   query = loader.LoadMatrix(block + "attn_q.weight", shape.width, shape.query_width());
   key = loader.LoadMatrix(block + "attn_k.weight", shape.width, shape.kv_width());
   value = loader.LoadMatrix(block + "attn_v.weight", shape.width, shape.kv_width());
   output = loader.LoadMatrix(block + "attn_output.weight", shape.query_width(), shape.width);
+  if (loader.Has(block + "attn_q.bias")) {
+    query_bias = loader.LoadVector(block + "attn_q.bias", shape.query_width());
+    key_bias = loader.LoadVector(block + "attn_k.bias", shape.kv_width());
+    value_bias = loader.LoadVector(block + "attn_v.bias", shape.kv_width());
+  }
   if (head_norms) {
     query_norm = loader.LoadVector(block + "attn_q_norm.weight", shape.head_dim);
     key_norm = loader.LoadVector(block + "attn_k_norm.weight", shape.head_dim);
@@ -48,6 +53,11 @@ void RecordAttention(Ops& ops, const GroupedAttention& weights, const AttentionS
   ops.RmsNorm(rows.normed, residual, weights.norm, shape.eps);
   ops.MatMul(rows.normed,
              std::array{Product{weights.query, rows.query}, Product{weights.key, rows.key}, Product{weights.value, rows.value}});
+  if (weights.query_bias.data != nullptr) {
+    ops.AddBias(rows.query, weights.query_bias);
+    ops.AddBias(rows.key, weights.key_bias);
+    ops.AddBias(rows.value, weights.value_bias);
+  }
   ops.NormRope(query, weights.query_norm, shape.eps, shape.rope);
   ops.NormRope(AllHeads(rows.key, shape.kv_heads, shape.head_dim), weights.key_norm, shape.eps, shape.rope);
   ops.Append(weights.keys, rows.key);

@@ -29,7 +29,10 @@ struct GroupedAttention {
   const Matrix* key = nullptr;     // [kv_heads x head_dim, width]
   const Matrix* value = nullptr;   // [kv_heads x head_dim, width]
   const Matrix* output = nullptr;  // [width, heads x head_dim]
-  Vector query_norm;               // [head_dim], of each head before it is turned; without data: none
+  Vector query_bias;               // [heads x head_dim]; without data: none, as all that follow
+  Vector key_bias;                 // [kv_heads x head_dim]
+  Vector value_bias;               // [kv_heads x head_dim]
+  Vector query_norm;               // [head_dim], of each head before it is turned
   Vector key_norm;                 // likewise
   StateRef keys;                   // a row: kv_heads x head_dim
   StateRef values;                 // a row: kv_heads x head_dim

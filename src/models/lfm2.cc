@@ -93,7 +93,7 @@ class Lfm2 : public Network {
  private:
   // Of each block; 0 where it convolves. Reads the shape of the others.
   std::vector<int> KvHeadsPerBlock(Loader& loader) {
-    const std::vector<int> kv_heads = loader.IntPerLayer("attention.head_count_kv", info_.layers, 0, 1 << 12);
+    std::vector<int> kv_heads = loader.IntPerLayer("attention.head_count_kv", info_.layers, 0, 1 << 12);
     const int most = *std::max_element(kv_heads.begin(), kv_heads.end());
     loader.Require(most > 0, "attention.head_count_kv is 0 for every block, so that none attends");
     loader.Require(std::all_of(kv_heads.begin(), kv_heads.end(), [&](int heads) { return heads == 0 || heads == most; }),

@@ -9,12 +9,13 @@ namespace {
 
 constexpr int kMostLayers = 1024;
 
-// In what the members of the family differ.
+// In what the members of the family differ. Biases are where a file has them.
 struct Member {
   bool interleaved_rope;  // GGUF stores the q and k rows permuted for it
   bool head_norms;        // of queries and keys
 };
 constexpr Member kLlama = {.interleaved_rope = true, .head_norms = false};
+constexpr Member kQwen2 = {.interleaved_rope = false, .head_norms = false};
 constexpr Member kQwen3 = {.interleaved_rope = false, .head_norms = true};
 
 struct LlamaBlock {
@@ -91,6 +92,7 @@ Result<std::unique_ptr<Network>> Load(Loader& loader, NetworkInfo info, const Me
 }  // namespace
 
 Result<std::unique_ptr<Network>> LoadLlama(Loader& loader, NetworkInfo info) { return Load(loader, std::move(info), kLlama); }
+Result<std::unique_ptr<Network>> LoadQwen2(Loader& loader, NetworkInfo info) { return Load(loader, std::move(info), kQwen2); }
 Result<std::unique_ptr<Network>> LoadQwen3(Loader& loader, NetworkInfo info) { return Load(loader, std::move(info), kQwen3); }
 
 }  // namespace reprise

@@ -1,5 +1,6 @@
-// The Llama family (Llama, SmolLM2 and their kin) and dense Qwen3: grouped-query attention with rotary positions, and a gated feed-forward
-// network. Qwen3 turns halves of a head instead of neighbouring pairs, and norms queries and keys head by head.
+// The Llama family (Llama, SmolLM2 and their kin) and dense Qwen2, 2.5 and 3: grouped-query attention with rotary positions, and a gated
+// feed-forward network. Qwen turns halves of a head instead of neighbouring pairs; 2 has biases of queries, keys and values, and 3 norms queries
+// and keys head by head.
 #pragma once
 
 #include "models/loader.h"
@@ -7,6 +8,7 @@
 namespace reprise {
 
 Result<std::unique_ptr<Network>> LoadLlama(Loader& loader, NetworkInfo info);
+Result<std::unique_ptr<Network>> LoadQwen2(Loader& loader, NetworkInfo info);
 Result<std::unique_ptr<Network>> LoadQwen3(Loader& loader, NetworkInfo info);
 
 }  // namespace reprise

@@ -14,10 +14,7 @@ struct Architecture {
 };
 
 constexpr Architecture kArchitectures[] = {
-    {"lfm2", LoadLfm2},
-    {"llama", LoadLlama},
-    {"qwen3", LoadQwen3},
-    {"qwen35", LoadQwen35},
+    {"lfm2", LoadLfm2}, {"llama", LoadLlama}, {"qwen2", LoadQwen2}, {"qwen3", LoadQwen3}, {"qwen35", LoadQwen35},
 };
 
 }  // namespace

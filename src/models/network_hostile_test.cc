@@ -64,8 +64,11 @@ class NetworkHostile : public testing::Test {
 constexpr uint32_t kMinusOne = 0xffffffff;
 
 TEST_F(NetworkHostile, NumbersOfEveryArchitecture) {
-  for (const auto& [shape, name] :
-       {std::pair<std::string, std::string>{"tiny", "qwen35"}, {"tiny-llama", "llama"}, {"tiny-qwen3", "qwen3"}, {"tiny-lfm2", "lfm2"}}) {
+  for (const auto& [shape, name] : {std::pair<std::string, std::string>{"tiny", "qwen35"},
+                                    {"tiny-llama", "llama"},
+                                    {"tiny-qwen2", "qwen2"},
+                                    {"tiny-qwen3", "qwen3"},
+                                    {"tiny-lfm2", "lfm2"}}) {
     SCOPED_TRACE(name);
     Make(shape);
     for (const char* key : {"block_count", "embedding_length", "feed_forward_length", "attention.head_count", "attention.key_length"}) {

@@ -14,7 +14,7 @@
 namespace reprise {
 namespace {
 
-// Published configurations (Qwen3.5, SmolLM2, Llama 3, Qwen3, LFM2), and five of our own for tests.
+// Published configurations (Qwen3.5, SmolLM2, Llama 3, Qwen2.5, Qwen3, LFM2), and six of our own for tests.
 // clang-format off
 constexpr SynthShape kShapes[] = {
     //  name             arch   layers width    ffn heads kv  dim  nk  nv  state    vocab   tied       rope   context
@@ -30,6 +30,8 @@ constexpr SynthShape kShapes[] = {
     {"smollm2-1.7b",   "llama",  24,  2048,   8192,  32, 32,  64,  0,  0,    0,  49152,   true,   1.3e5,    8192},
     {"llama-3.2-1b",   "llama",  16,  2048,   8192,  32,  8,  64,  0,  0,    0, 128256,   true,     5e5,  131072},
     {"llama-3.1-8b",   "llama",  32,  4096,  14336,  32,  8, 128,  0,  0,    0, 128256,  false,     5e5,  131072},
+    {"tiny-qwen2",     "qwen2",   2,    64,    128,   4,  2,  16,  0,  0,    0,    512,   true,     1e4,    4096},
+    {"qwen2.5-0.5b",   "qwen2",  24,   896,   4864,  14,  2,  64,  0,  0,    0, 151936,   true,     1e6,   32768},
     {"tiny-qwen3",     "qwen3",   2,    64,    128,   4,  2,  32,  0,  0,    0,    512,   true,     1e4,    4096},
     {"qwen3-0.6b",     "qwen3",  28,  1024,   3072,  16,  8, 128,  0,  0,    0, 151936,   true,     1e6,   40960},
     {"qwen3-4b",       "qwen3",  36,  2560,   9728,  32,  8, 128,  0,  0,    0, 151936,   true,     1e6,   40960},
@@ -53,6 +55,7 @@ bool Attends(const SynthShape& shape, int layer) {
 enum class Fill {
   kMatrix,     // uniform, of deviation gain / sqrt(inputs)
   kNorm,       // around gain
+  kBias,       // around zero
   kFilter,     // convolution taps
   kDecayRate,  // ssm_a: negative, a step keeping between 10 % and 99 % of a state
   kTimeBias,   // ssm_dt.bias
@@ -85,7 +88,7 @@ class WeightList {
         FeedForward("post_attention_norm.weight");
       } else {
         if (Attends(shape, i)) {
-          GroupedAttention(/*head_norms=*/shape.architecture != "llama");
+          GroupedAttention();
         } else {
           ShortConv();
         }
@@ -109,8 +112,9 @@ class WeightList {
   static constexpr float kSharpness = 1.75f;
 
   // Where heads have norms, these sharpen, not the matrices.
-  void GroupedAttention(bool head_norms) {
+  void GroupedAttention() {
     const uint64_t width = shape_.width, q = shape_.heads * shape_.head_dim, kv = shape_.kv_heads * shape_.head_dim;
+    const bool head_norms = shape_.architecture == "qwen3" || shape_.architecture == "lfm2";
     const float gain = head_norms ? 1.0f : kSharpness;
     Norm("attn_norm.weight", width);
     Matrix("attn_q.weight", width, q, gain);
@@ -118,6 +122,11 @@ class WeightList {
     Matrix("attn_v.weight", width, kv);
     Matrix("attn_output.weight", q, width, residual_gain_);
     if (head_norms) HeadNorms();
+    if (shape_.architecture == "qwen2") {
+      Add("attn_q.bias", {q}, Fill::kBias, 1.0f);
+      Add("attn_k.bias", {kv}, Fill::kBias, 1.0f);
+      Add("attn_v.bias", {kv}, Fill::kBias, 1.0f);
+    }
   }
 
   void HeadNorms() {
@@ -205,8 +214,8 @@ void AddShape(GgufWriter& out, const SynthShape& shape, bool mtp) {
   out.Number<uint32_t>(key("vocab_size"), shape.vocabulary);
   out.Number<uint32_t>(key("attention.head_count"), shape.heads);
   if (shape.architecture == "lfm2") {
-    std::vector<int32_t> kv_heads;
-    for (int i = 0; i < shape.layers; ++i) kv_heads.push_back(Attends(shape, i) ? shape.kv_heads : 0);
+    std::vector<int32_t> kv_heads(static_cast<size_t>(shape.layers));
+    for (int i = 0; i < shape.layers; ++i) kv_heads[static_cast<size_t>(i)] = Attends(shape, i) ? shape.kv_heads : 0;
     out.Numbers<int32_t>(key("attention.head_count_kv"), kv_heads);
     out.Number<uint32_t>(key("shortconv.l_cache"), kShortConvKernel);
   } else {
@@ -261,7 +270,7 @@ constexpr int32_t kControlToken = 3;
 
 std::string_view PreTokenizer(const SynthShape& shape) {
   if (shape.architecture == "qwen35") return "qwen35";
-  if (shape.architecture == "qwen3") return "qwen2";
+  if (shape.architecture == "qwen2" || shape.architecture == "qwen3") return "qwen2";
   if (shape.architecture == "lfm2") return "lfm2";
   return shape.name.starts_with("llama") ? "llama-bpe" : "smollm";
 }
@@ -304,6 +313,7 @@ float VectorValue(const Weight& weight, RandomBits& random) {
   const float u = random.Unit();
   switch (weight.fill) {
     case Fill::kNorm: return weight.gain * (0.8f + 0.4f * u);
+    case Fill::kBias: return u - 0.5f;
     case Fill::kFilter: return 1.7f * u - 0.85f;
     // Cubed, so that slow decays are as frequent as fast ones.
     case Fill::kDecayRate: return -(0.02f + 1.98f * u * u * u);

@@ -20,7 +20,7 @@ namespace reprise {
 
 struct SynthShape {
   std::string_view name;          // "qwen3.5-0.8b"
-  std::string_view architecture;  // "qwen35", "llama", "qwen3" or "lfm2"
+  std::string_view architecture;  // "qwen35", "llama", "qwen2", "qwen3" or "lfm2"
   int layers;
   int width;
   int ffn;

@@ -31,7 +31,7 @@ uint64_t Fnv1a(std::span<const std::byte> bytes) {
 }
 
 TEST_F(SynthTest, TinyModelsOfEveryTypeAreSoundFiles) {
-  for (const std::string shape : {"tiny", "tiny-llama", "tiny-qwen3", "tiny-lfm2"}) {
+  for (const std::string shape : {"tiny", "tiny-llama", "tiny-qwen2", "tiny-qwen3", "tiny-lfm2"}) {
     for (const TensorType type : kTypes) {
       const SynthOptions options{shape, type, /*mtp=*/shape == "tiny"};
       ASSERT_TRUE(Synthesize(options, path_).ok());
@@ -95,6 +95,7 @@ TEST_F(SynthTest, FullShapesHaveTheirPublishedSizes) {
   EXPECT_NEAR(megabytes("llama-3.2-1b", TensorType::kBF16), 2472, 10);
   EXPECT_NEAR(megabytes("llama-3.1-8b", TensorType::kBF16), 16060, 20);
   EXPECT_NEAR(megabytes("qwen3.5-0.1b", TensorType::kF32), 4 * 115, 20);
+  EXPECT_NEAR(megabytes("qwen2.5-0.5b", TensorType::kBF16), 2 * 494 + 3, 4);
   EXPECT_NEAR(megabytes("qwen3-0.6b", TensorType::kBF16), 2 * 596 + 3, 4);
   EXPECT_NEAR(megabytes("lfm2-350m", TensorType::kBF16), 2 * 354.5 + 2, 3);
   EXPECT_NEAR(megabytes("lfm2-1.2b", TensorType::kBF16), 2 * 1170.3 + 2, 4);

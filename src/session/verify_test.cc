@@ -19,6 +19,7 @@ namespace {
 
 constexpr char kTiny[] = "tests/data/goldens/qwen35_equal.gguf";  // delta net, attention and an MTP block; no tokenizer
 constexpr char kTinyLlama[] = "tests/data/goldens/llama_gqa.gguf";
+constexpr char kTinyQwen2[] = "tests/data/goldens/qwen2_gqa.gguf";
 constexpr char kTinyQwen3[] = "tests/data/goldens/qwen3_gqa.gguf";
 constexpr char kTinyLfm2[] = "tests/data/goldens/lfm2_hybrid.gguf";  // short convolutions and attention
 constexpr char kEmbedded[] = "models/reprise-austen.gguf";
@@ -53,6 +54,7 @@ void ExpectKept(const char* path, bool quick) {
 
 TEST(VerifyTest, ATinyQwenKeepsAllPromises) { ExpectKept(kTiny, false); }
 TEST(VerifyTest, ATinyLlamaKeepsAllPromises) { ExpectKept(kTinyLlama, false); }
+TEST(VerifyTest, ATinyQwen2KeepsAllPromises) { ExpectKept(kTinyQwen2, false); }
 TEST(VerifyTest, ATinyQwen3KeepsAllPromises) { ExpectKept(kTinyQwen3, false); }
 TEST(VerifyTest, ATinyLfm2KeepsAllPromises) { ExpectKept(kTinyLfm2, false); }
 TEST(VerifyTest, TheEmbeddedModelKeepsAllPromises) { ExpectKept(kEmbedded, true); }

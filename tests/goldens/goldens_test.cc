@@ -51,7 +51,8 @@ TEST_P(GoldenTest, ASessionSaysTheSame) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, GoldenTest,
-                         ::testing::Combine(::testing::Values("qwen35_equal", "qwen35_grouped", "llama_gqa", "qwen3_gqa", "lfm2_hybrid"),
+                         ::testing::Combine(::testing::Values("qwen35_equal", "qwen35_grouped", "llama_gqa", "qwen2_gqa", "qwen3_gqa",
+                                                              "lfm2_hybrid"),
                                             ::testing::ValuesIn(CpuInstructionSets())),
                          [](const auto& info) { return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param); });
 

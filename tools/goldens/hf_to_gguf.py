@@ -1,11 +1,11 @@
-"""Hugging Face checkpoints (qwen3_5_text, llama, qwen3, lfm2) as GGUF files: what tensors are called there, and how they are laid out.
+"""Hugging Face checkpoints (qwen3_5_text, llama, qwen2, qwen3, lfm2) as GGUF files: what tensors are called there, and how they are laid out.
 
 The facts, each of them checked by the agreement of transformers, llama.cpp and Reprise on the files made here:
  - Qwen3.5's RMS norms store weight - 1 in Hugging Face, the weight in GGUF; `linear_attn.norm` (ssm_norm) is plain in both.
  - With more value heads than key heads, Hugging Face groups them (value head h belongs to key head h div r), GGUF tiles them (h mod nk).
  - `ssm_a` holds -exp(A_log).
  - Llama's q and k rows are permuted from half-split to adjacent-pair rotation.
- - Qwen3's are not: half-split rotation everywhere but in Llama.
+ - Qwen's are not: half-split rotation everywhere but in Llama.
  - LFM2's final norm is called `token_embd_norm`; a block without key-value heads (attention.head_count_kv) convolves.
  - The MTP block is the last block of the file, counted by block_count.
 """
@@ -25,6 +25,7 @@ ATTENTION = {
     "attn_v.weight": "self_attn.v_proj.weight",
     "attn_output.weight": "self_attn.o_proj.weight",
 }
+BIASES = {f"attn_{part}.bias": f"self_attn.{part}_proj.bias" for part in "qkv"}
 HEAD_NORMS = {"attn_q_norm.weight": "self_attn.q_norm.weight", "attn_k_norm.weight": "self_attn.k_norm.weight"}
 
 
@@ -96,18 +97,17 @@ def qwen35_tensors(model, mtp=None):
 
 
 def llama_tensors(model):
-    """Of Llama, and of Qwen3, which has norms of heads and leaves their rows as they are."""
+    """Of Llama, and of Qwen2, which has biases, and Qwen3, which has norms of heads."""
     config, state = model.config, numpy_state(model)
-    is_llama = config.model_type == "llama"
     out = {"token_embd.weight": state["model.embed_tokens.weight"], "output_norm.weight": state["model.norm.weight"]}
     if not config.tie_word_embeddings:
         out["output.weight"] = state["lm_head.weight"]
     for i in range(config.num_hidden_layers):
         source = f"model.layers.{i}."
-        names = EVERY_BLOCK | ATTENTION | ({} if is_llama else HEAD_NORMS)
-        block = {ours: state[source + theirs] for ours, theirs in names.items()}
+        names = EVERY_BLOCK | ATTENTION | BIASES | HEAD_NORMS
+        block = {ours: state[source + theirs] for ours, theirs in names.items() if source + theirs in state}
         block["ffn_norm.weight"] = state[source + "post_attention_layernorm.weight"]
-        if is_llama:
+        if config.model_type == "llama":
             block["attn_q.weight"] = interleave_rotation(block["attn_q.weight"], config.num_attention_heads)
             block["attn_k.weight"] = interleave_rotation(block["attn_k.weight"], config.num_key_value_heads)
         out |= {f"blk.{i}.{name}": array for name, array in block.items()}
@@ -177,6 +177,10 @@ def add_qwen35_metadata(writer, config, mtp=None):
 def add_llama_metadata(writer, config):
     add_common_metadata(writer, config, config.num_hidden_layers)
     writer.add_rope_dimension_count(config.head_dim)
+
+
+def add_qwen2_metadata(writer, config):
+    add_common_metadata(writer, config, config.num_hidden_layers)
 
 
 def add_qwen3_metadata(writer, config):

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from transformers import Lfm2Config, Lfm2ForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import Lfm2Config, Lfm2ForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 from transformers.models.qwen3_5.configuration_qwen3_5 import Qwen3_5TextConfig
 from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5DecoderLayer, Qwen3_5ForCausalLM, Qwen3_5RMSNorm
 
@@ -80,6 +81,7 @@ MODELS = [
         "llama_gqa",
         LlamaConfig(**EVERY, intermediate_size=96, num_hidden_layers=2, head_dim=16, rms_norm_eps=1e-5, tie_word_embeddings=True),
     ),
+    Tiny("qwen2_gqa", Qwen2Config(**EVERY, intermediate_size=96, num_hidden_layers=2, tie_word_embeddings=True)),
     # Heads wider than the stream divided by their number.
     Tiny("qwen3_gqa", Qwen3Config(**EVERY, intermediate_size=96, num_hidden_layers=2, head_dim=32, tie_word_embeddings=False)),
     Tiny(
@@ -110,6 +112,7 @@ class Architecture:
 ARCHITECTURES = {
     Qwen3_5TextConfig: Architecture(Qwen3_5ForCausalLM, "qwen35", hf_to_gguf.qwen35_tensors, hf_to_gguf.add_qwen35_metadata, "qwen35"),
     LlamaConfig: Architecture(LlamaForCausalLM, "llama", hf_to_gguf.llama_tensors, hf_to_gguf.add_llama_metadata, "smollm"),
+    Qwen2Config: Architecture(Qwen2ForCausalLM, "qwen2", hf_to_gguf.llama_tensors, hf_to_gguf.add_qwen2_metadata, "qwen2"),
     Qwen3Config: Architecture(Qwen3ForCausalLM, "qwen3", hf_to_gguf.llama_tensors, hf_to_gguf.add_qwen3_metadata, "qwen2"),
     Lfm2Config: Architecture(Lfm2ForCausalLM, "lfm2", hf_to_gguf.lfm2_tensors, hf_to_gguf.add_lfm2_metadata, "lfm2"),
 }
@@ -154,6 +157,8 @@ def randomise(module, generator, layers):
             normal(p, 0.5)
         elif "linear_attn.norm" in name:
             uniform(p, 0.7, 1.3)
+        elif "bias" in leaf:
+            uniform(p, -0.5, 0.5)
         elif p.dim() == 1:
             uniform(p, -0.3, 0.3) if zero_centred else uniform(p, 0.7, 1.3)
         elif "embed_tokens" in leaf or "lm_head" in leaf:
