@@ -30,7 +30,7 @@ void GroupedAttention::Load(Loader& loader, const std::string& block, const Atte
   key = loader.LoadMatrix(block + "attn_k.weight", shape.width, shape.kv_width());
   value = loader.LoadMatrix(block + "attn_v.weight", shape.width, shape.kv_width());
   output = loader.LoadMatrix(block + "attn_output.weight", shape.query_width(), shape.width);
-  if (loader.Has(block + "attn_q.bias")) {
+  if (loader.Has(block + "attn_q.bias") || loader.Has(block + "attn_k.bias") || loader.Has(block + "attn_v.bias")) {
     query_bias = loader.LoadVector(block + "attn_q.bias", shape.query_width());
     key_bias = loader.LoadVector(block + "attn_k.bias", shape.kv_width());
     value_bias = loader.LoadVector(block + "attn_v.bias", shape.kv_width());
@@ -68,6 +68,9 @@ void RecordAttention(Ops& ops, const GroupedAttention& weights, const AttentionS
 }
 
 void FeedForward::Load(Loader& loader, const std::string& block, std::string_view norm_name, int width, int inner) {
+  for (const char* part : {"ffn_gate", "ffn_up", "ffn_down"}) {
+    loader.Require(!loader.Has(block + part + ".bias"), "biases of the feed-forward network are not supported");
+  }
   norm = loader.LoadVector(block + std::string(norm_name) + ".weight", width);
   gate = loader.LoadMatrix(block + "ffn_gate.weight", width, inner);
   up = loader.LoadMatrix(block + "ffn_up.weight", width, inner);

@@ -33,14 +33,13 @@ class NetworkHostile : public testing::Test {
 
   // What loading says with the 32-bit number of `key` changed, or element `index` of its array.
   std::string With(const std::string& key, uint32_t value, int index = -1) {
-    std::vector<std::byte> bytes = sound_;
-    const auto* const name = reinterpret_cast<const std::byte*>(key.data());
-    const auto at = std::search(bytes.begin(), bytes.end(), name, name + key.size());
-    EXPECT_NE(at, bytes.end()) << key;
-    if (at == bytes.end()) return "";
     const size_t skip = index < 0 ? kNumber : kElements + static_cast<size_t>(index) * sizeof(value);
-    std::memcpy(&at[static_cast<std::ptrdiff_t>(key.size() + skip)], &value, sizeof(value));
-    return Error(bytes);
+    return Changed(key, key.size() + skip, &value, sizeof(value));
+  }
+  // What it says when a tensor is called otherwise, by a name of the same length.
+  std::string Renamed(const std::string& tensor, const std::string& name) {
+    EXPECT_EQ(tensor.size(), name.size());
+    return Changed(tensor, 0, name.data(), name.size());
   }
   void Refused(const std::string& key, uint32_t value, const std::string& words, int index = -1) {
     const std::string error = With(key, value, index);
@@ -48,6 +47,16 @@ class NetworkHostile : public testing::Test {
   }
 
  private:
+  // What it says with other bytes written `skip` bytes from where `text` begins.
+  std::string Changed(const std::string& text, size_t skip, const void* from, size_t size) {
+    std::vector<std::byte> bytes = sound_;
+    const auto* const sought = reinterpret_cast<const std::byte*>(text.data());
+    const auto at = std::search(bytes.begin(), bytes.end(), sought, sought + text.size());
+    EXPECT_NE(at, bytes.end()) << text;
+    if (at == bytes.end()) return "";
+    std::memcpy(&at[static_cast<std::ptrdiff_t>(skip)], from, size);
+    return Error(bytes);
+  }
   static std::string Error(const std::vector<std::byte>& bytes) {
     const auto file = GgufFile::Parse(bytes);
     if (!file.ok()) return "not even a file: " + file.status().message();
@@ -98,6 +107,17 @@ TEST_F(NetworkHostile, KeyValueHeads) {
   Refused(key, 4097, "head_count_kv", 2);
   Refused(key, 1, "differs between blocks", 0);
   Refused(key, 2, "blk.0.attn_q.weight", 0);
+}
+
+// A bias that is there and not added would go unseen.
+TEST_F(NetworkHostile, Biases) {
+  Make("tiny-qwen2");
+  for (const char part : {'q', 'k', 'v'}) {
+    const std::string name = std::string("blk.0.attn_") + part + ".bias";
+    EXPECT_EQ(Renamed(name, "blk.0.attn_x.bias"), "the file has no tensor '" + name + "'");
+  }
+  EXPECT_NE(Renamed("blk.1.attn_norm.weight", "blk.0.attn_output.bias").find("bias of attention's output"), std::string::npos);
+  EXPECT_NE(Renamed("blk.1.attn_q.bias", "blk.0.ffn_up.bias").find("biases of the feed-forward network"), std::string::npos);
 }
 
 TEST_F(NetworkHostile, KernelsOfShortConvolutions) {
