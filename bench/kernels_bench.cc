@@ -145,6 +145,27 @@ void DeltaNet(benchmark::State& state) {
       benchmark::Counter(static_cast<double>(state.iterations()) * rows * 1e-6, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
 }
 
+// One layer of Granite 4.0-H 350M: 48 heads of 32, and 128 dimensions of state.
+void Ssm(benchmark::State& state) {
+  const int rows = static_cast<int>(state.range(0));
+  constexpr Ops::SsmShape kShape{48, 32, 1, 128};
+  auto backend = MakeBackend(state, {});
+  if (!backend) return;
+  const size_t bytes = 48 * 32 * 128 * sizeof(float);
+  StepTable table(rows, 1);
+  FillStep(table, rows);
+  table.lane[0].read = *backend->Allocate(bytes, "state");
+  table.lane[0].write = *backend->Allocate(bytes, "state");
+  const Rows in = Buffer(*backend, rows, 48 * 32 + 2 * 128), dt = Buffer(*backend, rows, 48), out = Buffer(*backend, rows, 48 * 32);
+  const Vector heads{dt.data, 48};
+  auto plan = backend->Capture(table, [&](Ops& ops) { ops.Ssm(out, in, dt, heads, heads, heads, {0, bytes, ElementType::kF32}, kShape); });
+  for (auto _ : state) {
+    if (!backend->stream().Replay(**plan).ok()) state.SkipWithError("replay");
+  }
+  state.counters["us/token"] =
+      benchmark::Counter(static_cast<double>(state.iterations()) * rows * 1e-6, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+}
+
 void LoadMatrix(benchmark::State& state, TensorType type) {
   constexpr int kInputs = 1024, kOutputs = 65536;
   const auto bytes = WeightBytes(type, kInputs, kOutputs);
@@ -188,6 +209,7 @@ void Register() {
       ->UseRealTime()
       ->Unit(benchmark::kMicrosecond);
   benchmark::RegisterBenchmark("DeltaNet", DeltaNet)->Arg(1)->Arg(64)->UseRealTime()->Unit(benchmark::kMicrosecond);
+  benchmark::RegisterBenchmark("Ssm", Ssm)->Arg(1)->Arg(64)->UseRealTime()->Unit(benchmark::kMicrosecond);
   for (TensorType type : {TensorType::kQ8_0, TensorType::kQ4_0, TensorType::kQ4_K, TensorType::kF16}) {
     benchmark::RegisterBenchmark(("Load/" + std::string(TensorTypeName(type))).c_str(), LoadMatrix, type)
         ->UseRealTime()

@@ -27,7 +27,7 @@ struct SynthFlags {
 
 Result<int> ListShapes(bool json) {
   Json list = Json::array();
-  if (!json) std::printf("%-16s %-8s %7s %7s %7s %12s\n", "SHAPE", "ARCH", "LAYERS", "WIDTH", "VOCAB", "BYTES (Q8_0)");
+  if (!json) std::printf("%-18s %-13s %7s %7s %7s %12s\n", "SHAPE", "ARCH", "LAYERS", "WIDTH", "VOCAB", "BYTES (Q8_0)");
   for (const SynthShape& shape : SynthShapes()) {
     REPRISE_ASSIGN_OR_RETURN(const uint64_t bytes, SynthesizedBytes({.shape = std::string(shape.name)}));
     if (json) {
@@ -39,7 +39,7 @@ Result<int> ListShapes(bool json) {
                       {"context", shape.context},
                       {"bytes_q8_0", bytes}});
     } else {
-      std::printf("%-16s %-8s %7d %7d %7d %12s\n", std::string(shape.name).c_str(), std::string(shape.architecture).c_str(), shape.layers,
+      std::printf("%-18s %-13s %7d %7d %7d %12s\n", std::string(shape.name).c_str(), std::string(shape.architecture).c_str(), shape.layers,
                   shape.width, shape.vocabulary, HumanBytes(bytes).c_str());
     }
   }

@@ -1,9 +1,19 @@
 #include "models/blocks.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
 namespace reprise {
+
+std::vector<int> KvHeadsPerBlock(Loader& loader, int blocks) {
+  const std::vector<int> kv_heads = loader.IntPerLayer("attention.head_count_kv", blocks, 0, 1 << 12);
+  const int most = *std::max_element(kv_heads.begin(), kv_heads.end());
+  loader.Require(most > 0, "attention.head_count_kv is 0 for every block, so that none attends");
+  loader.Require(std::all_of(kv_heads.begin(), kv_heads.end(), [&](int heads) { return heads == 0 || heads == most; }),
+                 "attention.head_count_kv differs between blocks that attend");
+  return kv_heads;
+}
 
 AttentionShape AttentionShape::Read(Loader& loader, int width, int kv_heads) {
   AttentionShape shape;
@@ -20,6 +30,7 @@ AttentionShape AttentionShape::Read(Loader& loader, int width, int kv_heads) {
   loader.Require(shape.rope.dims <= shape.head_dim && shape.rope.dims % 2 == 0, "rope.dimension_count is odd or larger than a head");
   shape.rope.base = loader.Float("rope.freq_base", 10000.0);
   loader.RefuseUnless("rope.scaling.type", "none", "scaled rotary positions");
+  shape.scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
   return shape;
 }
 
@@ -58,12 +69,13 @@ void RecordAttention(Ops& ops, const GroupedAttention& weights, const AttentionS
     ops.AddBias(rows.key, weights.key_bias);
     ops.AddBias(rows.value, weights.value_bias);
   }
-  ops.NormRope(query, weights.query_norm, shape.eps, shape.rope);
-  ops.NormRope(AllHeads(rows.key, shape.kv_heads, shape.head_dim), weights.key_norm, shape.eps, shape.rope);
+  if (shape.rope.dims > 0 || weights.query_norm.data != nullptr) {
+    ops.NormRope(query, weights.query_norm, shape.eps, shape.rope);
+    ops.NormRope(AllHeads(rows.key, shape.kv_heads, shape.head_dim), weights.key_norm, shape.eps, shape.rope);
+  }
   ops.Append(weights.keys, rows.key);
   ops.Append(weights.values, rows.value);
-  const float scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
-  ops.Attention(rows.attended, query, weights.keys, weights.values, shape.kv_heads, scale, Heads{}, /*first_position=*/0);
+  ops.Attention(rows.attended, query, weights.keys, weights.values, shape.kv_heads, shape.scale, Heads{}, /*first_position=*/0);
   ops.MatMul(rows.attended, std::array{Product{weights.output, residual, /*accumulate=*/true}});
 }
 

@@ -7,6 +7,9 @@ namespace reprise {
 
 inline Heads AllHeads(Rows rows, int count, int width) { return {rows, count, width, width}; }
 
+// Of each block, 0 where it has a recurrence instead; those that attend have as many as each other, and there is one.
+std::vector<int> KvHeadsPerBlock(Loader& loader, int blocks);
+
 // Grouped-query attention with rotary positions.
 struct AttentionShape {
   int width = 0;  // of the residual stream
@@ -14,7 +17,8 @@ struct AttentionShape {
   int kv_heads = 0;
   int head_dim = 0;
   float eps = 0;
-  RopeSpec rope;
+  float scale = 0;  // of scores: head_dim^-1/2, where nothing else is set after Read
+  RopeSpec rope;    // of no dimensions: positions are not told
 
   // The numbers under `attention.` and `rope.`, checked; all but kv_heads, which some architectures give block by block.
   static AttentionShape Read(Loader& loader, int width, int kv_heads);

@@ -39,7 +39,9 @@ class Lfm2 : public Network {
     info_.context = loader.Int("context_length", 1, INT32_MAX, 32768);
     info_.width = width_;
     info_.layers = loader.Int("block_count", 1, kMostLayers);
-    const std::vector<int> kv_heads = KvHeadsPerBlock(loader);
+    const std::vector<int> kv_heads = KvHeadsPerBlock(loader, info_.layers);
+    if (!loader.ok()) return;
+    attention_ = AttentionShape::Read(loader, width_, *std::max_element(kv_heads.begin(), kv_heads.end()));
     if (!loader.ok()) return;
 
     embedding_ = loader.LoadMatrix("token_embd.weight", width_, info_.vocabulary);
@@ -91,17 +93,6 @@ class Lfm2 : public Network {
   void RecordHead(Ops& ops, Rows logits, Rows hidden) const override { ops.MatMul(hidden, std::array{Product{output_, logits}}); }
 
  private:
-  // Of each block; 0 where it convolves. Reads the shape of the others.
-  std::vector<int> KvHeadsPerBlock(Loader& loader) {
-    std::vector<int> kv_heads = loader.IntPerLayer("attention.head_count_kv", info_.layers, 0, 1 << 12);
-    const int most = *std::max_element(kv_heads.begin(), kv_heads.end());
-    loader.Require(most > 0, "attention.head_count_kv is 0 for every block, so that none attends");
-    loader.Require(std::all_of(kv_heads.begin(), kv_heads.end(), [&](int heads) { return heads == 0 || heads == most; }),
-                   "attention.head_count_kv differs between blocks that attend");
-    if (loader.ok()) attention_ = AttentionShape::Read(loader, width_, most);
-    return kv_heads;
-  }
-
   ShortConv LoadShortConv(Loader& loader, const std::string& name) {
     for (const char* part : {"in_proj", "conv", "out_proj"}) {
       loader.Require(!loader.Has(name + "shortconv." + part + ".bias"), "biases of short convolutions are not supported");

@@ -1,5 +1,6 @@
 #include "models/loader.h"
 
+#include <span>
 #include <utility>
 
 namespace reprise {
@@ -27,6 +28,12 @@ std::vector<int> Loader::IntPerLayer(std::string_view key, int layers, int least
 
 double Loader::Float(std::string_view key, double otherwise) {
   const auto value = file_.GetFloatOr(prefix_ + std::string(key), otherwise);
+  if (!value.ok()) Fail(value.status());
+  return value.ok() ? *value : otherwise;
+}
+
+bool Loader::Bool(std::string_view key, bool otherwise) {
+  const auto value = file_.GetBoolOr(prefix_ + std::string(key), otherwise);
   if (!value.ok()) Fail(value.status());
   return value.ok() ? *value : otherwise;
 }
@@ -68,6 +75,22 @@ Vector Loader::LoadVector(const std::string& name, int64_t size) { return LoadVe
 Vector Loader::LoadVector(const std::string& name, int64_t inner, int64_t outer) {
   const WeightSource source = Weight(name, inner, outer);
   if (!status_.ok()) return {};
+  auto vector = backend_.LoadVector(source);
+  if (!vector.ok()) Fail(vector.status());
+  return vector.ok() ? *vector : Vector{};
+}
+
+Vector Loader::LoadScaledVector(const std::string& name, int64_t size, float scale) {
+  WeightSource source = Weight(name, size, 1);
+  if (!status_.ok()) return {};
+  auto values = ReadVector(source);
+  if (!values.ok()) {
+    Fail(values.status());
+    return {};
+  }
+  for (float& value : *values) value *= scale;
+  source.type = TensorType::kF32;
+  source.data = std::as_bytes(std::span<const float>(*values));
   auto vector = backend_.LoadVector(source);
   if (!vector.ok()) Fail(vector.status());
   return vector.ok() ? *vector : Vector{};

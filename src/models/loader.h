@@ -28,6 +28,7 @@ class Loader {
   // One for each of `layers`; a file that gives a single number means all of them.
   std::vector<int> IntPerLayer(std::string_view key, int layers, int least, int most);
   double Float(std::string_view key, double otherwise);
+  bool Bool(std::string_view key, bool otherwise);
   // Refuses a file that sets `key` to anything but `accepted`: a feature that would silently change the result.
   void RefuseUnless(std::string_view key, std::string_view accepted, std::string_view feature);
   void Require(bool condition, std::string_view complaint);
@@ -38,6 +39,7 @@ class Loader {
   const Matrix* LoadMatrix(const std::string& name, int64_t inputs, int64_t outputs);
   Vector LoadVector(const std::string& name, int64_t size);
   Vector LoadVector(const std::string& name, int64_t inner, int64_t outer);  // [outer][inner]
+  Vector LoadScaledVector(const std::string& name, int64_t size, float scale);
   bool Has(const std::string& name) const { return file_.Find(name) != nullptr; }
 
   uint64_t parameters() const { return parameters_; }  // of the weights loaded so far

@@ -1,5 +1,6 @@
 #include "models/network.h"
 
+#include "models/granite_hybrid.h"
 #include "models/lfm2.h"
 #include "models/llama.h"
 #include "models/loader.h"
@@ -14,7 +15,12 @@ struct Architecture {
 };
 
 constexpr Architecture kArchitectures[] = {
-    {"lfm2", LoadLfm2}, {"llama", LoadLlama}, {"qwen2", LoadQwen2}, {"qwen3", LoadQwen3}, {"qwen35", LoadQwen35},
+    {"granitehybrid", LoadGraniteHybrid},
+    {"lfm2", LoadLfm2},
+    {"llama", LoadLlama},
+    {"qwen2", LoadQwen2},
+    {"qwen3", LoadQwen3},
+    {"qwen35", LoadQwen35},
 };
 
 }  // namespace

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <string>
@@ -10,6 +12,7 @@
 
 #include "backend/cpu/cpu_backend.h"
 #include "base/file.h"
+#include "formats/gguf_writer.h"
 #include "models/network.h"
 #include "models/synth.h"
 
@@ -46,6 +49,17 @@ class NetworkHostile : public testing::Test {
     EXPECT_NE(error.find(words), std::string::npos) << key << " = " << value << " gives '" << error << "'";
   }
 
+  static std::string Error(const std::vector<std::byte>& bytes) {
+    const auto file = GgufFile::Parse(bytes);
+    if (!file.ok()) return "not even a file: " + file.status().message();
+    const auto backend = MakeCpuBackend({.threads = 1});
+    EXPECT_TRUE(backend.ok());
+    StateLayout layout;
+    return Network::Load(*file, **backend, layout, {.max_rows = 4, .max_lanes = 1}).status().message();
+  }
+
+  const std::string path_ = testing::TempDir() + "reprise_network_hostile_test.gguf";
+
  private:
   // What it says with other bytes written `skip` bytes from where `text` begins.
   std::string Changed(const std::string& text, size_t skip, const void* from, size_t size) {
@@ -57,17 +71,8 @@ class NetworkHostile : public testing::Test {
     std::memcpy(&at[static_cast<std::ptrdiff_t>(skip)], from, size);
     return Error(bytes);
   }
-  static std::string Error(const std::vector<std::byte>& bytes) {
-    const auto file = GgufFile::Parse(bytes);
-    if (!file.ok()) return "not even a file: " + file.status().message();
-    const auto backend = MakeCpuBackend({.threads = 1});
-    EXPECT_TRUE(backend.ok());
-    StateLayout layout;
-    return Network::Load(*file, **backend, layout, {.max_rows = 4, .max_lanes = 1}).status().message();
-  }
 
   std::vector<std::byte> sound_;
-  std::string path_ = testing::TempDir() + "reprise_network_hostile_test.gguf";
 };
 
 constexpr uint32_t kMinusOne = 0xffffffff;
@@ -77,7 +82,8 @@ TEST_F(NetworkHostile, NumbersOfEveryArchitecture) {
                                     {"tiny-llama", "llama"},
                                     {"tiny-qwen2", "qwen2"},
                                     {"tiny-qwen3", "qwen3"},
-                                    {"tiny-lfm2", "lfm2"}}) {
+                                    {"tiny-lfm2", "lfm2"},
+                                    {"tiny-granite", "granitehybrid"}}) {
     SCOPED_TRACE(name);
     Make(shape);
     for (const char* key : {"block_count", "embedding_length", "feed_forward_length", "attention.head_count", "attention.key_length"}) {
@@ -91,7 +97,7 @@ TEST_F(NetworkHostile, NumbersOfEveryArchitecture) {
     Refused(name + ".rope.dimension_count", 3, "odd or larger");
     Refused(name + ".rope.dimension_count", 4096, "odd or larger");
     // A layer more than there are tensors, or than the array of another key has.
-    Refused(name + ".block_count", 5, name == "lfm2" ? "array of 5" : "blk.");
+    Refused(name + ".block_count", 5, name == "lfm2" || name == "granitehybrid" ? "array of 5" : "blk.");
   }
 }
 
@@ -125,6 +131,49 @@ TEST_F(NetworkHostile, KernelsOfShortConvolutions) {
   for (const uint32_t value : {uint32_t{0}, uint32_t{1}, uint32_t{17}, kMinusOne})
     Refused("lfm2.shortconv.l_cache", value, "shortconv.l_cache");
   Refused("lfm2.shortconv.l_cache", 4, "blk.0.shortconv.conv.weight");
+}
+
+TEST_F(NetworkHostile, ShapesOfStateSpaces) {
+  Make("tiny-granite");  // of 4 heads in 2 groups, 128 wide together, and 32 dimensions
+  const std::string ssm = "granitehybrid.ssm.";
+  for (const char* key : {"conv_kernel", "state_size", "group_count", "time_step_rank", "inner_size"}) {
+    for (const uint32_t value : {uint32_t{0}, kMinusOne, uint32_t{1} << 30}) Refused(ssm + key, value, "ssm." + std::string(key));
+  }
+  Refused(ssm + "conv_kernel", 1, "ssm.conv_kernel");
+  Refused(ssm + "conv_kernel", 5, "blk.0.ssm_conv1d.weight");
+  Refused(ssm + "state_size", 33, "blk.0.ssm_in.weight");
+  Refused(ssm + "group_count", 3, "time_step_rank is not a multiple of ssm.group_count");
+  Refused(ssm + "group_count", 4, "blk.0.ssm_in.weight");
+  Refused(ssm + "time_step_rank", 6, "inner_size is not a multiple of ssm.time_step_rank");
+  Refused(ssm + "time_step_rank", 8, "blk.0.ssm_in.weight");
+  Refused(ssm + "inner_size", 64, "blk.0.ssm_in.weight");
+  Refused("granitehybrid.attention.head_count_kv", 2, "blk.0.attn_q.weight", 0);
+  const std::string error = Renamed("blk.0.ssm_dt.bias", "blk.0.ssm_in.bias");
+  EXPECT_NE(error.find("biases of Mamba's products"), std::string::npos) << error;
+}
+
+TEST_F(NetworkHostile, ScalesBeyondReason) {
+  Make("tiny-granite");
+  for (const char* key : {"attention.scale", "embedding_scale", "residual_scale", "logit_scale"}) {
+    for (const float value : {1e-6f, -1.0f, 1e6f}) {
+      Refused(std::string("granitehybrid.") + key, std::bit_cast<uint32_t>(value), std::string(key) + " is out of the range");
+    }
+    Refused(std::string("granitehybrid.") + key, std::bit_cast<uint32_t>(INFINITY), key);
+  }
+}
+
+TEST_F(NetworkHostile, Experts) {
+  GgufWriter out;
+  out.String("general.architecture", "granitehybrid").Number<uint32_t>("granitehybrid.expert_count", 62);
+  out.Tensor("token_embd.weight", TensorType::kF32, {32, 8});
+  auto stream = out.WriteTo(path_);
+  ASSERT_TRUE(stream.ok()) << stream.status().message();
+  ASSERT_TRUE(stream->Append(std::vector<std::byte>(sizeof(float) * 32 * 8)).ok());
+  ASSERT_TRUE(stream->Finish().ok());
+  const auto bytes = ReadFile(path_, 1 << 20);
+  ASSERT_TRUE(bytes.ok());
+  const std::string error = Error({bytes->begin(), bytes->end()});
+  EXPECT_NE(error.find("62 experts"), std::string::npos) << error;
 }
 
 }  // namespace

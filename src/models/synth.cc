@@ -14,7 +14,9 @@
 namespace reprise {
 namespace {
 
-// Published configurations (Qwen3.5, SmolLM2, Llama 3, Qwen2.5, Qwen3, LFM2), and six of our own for tests.
+constexpr std::string_view kGranite = "granitehybrid";
+
+// Published configurations (Qwen3.5, SmolLM2, Llama 3, Qwen2.5, Qwen3, LFM2, Granite 4.0-H), and seven of our own for tests.
 // clang-format off
 constexpr SynthShape kShapes[] = {
     //  name             arch   layers width    ffn heads kv  dim  nk  nv  state    vocab   tied       rope   context
@@ -38,18 +40,34 @@ constexpr SynthShape kShapes[] = {
     {"tiny-lfm2",       "lfm2",   4,    64,    128,   4,  2,  16,  0,  0,    0,    512,   true,     1e4,    4096},
     {"lfm2-350m",       "lfm2",  16,  1024,   4608,  16,  8,  64,  0,  0,    0,  65536,   true,     1e6,  128000},
     {"lfm2-1.2b",       "lfm2",  16,  2048,   8192,  32,  8,  64,  0,  0,    0,  65536,   true,     1e6,  128000},
+    {"tiny-granite",    kGranite, 6,    64,    128,   4,  2,  16,  2,  4,   32,    512,   true,     1e4,    4096},
+    {"granite-4.0-h-350m", kGranite, 32, 768, 2048,  12,  4,  64,  1, 48,  128, 100352,   true,     1e4,   32768},
+    {"granite-4.0-h-1b", kGranite, 40, 1536,  4096,  12,  4, 128,  1, 48,  128, 100352,   true,     1e4,  131072},
 };
 // clang-format on
 
 constexpr int kAttentionEvery = 4;
-constexpr int kLfm2Attention[] = {2, 5, 8, 10, 12, 14};  // of the published sizes, all of 16 layers
+constexpr int kLfm2Attention[] = {2, 5, 8, 10, 12, 14};     // of the published sizes, all of 16 layers
+constexpr int kSmallGraniteAttention[] = {10, 13, 17, 27};  // of 32 layers; the larger have every tenth
 constexpr int kConvKernel = 4;
 constexpr int kShortConvKernel = 3;
 constexpr float kNormEps = 1e-6f;
 
 bool Attends(const SynthShape& shape, int layer) {
   if (shape.architecture == "qwen35") return (layer + 1) % kAttentionEvery == 0;
-  return shape.architecture != "lfm2" || std::ranges::find(kLfm2Attention, layer) != std::end(kLfm2Attention);
+  const auto among = [&](std::span<const int> layers) { return std::ranges::find(layers, layer) != layers.end(); };
+  if (shape.architecture == kGranite) return shape.layers == 32 ? among(kSmallGraniteAttention) : layer % 10 == 5;
+  return shape.architecture != "lfm2" || among(kLfm2Attention);
+}
+
+// What Granite multiplies rows by: embeddings, what is added to the residual stream, scores of attention; and divides logits by.
+struct Scales {
+  float embedding = 1.0f, residual = 1.0f, attention = 1.0f, logits = 1.0f;
+};
+Scales ScalesOf(const SynthShape& shape) {
+  if (shape.architecture != kGranite) return {};
+  const float attention = 1.0f / static_cast<float>(shape.head_dim);
+  return shape.layers == 32 ? Scales{12.0f, 0.246f, attention, 3.0f} : Scales{12.0f, 0.22f, attention, 6.0f};
 }
 
 enum class Fill {
@@ -71,11 +89,12 @@ struct Weight {
 // All tensors of a model, in the order of the file.
 class WeightList {
  public:
-  WeightList(const SynthShape& shape, bool mtp) : shape_(shape), residual_gain_(1.5f / std::sqrt(static_cast<float>(shape.layers))) {
+  WeightList(const SynthShape& shape, bool mtp)
+      : shape_(shape), scales_(ScalesOf(shape)), residual_gain_(1.5f / std::sqrt(static_cast<float>(shape.layers)) / scales_.residual) {
     const auto vocabulary = static_cast<uint64_t>(shape.vocabulary);
     // Rows of norm 2: logits of deviation about 2 when tied, and a residual stream that the blocks, not the last token, fill.
-    Matrix("token_embd.weight", shape.width, vocabulary, 2.0f);
-    Norm(shape.architecture == "lfm2" ? "token_embd_norm.weight" : "output_norm.weight", shape.width);
+    Matrix("token_embd.weight", shape.width, vocabulary, 2.0f / scales_.embedding);
+    Norm(shape.architecture == "lfm2" ? "token_embd_norm.weight" : "output_norm.weight", shape.width, scales_.embedding * scales_.logits);
     if (!shape.tied) Matrix("output.weight", shape.width, vocabulary, 2.0f);
     for (int i = 0; i < shape.layers; ++i) {
       prefix_ = fmt::format("blk.{}.", i);
@@ -89,6 +108,8 @@ class WeightList {
       } else {
         if (Attends(shape, i)) {
           GroupedAttention();
+        } else if (shape.architecture == kGranite) {
+          Mamba();
         } else {
           ShortConv();
         }
@@ -115,7 +136,8 @@ class WeightList {
   void GroupedAttention() {
     const uint64_t width = shape_.width, q = shape_.heads * shape_.head_dim, kv = shape_.kv_heads * shape_.head_dim;
     const bool head_norms = shape_.architecture == "qwen3" || shape_.architecture == "lfm2";
-    const float gain = head_norms ? 1.0f : kSharpness;
+    // Scaled by 1 / head_dim, not its root, keys and queries make up for the rest.
+    const float gain = head_norms ? 1.0f : scales_.attention < 1.0f ? kSharpness / std::pow(scales_.attention, 0.25f) : kSharpness;
     Norm("attn_norm.weight", width);
     Matrix("attn_q.weight", width, q, gain);
     Matrix("attn_k.weight", width, kv, gain);
@@ -140,6 +162,20 @@ class WeightList {
     Matrix("shortconv.in_proj.weight", width, 3 * width);
     Add("shortconv.conv.weight", {kShortConvKernel, width}, Fill::kFilter, 1.0f);
     Matrix("shortconv.out_proj.weight", width, width, residual_gain_);
+  }
+
+  void Mamba() {
+    const uint64_t width = shape_.width, heads = shape_.value_heads, inner = 2 * width, groups = shape_.key_heads;
+    const uint64_t channels = inner + 2 * groups * shape_.state_dim;
+    Norm("attn_norm.weight", width);
+    Matrix("ssm_in.weight", width, inner + channels + heads);
+    Add("ssm_a", {1, heads}, Fill::kDecayRate, 1.0f);
+    Add("ssm_dt.bias", {heads}, Fill::kTimeBias, 1.0f);
+    Add("ssm_d", {1, heads}, Fill::kNorm, 1.0f);
+    Add("ssm_conv1d.weight", {kConvKernel, channels}, Fill::kFilter, 1.0f);
+    Add("ssm_conv1d.bias", {channels}, Fill::kFilter, 1.0f);
+    Add("ssm_norm.weight", {inner / groups, groups}, Fill::kNorm, 1.0f);
+    Matrix("ssm_out.weight", inner, width, residual_gain_);
   }
 
   void GatedAttention() {
@@ -185,6 +221,7 @@ class WeightList {
   }
 
   const SynthShape& shape_;
+  Scales scales_;
   float residual_gain_;  // of what is added to the residual stream, so that its sum over the layers stays of order one
   std::string prefix_;
   std::vector<Weight> weights_;
@@ -204,6 +241,21 @@ uint32_t FileType(TensorType type) {  // general.file_type, as ggml numbers it
   }
 }
 
+void AddGranite(GgufWriter& out, const SynthShape& shape) {
+  const auto key = [&](std::string_view name) { return fmt::format("{}.{}", shape.architecture, name); };
+  const Scales scales = ScalesOf(shape);
+  out.Bool(key("rope.scaling.finetuned"), false);  // that is how files say that positions are not told
+  out.Number<float>(key("attention.scale"), scales.attention);
+  out.Number<float>(key("embedding_scale"), scales.embedding);
+  out.Number<float>(key("residual_scale"), scales.residual);
+  out.Number<float>(key("logit_scale"), scales.logits);
+  out.Number<uint32_t>(key("ssm.conv_kernel"), kConvKernel);
+  out.Number<uint32_t>(key("ssm.state_size"), shape.state_dim);
+  out.Number<uint32_t>(key("ssm.group_count"), shape.key_heads);
+  out.Number<uint32_t>(key("ssm.time_step_rank"), shape.value_heads);
+  out.Number<uint32_t>(key("ssm.inner_size"), 2 * shape.width);
+}
+
 void AddShape(GgufWriter& out, const SynthShape& shape, bool mtp) {
   const auto key = [&](std::string_view name) { return fmt::format("{}.{}", shape.architecture, name); };
   out.Number<uint32_t>(key("context_length"), shape.context);
@@ -213,11 +265,10 @@ void AddShape(GgufWriter& out, const SynthShape& shape, bool mtp) {
   out.Number<uint32_t>(key("feed_forward_length"), shape.ffn);
   out.Number<uint32_t>(key("vocab_size"), shape.vocabulary);
   out.Number<uint32_t>(key("attention.head_count"), shape.heads);
-  if (shape.architecture == "lfm2") {
+  if (shape.architecture == "lfm2" || shape.architecture == kGranite) {
     std::vector<int32_t> kv_heads(static_cast<size_t>(shape.layers));
     for (int i = 0; i < shape.layers; ++i) kv_heads[static_cast<size_t>(i)] = Attends(shape, i) ? shape.kv_heads : 0;
     out.Numbers<int32_t>(key("attention.head_count_kv"), kv_heads);
-    out.Number<uint32_t>(key("shortconv.l_cache"), kShortConvKernel);
   } else {
     out.Number<uint32_t>(key("attention.head_count_kv"), shape.kv_heads);
   }
@@ -225,8 +276,10 @@ void AddShape(GgufWriter& out, const SynthShape& shape, bool mtp) {
   out.Number<uint32_t>(key("attention.value_length"), shape.head_dim);
   out.Number<float>(key("attention.layer_norm_rms_epsilon"), kNormEps);
   out.Number<float>(key("rope.freq_base"), static_cast<float>(shape.rope_base));
+  if (shape.architecture == "lfm2") out.Number<uint32_t>(key("shortconv.l_cache"), kShortConvKernel);
   if (shape.architecture != "qwen35") {
     out.Number<uint32_t>(key("rope.dimension_count"), shape.head_dim);
+    if (shape.architecture == kGranite) AddGranite(out, shape);
     return;
   }
   const int rope_dims = shape.head_dim / 4, third = rope_dims / 6;
@@ -272,6 +325,7 @@ std::string_view PreTokenizer(const SynthShape& shape) {
   if (shape.architecture == "qwen35") return "qwen35";
   if (shape.architecture == "qwen2" || shape.architecture == "qwen3") return "qwen2";
   if (shape.architecture == "lfm2") return "lfm2";
+  if (shape.architecture == kGranite) return "dbrx";
   return shape.name.starts_with("llama") ? "llama-bpe" : "smollm";
 }
 

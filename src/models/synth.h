@@ -20,16 +20,16 @@ namespace reprise {
 
 struct SynthShape {
   std::string_view name;          // "qwen3.5-0.8b"
-  std::string_view architecture;  // "qwen35", "llama", "qwen2", "qwen3" or "lfm2"
+  std::string_view architecture;  // "qwen35", "llama", "qwen2", "qwen3", "lfm2" or "granitehybrid"
   int layers;
   int width;
   int ffn;
   int heads;
   int kv_heads;
   int head_dim;
-  int key_heads;    // of the delta net; 0 without one
-  int value_heads;  // likewise
-  int state_dim;    // of a key head and of a value head
+  int key_heads;    // of the delta net, or groups of an SSM; 0 without either
+  int value_heads;  // of the delta net, or heads of an SSM
+  int state_dim;    // of a key head and of a value head, or of an SSM
   int vocabulary;
   bool tied;  // the embedding is the output matrix too
   double rope_base;

@@ -31,7 +31,7 @@ uint64_t Fnv1a(std::span<const std::byte> bytes) {
 }
 
 TEST_F(SynthTest, TinyModelsOfEveryTypeAreSoundFiles) {
-  for (const std::string shape : {"tiny", "tiny-llama", "tiny-qwen2", "tiny-qwen3", "tiny-lfm2"}) {
+  for (const std::string shape : {"tiny", "tiny-llama", "tiny-qwen2", "tiny-qwen3", "tiny-lfm2", "tiny-granite"}) {
     for (const TensorType type : kTypes) {
       const SynthOptions options{shape, type, /*mtp=*/shape == "tiny"};
       ASSERT_TRUE(Synthesize(options, path_).ok());
@@ -99,6 +99,8 @@ TEST_F(SynthTest, FullShapesHaveTheirPublishedSizes) {
   EXPECT_NEAR(megabytes("qwen3-0.6b", TensorType::kBF16), 2 * 596 + 3, 4);
   EXPECT_NEAR(megabytes("lfm2-350m", TensorType::kBF16), 2 * 354.5 + 2, 3);
   EXPECT_NEAR(megabytes("lfm2-1.2b", TensorType::kBF16), 2 * 1170.3 + 2, 4);
+  EXPECT_NEAR(megabytes("granite-4.0-h-350m", TensorType::kBF16), 2 * 340.3 + 4, 4);
+  EXPECT_NEAR(megabytes("granite-4.0-h-1b", TensorType::kBF16), 2 * 1462 + 5, 8);
   EXPECT_GT(megabytes("qwen3.5-0.8b", TensorType::kQ8_0, true), 820);
   EXPECT_NEAR(megabytes("qwen3.5-0.8b", TensorType::kQ4_K), 530, 25);
   for (const SynthShape& shape : SynthShapes()) EXPECT_GT(megabytes(std::string(shape.name), TensorType::kQ4_0), 0) << shape.name;

@@ -201,7 +201,8 @@ TEST_P(TentativeTest, CommittedRowsLeaveTheStatesOfThoseRowsAlone) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, TentativeTest,
-                         ::testing::Values("qwen35_equal", "qwen35_grouped", "llama_gqa", "qwen2_gqa", "qwen3_gqa", "lfm2_hybrid"),
+                         ::testing::Values("qwen35_equal", "qwen35_grouped", "llama_gqa", "qwen2_gqa", "qwen3_gqa", "lfm2_hybrid",
+                                           "granite_hybrid"),
                          [](const auto& model) { return std::string(model.param); });
 
 // Looked-up guesses, on a model that repeats itself at times.

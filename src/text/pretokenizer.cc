@@ -12,6 +12,7 @@
 //   gpt-2      's|'t|'re|'ve|'m|'ll|'d| ?L+| ?N+| ?[^\s L N]+|\s+(?!\S)|\s+
 //   smollm     every N is a piece; the stretches between them are cut like gpt-2, each as a text of its own
 //   llama-bpe  (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n L N]?L+|N{1,3}| ?[^\s L N]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
+//   dbrx       as llama-bpe (Granite 4's; its merges alone decide what a piece becomes)
 //   qwen2      as llama-bpe with N in place of N{1,3}
 //   qwen35     as qwen2 with [L M] in place of L, except in the optional first character: [^\r\n L N]?[L M]+ and [^\s L M N]
 //
@@ -28,9 +29,9 @@ struct Named {
 
 // llama3 and llama-v3 are older spellings of llama-bpe in files that are still around; LFM2's vocabulary is cut in the same way.
 constexpr Named kNames[] = {
-    {"gpt-2", PreTokenizer::kGpt2},        {"llama-bpe", PreTokenizer::kLlamaBpe}, {"smollm", PreTokenizer::kSmolLm},
-    {"qwen2", PreTokenizer::kQwen2},       {"qwen35", PreTokenizer::kQwen35},      {"llama3", PreTokenizer::kLlamaBpe},
-    {"llama-v3", PreTokenizer::kLlamaBpe}, {"lfm2", PreTokenizer::kLlamaBpe},
+    {"gpt-2", PreTokenizer::kGpt2},      {"llama-bpe", PreTokenizer::kLlamaBpe}, {"dbrx", PreTokenizer::kDbrx},
+    {"smollm", PreTokenizer::kSmolLm},   {"qwen2", PreTokenizer::kQwen2},        {"qwen35", PreTokenizer::kQwen35},
+    {"llama3", PreTokenizer::kLlamaBpe}, {"llama-v3", PreTokenizer::kLlamaBpe},  {"lfm2", PreTokenizer::kLlamaBpe},
 };
 
 constexpr std::array<CharClass, 128> MakeAsciiClasses() {
@@ -207,7 +208,8 @@ std::string_view PieceScanner::Next() {
       position_ = Gpt2PieceEnd(Characters(text_.substr(0, run_end_), CharClass::kOther), begin);
       break;
     }
-    case PreTokenizer::kLlamaBpe: position_ = LlamaPieceEnd(Characters(text_, CharClass::kOther), begin, 3); break;
+    case PreTokenizer::kLlamaBpe:
+    case PreTokenizer::kDbrx: position_ = LlamaPieceEnd(Characters(text_, CharClass::kOther), begin, 3); break;
     case PreTokenizer::kQwen2: position_ = LlamaPieceEnd(Characters(text_, CharClass::kOther), begin, 1); break;
     case PreTokenizer::kQwen35: position_ = LlamaPieceEnd(Characters(text_, CharClass::kLetter), begin, 1); break;
   }

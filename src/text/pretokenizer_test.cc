@@ -69,7 +69,8 @@ std::vector<std::string> Expected(PreTokenizer pre, const std::string& text) {
   static const Regex gpt2(kGpt2), llama(kLlama), qwen2(kQwen2), qwen35(kQwen35), number("\\p{N}");
   switch (pre) {
     case PreTokenizer::kGpt2: return gpt2.Split(text);
-    case PreTokenizer::kLlamaBpe: return llama.Split(text);
+    case PreTokenizer::kLlamaBpe:
+    case PreTokenizer::kDbrx: return llama.Split(text);
     case PreTokenizer::kQwen2: return qwen2.Split(text);
     case PreTokenizer::kQwen35: return qwen35.Split(text);
     case PreTokenizer::kSmolLm: break;
@@ -102,8 +103,8 @@ std::vector<std::string> Pieces(PreTokenizer pre, std::string_view text) {
   return pieces;
 }
 
-constexpr PreTokenizer kAll[] = {PreTokenizer::kGpt2, PreTokenizer::kLlamaBpe, PreTokenizer::kSmolLm, PreTokenizer::kQwen2,
-                                 PreTokenizer::kQwen35};
+constexpr PreTokenizer kAll[] = {PreTokenizer::kGpt2,   PreTokenizer::kLlamaBpe, PreTokenizer::kDbrx,
+                                 PreTokenizer::kSmolLm, PreTokenizer::kQwen2,    PreTokenizer::kQwen35};
 
 // One of each kind of character that an expression tells apart, twice where case or position matters.
 const char* const kAlphabet[] = {" ",
@@ -194,14 +195,14 @@ TEST(PreTokenizer, BytesOutsideUtf8CountAsOtherCharacters) {
 }
 
 TEST(PreTokenizer, AnUnknownNameIsRefusedWithTheKnownOnes) {
-  for (const char* name : {"gpt-2", "llama-bpe", "smollm", "qwen2", "qwen35"}) EXPECT_TRUE(PreTokenizerByName(name).ok()) << name;
+  for (const char* name : {"gpt-2", "llama-bpe", "dbrx", "smollm", "qwen2", "qwen35"}) EXPECT_TRUE(PreTokenizerByName(name).ok()) << name;
   for (const char* name : {"llama3", "llama-v3", "lfm2"}) EXPECT_EQ(*PreTokenizerByName(name), PreTokenizer::kLlamaBpe) << name;
   for (const char* name : {"", "default", "gpt2", "qwen35 ", "tekken"}) {
     const auto pre = PreTokenizerByName(name);
     ASSERT_FALSE(pre.ok());
     EXPECT_EQ(pre.status().code(), StatusCode::kUnsupported);
     EXPECT_NE(pre.status().message().find(std::string("'").append(name).append("'")), std::string::npos);
-    EXPECT_NE(pre.status().message().find("gpt-2, llama-bpe, smollm, qwen2, qwen35"), std::string::npos);
+    EXPECT_NE(pre.status().message().find("gpt-2, llama-bpe, dbrx, smollm, qwen2, qwen35"), std::string::npos);
   }
 }
 

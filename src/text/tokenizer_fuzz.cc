@@ -6,6 +6,7 @@
 // CORPUS_FOLDER.
 #include <cstdint>
 #include <cstdlib>
+#include <iterator>
 #include <string>
 #include <string_view>
 
@@ -48,10 +49,10 @@ class Input {
 };
 
 Vocabulary ReadVocabulary(Input& in) {
-  constexpr std::string_view kNames[] = {"gpt-2", "llama-bpe", "smollm", "qwen2", "qwen35", "none"};
+  constexpr std::string_view kNames[] = {"gpt-2", "llama-bpe", "smollm", "qwen2", "qwen35", "none", "dbrx"};
   const uint8_t shape = in.Byte();
   Vocabulary v;
-  v.pre = kNames[shape % 6];
+  v.pre = kNames[shape % std::size(kNames)];
   const bool sound = (shape & 0x80) == 0;
   if (sound || (shape & 0x40) != 0) {
     for (int b = 0; b < 256; b++) {

@@ -94,6 +94,8 @@ TEST(Tokenizer, AWholePieceThatIsATokenIsTakenByLlamaBpeOnly) {
   EXPECT_EQ(Make(v).Encode("abc").size(), 2u);
   v.pre = "llama-bpe";
   EXPECT_EQ(Make(v).Encode("abc").size(), 1u);
+  v.pre = "dbrx";  // cuts texts as llama-bpe does
+  EXPECT_EQ(Make(v).Encode("abc").size(), 2u);
 }
 
 TEST(Tokenizer, ReadsBackWhatATokenIs) {
@@ -247,7 +249,7 @@ TEST(TokenizerProperty, EqualsTheDefinitionOnRandomVocabularies) {
 
 TEST(TokenizerProperty, AnyBytesComeBackAndPlainTextNeverGivesControlTokens) {
   std::vector<Tokenizer> tokenizers;
-  for (const char* pre : {"gpt-2", "llama-bpe", "smollm", "qwen2", "qwen35"}) {
+  for (const char* pre : {"gpt-2", "llama-bpe", "dbrx", "smollm", "qwen2", "qwen35"}) {
     Vocabulary v = Small();
     v.pre = pre;
     tokenizers.push_back(Make(v));

@@ -52,7 +52,8 @@ class OnDevice : public testing::TestWithParam<std::string> {
 INSTANTIATE_TEST_SUITE_P(Devices, OnDevice, testing::ValuesIn(Devices()), [](const auto& info) { return info.param; });
 
 TEST_P(OnDevice, LogitsAndGreedyTokensAreThoseOfTransformers) {
-  for (const char* name : {"qwen35_grouped", "llama_gqa", "qwen2_gqa", "qwen3_gqa", "lfm2_hybrid", "qwen35_equal"}) {
+  for (const char* name :
+       {"qwen35_grouped", "llama_gqa", "qwen2_gqa", "qwen3_gqa", "lfm2_hybrid", "granite_hybrid", "granite_grouped", "qwen35_equal"}) {
     if (emulated() && std::string(name) == "qwen35_equal") continue;  // slow, and another test's model
     const Golden golden(name);
     const Model model = Load(golden.model);
@@ -68,7 +69,7 @@ TEST_P(OnDevice, KeysAndValuesOfBytesAreRefusedWhenLoading) {
 
 TEST_P(OnDevice, PromisesAreKept) {
   if (emulated()) GTEST_SKIP() << "takes minutes on the emulator";
-  for (const char* name : {"qwen35_equal", "qwen35_grouped", "llama_gqa", "qwen2_gqa", "qwen3_gqa", "lfm2_hybrid"}) {
+  for (const char* name : {"qwen35_equal", "qwen35_grouped", "llama_gqa", "qwen2_gqa", "qwen3_gqa", "lfm2_hybrid", "granite_grouped"}) {
     const Model model = Load(kGoldens + std::string(name) + ".gguf");
     auto subject = SessionSubject::Create(model);
     ASSERT_TRUE(subject.ok()) << subject.status().message();

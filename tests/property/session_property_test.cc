@@ -24,6 +24,7 @@ namespace {
 
 constexpr char kQwen35[] = "tests/data/goldens/qwen35_equal.gguf";
 constexpr char kLfm2[] = "tests/data/goldens/lfm2_hybrid.gguf";
+constexpr char kGranite[] = "tests/data/goldens/granite_grouped.gguf";
 constexpr int kLanes = 5;
 constexpr size_t kMostTokens = 300;
 
@@ -364,6 +365,11 @@ TEST(SessionPropertyTest, RandomPrograms) { RunPrograms({.threads = 2, .context 
 // Another recurrent state: the tails of short convolutions.
 TEST(SessionPropertyTest, RandomProgramsOfShortConvolutions) {
   RunPrograms({.threads = 2, .context = 512, .lanes = kLanes, .capsules = 100, .chunk = 33}, kLfm2);
+}
+
+// And the memories of Mamba-2.
+TEST(SessionPropertyTest, RandomProgramsOfStateSpaces) {
+  RunPrograms({.threads = 2, .context = 512, .lanes = kLanes, .capsules = 100, .chunk = 33}, kGranite);
 }
 
 // So few blocks that checkpoints must go again and again: a program may not see that.

@@ -1,4 +1,5 @@
-"""Hugging Face checkpoints (qwen3_5_text, llama, qwen2, qwen3, lfm2) as GGUF files: what tensors are called there, and how they are laid out.
+"""Hugging Face checkpoints (qwen3_5_text, llama, qwen2, qwen3, lfm2, granitemoehybrid without experts) as GGUF files: what tensors are called
+there, and how they are laid out.
 
 The facts, each of them checked by the agreement of transformers, llama.cpp and Reprise on the files made here:
  - Qwen3.5's RMS norms store weight - 1 in Hugging Face, the weight in GGUF; `linear_attn.norm` (ssm_norm) is plain in both.
@@ -7,6 +8,8 @@ The facts, each of them checked by the agreement of transformers, llama.cpp and 
  - Llama's q and k rows are permuted from half-split to adjacent-pair rotation.
  - Qwen's are not: half-split rotation everywhere but in Llama.
  - LFM2's final norm is called `token_embd_norm`; a block without key-value heads (attention.head_count_kv) convolves.
+ - Granite's rows of `ssm_in` are z, x, B, C, dt; `ssm_a` and `ssm_d` are columns, `ssm_norm` has a row for each group; the shared feed-forward
+   network of a model without experts is its only one, its gate and its up rows apart; q and k are permuted as Llama's are.
  - The MTP block is the last block of the file, counted by block_count.
 """
 
@@ -144,6 +147,39 @@ def lfm2_tensors(model):
     return out
 
 
+GRANITE_MAMBA = {
+    "ssm_in.weight": "mamba.in_proj.weight",
+    "ssm_conv1d.bias": "mamba.conv1d.bias",
+    "ssm_dt.bias": "mamba.dt_bias",
+    "ssm_out.weight": "mamba.out_proj.weight",
+}
+
+
+def granite_hybrid_tensors(model):
+    config, state = model.config, numpy_state(model)
+    out = {"token_embd.weight": state["model.embed_tokens.weight"], "output_norm.weight": state["model.norm.weight"]}
+    if not config.tie_word_embeddings:
+        out["output.weight"] = state["lm_head.weight"]
+    for i, kind in enumerate(config.layer_types):
+        source = f"model.layers.{i}."
+        names = ATTENTION if kind == "full_attention" else GRANITE_MAMBA
+        block = {ours: state[source + theirs] for ours, theirs in names.items()}
+        if kind == "full_attention":
+            block["attn_q.weight"] = interleave_rotation(block["attn_q.weight"], config.num_attention_heads)
+            block["attn_k.weight"] = interleave_rotation(block["attn_k.weight"], config.num_key_value_heads)
+        else:
+            block["ssm_a"] = -np.exp(state[source + "mamba.A_log"])[:, None]
+            block["ssm_d"] = state[source + "mamba.D"][:, None]
+            block["ssm_conv1d.weight"] = state[source + "mamba.conv1d.weight"][:, 0]
+            block["ssm_norm.weight"] = state[source + "mamba.norm.weight"].reshape(config.mamba_n_groups, -1)
+        block["attn_norm.weight"] = state[source + "input_layernorm.weight"]
+        block["ffn_norm.weight"] = state[source + "post_attention_layernorm.weight"]
+        block["ffn_gate.weight"], block["ffn_up.weight"] = np.split(state[source + "shared_mlp.input_linear.weight"], 2)
+        block["ffn_down.weight"] = state[source + "shared_mlp.output_linear.weight"]
+        out |= {f"blk.{i}.{name}": array for name, array in block.items()}
+    return out
+
+
 def add_common_metadata(writer, config, blocks):
     writer.add_context_length(config.max_position_embeddings)
     writer.add_block_count(blocks)
@@ -152,7 +188,8 @@ def add_common_metadata(writer, config, blocks):
     writer.add_vocab_size(config.vocab_size)
     writer.add_head_count(config.num_attention_heads)
     kinds, kv_heads = getattr(config, "layer_types", []), config.num_key_value_heads
-    writer.add_head_count_kv([0 if kind == "conv" else kv_heads for kind in kinds] if "conv" in kinds else kv_heads)
+    recurrent = {"lfm2": "conv", "granitemoehybrid": "linear_attention"}.get(config.model_type)
+    writer.add_head_count_kv([0 if kind == recurrent else kv_heads for kind in kinds] if recurrent else kv_heads)
     writer.add_layer_norm_rms_eps(config.norm_eps if config.model_type == "lfm2" else config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
 
@@ -192,6 +229,20 @@ def add_qwen3_metadata(writer, config):
 def add_lfm2_metadata(writer, config):
     add_common_metadata(writer, config, config.num_hidden_layers)
     writer.add_shortconv_l_cache(config.conv_L_cache)
+
+
+def add_granite_hybrid_metadata(writer, config):
+    add_common_metadata(writer, config, config.num_hidden_layers)
+    writer.add_rope_scaling_finetuned(config.position_embedding_type == "rope")
+    writer.add_attention_scale(config.attention_multiplier)
+    writer.add_embedding_scale(config.embedding_multiplier)
+    writer.add_residual_scale(config.residual_multiplier)
+    writer.add_logit_scale(config.logits_scaling)
+    writer.add_ssm_conv_kernel(config.mamba_d_conv)
+    writer.add_ssm_state_size(config.mamba_d_state)
+    writer.add_ssm_group_count(config.mamba_n_groups)
+    writer.add_ssm_inner_size(config.mamba_expand * config.hidden_size)
+    writer.add_ssm_time_step_rank(config.mamba_n_heads)
 
 
 def byte_letters():

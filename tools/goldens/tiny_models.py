@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from transformers import GraniteMoeHybridConfig, GraniteMoeHybridForCausalLM
 from transformers import Lfm2Config, Lfm2ForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 from transformers.models.qwen3_5.configuration_qwen3_5 import Qwen3_5TextConfig
@@ -74,6 +75,30 @@ EVERY = dict(
     rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
 )
 
+
+def granite(layers, d_head, groups, tied, rope, embedding, residual, attention, logits):
+    return GraniteMoeHybridConfig(
+        **EVERY,
+        intermediate_size=64,
+        shared_intermediate_size=64,
+        num_hidden_layers=len(layers),
+        layer_types=["full_attention" if kind == "a" else "linear_attention" for kind in layers],
+        rms_norm_eps=1e-5,
+        num_local_experts=0,
+        num_experts_per_tok=0,
+        mamba_n_heads=128 // d_head,
+        mamba_d_head=d_head,
+        mamba_n_groups=groups,
+        mamba_d_state=16,
+        position_embedding_type="rope" if rope else None,
+        tie_word_embeddings=tied,
+        embedding_multiplier=embedding,
+        residual_multiplier=residual,
+        attention_multiplier=attention,
+        logits_scaling=logits,
+    )
+
+
 MODELS = [
     Tiny("qwen35_equal", qwen35(2, 1, 32, 2, 2, 32, layers=4, attention_every=4, ffn=32, tied=True), mtp=True),
     Tiny("qwen35_grouped", qwen35(4, 2, 32, 2, 6, 16, layers=4, attention_every=3, ffn=32, tied=False)),
@@ -95,6 +120,8 @@ MODELS = [
             conv_L_cache=3,
         ),
     ),
+    Tiny("granite_hybrid", granite("mamm", 32, 1, tied=True, rope=False, embedding=1.5, residual=0.4, attention=0.3, logits=0.8)),
+    Tiny("granite_grouped", granite("mma", 16, 2, tied=False, rope=True, embedding=3.0, residual=0.22, attention=0.2, logits=1.5)),
 ]
 
 
@@ -115,6 +142,9 @@ ARCHITECTURES = {
     Qwen2Config: Architecture(Qwen2ForCausalLM, "qwen2", hf_to_gguf.llama_tensors, hf_to_gguf.add_qwen2_metadata, "qwen2"),
     Qwen3Config: Architecture(Qwen3ForCausalLM, "qwen3", hf_to_gguf.llama_tensors, hf_to_gguf.add_qwen3_metadata, "qwen2"),
     Lfm2Config: Architecture(Lfm2ForCausalLM, "lfm2", hf_to_gguf.lfm2_tensors, hf_to_gguf.add_lfm2_metadata, "lfm2"),
+    GraniteMoeHybridConfig: Architecture(
+        GraniteMoeHybridForCausalLM, "granitehybrid", hf_to_gguf.granite_hybrid_tensors, hf_to_gguf.add_granite_hybrid_metadata, "dbrx"
+    ),
 }
 
 
@@ -140,10 +170,12 @@ class Mtp(nn.Module):
         return model.lm_head(self.norm(x))[0]
 
 
-def randomise(module, generator, layers):
+def randomise(module, generator, config):
     """Weights under which activations stay of order one through any number of layers, and every state matters."""
     normal = lambda p, scale: p.normal_(0, scale, generator=generator)
     uniform = lambda p, low, high: p.uniform_(low, high, generator=generator)
+    # What a model scales down before it is added to the residual stream is drawn as much larger.
+    into_stream = 1.5 / math.sqrt(config.num_hidden_layers) / getattr(config, "residual_multiplier", 1.0)
     zero_centred = any(isinstance(m, Qwen3_5RMSNorm) for m in module.modules())
     # Without norms on q and k attention would be flat.
     gain = 1.0 if any("q_norm" in name or "q_layernorm" in name for name, _ in module.named_parameters()) else 1.5
@@ -164,8 +196,8 @@ def randomise(module, generator, layers):
         elif "embed_tokens" in leaf or "lm_head" in leaf:
             normal(p, 0.35)
         else:
-            residual = any(part in name for part in ("o_proj", "out_proj", "down_proj", "feed_forward.w2"))
-            normal(p, (gain if not residual else 1.5 * gain / math.sqrt(layers)) / math.sqrt(p.shape[1]))
+            residual = any(part in name for part in ("o_proj", "out_proj", "down_proj", "feed_forward.w2", "output_linear"))
+            normal(p, (gain if not residual else gain * into_stream) / math.sqrt(p.shape[1]))
 
 
 def gap(logits):
@@ -189,11 +221,11 @@ def make(tiny, seed):
     generator = torch.Generator().manual_seed(seed)
     tiny.config._attn_implementation = "eager"
     model = ARCHITECTURES[type(tiny.config)].network(tiny.config).float().eval()
-    randomise(model, generator, tiny.config.num_hidden_layers)
+    randomise(model, generator, tiny.config)
     mtp = None
     if tiny.mtp:
         mtp = Mtp(tiny.config).float().eval()
-        randomise(mtp, generator, tiny.config.num_hidden_layers)
+        randomise(mtp, generator, tiny.config)
     ids = torch.randint(0, VOCABULARY - 3, (PROMPT,), generator=generator)
     return model, mtp, ids
 
@@ -216,7 +248,7 @@ def write(tiny, directory):
     assert cached[0, PROMPT:].tolist() == continuation.tolist(), f"{tiny.name}: transformers disagrees with itself"
 
     hidden = model.model(ids[None]).last_hidden_state[0]
-    logits = model.lm_head(hidden)
+    logits = model(ids[None]).logits[0]
     exact = model.double()(ids[None]).logits[0]
     noise = (logits - exact).abs().max().item()
     model.float()

@@ -1,0 +1,203 @@
+#include "models/granite_hybrid.h"
+
+#include <algorithm>
+#include <array>
+#include <string>
+
+#include "models/blocks.h"
+
+namespace reprise {
+namespace {
+
+constexpr int kMostLayers = 1024;
+
+// y = out_proj(norm(ssm(silu(conv(x B C))) * silu(z))), where [z | x B C | dt] = in_proj(h), added to the residual stream.
+struct Mamba {
+  Vector norm;                     // [width]
+  const Matrix* input = nullptr;   // [z: inner | x: inner | B: groups x state_dim | C: groups x state_dim | dt: heads, width]
+  Vector convolution;              // [channels of x B C][kernel]
+  Vector convolution_bias;         // [channels]; without data: none
+  Vector a;                        // [heads], -exp(A_log)
+  Vector dt_bias;                  // [heads]
+  Vector d;                        // [heads]
+  Vector gated_norm;               // [groups][inner / groups], each group normed by itself
+  const Matrix* output = nullptr;  // [width, inner]
+  StateRef tail;                   // [kernel - 1][channels]
+  StateRef memory;                 // [heads][state_dim][head_dim]
+  Rows log;                        // in_proj(h) of a logged step: what the recurrence takes from a row, and z beside it
+};
+
+struct Block {
+  bool recurrent = false;
+  GroupedAttention attention;  // of an attention block
+  Mamba mamba;                 // of a recurrent block
+  FeedForward feed_forward;
+};
+
+// Every sublayer's result is scaled before it is added to the residual stream. The stream is kept divided by that scale instead: then what is
+// added needs none, what is embedded is divided by it, and the norms that read the stream see its square in their epsilon.
+class GraniteHybrid : public Network {
+ public:
+  GraniteHybrid(Loader& loader, NetworkInfo info) {
+    info_ = std::move(info);
+    ReadNumbers(loader);
+    if (!loader.ok()) return;
+
+    embedding_ = loader.LoadMatrix("token_embd.weight", width_, info_.vocabulary);
+    output_norm_ = loader.LoadScaledVector("output_norm.weight", width_, 1.0f / logit_divisor_);
+    output_ = loader.Has("output.weight") ? loader.LoadMatrix("output.weight", width_, info_.vocabulary) : embedding_;
+    for (int i = 0; i < info_.layers && loader.ok(); ++i) LoadBlock(loader, i);
+    last_hidden_ = loader.Recurrent("last.hidden", {width_});
+
+    residual_ = loader.NewRows(width_);
+    hidden_ = loader.NewRows(width_);
+    projected_ = loader.NewRows(projected_width());
+    convolved_ = loader.NewRows(channels());
+    scanned_ = loader.NewRows(inner_size());
+    gated_ = loader.NewRows(inner_size());
+    ffn_rows_ = {loader.NewRows(width_), loader.NewRows(inner_), loader.NewRows(inner_), loader.NewRows(inner_)};
+    attention_rows_ = AttentionRows::New(loader, attention_, ffn_rows_.normed);
+  }
+
+  void RecordBody(Ops& ops, bool logged) const override {
+    ops.Embed(residual_, *embedding_, embedding_scale_);
+    for (const Block& block : blocks_) {
+      if (block.recurrent) {
+        RecordMamba(ops, block.mamba, logged ? block.mamba.log : projected_);
+      } else {
+        RecordAttention(ops, block.attention, attention_, attention_rows_, residual_);
+      }
+      RecordFeedForward(ops, block.feed_forward, ffn_rows_, residual_, attention_.eps);
+    }
+    ops.RmsNorm(hidden_, residual_, output_norm_, attention_.eps);
+    ops.SaveLast(last_hidden_, hidden_);
+  }
+
+  void RecordReplay(Ops& ops) const override {
+    for (const Block& block : blocks_) {
+      if (block.recurrent) RecordRecurrence(ops, block.mamba, block.mamba.log);
+    }
+    ops.SaveLast(last_hidden_, hidden_);
+  }
+
+  void RecordHead(Ops& ops, Rows logits, Rows hidden) const override { ops.MatMul(hidden, std::array{Product{output_, logits}}); }
+
+ private:
+  void ReadNumbers(Loader& loader) {
+    const int experts = loader.Int("expert_count", 0, 1 << 16, 0);
+    loader.Require(experts == 0, "it has " + std::to_string(experts) + " experts, and mixtures of experts are not supported");
+    width_ = loader.Int("embedding_length", 1, 1 << 20);
+    inner_ = loader.Int("feed_forward_length", 1, 1 << 22);
+    info_.layers = loader.Int("block_count", 1, kMostLayers);
+    info_.context = loader.Int("context_length", 1, INT32_MAX, 32768);
+    info_.width = width_;
+    kernel_ = loader.Int("ssm.conv_kernel", 2, 16);
+    shape_.state_dim = loader.Int("ssm.state_size", 1, 1 << 12);
+    shape_.groups = loader.Int("ssm.group_count", 1, 1 << 12);
+    shape_.heads = loader.Int("ssm.time_step_rank", 1, 1 << 12);
+    const int inner_size = loader.Int("ssm.inner_size", 1, 1 << 24);
+    loader.Require(shape_.heads % shape_.groups == 0, "ssm.time_step_rank is not a multiple of ssm.group_count");
+    loader.Require(inner_size % shape_.heads == 0, "ssm.inner_size is not a multiple of ssm.time_step_rank");
+    shape_.head_dim = inner_size / shape_.heads;
+    kv_heads_ = KvHeadsPerBlock(loader, info_.layers);
+    if (!loader.ok()) return;
+
+    attention_ = AttentionShape::Read(loader, width_, *std::max_element(kv_heads_.begin(), kv_heads_.end()));
+    attention_.rope.interleaved = true;  // where there is any: GGUF stores the q and k rows permuted for it
+    if (!loader.Bool("rope.scaling.finetuned", true)) attention_.rope.dims = 0;
+    loader.Require(!loader.Has("rope_freqs.weight"), "scaled rotary positions are not supported");
+    attention_.scale = Scale(loader, "attention.scale", attention_.scale);
+    const float residual_scale = Scale(loader, "residual_scale", 1.0f);
+    embedding_scale_ = Scale(loader, "embedding_scale", 1.0f) / residual_scale;
+    logit_divisor_ = Scale(loader, "logit_scale", 1.0f);
+    eps_ = attention_.eps;
+    attention_.eps = eps_ / (residual_scale * residual_scale);
+  }
+
+  // Zero, as in llama.cpp, says that there is none.
+  static float Scale(Loader& loader, std::string_view key, float otherwise) {
+    const auto scale = static_cast<float>(loader.Float(key, 0.0));
+    if (scale == 0.0f) return otherwise;
+    loader.Require(scale >= 1e-4f && scale <= 1e4f, std::string(key) + " is out of the range from 0.0001 to 10000");
+    return scale;
+  }
+
+  int inner_size() const { return shape_.heads * shape_.head_dim; }
+  int channels() const { return inner_size() + 2 * shape_.groups * shape_.state_dim; }
+  int projected_width() const { return inner_size() + channels() + shape_.heads; }
+
+  void LoadBlock(Loader& loader, int index) {
+    const std::string name = "blk." + std::to_string(index) + ".";
+    Block& block = blocks_.emplace_back();
+    block.recurrent = kv_heads_[static_cast<size_t>(index)] == 0;
+    if (block.recurrent) {
+      block.mamba = LoadMamba(loader, name);
+    } else {
+      block.attention.Load(loader, name, attention_, /*head_norms=*/false);
+    }
+    block.feed_forward.Load(loader, name, "ffn_norm", width_, inner_);
+  }
+
+  Mamba LoadMamba(Loader& loader, const std::string& name) {
+    loader.Require(!loader.Has(name + "ssm_in.bias") && !loader.Has(name + "ssm_out.bias"), "biases of Mamba's products are not supported");
+    Mamba mamba;
+    mamba.norm = loader.LoadVector(name + "attn_norm.weight", width_);
+    mamba.input = loader.LoadMatrix(name + "ssm_in.weight", width_, projected_width());
+    mamba.convolution = loader.LoadVector(name + "ssm_conv1d.weight", kernel_, channels());
+    if (loader.Has(name + "ssm_conv1d.bias")) mamba.convolution_bias = loader.LoadVector(name + "ssm_conv1d.bias", channels());
+    mamba.a = loader.LoadVector(name + "ssm_a", 1, shape_.heads);
+    mamba.dt_bias = loader.LoadVector(name + "ssm_dt.bias", shape_.heads);
+    mamba.d = loader.LoadVector(name + "ssm_d", 1, shape_.heads);
+    mamba.gated_norm = loader.LoadVector(name + "ssm_norm.weight", inner_size() / shape_.groups, shape_.groups);
+    mamba.output = loader.LoadMatrix(name + "ssm_out.weight", inner_size(), width_);
+    mamba.tail = loader.Recurrent(name + "conv.tail", {kernel_ - 1, channels()});
+    mamba.memory = loader.Recurrent(name + "ssm.memory", {shape_.heads, shape_.state_dim, shape_.head_dim});
+    mamba.log = loader.NewRows(projected_width(), kReplayRows);
+    return mamba;
+  }
+
+  void RecordMamba(Ops& ops, const Mamba& block, Rows projected) const {
+    ops.RmsNorm(ffn_rows_.normed, residual_, block.norm, attention_.eps);
+    ops.MatMul(ffn_rows_.normed, std::array{Product{block.input, projected}});
+    RecordRecurrence(ops, block, projected);
+    ops.SwiGlu(gated_, projected.Columns(0, inner_size()), scanned_);
+    const int of_group = inner_size() / shape_.groups;
+    for (int first = 0; first < inner_size(); first += of_group) {
+      const Rows group = gated_.Columns(first, of_group);
+      ops.RmsNorm(group, group, Vector{block.gated_norm.data + first, of_group}, eps_);
+    }
+    ops.MatMul(gated_, std::array{Product{block.output, residual_, /*accumulate=*/true}});
+  }
+
+  // Both states of the block, and `scanned_`.
+  void RecordRecurrence(Ops& ops, const Mamba& block, Rows projected) const {
+    const Rows xbc = projected.Columns(inner_size(), channels()), dt = projected.Columns(inner_size() + channels(), shape_.heads);
+    ops.CausalConv(convolved_, xbc, block.tail, block.convolution, block.convolution_bias, kernel_, /*silu=*/true);
+    ops.Ssm(scanned_, convolved_, dt, block.a, block.dt_bias, block.d, block.memory, shape_);
+  }
+
+  int width_ = 0, inner_ = 0, kernel_ = 0;
+  float eps_ = 0;              // of the norm within a Mamba block; that of the norms that read the stream is attention_.eps
+  float embedding_scale_ = 1;  // in units of the stream
+  float logit_divisor_ = 1;
+  Ops::SsmShape shape_{};
+  AttentionShape attention_;
+  std::vector<int> kv_heads_;  // of each block; 0: it is recurrent
+  const Matrix* embedding_ = nullptr;
+  const Matrix* output_ = nullptr;
+  Vector output_norm_;  // divided by logit_divisor_, so that the logits need not be
+  std::vector<Block> blocks_;
+  Rows residual_, projected_, convolved_, scanned_, gated_;
+  AttentionRows attention_rows_;
+  FeedForwardRows ffn_rows_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Network>> LoadGraniteHybrid(Loader& loader, NetworkInfo info) {
+  auto network = std::make_unique<GraniteHybrid>(loader, std::move(info));
+  REPRISE_RETURN_IF_ERROR(loader.status());
+  return std::unique_ptr<Network>(std::move(network));
+}
+
+}  // namespace reprise
