@@ -16,17 +16,30 @@ constexpr std::string_view kTurnEnd = "<|im_end|>";
 constexpr std::string_view kLlamaStart = "<|start_header_id|>";
 constexpr std::string_view kLlamaHeaderEnd = "<|end_header_id|>";
 constexpr std::string_view kLlamaEnd = "<|eot_id|>";
+constexpr std::string_view kGraniteStart = "<|start_of_role|>";
+constexpr std::string_view kGraniteHeaderEnd = "<|end_of_role|>";
+constexpr std::string_view kGraniteEnd = "<|end_of_text|>";
 
-constexpr std::string_view kKnownFormats = "known are ChatML as written by SmolLM2, LFM2, Qwen2, Qwen2.5, Qwen3 and Qwen3.5, and Llama 3's";
+constexpr std::string_view kKnownFormats =
+    "known are ChatML as written by SmolLM2, LFM2, Qwen2, Qwen2.5, Qwen3 and Qwen3.5, Llama 3's, and Granite 4's";
 
-constexpr std::pair<std::string_view, ChatStyle> kStyles[] = {{"chatml", ChatStyle::kChatMl},
-                                                              {"qwen3", ChatStyle::kQwen3},
-                                                              {"qwen3.5", ChatStyle::kQwen35},
-                                                              {"llama3", ChatStyle::kLlama3},
-                                                              {"plain", ChatStyle::kPlain}};
+constexpr std::pair<std::string_view, ChatStyle> kStyles[] = {{"chatml", ChatStyle::kChatMl},   {"qwen3", ChatStyle::kQwen3},
+                                                              {"qwen3.5", ChatStyle::kQwen35},  {"llama3", ChatStyle::kLlama3},
+                                                              {"granite", ChatStyle::kGranite}, {"plain", ChatStyle::kPlain}};
 
-std::string_view TurnStart(ChatStyle style) { return style == ChatStyle::kLlama3 ? kLlamaStart : kTurnStart; }
-std::string_view TurnEnd(ChatStyle style) { return style == ChatStyle::kLlama3 ? kLlamaEnd : kTurnEnd; }
+// What is said around a turn: start, role, what ends the header, content, end and what follows it. Of a style that has markers.
+struct TurnForm {
+  std::string_view start;
+  std::string_view header_end;    // a marker; empty: there is none
+  std::string_view after_header;  // text
+  std::string_view end;
+  std::string_view after_end;  // text
+};
+constexpr TurnForm FormOf(ChatStyle style) {
+  if (style == ChatStyle::kLlama3) return {kLlamaStart, kLlamaHeaderEnd, "\n\n", kLlamaEnd, ""};
+  if (style == ChatStyle::kGranite) return {kGraniteStart, kGraniteHeaderEnd, "", kGraniteEnd, "\n"};
+  return {kTurnStart, "", "\n", kTurnEnd, "\n"};
+}
 
 // What these models' own templates say when a chat starts without a system message. The longest that occurs in a template is its default.
 constexpr std::string_view kDefaultSystems[] = {
@@ -35,6 +48,8 @@ constexpr std::string_view kDefaultSystems[] = {
     "You are a helpful assistant.",
     "You are a helpful assistant",
 };
+
+constexpr std::string_view kGraniteSystem = "You are a helpful assistant. Please ensure responses are professional, accurate, and safe.";
 
 bool Contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
@@ -54,19 +69,17 @@ class Renderer {
   }
   void Open(std::string_view role) {
     if (style_ == ChatStyle::kPlain) return;
-    Marker(TurnStart(style_));
+    const TurnForm form = FormOf(style_);
+    Marker(form.start);
     Text(role);
-    if (style_ == ChatStyle::kLlama3) {
-      Marker(kLlamaHeaderEnd);
-      Text("\n\n");
-    } else {
-      Text("\n");
-    }
+    if (!form.header_end.empty()) Marker(form.header_end);
+    Text(form.after_header);
   }
   void Close() {
     if (style_ == ChatStyle::kPlain) return Text("\n\n");
-    Marker(TurnEnd(style_));
-    if (style_ != ChatStyle::kLlama3) Text("\n");
+    const TurnForm form = FormOf(style_);
+    Marker(form.end);
+    Text(form.after_end);
   }
   void Thoughts(std::string_view thoughts) {
     Marker(kThinkStart);
@@ -174,11 +187,8 @@ void RenderToolResult(const ChatFormat& format, std::string_view content, bool f
     out.Text(JsonQuoted(content));
     return out.Close();
   }
-  if (first) {
-    out.Open("user");
-  } else {
-    out.Text("\n");
-  }
+  if (first) out.Open("user");
+  if (!first || format.style == ChatStyle::kGranite) out.Text("\n");
   out.Marker(kToolResponseStart);
   out.Text("\n");
   out.Text(content);
@@ -210,8 +220,9 @@ Status CheckMessages(const ChatFormat& format, std::span<const ChatMessage> mess
 
 bool HasMarkers(const Tokenizer& tokenizer, ChatStyle style) {
   if (style == ChatStyle::kPlain) return true;
-  if (style == ChatStyle::kLlama3 && !tokenizer.Find(kLlamaHeaderEnd)) return false;
-  return tokenizer.Find(TurnStart(style)).has_value() && tokenizer.Find(TurnEnd(style)).has_value();
+  const TurnForm form = FormOf(style);
+  if (!form.header_end.empty() && !tokenizer.Find(form.header_end)) return false;
+  return tokenizer.Find(form.start).has_value() && tokenizer.Find(form.end).has_value();
 }
 
 }  // namespace
@@ -246,6 +257,12 @@ Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_v
   }
   if (Contains(chat_template, kLlamaStart) && Contains(chat_template, kLlamaEnd) && HasMarkers(tokenizer, ChatStyle::kLlama3)) {
     return ChatFormat{.style = ChatStyle::kLlama3, .tools = ToolForm::kLlama};
+  }
+  // Granite 3's markers are the same, its tools are not.
+  if (Contains(chat_template, kGraniteStart) && Contains(chat_template, kToolCallStart) && HasMarkers(tokenizer, ChatStyle::kGranite)) {
+    // Some versions of the template only define their default.
+    const bool says = Contains(chat_template, kGraniteSystem) && Contains(chat_template, "+ ns.default_system_message");
+    return ChatFormat{.style = ChatStyle::kGranite, .default_system = std::string(says ? kGraniteSystem : "")};
   }
   if (!Contains(chat_template, kTurnStart) || !Contains(chat_template, kTurnEnd)) {
     return Unsupported("the model's chat template is of an unknown format; " + std::string(kKnownFormats));
@@ -287,7 +304,9 @@ Result<Renderer::Rendered> Render(const ChatFormat& format, std::span<const Chat
   const bool opens_with_system = own_system || tools || (!system.empty() && !options.continues);
   if (opens_with_system) {
     out.Open("system");
-    out.Text(tools ? SystemWithTools(format.tools, system, options.tools) : system);
+    // Granite's default gives way to what is said of tools.
+    const bool alone = tools && !own_system && format.style == ChatStyle::kGranite;
+    out.Text(tools ? SystemWithTools(format.style, format.tools, alone ? "" : system, options.tools) : system);
     out.Close();
   }
   const size_t last_question = LastQuestion(format, messages);
@@ -383,7 +402,7 @@ Result<EncodedChat> EncodeChatTurns(const Tokenizer& tokenizer, const ChatFormat
   REPRISE_ASSIGN_OR_RETURN(const Renderer::Rendered rendered, Render(format, messages, options));
   const bool recalls = options.recall && format.style != ChatStyle::kPlain;
   const auto openings = recalls ? OpeningsOf(tokenizer, format) : std::vector<std::vector<int32_t>>();
-  Encoder encoder(tokenizer, TurnStart(format.style));
+  Encoder encoder(tokenizer, FormOf(format.style).start);
   auto cut = rendered.cuts.begin();
   auto answer = rendered.answers.begin();
   const std::vector<ChatSegment>& segments = rendered.segments;
@@ -400,7 +419,7 @@ Result<EncodedChat> EncodeChatTurns(const Tokenizer& tokenizer, const ChatFormat
       }
       if (known) {
         encoder.Append(*known);
-        while (i < segments.size() && !(segments[i].marker && segments[i].text == TurnEnd(format.style))) ++i;
+        while (i < segments.size() && !(segments[i].marker && segments[i].text == FormOf(format.style).end)) ++i;
       }
     }
     if (i < segments.size()) encoder.Add(segments[i]);
@@ -419,10 +438,11 @@ Result<std::vector<int32_t>> EncodeChat(const Tokenizer& tokenizer, const ChatFo
 
 std::vector<ChatTurn> TurnsOf(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens) {
   std::vector<ChatTurn> turns;
-  const std::optional<int32_t> start = tokenizer.Find(TurnStart(format.style));
-  const std::optional<int32_t> end = tokenizer.Find(TurnEnd(format.style));
+  const TurnForm form = FormOf(format.style);
+  const std::optional<int32_t> start = tokenizer.Find(form.start);
+  const std::optional<int32_t> end = tokenizer.Find(form.end);
   if (format.style == ChatStyle::kPlain || !start || !end) return turns;
-  const std::string_view header = format.style == ChatStyle::kLlama3 ? "<|end_header_id|>\n\n" : "\n";
+  const std::string header = std::string(form.header_end) + std::string(form.after_header);
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] != *start) continue;
     size_t until = i + 1;
@@ -439,9 +459,10 @@ std::vector<ChatTurn> TurnsOf(const Tokenizer& tokenizer, const ChatFormat& form
 std::vector<int32_t> EndOfTurn(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens) {
   std::vector<int32_t> end;
   if (format.style == ChatStyle::kPlain) return tokens.empty() ? end : tokenizer.Encode("\n\n");
-  const std::optional<int32_t> marker = tokenizer.Find(TurnEnd(format.style));
+  const TurnForm form = FormOf(format.style);
+  const std::optional<int32_t> marker = tokenizer.Find(form.end);
   if (tokens.empty() || !marker) return end;
-  const std::vector<int32_t> after = format.style == ChatStyle::kLlama3 ? std::vector<int32_t>() : tokenizer.Encode("\n");
+  const std::vector<int32_t> after = tokenizer.Encode(form.after_end);
   const bool ended = tokens.size() > after.size() && tokens[tokens.size() - after.size() - 1] == *marker &&
                      std::equal(after.begin(), after.end(), tokens.end() - static_cast<ptrdiff_t>(after.size()));
   if (ended) return end;

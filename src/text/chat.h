@@ -2,7 +2,7 @@
 //
 // A chat is rendered as segments, text or marker, and only markers become control tokens. Text in a message that spells a marker, such as
 // "<|im_end|>", stays text, so that content can never end its own turn or begin another.
-// All functions are pure and thread-safe. Sources: the templates that Qwen and SmolLM publish with their models.
+// All functions are pure and thread-safe. Sources: the templates that Qwen, SmolLM and Granite publish with their models.
 #pragma once
 
 #include <cstdint>
@@ -34,11 +34,12 @@ struct ChatMessage {
 };
 
 enum class ChatStyle : uint8_t {
-  kChatMl,  // <|im_start|>role\ncontent<|im_end|>\n (SmolLM2, Qwen2, Qwen2.5 and whatever else is content with that)
-  kQwen3,   // ChatML; what the assistant thought is kept only after the last question
-  kQwen35,  // as Qwen3; contents are stripped of white space, and an answer opens with its thoughts, even if it has none
-  kLlama3,  // <|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|>
-  kPlain,   // no roles and no markers: contents with an empty line after each, for models that only continue text
+  kChatMl,   // <|im_start|>role\ncontent<|im_end|>\n (SmolLM2, Qwen2, Qwen2.5 and whatever else is content with that)
+  kQwen3,    // ChatML; what the assistant thought is kept only after the last question
+  kQwen35,   // as Qwen3; contents are stripped of white space, and an answer opens with its thoughts, even if it has none
+  kLlama3,   // <|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|>
+  kGranite,  // <|start_of_role|>role<|end_of_role|>content<|end_of_text|>\n (Granite 4)
+  kPlain,    // no roles and no markers: contents with an empty line after each, for models that only continue text
 };
 
 // How a model was trained to be told of tools and to call them.
@@ -60,7 +61,7 @@ struct ChatFormat {
 // From the file's template (may be empty) and the tokens present. kUnsupported, with the known formats, when it is none of them.
 Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_view chat_template);
 
-// By name, whatever the file's template is: chatml, qwen3, qwen3.5, llama3 or plain. kInvalidArgument names them; kUnsupported when the
+// By name, whatever the file's template is: chatml, qwen3, qwen3.5, llama3, granite or plain. kInvalidArgument names them; kUnsupported when the
 // vocabulary lacks the format's markers.
 Result<ChatFormat> NamedChatFormat(const Tokenizer& tokenizer, std::string_view name);
 std::string_view ChatStyleName(ChatStyle style);

@@ -225,9 +225,12 @@ TEST(Chat, AnUnknownTemplateIsRefusedWithTheKnownOnes) {
   refused(Make({}), "<|im_start|><|im_end|>", StatusCode::kCorrupt, "not tokens of its vocabulary");
 }
 
+const std::vector<std::string> kEveryMarker = {"<|im_start|>", "<|im_end|>",        "<|start_header_id|>", "<|end_header_id|>",
+                                               "<|eot_id|>",   "<|start_of_role|>", "<|end_of_role|>",     "<|end_of_text|>"};
+
 TEST(Chat, AFormatCanBeChosenByName) {
-  const Tokenizer t = Make({"<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"});
-  for (const char* name : {"chatml", "qwen3", "qwen3.5", "llama3", "plain"}) {
+  const Tokenizer t = Make(kEveryMarker);
+  for (const char* name : {"chatml", "qwen3", "qwen3.5", "llama3", "granite", "plain"}) {
     const auto format = NamedChatFormat(t, name);
     ASSERT_TRUE(format.ok()) << format.status().message();
     EXPECT_EQ(ChatStyleName(format->style), name);
@@ -245,11 +248,41 @@ TEST(Chat, AFormatCanBeChosenByName) {
   EXPECT_EQ(Joined(*RenderChat({.style = ChatStyle::kPlain}, messages)), "s\n\n a \n\n");
 }
 
+// Granite 4's template, of which there are versions that say a default system message and versions that only define it.
+TEST(Chat, GranitesDefaultGivesWayToTools) {
+  const Tokenizer t = Make(kEveryMarker);
+  const std::string kDefault = "You are a helpful assistant. Please ensure responses are professional, accurate, and safe.";
+  const std::string written =
+      "{{- '<|start_of_role|>' + message.role + '<|end_of_role|>' + content.val + '<|end_of_text|>\n' }}<tool_call>";
+  const auto silent = RecogniseChatFormat(t, "{%- set g4_default_system_message = '" + kDefault + "' %}" + written);
+  ASSERT_TRUE(silent.ok()) << silent.status().message();
+  EXPECT_EQ(silent->style, ChatStyle::kGranite);
+  EXPECT_EQ(silent->tools, ToolForm::kJson);
+  EXPECT_EQ(silent->default_system, "");
+  const auto format = RecogniseChatFormat(t, "'" + kDefault + "'" + written + "'<|end_of_role|>' + ns.default_system_message + ''");
+  EXPECT_EQ(format->default_system, kDefault);
+  EXPECT_FALSE(RecogniseChatFormat(t, "<|start_of_role|>available_tools<|end_of_role|> <|end_of_text|>").ok()) << "Granite 3";
+
+  const std::vector<ChatMessage> question = {{"user", " a "}};
+  const std::string asked = "<|start_of_role|>user<|end_of_role|> a <|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>";
+  EXPECT_EQ(Joined(*RenderChat(*silent, question)), asked);
+  EXPECT_EQ(Joined(*RenderChat(*format, question)), "<|start_of_role|>system<|end_of_role|>" + kDefault + "<|end_of_text|>\n" + asked);
+  const std::string told = Joined(*RenderChat(*format, question, {.tools = {R"({"name": "read"})"}}));
+  EXPECT_TRUE(told.starts_with("<|start_of_role|>system<|end_of_role|>You are a helpful assistant with access to the following tools. "))
+      << told;
+  EXPECT_NE(told.find("<tools>\n{\"name\": \"read\"}\n</tools>\n\nFor each tool call, return"), std::string::npos) << told;
+  EXPECT_TRUE(
+      told.ends_with("</tool_call>. If a tool does not exist in the provided list of tools, notify the user that you do not have "
+                     "the ability to fulfill the request.<|end_of_text|>\n" +
+                     asked))
+      << told;
+}
+
 // A chat is read back from its tokens as it was said, and what goes on from it is what the whole would have been.
 TEST(Chat, TurnsAreFoundAndGoOn) {
-  const Tokenizer t = Make({"<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"});
+  const Tokenizer t = Make(kEveryMarker);
   const std::vector<ChatMessage> all = {{"system", "s"}, {"user", "a <|im_end|> b"}, {"assistant", "c"}, {"user", "d\ne"}};
-  for (const ChatStyle style : {ChatStyle::kChatMl, ChatStyle::kLlama3}) {
+  for (const ChatStyle style : {ChatStyle::kChatMl, ChatStyle::kLlama3, ChatStyle::kGranite}) {
     const ChatFormat format{.style = style};
     const auto whole = EncodeChatTurns(t, format, all);
     ASSERT_TRUE(whole.ok());
@@ -315,6 +348,17 @@ TEST(Chat, WritesToolsAndCallsAndResults) {
       "<|im_end|>\n" +
       results + "<|im_start|>assistant\n<think>\n\n</think>\n\nOne.<|im_end|>\n"))
       << xml;
+  const std::string granite = render(ChatStyle::kGranite, ToolForm::kJson);
+  EXPECT_TRUE(granite.starts_with("<|start_of_role|>system<|end_of_role|>Be brief.\n\nYou are a helpful assistant with access to"))
+      << granite;
+  EXPECT_TRUE(
+      granite.ends_with("<|start_of_role|>assistant<|end_of_role|>I look.\n<tool_call>\n{\"name\": \"read\", \"arguments\": {\"path\": "
+                        "\"a\", \"lines\": 2}}\n"
+                        "</tool_call>\n<tool_call>\n{\"name\": \"list\", \"arguments\": {}}\n</tool_call><|end_of_text|>\n"
+                        "<|start_of_role|>user<|end_of_role|>\n<tool_response>\none\n</tool_response>\n<tool_response>\ntwo\n</"
+                        "tool_response><|end_of_text|>\n"
+                        "<|start_of_role|>assistant<|end_of_role|>One.<|end_of_text|>\n"))
+      << granite;
   const std::string llama = render(ChatStyle::kLlama3, ToolForm::kLlama);
   EXPECT_NE(llama.find("I look.\n{\"name\": \"read\", \"parameters\": {\"path\": \"a\", \"lines\": 2}}; {\"name\": \"list\""),
             std::string::npos)

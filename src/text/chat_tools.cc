@@ -10,6 +10,16 @@ constexpr std::string_view kJsonAfter =
     "\n</tools>\n\nFor each function call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:\n"
     "<tool_call>\n{\"name\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call>";
 
+// Granite's models are told of the same form in other words.
+constexpr std::string_view kGraniteBefore =
+    "You are a helpful assistant with access to the following tools. You may call one or more tools to assist with the user query.\n\n"
+    "You are provided with function signatures within <tools></tools> XML tags:\n<tools>";
+constexpr std::string_view kGraniteAfter =
+    "\n</tools>\n\nFor each tool call, return a json object with function name and arguments within <tool_call></tool_call> XML tags:\n"
+    "<tool_call>\n{\"name\": <function-name>, \"arguments\": <args-json-object>}\n</tool_call>. If a tool does not exist in the provided "
+    "list of "
+    "tools, notify the user that you do not have the ability to fulfill the request.";
+
 constexpr std::string_view kXmlBefore = "# Tools\n\nYou have access to the following functions:\n\n<tools>";
 constexpr std::string_view kXmlAfter =
     "\n</tools>\n\nIf you choose to call a function ONLY reply in the following format with NO suffix:\n\n"
@@ -48,14 +58,15 @@ ToolForm RecogniseToolForm(ChatStyle style, std::string_view chat_template) {
   return xml || (chat_template.empty() && style == ChatStyle::kQwen35) ? ToolForm::kXml : ToolForm::kJson;
 }
 
-std::string SystemWithTools(ToolForm form, std::string_view content, std::span<const std::string> tools) {
+std::string SystemWithTools(ChatStyle style, ToolForm form, std::string_view content, std::span<const std::string> tools) {
+  const bool granite = style == ChatStyle::kGranite;
   std::string text;
   switch (form) {
     case ToolForm::kJson:
       if (!content.empty()) text.append(content).append("\n\n");
-      text += kJsonBefore;
+      text += granite ? kGraniteBefore : kJsonBefore;
       for (const std::string& tool : tools) text.append("\n").append(tool);
-      text += kJsonAfter;
+      text += granite ? kGraniteAfter : kJsonAfter;
       break;
     case ToolForm::kXml:
       text += kXmlBefore;

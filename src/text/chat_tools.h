@@ -22,7 +22,7 @@ inline constexpr std::string_view kToolResponseEnd = "</tool_response>";
 ToolForm RecogniseToolForm(ChatStyle style, std::string_view chat_template);
 
 // What the system's turn says: its own content with the tools before or after it, as the form has it.
-std::string SystemWithTools(ToolForm form, std::string_view content, std::span<const std::string> tools);
+std::string SystemWithTools(ChatStyle style, ToolForm form, std::string_view content, std::span<const std::string> tools);
 
 // Pieces of an answer, in order: `marker` for names that may be tokens, `text` for the rest.
 struct ToolWriter {
