@@ -183,6 +183,7 @@ typedef struct reprise_sampling {
   uint64_t seed;
   const char* const* stop; /* NUL-terminated UTF-8, none of them empty; NULL when stop_count is 0 */
   size_t stop_count;       /* at most 16 */
+  const char* json_schema; /* what the text must be, from here on; NULL: any text. reprise/grammar.h says what is understood */
 } reprise_sampling;
 
 /* `size` is sizeof(reprise_sampling). The defaults are greedy, without penalties or stop strings. */
@@ -195,7 +196,8 @@ typedef enum reprise_finish {
   REPRISE_FINISH_END_OF_TEXT = 1,
   REPRISE_FINISH_STOP_STRING = 2,
   REPRISE_FINISH_LENGTH = 3,
-  REPRISE_FINISH_CANCELLED = 4
+  REPRISE_FINISH_CANCELLED = 4,
+  REPRISE_FINISH_COMPLETE = 5 /* the text is all that the JSON schema asks for */
 } reprise_finish;
 
 typedef struct reprise_token {

@@ -1,6 +1,6 @@
 // SamplingOptions: how the next token is chosen from the logits, and what ends a generation.
 //
-// The steps, in order: penalties, biases, temperature, top_k, top_p, min_p, draw. It is the order of the frameworks that model cards take their
+// The steps, in order: the grammar, penalties, biases, temperature, top_k, top_p, min_p, draw. It is the order of the frameworks that model cards take their
 // recommended settings from; llama.cpp applies the temperature last, so that below a temperature of 1 the
 // same top_p keeps fewer tokens here.
 //
@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "reprise/grammar.h"
 #include "reprise/status.h"
 
 namespace reprise {
@@ -32,6 +33,7 @@ struct SamplingOptions {
   uint64_t seed = 0;                   // the same seed draws the same tokens
   std::vector<std::string> stop = {};  // text that ends the generation and is not shown; UTF-8, not empty
   std::vector<std::pair<int32_t, float>> bias = {};  // added to the logit of each token named, once each; ascending ids, finite numbers
+  Grammar grammar = {};  // what the text must be; from its beginning wherever options are set
 
   static constexpr size_t kMaxBiases = 300;  // as many as OpenAI's interface takes
   static constexpr size_t kMaxStops = 16;

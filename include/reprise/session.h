@@ -31,7 +31,8 @@
 
 namespace reprise {
 
-enum class Finish { kNone, kEndOfText, kStopString, kLength, kCancelled };
+// kComplete: the grammar allows nothing more.
+enum class Finish { kNone, kEndOfText, kStopString, kLength, kCancelled, kComplete };
 std::string_view FinishName(Finish finish);
 
 struct Token {

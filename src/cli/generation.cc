@@ -93,7 +93,9 @@ Result<std::vector<Generation>> GenerateBatch(std::span<Session> sessions, const
     generations[i].context_full = generations[i].finish == Finish::kLength && room < options.max_tokens;
   }
   for (size_t i = 0; i < sessions.size(); ++i) {
-    if (generations[i].finish == Finish::kStopString || (!options.flush && generations[i].finish != Finish::kEndOfText)) continue;
+    const Finish finish = generations[i].finish;
+    const bool ended = finish == Finish::kEndOfText || finish == Finish::kComplete;
+    if (finish == Finish::kStopString || (!options.flush && !ended)) continue;
     REPRISE_RETURN_IF_ERROR(Flush(sessions[i], generations[i], options));
   }
   return generations;

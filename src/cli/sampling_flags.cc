@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "cli/flags.h"
+#include "cli/prompt_flags.h"
 
 namespace reprise {
 namespace {
@@ -14,7 +15,7 @@ constexpr float kLargest = 1e6F;  // of a temperature or penalty: far beyond any
 
 bool SamplingFlags::any() const {
   return temperature || top_p || min_p || repetition_penalty || presence_penalty || frequency_penalty || top_k || penalty_window || seed ||
-         !stop.empty();
+         !stop.empty() || grammar;
 }
 
 SamplingOptions SamplingFlags::Over(SamplingOptions base) const {
@@ -28,6 +29,7 @@ SamplingOptions SamplingFlags::Over(SamplingOptions base) const {
   base.penalty_window = penalty_window.value_or(base.penalty_window);
   base.seed = seed.value_or(base.seed);
   if (!stop.empty()) base.stop = stop;
+  base.grammar = grammar.value_or(Grammar());  // the one before has begun its text already
   return base;
 }
 
@@ -47,6 +49,15 @@ void AddSamplingFlags(CLI::App& command, SamplingFlags& flags) {
   command.add_option("--stop", flags.stop, "Text that ends the answer and is not shown; may be given up to 16 times")
       ->type_name("TEXT")
       ->allow_extra_args(false)
+      ->group("Sampling");
+  const auto read_schema = [&flags](const std::string& path) {
+    const auto schema = ReadPrompt({.text = {}, .file = path});
+    auto grammar = schema.ok() ? Grammar::JsonSchema(*schema) : Result<Grammar>(schema.status());
+    if (!grammar.ok()) throw CLI::ValidationError("--json-schema", grammar.status().message());
+    flags.grammar = *std::move(grammar);
+  };
+  command.add_option_function<std::string>("--json-schema", read_schema, "The answer is JSON that this schema describes")
+      ->type_name("FILE")
       ->group("Sampling");
 }
 

@@ -16,6 +16,7 @@ struct SamplingFlags {
   std::optional<int> top_k, penalty_window;
   std::optional<uint64_t> seed;
   std::vector<std::string> stop;
+  std::optional<Grammar> grammar;
 
   bool any() const;
   // `base` with what was given.

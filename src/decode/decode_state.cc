@@ -14,6 +14,8 @@ namespace {
 // State bytes are copied, compared and digested, so a state may have no padding.
 static_assert(sizeof(SamplingNumbers) == 8 * 4);
 static_assert(sizeof(TokenBiases) == 4 + 8 * SamplingOptions::kMaxBiases);
+static_assert(sizeof(GrammarProgram) == 4 + Grammar::kMostBytes);
+static_assert(sizeof(GrammarThreads) == 2 * (2 + GrammarThreads::kWords));
 static_assert(sizeof(Generator) == 2 * 8);
 static_assert(sizeof(StopStrings) == 4 + 2 * SamplingOptions::kMaxStops + SamplingOptions::kMaxStopBytes);
 static_assert(sizeof(HeldText) == 4 + SamplingOptions::kMaxStopBytes);
@@ -29,6 +31,12 @@ Status CheckNumbers(const SamplingNumbers& numbers) {
 Status CheckBiases(const TokenBiases& biases) {
   const char* fault = biases.Fault();
   return fault == nullptr ? Ok() : Corrupt(std::string("the state decode.biases is impossible: ") + fault);
+}
+
+Status CheckGrammar(const GrammarProgram& program, const GrammarThreads& threads) {
+  if (const char* fault = program.Fault()) return Corrupt(std::string("the state decode.grammar is impossible: ") + fault);
+  if (const char* fault = threads.Fault(program)) return Corrupt(std::string("the state decode.threads is impossible: ") + fault);
+  return Ok();
 }
 
 Status CheckStops(const StopStrings& stops) {
@@ -91,6 +99,8 @@ DecodeState DecodeState::Declare(StateLayout& layout) {
   };
   declare(kOptions, "decode.options", ElementType::kBytes, sizeof(SamplingNumbers));
   declare(kBiases, "decode.biases", ElementType::kBytes, sizeof(TokenBiases));
+  declare(kGrammar, "decode.grammar", ElementType::kBytes, sizeof(GrammarProgram));
+  declare(kThreads, "decode.threads", ElementType::kBytes, sizeof(GrammarThreads));
   declare(kGenerator, "decode.generator", ElementType::kI64, sizeof(Generator) / 8);
   declare(kStops, "decode.stops", ElementType::kBytes, sizeof(StopStrings));
   declare(kHeldText, "decode.held_text", ElementType::kBytes, sizeof(HeldText));
@@ -106,6 +116,8 @@ void DecodeState::InitialiseOrigin(StateSpace& space) const {
   };
   write(kOptions, SamplingNumbers());
   write(kBiases, TokenBiases());
+  write(kGrammar, GrammarProgram());
+  write(kThreads, GrammarThreads());
   write(kGenerator, Generator());
   write(kStops, StopStrings());
   write(kHeldText, HeldText());
@@ -117,8 +129,13 @@ Status DecodeState::Configure(const SamplingOptions& options, std::byte* host) c
   REPRISE_RETURN_IF_ERROR(options.Check());
   StopStrings stops;
   stops.Set(options.stop);
+  const GrammarProgram program = GrammarProgram::Of(options.grammar);
+  GrammarThreads threads;
+  if (program.present()) GrammarMachine(program).Begin(threads);
   Store(host, kOptions, SamplingNumbers::Of(options));
   Store(host, kBiases, TokenBiases::Of(options));
+  Store(host, kGrammar, program);
+  Store(host, kThreads, threads);
   Store(host, kGenerator, Generator{options.seed, 0});
   Store(host, kStops, stops);
   Store(host, kHeldText, HeldText());
@@ -130,6 +147,7 @@ SamplingOptions DecodeState::Options(const std::byte* host) const {
   SamplingOptions options;
   Load<SamplingNumbers>(host, kOptions).CopyTo(options);
   Load<TokenBiases>(host, kBiases).CopyTo(options);
+  if (auto grammar = Grammar::FromCode(std::string(this->grammar(host).view())); grammar.ok()) options.grammar = *std::move(grammar);
   options.seed = Load<Generator>(host, kGenerator).seed;
   const auto stops = Load<StopStrings>(host, kStops);
   const StopMatcher matcher(stops);
@@ -140,6 +158,7 @@ SamplingOptions DecodeState::Options(const std::byte* host) const {
 Status DecodeState::Check(const std::byte* host, int vocabulary) const {
   REPRISE_RETURN_IF_ERROR(CheckNumbers(Load<SamplingNumbers>(host, kOptions)));
   REPRISE_RETURN_IF_ERROR(CheckBiases(Load<TokenBiases>(host, kBiases)));
+  REPRISE_RETURN_IF_ERROR(CheckGrammar(grammar(host), threads(host)));
   const auto stops = Load<StopStrings>(host, kStops);
   REPRISE_RETURN_IF_ERROR(CheckStops(stops));
   REPRISE_RETURN_IF_ERROR(CheckHeld(Load<HeldText>(host, kHeldText), stops));
@@ -164,16 +183,16 @@ Result<T> DecodeState::Chosen(std::byte* host, const Choose& choose) const {
 }
 
 Result<int32_t> DecodeState::Sample(std::span<const float> logits, std::span<const int32_t> window, std::byte* host,
-                                    SampleWorkspace& workspace) const {
+                                    SampleWorkspace& workspace, AllowedTokens allowed) const {
   return Chosen<int32_t>(host, [&](const SamplingNumbers& numbers, Generator& generator, const TokenBiases& biases) {
-    return ChooseToken(numbers, logits, window, generator, workspace, biases);
+    return ChooseToken(numbers, logits, window, generator, workspace, biases, allowed);
   });
 }
 
 Result<std::optional<int32_t>> DecodeState::SampleFromBest(const BestLogits& best, std::span<const int32_t> window, std::byte* host,
-                                                           SampleWorkspace& workspace) const {
+                                                           SampleWorkspace& workspace, AllowedTokens allowed) const {
   return Chosen<std::optional<int32_t>>(host, [&](const SamplingNumbers& numbers, Generator& generator, const TokenBiases& biases) {
-    return ChooseFromBest(numbers, best, window, generator, workspace, biases);
+    return ChooseFromBest(numbers, best, window, generator, workspace, biases, allowed);
   });
 }
 
@@ -182,7 +201,24 @@ int32_t DecodeState::PenaltyWindow(const std::byte* host) const { return Load<Sa
 int32_t DecodeState::pending(const std::byte* host) const { return Load<int32_t>(host, kPending); }
 void DecodeState::set_pending(std::byte* host, int32_t token) const { Store(host, kPending, token); }
 
+bool DecodeState::has_grammar(const std::byte* host) const {
+  return Load<decltype(GrammarProgram::size)>(host, kGrammar) != 0;
+}
+GrammarProgram DecodeState::grammar(const std::byte* host) const { return Load<GrammarProgram>(host, kGrammar); }
+GrammarThreads DecodeState::threads(const std::byte* host) const { return Load<GrammarThreads>(host, kThreads); }
+
+bool DecodeState::IsComplete(const std::byte* host) const {
+  if (!has_grammar(host)) return false;
+  const GrammarProgram program = grammar(host);
+  return GrammarMachine(program).MustEnd(threads(host));
+}
+
 bool DecodeState::Feed(std::string_view token_bytes, std::byte* host, std::string& text) const {
+  if (has_grammar(host)) {
+    const GrammarProgram program = grammar(host);
+    GrammarThreads now = threads(host);
+    if (GrammarMachine(program).Advance(token_bytes, now)) Store(host, kThreads, now);
+  }
   const auto stops = Load<StopStrings>(host, kStops);
   const StopMatcher matcher(stops);
   auto held = Load<HeldText>(host, kHeldText);

@@ -2,6 +2,8 @@
 //
 //   decode.options     the numbers of SamplingOptions
 //   decode.biases      what is added to the logits of some tokens
+//   decode.grammar     what the text must be: a program (decode/grammar.h)
+//   decode.threads     where the text stands within it
 //   decode.generator   the seed, and how many numbers were drawn
 //   decode.stops       the stop strings
 //   decode.held_text   text held back because it may begin a stop string
@@ -24,6 +26,7 @@
 #include <string>
 #include <string_view>
 
+#include "decode/grammar.h"
 #include "decode/sampler.h"
 #include "reprise/layout.h"
 #include "reprise/sampling.h"
@@ -51,17 +54,25 @@ class DecodeState {
 
   // Chooses the next token (reprise/sampling.h) and advances the generator, by one draw unless the choice is greedy. `window` is the
   // context's tokens, newest last; of more than penalty_window the last ones count. kCorrupt when the options in `host` are impossible.
-  Result<int32_t> Sample(std::span<const float> logits, std::span<const int32_t> window, std::byte* host, SampleWorkspace& workspace) const;
+  // With a grammar, `allowed` are the tokens that may follow.
+  Result<int32_t> Sample(std::span<const float> logits, std::span<const int32_t> window, std::byte* host, SampleWorkspace& workspace,
+                         AllowedTokens allowed = {}) const;
   // The same token from the best of them alone; or nothing, and nothing has changed, where it takes them all (ChooseFromBest).
   Result<std::optional<int32_t>> SampleFromBest(const BestLogits& best, std::span<const int32_t> window, std::byte* host,
-                                                SampleWorkspace& workspace) const;
+                                                SampleWorkspace& workspace, AllowedTokens allowed = {}) const;
   // How many of the last tokens Sample() will look at: 0 without penalties, -1 for all.
   int32_t PenaltyWindow(const std::byte* host) const;
 
   int32_t pending(const std::byte* host) const;
   void set_pending(std::byte* host, int32_t token) const;
 
-  // The bytes of one token more. Appends to `text` what is now certain to be shown: whole characters, and nothing of a stop string. Bytes
+  bool has_grammar(const std::byte* host) const;
+  GrammarProgram grammar(const std::byte* host) const;
+  GrammarThreads threads(const std::byte* host) const;
+  // Whether the grammar allows nothing more. Never without one.
+  bool IsComplete(const std::byte* host) const;
+
+  // The bytes of one token more, which the grammar takes note of where it allows them. Appends to `text` what is now certain to be shown: whole characters, and nothing of a stop string. Bytes
   // that are no UTF-8 are shown as U+FFFD. Returns true when a stop string is complete: what follows it in `token_bytes` is dropped,
   // nothing is held.
   bool Feed(std::string_view token_bytes, std::byte* host, std::string& text) const;
@@ -69,7 +80,7 @@ class DecodeState {
   void Flush(std::byte* host, std::string& text) const;
 
  private:
-  enum Part { kOptions, kBiases, kGenerator, kStops, kHeldText, kUtf8, kPending, kParts };
+  enum Part { kOptions, kBiases, kGrammar, kThreads, kGenerator, kStops, kHeldText, kUtf8, kPending, kParts };
 
   template <class T>
   T Load(const std::byte* host, Part part) const;

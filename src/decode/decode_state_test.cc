@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "base/utf8.h"
+#include "decode/grammar_builder.h"
+#include "decode/grammar_masks.h"
 #include "exec/lane.h"
 #include "exec/memory.h"
 #include "exec/state_space.h"
@@ -30,6 +32,7 @@ class Fixture {
     // Pieces that cut characters and stop strings anywhere.
     const std::string material = "the <end> of \xE2\x82\xAC 5, \xF0\x9F\x98\x80 <en ends\n\nUser: \xC3\xA9t\xC3\xA9 </s>";
     for (size_t i = 0; i < kVocabulary; ++i) pieces_.push_back(material.substr(i % material.size(), 1 + i % 3));
+    trie_.emplace(std::vector<std::string_view>(pieces_.begin(), pieces_.end()), std::span<const int32_t>());
   }
 
   std::vector<float> Logits(int32_t last) const {
@@ -49,8 +52,15 @@ class Fixture {
   // One token more, as a session does it.
   void Step(std::vector<std::byte>& host, Stream& stream) {
     const int32_t last = state_.pending(host.data());
-    const auto token = state_.Sample(Logits(last), stream.tokens, host.data(), workspace_);
-    ASSERT_TRUE(token.ok()) << token.status().message();
+    const GrammarProgram program = state_.grammar(host.data());
+    if (program.present() && (!masks_ || !masks_->IsOf(program))) masks_ = std::make_unique<GrammarMasks>(*trie_, program);
+    const AllowedTokens allowed = program.present() ? masks_->Allowed(state_.threads(host.data())) : AllowedTokens();
+    const auto token = state_.Sample(Logits(last), stream.tokens, host.data(), workspace_, allowed);
+    if (!token.ok()) {  // the grammar allows none
+      ASSERT_EQ(token.status().code(), StatusCode::kInternal) << token.status().message();
+      stream.stopped = true;
+      return;
+    }
     state_.set_pending(host.data(), *token);
     stream.tokens.push_back(*token);
     stream.stopped = state_.Feed(pieces_[static_cast<size_t>(*token)], host.data(), stream.text);
@@ -63,6 +73,8 @@ class Fixture {
   std::unique_ptr<Lane> lane_;
   std::vector<std::byte> host_;  // a copy of the lane's host part
   std::vector<std::string> pieces_;
+  std::optional<TokenTrie> trie_;
+  std::unique_ptr<GrammarMasks> masks_;
 };
 
 class DecodeStateTest : public Fixture, public testing::Test {
@@ -76,6 +88,14 @@ class DecodeStateTest : public Fixture, public testing::Test {
   }
 };
 
+// Of three bytes two are not 'e'.
+Grammar FewE() {
+  GrammarBuilder b;
+  const auto no_e = [&] { b.OneOf(2, [&](size_t i) { b.Range(i == 0 ? 0 : 'f', i == 0 ? 'd' : 0xff); }); };
+  b.Repeat(0, -1, [&] { b.Repeat(2, 2, no_e).Range(0, 0xff); }).Accept();
+  return *b.Finish();
+}
+
 const SamplingOptions kBusy = {.temperature = 1.1f,
                                .top_k = 50,
                                .top_p = 0.97f,
@@ -86,7 +106,8 @@ const SamplingOptions kBusy = {.temperature = 1.1f,
                                .penalty_window = 12,
                                .seed = 99,
                                .stop = {"<end> \xE2\x82\xAC", "ends\n\nUser:", "\n\n\n"},
-                               .bias = {{1, -6.0f}, {2, 3.0f}, {3, -6.0f}, {5, 4.0f}, {8, 2.0f}, {11, -3.0f}}};
+                               .bias = {{1, -6.0f}, {2, 3.0f}, {3, -6.0f}, {5, 4.0f}, {8, 2.0f}, {11, -3.0f}},
+                               .grammar = FewE()};
 
 TEST_F(DecodeStateTest, DeclaresItsStatesOnTheHost) {
   for (const char* name :
@@ -219,7 +240,7 @@ TEST_F(DecodeStateTest, LeavingAnyStateOutDiverges) {
     if (Bytes("decode.held_text")[0] == std::byte{0}) Show("<end> ");
     Show("\xE2");
   }
-  state_.set_pending(host_.data(), 7);
+  state_.set_pending(host_.data(), 33);
   const auto run_on = [&](std::vector<std::byte> host) {
     Stream out;
     out.stopped = state_.Feed("\x82\xAC", host.data(), out.text);
@@ -266,6 +287,11 @@ TEST_F(DecodeStateTest, CheckNamesTheStateAtFault) {
   };
   expect("decode.options", 3, 0xC0);  // a negative temperature
   expect("decode.options", 7, 0x80);  // a negative top_k
+  expect("decode.grammar", 0, 0);      // bytes after its end
+  expect("decode.grammar", 4, 0x7f);   // what is no instruction
+  expect("decode.threads", 0, 0);      // fewer than there are
+  expect("decode.threads", 5, 0xff);   // outside the grammar
+  expect("decode.threads", 2, 0xff);   // more words than there are
   expect("decode.stops", 0, 17);      // more stop strings than fit
   expect("decode.stops", 0, 2);       // fewer than there are bytes of
   expect("decode.stops", 3, 0xFF);

@@ -1,6 +1,7 @@
 #include "decode/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 #include <string>
 
@@ -14,7 +15,10 @@ namespace {
 constexpr double kLeastLogWeight = -50;
 
 constexpr float kNever = -std::numeric_limits<float>::infinity();
-constexpr char kNoToken[] = "no token can be chosen: every logit is NaN or minus infinity";
+Status NoToken(AllowedTokens allowed) {
+  return Internal(allowed.empty() ? "no token can be chosen: every logit is NaN or minus infinity"
+                                  : "no token can be chosen: what the grammar allows is not in the vocabulary, or has logits of NaN or minus infinity");
+}
 
 // The fewest of ranked[0, n) that remain after top_p, given weights by id. Ranks lazily: most choices need a few dozen of many thousands.
 size_t KeepTopP(std::span<uint64_t> ranked, std::span<const double> weights, double wanted) {
@@ -45,6 +49,24 @@ class Sampler {
   // same order.
   Sampler(const SamplingNumbers& numbers, std::span<const float> logits, std::span<const int32_t> ids, SampleWorkspace& workspace)
       : numbers_(numbers), logits_(logits), ids_(ids), workspace_(workspace) {}
+
+  void Allow(AllowedTokens allowed) {
+    if (allowed.empty()) return;
+    CopyLogits();
+    const auto forbid = [this](size_t at) { workspace_.logits_[at] = kNever; };
+    if (!ids_.empty()) {
+      for (size_t i = 0; i < ids_.size(); ++i) {
+        const auto id = static_cast<size_t>(ids_[i]);
+        if ((allowed[id / 64] >> (id % 64) & 1) == 0) forbid(i);
+      }
+      return;
+    }
+    for (size_t first = 0; first < logits_.size(); first += 64) {
+      uint64_t forbidden = ~allowed[first / 64];
+      if (const size_t left = logits_.size() - first; left < 64) forbidden &= (uint64_t{1} << left) - 1;
+      for (; forbidden != 0; forbidden &= forbidden - 1) forbid(first + static_cast<size_t>(std::countr_zero(forbidden)));
+    }
+  }
 
   void Penalise(std::span<const int32_t> window) {
     const int32_t last = numbers_.Window();
@@ -201,30 +223,33 @@ class Sampler {
 };
 
 Result<int32_t> ChooseToken(const SamplingNumbers& numbers, std::span<const float> logits, std::span<const int32_t> window,
-                            Generator& generator, SampleWorkspace& workspace, const TokenBiases& biases) {
+                            Generator& generator, SampleWorkspace& workspace, const TokenBiases& biases, AllowedTokens allowed) {
   if (logits.size() != static_cast<size_t>(workspace.vocabulary())) {
     return InvalidArgument("the sampler was made for " + std::to_string(workspace.vocabulary()) + " logits, not " +
                            std::to_string(logits.size()));
   }
   Sampler sampler(numbers, logits, {}, workspace);
+  sampler.Allow(allowed);
   sampler.Penalise(window);
   sampler.AddBiases(biases);
   const int32_t token = numbers.temperature == 0 ? sampler.Greedy() : sampler.Draw(generator.Uniform());
-  if (token < 0) return Internal(kNoToken);
+  if (token < 0) return NoToken(allowed);
   return token;
 }
 
 Result<std::optional<int32_t>> ChooseFromBest(const SamplingNumbers& numbers, const BestLogits& best, std::span<const int32_t> window,
-                                              Generator& generator, SampleWorkspace& workspace, const TokenBiases& biases) {
+                                              Generator& generator, SampleWorkspace& workspace, const TokenBiases& biases,
+                                              AllowedTokens allowed) {
   if (best.ids.size() != best.logits.size() || best.ids.size() > static_cast<size_t>(workspace.vocabulary())) {
     return InvalidArgument("the best of a row of " + std::to_string(workspace.vocabulary()) + " logits cannot be " +
                            std::to_string(best.logits.size()) + " logits and " + std::to_string(best.ids.size()) + " ids");
   }
   if (best.ids.empty()) {
-    if (best.all) return Internal(kNoToken);
+    if (best.all) return NoToken(allowed);
     return std::optional<int32_t>();
   }
   Sampler sampler(numbers, best.logits, best.ids, workspace);
+  sampler.Allow(allowed);
   sampler.Penalise(window);
   sampler.AddBiases(biases);
   if (!best.all) {
@@ -235,7 +260,7 @@ Result<std::optional<int32_t>> ChooseFromBest(const SamplingNumbers& numbers, co
     if (!sampler.Decides(bound, best.logits[bound])) return std::optional<int32_t>();
   }
   const int32_t at = numbers.temperature == 0 ? sampler.Greedy() : sampler.Draw(generator.Uniform());
-  if (at < 0) return Internal(kNoToken);
+  if (at < 0) return NoToken(allowed);
   return std::optional(best.ids[static_cast<size_t>(at)]);
 }
 

@@ -49,6 +49,9 @@ struct TokenBiases {
   const char* Fault() const;  // as of SamplingNumbers
 };
 
+// The tokens that may be chosen, of all that the workspace is for: bit t % 64 of word t / 64 is token t's. Empty: all of them.
+using AllowedTokens = std::span<const uint64_t>;
+
 // Scratch memory for one choice at a time over one vocabulary, 20 bytes a token. Holds nothing between choices.
 class SampleWorkspace {
  public:
@@ -65,14 +68,17 @@ class SampleWorkspace {
 
 // The next token. `window` is the context's tokens, newest last; only its last penalty_window count, and ids out of range are passed over.
 // Takes exactly one number from the generator, or none when the choice is greedy. `numbers` and `biases` must have no Fault(). Allocates nothing
-// unless it fails: kInvalidArgument when the logits are not of the workspace's vocabulary, kInternal when none is above minus infinity.
+// unless it fails: kInvalidArgument when the logits are not of the workspace's vocabulary, kInternal when none that is allowed is above minus
+// infinity.
 Result<int32_t> ChooseToken(const SamplingNumbers& numbers, std::span<const float> logits, std::span<const int32_t> window,
-                            Generator& generator, SampleWorkspace& workspace, const TokenBiases& biases = TokenBiases());
+                            Generator& generator, SampleWorkspace& workspace, const TokenBiases& biases = TokenBiases(),
+                            AllowedTokens allowed = {});
 
 // The same choice from the best of the row alone; or nothing, and no number taken, where the row's other tokens might make a difference. They make
 // none where top_k leaves only tokens that are known, penalties and biases included; nor where whatever they weigh is less than min_p asks (without
 // top_p) or nothing at all. Penalties and biases that lower a token's logit never bring it back; one that raises an unknown token's asks for the row.
 Result<std::optional<int32_t>> ChooseFromBest(const SamplingNumbers& numbers, const BestLogits& best, std::span<const int32_t> window,
-                                              Generator& generator, SampleWorkspace& workspace, const TokenBiases& biases = TokenBiases());
+                                              Generator& generator, SampleWorkspace& workspace, const TokenBiases& biases = TokenBiases(),
+                                              AllowedTokens allowed = {});
 
 }  // namespace reprise

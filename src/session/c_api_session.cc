@@ -10,7 +10,8 @@ static_assert(REPRISE_FINISH_NONE == static_cast<int>(reprise::Finish::kNone) &&
               REPRISE_FINISH_END_OF_TEXT == static_cast<int>(reprise::Finish::kEndOfText) &&
               REPRISE_FINISH_STOP_STRING == static_cast<int>(reprise::Finish::kStopString) &&
               REPRISE_FINISH_LENGTH == static_cast<int>(reprise::Finish::kLength) &&
-              REPRISE_FINISH_CANCELLED == static_cast<int>(reprise::Finish::kCancelled));
+              REPRISE_FINISH_CANCELLED == static_cast<int>(reprise::Finish::kCancelled) &&
+              REPRISE_FINISH_COMPLETE == static_cast<int>(reprise::Finish::kComplete));
 
 reprise_sampling DefaultSampling() {
   const SamplingOptions defaults;
@@ -48,6 +49,9 @@ Result<SamplingOptions> FromC(const reprise_sampling& from) {
   for (size_t i = 0; i < from.stop_count; ++i) {
     if (from.stop[i] == nullptr) return InvalidArgument("stop string " + std::to_string(i) + " is NULL");
     options.stop.emplace_back(from.stop[i]);
+  }
+  if (from.json_schema != nullptr) {
+    REPRISE_ASSIGN_OR_RETURN(options.grammar, Grammar::JsonSchema(from.json_schema));
   }
   return options;
 }

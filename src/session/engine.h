@@ -4,7 +4,7 @@
 // and commits all of them or none. Logits are computed from the hidden row in each lane's committed state, so the logits of a boundary can be
 // had at any time, after a restore or a fork too, with the same bits.
 //
-// Used by one thread at a time. After Load nothing allocates, but for error messages.
+// Used by one thread at a time. After Load nothing allocates, but for error messages and what a grammar needs when it is first met.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,7 @@
 
 #include "backend/backend.h"
 #include "decode/decode_state.h"
+#include "decode/grammar_masks.h"
 #include "exec/lane.h"
 #include "exec/state_space.h"
 #include "formats/gguf.h"
@@ -80,6 +81,11 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::shared_ptr<StateSpace> shared_space() const { return space_; }
   CapsuleStore* store() const { return store_.get(); }  // null without one
   SampleWorkspace& workspace() { return *workspace_; }
+  // Which tokens may follow by the grammar in a host state: all (an empty span) where there is none. Valid until the next call. What several grammars
+  // allow is remembered, of the latest few. kUnsupported or kNotFound without a tokenizer.
+  Result<AllowedTokens> Allowed(const std::byte* host);
+  // What the first Allowed would have to do otherwise.
+  Status PrepareGrammar();
   // A buffer for context tokens: as long as the longest context.
   std::span<int32_t> token_scratch() { return token_scratch_; }
   const GgufFile& file() const { return *file_; }
@@ -137,6 +143,10 @@ class Engine : public std::enable_shared_from_this<Engine> {
   int32_t* greedy_ = nullptr;
   BestRows best_;          // of the same entries, where the backend finds them; then its index is greedy_
   int rows_advanced_ = 0;  // whose hidden rows are still there
+
+  static constexpr size_t kMostGrammars = 4;
+  std::optional<TokenTrie> trie_;
+  std::vector<std::unique_ptr<GrammarMasks>> masks_;  // the latest used first
 
   std::optional<SampleWorkspace> workspace_;
   std::vector<int32_t> token_scratch_;

@@ -19,13 +19,14 @@ Status Session::State::Choose(int entry, std::span<const int32_t> ahead, Token& 
   token = Token();
   const size_t shown = text.size();
   // Most choices are decided by the best logits alone; the whole row is asked for, and copied where it lies elsewhere, for the rest.
+  REPRISE_ASSIGN_OR_RETURN(const AllowedTokens allowed, engine().Allowed(to));
   const BestLogits best = engine().best(entry);
   std::optional<int32_t> chosen;
   if (!best.ids.empty()) {
-    REPRISE_ASSIGN_OR_RETURN(chosen, decode().SampleFromBest(best, context, to, engine().workspace()));
+    REPRISE_ASSIGN_OR_RETURN(chosen, decode().SampleFromBest(best, context, to, engine().workspace(), allowed));
   }
   if (!chosen) {
-    REPRISE_ASSIGN_OR_RETURN(chosen, decode().Sample(engine().logits(entry), context, to, engine().workspace()));
+    REPRISE_ASSIGN_OR_RETURN(chosen, decode().Sample(engine().logits(entry), context, to, engine().workspace(), allowed));
   }
   token.id = *chosen;
   decode().set_pending(to, token.id);
@@ -34,6 +35,8 @@ Status Session::State::Choose(int entry, std::span<const int32_t> ahead, Token& 
       token.finish = Finish::kEndOfText;
     } else if (!tokenizer->IsControl(token.id) && decode().Feed(tokenizer->TokenBytes(token.id), to, text)) {
       token.finish = Finish::kStopString;
+    } else if (decode().IsComplete(to)) {
+      token.finish = Finish::kComplete;
     }
   }
   token.text = std::string_view(text).substr(shown);

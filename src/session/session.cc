@@ -12,6 +12,7 @@ std::string_view FinishName(Finish finish) {
     case Finish::kStopString: return "stop string";
     case Finish::kLength: return "length";
     case Finish::kCancelled: return "cancelled";
+    case Finish::kComplete: return "complete";
   }
   return "unknown";
 }
@@ -49,6 +50,7 @@ std::vector<int32_t> Session::tokens() const {
 
 Status Session::SetSampling(const SamplingOptions& options) {
   State& s = *state_;
+  if (options.grammar.present()) REPRISE_RETURN_IF_ERROR(s.engine().PrepareGrammar());
   REPRISE_RETURN_IF_ERROR(s.ChangeHost([&](std::byte* host) { return s.decode().Configure(options, host); }));
   s.MarkHere();
   return Ok();

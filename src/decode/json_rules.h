@@ -1,0 +1,88 @@
+// JsonRules: JSON, and what JSON schemas describe, as rules of a grammar.
+//
+// A rule is a label to Call. Rules are asked for while the grammar is written, and written themselves at the end, by WriteRules; those of a schema are
+// one for each of its parts, so that a schema may refer to itself. What is understood of schemas stands in reprise/grammar.h.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "decode/grammar_builder.h"
+
+namespace reprise {
+
+class JsonRules {
+ public:
+  using Json = nlohmann::ordered_json;  // properties come in the order that the schema has them in
+  using Label = GrammarBuilder::Label;
+
+  // kStrict refuses what cannot be enforced; kLenient passes over it.
+  enum class Rigour { kStrict, kLenient };
+
+  explicit JsonRules(GrammarBuilder& builder) : builder_(builder) {}
+  JsonRules(const JsonRules&) = delete;
+
+  Label Value();   // any
+  Label Object();  // any
+  // Of `schema`, which references resolve in and which stays until WriteRules. `name` begins what errors say of places in it, such as "#".
+  Label Schema(const Json& schema, const std::string& name, Rigour rigour);
+
+  // After everything else. What was wrong with a schema is said here.
+  Status WriteRules();
+
+ private:
+  // A schema, and where it is.
+  struct Part {
+    const Json* schema;
+    const Json* root;
+    std::string where;
+    Rigour rigour;
+    Part Under(const Json& part, const std::string& key) const { return {&part, root, where + "/" + key, rigour}; }
+  };
+
+  Label Space();
+  Label String();
+  Label Character();
+  Label Escape();
+  Label Number();
+  Label WholeNumber();
+  Label Array();
+  Label RuleOf(const Part& part);
+  Label Shared(Label& label, std::function<void()> write);
+
+  void WriteSchema(const Part& part);
+  void WriteReference(const Part& part);
+  void WriteChoices(const Part& part, const std::string& keyword);
+  void WriteConstants(const Part& part);
+  void WriteType(const Part& part, const std::string& type);
+  void WriteObject(const Part& part);
+  void WriteArray(const Part& part);
+  void WriteString(const Part& part);
+  void WriteInteger(const Part& part);
+  void WriteMap(const std::function<void()>& value);
+  // `item` least to most times, with commas, in brackets or braces, after `first` others.
+  void WriteList(char open, char close, int least, int most, const std::function<void()>& item, size_t first = 0,
+                 const std::function<void(size_t)>& first_item = {});
+
+  bool Refuses(const Part& part, std::initializer_list<const char*> keywords, const std::string& beside = "");
+  // The keyword's whole number, or what is said where there is none.
+  int Count(const Part& part, const char* keyword, int otherwise);
+  const Json* Resolve(const Part& part, const std::string& reference);
+  void Fail(Status why) {
+    if (status_.ok()) status_ = std::move(why);
+  }
+
+  GrammarBuilder& builder_;
+  Status status_;
+  std::deque<std::function<void()>> unwritten_;
+  std::map<const Json*, Label> parts_;
+  Label space_ = -1, string_ = -1, character_ = -1, escape_ = -1, number_ = -1, whole_number_ = -1, array_ = -1, object_ = -1, value_ = -1;
+};
+
+// Whether a schema describes strings alone, as texts of type string and choices among them do; then `texts` are the choices, if there are such.
+bool DescribesString(const JsonRules::Json& schema, std::vector<std::string>& texts);
+
+}  // namespace reprise

@@ -1,0 +1,169 @@
+#include "decode/json_rules.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "decode/grammar.h"
+
+namespace reprise {
+namespace {
+
+using Json = JsonRules::Json;
+
+// A grammar, its machine, and texts held against them.
+class Rules {
+ public:
+  explicit Rules(const Grammar& grammar) : program_(GrammarProgram::Of(grammar)) {}
+  bool Accepts(std::string_view text) const {
+    GrammarThreads threads;
+    machine_.Begin(threads);
+    return machine_.Advance(text, threads) && machine_.MayEnd(threads);
+  }
+  // A text of the grammar, byte by byte at random; empty when it did not end in time.
+  std::string Draw(std::mt19937& random) const {
+    GrammarThreads now, next;
+    machine_.Begin(now);
+    std::string text;
+    while (text.size() < 4000) {
+      if (machine_.MustEnd(now) || (machine_.MayEnd(now) && random() % 2 == 0)) return text;
+      std::vector<uint8_t> possible;
+      for (int byte = 0; byte < 256; ++byte) {
+        machine_.Step(now, static_cast<uint8_t>(byte), next);
+        if (!next.empty()) possible.push_back(static_cast<uint8_t>(byte));
+      }
+      if (possible.empty()) break;
+      // What closes things is taken more often, or nothing would ever end.
+      const std::string_view closing = "\"}],:";
+      uint8_t byte = possible[random() % possible.size()];
+      for (const uint8_t one : possible) {
+        if (closing.find(static_cast<char>(one)) != std::string_view::npos && random() % 3 == 0) byte = one;
+      }
+      machine_.Step(now, byte, next);
+      text += static_cast<char>(byte);
+      std::swap(now, next);
+    }
+    return "";
+  }
+
+ private:
+  GrammarProgram program_;
+  GrammarMachine machine_{program_};
+};
+
+Rules Of(const char* schema) {
+  auto grammar = Grammar::JsonSchema(schema);
+  EXPECT_TRUE(grammar.ok()) << schema << ": " << grammar.status().message();
+  return Rules(grammar.ok() ? *grammar : Grammar::JsonObject());
+}
+
+TEST(JsonRules, AnyObject) {
+  const Rules object(Grammar::JsonObject());
+  for (const char* text : {"{}", "{ }", R"({"a": 1})", R"({"a":[1,2.5e-3,{"b":null}],"c":"\u00e9\n","d":true})", "{\n  \"a\": [\n    1,\n    2\n  ]\n}"}) {
+    EXPECT_TRUE(object.Accepts(text)) << text;
+  }
+  for (const char* text : {"", "[]", "{", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{a:1}", "{\"a\":01}", "{\"a\":\"\\ud800\"}", "{\"a\":1}}", "{\"a\":tru}"}) {
+    EXPECT_FALSE(object.Accepts(text)) << text;
+  }
+  std::string deep = "1";
+  for (int i = 0; i < 12; ++i) deep = "{\"a\":[" + deep + "]}";
+  EXPECT_TRUE(object.Accepts(deep));
+}
+
+TEST(JsonRules, PropertiesInOrder) {
+  const Rules rules = Of(R"({"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"string"},"c":{"type":"null"}},"required":["b"]})");
+  for (const char* text : {R"({"b":""})", R"({"a":1,"b":"x"})", R"({"b":"x","c":null})", R"({ "a": -12, "b": "x", "c": null })"}) {
+    EXPECT_TRUE(rules.Accepts(text)) << text;
+  }
+  for (const char* text : {"{}", R"({"a":1})", R"({"b":"x","a":1})", R"({"b":"x","d":1})", R"({"a":1.5,"b":""})", R"({,"b":""})", R"({"a":1"b":""})"}) {
+    EXPECT_FALSE(rules.Accepts(text)) << text;
+  }
+  const Rules optional = Of(R"({"properties":{"a":{"type":"boolean"},"b":{"type":"boolean"}}})");
+  for (const char* text : {"{}", R"({"a":true})", R"({"b":false})", R"({"a":true,"b":true})"}) EXPECT_TRUE(optional.Accepts(text)) << text;
+  EXPECT_FALSE(optional.Accepts(R"({"a":true,})"));
+}
+
+TEST(JsonRules, ListsAndLengths) {
+  const Rules list = Of(R"({"type":"array","items":{"type":"integer","minimum":0,"exclusiveMaximum":10},"minItems":1,"maxItems":3})");
+  for (const char* text : {"[0]", "[1, 2]", "[9,9,9]"}) EXPECT_TRUE(list.Accepts(text)) << text;
+  for (const char* text : {"[]", "[10]", "[-1]", "[1,2,3,4]"}) EXPECT_FALSE(list.Accepts(text)) << text;
+  const Rules tuple = Of(R"({"type":"array","prefixItems":[{"type":"string"},{"type":"number"}],"items":false})");
+  EXPECT_TRUE(tuple.Accepts(R"(["a", 1.5])"));
+  EXPECT_FALSE(tuple.Accepts(R"(["a", 1.5, 2])"));
+  const Rules text = Of(R"({"type":"string","minLength":2,"maxLength":3})");
+  for (const char* one : {R"("ab")", "\"\xc3\xa9\xf0\x9f\x98\x80\"", R"("\n\u00e9a")"}) EXPECT_TRUE(text.Accepts(one)) << one;
+  for (const char* one : {R"("a")", R"("abcd")", "\"\xc3\x22", "\"a\xff\""}) EXPECT_FALSE(text.Accepts(one)) << one;
+}
+
+TEST(JsonRules, ChoicesConstantsAndReferences) {
+  const Rules rules = Of(R"({"$defs":{"node":{"type":"object","properties":{"v":{"enum":["x","xy",3,null]},"next":{"anyOf":[{"$ref":"#/$defs/node"},{"type":"null"}]}},
+      "required":["v","next"],"additionalProperties":false}},"$ref":"#/$defs/node"})");
+  EXPECT_TRUE(rules.Accepts(R"({"v":"xy","next":{"v":3,"next":null}})"));
+  EXPECT_FALSE(rules.Accepts(R"({"v":"y","next":null})"));
+  EXPECT_FALSE(rules.Accepts(R"({"v":"x"})"));
+  EXPECT_TRUE(Of(R"({"const":{"a":[1,2]}})").Accepts(R"({"a":[1,2]})"));
+  EXPECT_TRUE(Of(R"({"type":["string","null"]})").Accepts("null"));
+  EXPECT_FALSE(Of(R"({"type":"string","enum":["a",1]})").Accepts("1"));
+  EXPECT_TRUE(Of(R"({"type":"object","additionalProperties":{"type":"integer"}})").Accepts(R"({"a":1,"b":2})"));
+  EXPECT_FALSE(Of(R"({"type":"object","additionalProperties":{"type":"integer"}})").Accepts(R"({"a":"1"})"));
+  EXPECT_TRUE(Of("true").Accepts("[1]"));
+  EXPECT_TRUE(Of(R"({"properties":{"a/b~c":{"type":"null"},"d":{"$ref":"#/properties/a~1b~0c"}}})").Accepts(R"({"d":null})"));
+}
+
+// What is refused, with the place where it stands.
+TEST(JsonRules, SaysWhatItCannotEnforce) {
+  const std::pair<const char*, const char*> kCases[] = {
+      {R"({"properties":{"a":{"type":"string","pattern":"x"}}})", "the schema's 'pattern' at #/properties/a cannot be enforced"},
+      {R"({"type":"number","minimum":0})", "the schema's 'minimum' at # cannot be enforced"},
+      {R"({"anyOf":[{}],"properties":{}})", "the schema's 'properties' beside 'anyOf' at # cannot be enforced"},
+      {R"({"allOf":[{},{}]})", "the schema's 'allOf' of several at # cannot be enforced"},
+      {R"({"type":"strin"})", "the schema's 'type' at # must be object, array, string, number, integer, boolean or null"},
+      {R"({"$ref":"#/none"})", "the schema's '$ref' at # names nothing within the schema: '#/none'"},
+      {R"({"properties":{"a":3}})", "the schema at #/properties/a is no object that describes anything"},
+      {R"({"type":"array","minItems":3,"maxItems":2})", "the schema at # wants more items than it allows"},
+      {R"({"type":"integer","minimum":3,"maximum":2})", "the schema at # allows no integer that can be written"},
+      {R"({"required":["a"],"additionalProperties":false})", "the schema at # requires 'a' and does not allow it"},
+      {R"({"enum":[]})", "the schema at # names no value that it allows"},
+      {"{", "the schema is no JSON"},
+  };
+  for (const auto& [schema, message] : kCases) {
+    const auto grammar = Grammar::JsonSchema(schema);
+    ASSERT_FALSE(grammar.ok()) << schema;
+    EXPECT_EQ(grammar.status().message(), message) << schema;
+  }
+  EXPECT_EQ(Grammar::JsonSchema(std::string(300, '[') + std::string(300, ']')).status().message(), "the schema is deeper than 200 levels");
+}
+
+TEST(JsonRules, LenientPassesOverWhatItCannotEnforce) {
+  const Json schema = Json::parse(R"({"type":"object","properties":{"a":{"type":"string","pattern":"x"},"b":{"type":"number","minimum":2}}})");
+  GrammarBuilder builder;
+  JsonRules rules(builder);
+  builder.Call(rules.Schema(schema, "#", JsonRules::Rigour::kLenient)).Accept();
+  ASSERT_TRUE(rules.WriteRules().ok());
+  EXPECT_TRUE(Rules(*builder.Finish()).Accepts(R"({"a":"y","b":1})"));
+}
+
+// Whatever a grammar writes parses, and is of the types that its schema wants.
+TEST(JsonRules, WhatIsDrawnParses) {
+  std::mt19937 random(17);
+  const Rules rules = Of(R"({"type":"object","properties":{"name":{"type":"string","maxLength":8},"age":{"type":"integer","minimum":0,"maximum":150},
+      "tags":{"type":"array","items":{"enum":["a","b","ab"]},"maxItems":4},"size":{"type":"number"},"flag":{"type":"boolean"},
+      "more":{"anyOf":[{"type":"null"},{"type":"object","properties":{"x":{"type":"integer"}},"required":["x"]}]}},"required":["name","age","more"]})");
+  int drawn = 0;
+  for (int i = 0; i < 300; ++i) {
+    const std::string text = rules.Draw(random);
+    if (text.empty()) continue;
+    ++drawn;
+    const Json json = Json::parse(text, nullptr, false);
+    ASSERT_TRUE(json.is_object()) << text;
+    ASSERT_TRUE(json["name"].is_string() && json["age"].is_number_integer() && json.contains("more")) << text;
+    ASSERT_GE(json["age"].get<int64_t>(), 0) << text;
+    ASSERT_LE(json["age"].get<int64_t>(), 150) << text;
+    ASSERT_TRUE(json["more"].is_null() || json["more"]["x"].is_number_integer()) << text;
+    ASSERT_TRUE(!json.contains("tags") || json["tags"].size() <= 4) << text;
+  }
+  EXPECT_GT(drawn, 200);
+}
+
+}  // namespace
+}  // namespace reprise

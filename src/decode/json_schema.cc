@@ -1,0 +1,329 @@
+// The rules of schemas, part by part.
+#include <algorithm>
+#include <cmath>
+
+#include "decode/json_rules.h"
+
+namespace reprise {
+namespace {
+
+using Json = JsonRules::Json;
+
+constexpr int64_t kMostInteger = 999'999'999'999'999'999;
+
+std::string Written(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
+
+bool IsOfType(const Json& value, const std::string& type) {
+  if (type == "object") return value.is_object();
+  if (type == "array") return value.is_array();
+  if (type == "string") return value.is_string();
+  if (type == "boolean") return value.is_boolean();
+  if (type == "null") return value.is_null();
+  if (type == "integer") return value.is_number_integer();
+  return type == "number" && value.is_number();
+}
+
+// The types that the schema names, or that its other keywords speak of; none: any.
+std::vector<std::string> TypesOf(const Json& schema) {
+  std::vector<std::string> types;
+  if (const auto type = schema.find("type"); type != schema.end()) {
+    for (const Json& one : type->is_array() ? *type : Json::array({*type})) types.push_back(one.is_string() ? one.get<std::string>() : "");
+    return types;
+  }
+  const auto any_of = [&](std::initializer_list<const char*> keywords) {
+    return std::any_of(keywords.begin(), keywords.end(), [&](const char* keyword) { return schema.contains(keyword); });
+  };
+  if (any_of({"properties", "required", "additionalProperties"})) return {"object"};
+  if (any_of({"items", "prefixItems", "minItems", "maxItems"})) return {"array"};
+  if (any_of({"minLength", "maxLength", "pattern"})) return {"string"};
+  if (any_of({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})) return {"number"};
+  return {};
+}
+
+}  // namespace
+
+bool DescribesString(const Json& schema, std::vector<std::string>& texts) {
+  if (!schema.is_object() || schema.contains("$ref") || schema.contains("anyOf") || schema.contains("oneOf") || schema.contains("allOf")) return false;
+  if (const auto choices = schema.find("enum"); choices != schema.end() && choices->is_array() && !choices->empty()) {
+    if (!std::all_of(choices->begin(), choices->end(), [](const Json& one) { return one.is_string(); })) return false;
+    for (const Json& one : *choices) texts.push_back(one.get<std::string>());
+    return true;
+  }
+  if (const auto constant = schema.find("const"); constant != schema.end()) {
+    if (constant->is_string()) texts.push_back(constant->get<std::string>());
+    return constant->is_string();
+  }
+  return TypesOf(schema) == std::vector<std::string>{"string"};
+}
+
+GrammarBuilder::Label JsonRules::Schema(const Json& schema, const std::string& name, Rigour rigour) {
+  return RuleOf({&schema, &schema, name, rigour});
+}
+
+GrammarBuilder::Label JsonRules::RuleOf(const Part& part) {
+  const auto [at, is_new] = parts_.try_emplace(part.schema, -1);
+  return is_new ? Shared(at->second, [this, part] { WriteSchema(part); }) : at->second;
+}
+
+bool JsonRules::Refuses(const Part& part, std::initializer_list<const char*> keywords, const std::string& beside) {
+  if (part.rigour == Rigour::kLenient) return false;
+  for (const char* keyword : keywords) {
+    const auto found = part.schema->find(keyword);
+    if (found == part.schema->end() || (found->is_boolean() && !found->get<bool>())) continue;
+    Fail(Unsupported("the schema's '" + std::string(keyword) + "'" + (beside.empty() ? "" : " beside '" + beside + "'") + " at " + part.where +
+                     " cannot be enforced"));
+    return true;
+  }
+  return false;
+}
+
+void JsonRules::WriteSchema(const Part& part) {
+  const Json& schema = *part.schema;
+  if (schema.is_boolean() && schema.get<bool>()) {
+    builder_.Call(Value());
+    return;
+  }
+  if (!schema.is_object()) return Fail(InvalidArgument("the schema at " + part.where + " is no object that describes anything"));
+  if (Refuses(part, {"not", "if", "dependentRequired", "dependentSchemas", "dependencies", "patternProperties", "propertyNames", "minProperties",
+                     "maxProperties", "contains", "uniqueItems", "unevaluatedItems", "unevaluatedProperties", "pattern", "multipleOf",
+                     "$dynamicRef"})) {
+    return;
+  }
+  for (const char* keyword : {"$ref", "anyOf", "oneOf", "allOf"}) {
+    if (!schema.contains(keyword)) continue;
+    for (const char* other : {"$ref", "anyOf", "oneOf", "allOf", "type", "enum", "const", "properties", "required", "items", "prefixItems"}) {
+      if (std::string_view(other) != keyword && Refuses(part, {other}, keyword)) return;
+    }
+    return std::string_view(keyword) == "$ref" ? WriteReference(part) : WriteChoices(part, keyword);
+  }
+  if (schema.contains("enum") || schema.contains("const")) return WriteConstants(part);
+  const std::vector<std::string> types = TypesOf(schema);
+  if (types.empty()) {
+    builder_.Call(Value());
+    return;
+  }
+  builder_.OneOf(types.size(), [&](size_t i) { WriteType(part, types[i]); });
+}
+
+const Json* JsonRules::Resolve(const Part& part, const std::string& reference) {
+  const Json* at = part.root;
+  if (reference.empty() || reference[0] != '#') return nullptr;
+  for (size_t begin = 1; begin < reference.size();) {
+    if (reference[begin] != '/') return nullptr;
+    const size_t end = std::min(reference.find('/', begin + 1), reference.size());
+    std::string key;
+    for (size_t i = begin + 1; i < end; ++i) {
+      const bool escaped = reference[i] == '~' && i + 1 < end;
+      key += !escaped ? reference[i] : reference[++i] == '1' ? '/' : '~';
+    }
+    if (at->is_array()) {
+      const bool number = !key.empty() && key.size() < 6 && key.find_first_not_of("0123456789") == std::string::npos;
+      const size_t index = number ? static_cast<size_t>(std::stoi(key)) : at->size();
+      if (index >= at->size()) return nullptr;
+      at = &(*at)[index];
+    } else {
+      const auto found = at->is_object() ? at->find(key) : at->end();
+      if (!at->is_object() || found == at->end()) return nullptr;
+      at = &*found;
+    }
+    begin = end;
+  }
+  return at;
+}
+
+void JsonRules::WriteReference(const Part& part) {
+  const Json& reference = (*part.schema)["$ref"];
+  const std::string text = reference.is_string() ? reference.get<std::string>() : "";
+  const Json* to = Resolve(part, text);
+  if (to == nullptr) return Fail(InvalidArgument("the schema's '$ref' at " + part.where + " names nothing within the schema: '" + text + "'"));
+  builder_.Call(RuleOf({to, part.root, text, part.rigour}));
+}
+
+void JsonRules::WriteChoices(const Part& part, const std::string& keyword) {
+  const Json& choices = (*part.schema)[keyword];
+  if (!choices.is_array() || choices.empty()) {
+    return Fail(InvalidArgument("the schema's '" + keyword + "' at " + part.where + " must be a list of schemas"));
+  }
+  if (keyword == "allOf" && choices.size() > 1) {
+    if (part.rigour == Rigour::kStrict) return Fail(Unsupported("the schema's 'allOf' of several at " + part.where + " cannot be enforced"));
+    builder_.Call(Value());
+    return;
+  }
+  builder_.OneOf(choices.size(), [&](size_t i) { builder_.Call(RuleOf(part.Under(choices[i], keyword + "/" + std::to_string(i)))); });
+}
+
+void JsonRules::WriteConstants(const Part& part) {
+  const Json& schema = *part.schema;
+  const bool is_list = schema.contains("enum");
+  const Json values = is_list ? schema["enum"] : Json::array({schema["const"]});
+  const std::vector<std::string> types = schema.contains("type") ? TypesOf(schema) : std::vector<std::string>();
+  std::vector<std::string> texts;
+  for (size_t i = 0; values.is_array() && i < values.size(); ++i) {
+    const bool fits = types.empty() || std::any_of(types.begin(), types.end(), [&](const std::string& type) { return IsOfType(values[i], type); });
+    if (fits) texts.push_back(Written(values[i]));
+  }
+  if (texts.empty()) return Fail(InvalidArgument("the schema at " + part.where + " names no value that it allows"));
+  builder_.OneOfTexts(std::move(texts));
+}
+
+void JsonRules::WriteType(const Part& part, const std::string& type) {
+  if (type == "object") return WriteObject(part);
+  if (type == "array") return WriteArray(part);
+  if (type == "string") return WriteString(part);
+  if (type == "integer") return WriteInteger(part);
+  if (type == "number") {
+    if (!Refuses(part, {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})) builder_.Call(Number());
+  } else if (type == "boolean") {
+    builder_.OneOfTexts({"true", "false"});
+  } else if (type == "null") {
+    builder_.Literal("null");
+  } else {
+    Fail(InvalidArgument("the schema's 'type' at " + part.where + " must be object, array, string, number, integer, boolean or null"));
+  }
+}
+
+// Properties in order, each either there or left out where it may be. What has been written decides about the comma, so there are two ways through:
+// one before anything was written, one after.
+void JsonRules::WriteObject(const Part& part) {
+  const Json& schema = *part.schema;
+  static const Json kAnything = true;
+  struct Property {
+    std::string name;
+    bool required;
+    Part part;
+  };
+  std::vector<Property> properties;
+  const auto named = [&](const std::string& name) {
+    return std::find_if(properties.begin(), properties.end(), [&](const Property& property) { return property.name == name; });
+  };
+  if (const auto declared = schema.find("properties"); declared != schema.end()) {
+    if (!declared->is_object()) return Fail(InvalidArgument("the schema's 'properties' at " + part.where + " must be an object"));
+    for (const auto& [name, value] : declared->items()) properties.push_back({name, false, part.Under(value, "properties/" + name)});
+  }
+  const auto others = schema.find("additionalProperties");
+  if (const auto required = schema.find("required"); required != schema.end()) {
+    if (!required->is_array()) return Fail(InvalidArgument("the schema's 'required' at " + part.where + " must be a list of names"));
+    for (const Json& one : *required) {
+      if (!one.is_string()) return Fail(InvalidArgument("the schema's 'required' at " + part.where + " must be a list of names"));
+      const auto name = one.get<std::string>();
+      if (const auto found = named(name); found != properties.end()) {
+        found->required = true;
+      } else if (others != schema.end() && others->is_boolean() && !others->get<bool>()) {
+        return Fail(InvalidArgument("the schema at " + part.where + " requires '" + name + "' and does not allow it"));
+      } else {
+        const bool typed = others != schema.end() && others->is_object();
+        properties.push_back({name, true, typed ? part.Under(*others, "additionalProperties") : part.Under(kAnything, "required")});
+      }
+    }
+  }
+  if (properties.empty()) {
+    if (others == schema.end() || (others->is_boolean() && others->get<bool>())) {
+      builder_.Call(Object());
+    } else if (others->is_boolean()) {
+      builder_.Literal("{").Call(Space()).Literal("}");
+    } else {
+      const Label value = RuleOf(part.Under(*others, "additionalProperties"));
+      WriteMap([&] { builder_.Call(value); });
+    }
+    return;
+  }
+  builder_.Literal("{");
+  std::vector<Label> after;
+  for (size_t i = 0; i <= properties.size(); ++i) after.push_back(builder_.NewLabel());
+  const auto write = [&](size_t i) {
+    builder_.Call(Space()).Literal(Written(properties[i].name) + ":").Call(Space()).Call(RuleOf(properties[i].part));
+  };
+  // Before anything was written: up to the first that must be.
+  for (size_t i = 0; i < properties.size(); ++i) {
+    const Label skip = builder_.NewLabel();
+    if (!properties[i].required) builder_.Split(skip);
+    write(i);
+    builder_.Jump(after[i + 1]).Place(skip);
+    if (properties[i].required) break;
+    if (i + 1 == properties.size()) builder_.Jump(after[properties.size()]);
+  }
+  for (size_t i = 1; i < properties.size(); ++i) {
+    builder_.Place(after[i]);
+    if (!properties[i].required) builder_.Split(after[i + 1]);
+    builder_.Literal(",");
+    write(i);
+  }
+  builder_.Place(after[properties.size()]).Call(Space()).Literal("}");
+}
+
+int JsonRules::Count(const Part& part, const char* keyword, int otherwise) {
+  const auto found = part.schema->find(keyword);
+  if (found == part.schema->end()) return otherwise;
+  const double value = found->is_number() ? found->get<double>() : -1;
+  if (value < 0 || value >= GrammarBuilder::kMostTimes || value != std::floor(value)) {
+    Fail(InvalidArgument("the schema's '" + std::string(keyword) + "' at " + part.where + " must be a whole number from 0 to " +
+                         std::to_string(GrammarBuilder::kMostTimes - 1)));
+    return otherwise;
+  }
+  return static_cast<int>(value);
+}
+
+void JsonRules::WriteArray(const Part& part) {
+  const Json& schema = *part.schema;
+  const int least = Count(part, "minItems", 0), most = Count(part, "maxItems", -1);
+  const auto before = schema.find("prefixItems"), items = schema.find("items");
+  if (most >= 0 && least > most) return Fail(InvalidArgument("the schema at " + part.where + " wants more items than it allows"));
+  if (before != schema.end() && !before->is_array()) return Fail(InvalidArgument("the schema's 'prefixItems' at " + part.where + " must be a list"));
+  const size_t first = before == schema.end() ? 0 : std::min(before->size(), most < 0 ? before->size() : static_cast<size_t>(most));
+  const bool none = items != schema.end() && items->is_boolean() && !items->get<bool>();
+  // After items that are listed one by one no others are written, unless they must be.
+  const int others_least = std::max(0, least - static_cast<int>(first));
+  const int others_most = none || (first > 0 && items == schema.end()) ? others_least : most < 0 ? -1 : most - static_cast<int>(first);
+  if (none && others_least > 0) return Fail(InvalidArgument("the schema at " + part.where + " wants more items than it allows"));
+  const Label item = items == schema.end() || none ? Value() : RuleOf(part.Under(*items, "items"));
+  WriteList('[', ']', others_least, others_most, [&] { builder_.Call(item); }, first, [&](size_t i) {
+    builder_.Call(RuleOf(part.Under((*before)[i], "prefixItems/" + std::to_string(i))));
+  });
+}
+
+void JsonRules::WriteString(const Part& part) {
+  const int least = Count(part, "minLength", 0), most = Count(part, "maxLength", -1);
+  if (most >= 0 && least > most) return Fail(InvalidArgument("the schema at " + part.where + " wants a longer string than it allows"));
+  if (least == 0 && most < 0) {
+    builder_.Call(String());
+  } else {
+    builder_.Literal("\"").Repeat(least, most, [this] { builder_.Call(Character()); }).Literal("\"");
+  }
+}
+
+void JsonRules::WriteInteger(const Part& part) {
+  const Json& schema = *part.schema;
+  int64_t least = -kMostInteger, most = kMostInteger;
+  bool bounded = false;
+  for (const auto& [keyword, is_least, is_exclusive] : {std::tuple("minimum", true, false), {"exclusiveMinimum", true, true}, {"maximum", false, false},
+                                                        {"exclusiveMaximum", false, true}}) {
+    const auto found = schema.find(keyword);
+    if (found == schema.end()) continue;
+    if (!found->is_number()) return Fail(InvalidArgument("the schema's '" + std::string(keyword) + "' at " + part.where + " must be a number"));
+    bounded = true;
+    // Whole numbers as such: a double does not hold all of them.
+    const double value = found->get<double>();
+    const auto nearest = is_least ? std::ceil(value) : std::floor(value);
+    int64_t bound = 0;
+    if (std::abs(value) > static_cast<double>(kMostInteger)) {
+      bound = value > 0 ? kMostInteger : -kMostInteger;
+      if ((value > 0) == is_least) least = kMostInteger, most = -kMostInteger;  // beyond all that is written
+    } else {
+      bound = found->is_number_integer() ? found->get<int64_t>() : static_cast<int64_t>(nearest);
+      if (is_exclusive && static_cast<double>(bound) == value) bound += is_least ? 1 : -1;
+    }
+    if (is_least) {
+      least = std::max(least, bound);
+    } else {
+      most = std::min(most, bound);
+    }
+  }
+  if (least > most) return Fail(InvalidArgument("the schema at " + part.where + " allows no integer that can be written"));
+  if (bounded) {
+    builder_.Integer(least, most);
+  } else {
+    builder_.Call(WholeNumber());
+  }
+}
+
+}  // namespace reprise
