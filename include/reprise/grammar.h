@@ -38,7 +38,7 @@ class Grammar {
   // The grammar as bytes, and the grammar of such bytes; empty for any text. kInvalidArgument for what no code() gave.
   const std::string& code() const { return code_; }
   static Result<Grammar> FromCode(std::string code);
-  static constexpr size_t kMostBytes = 16380;
+  static constexpr size_t kMostBytes = 8188;
 
   bool present() const { return !code_.empty(); }
   bool operator==(const Grammar&) const = default;

@@ -7,6 +7,7 @@
 #include "base/allocations.h"
 #include "base/count_allocations.h"
 #include "decode/decode_state.h"
+#include "decode/grammar_masks.h"
 
 namespace reprise {
 namespace {
@@ -50,6 +51,33 @@ TEST(Allocation, ChoosingAndShowingAllocateNothing) {
     EXPECT_TRUE(ok);
     text.clear();
   }
+}
+
+// Nor does keeping to a grammar, where it is met for the first time as where it is known.
+TEST(Allocation, GrammarsAllocateNothing) {
+  std::vector<std::string> words;
+  for (int byte = 0; byte < 256; ++byte) words.emplace_back(1, static_cast<char>(byte));
+  for (const char* word : {"{\"", "\": ", "\", \"", "\"}", "true", "ab", "abc"}) words.emplace_back(word);
+  const TokenTrie trie(std::vector<std::string_view>(words.begin(), words.end()), {});
+  StateLayout layout;
+  const DecodeState state = DecodeState::Declare(layout);
+  std::vector<std::byte> host(layout.block_bytes(Space::kHost));
+  SampleWorkspace workspace(static_cast<int>(words.size()));
+  std::vector<float> logits(words.size());
+  Generator generator{1, 0};
+  for (float& logit : logits) logit = static_cast<float>(generator.Uniform());
+  ASSERT_TRUE(state.Configure({.temperature = 1, .seed = 3, .grammar = Grammar::JsonObject()}, host.data()).ok());
+  GrammarMasks masks(trie, state.grammar(host.data()));
+  std::string text;
+  text.reserve(1 << 16);
+  const int64_t before = AllocationCount();
+  for (int i = 0; i < 300 && !state.IsComplete(host.data()); ++i) {
+    const auto token = state.Sample(logits, {}, host.data(), workspace, masks.Allowed(state.threads(host.data())));
+    ASSERT_TRUE(token.ok());
+    state.Feed(words[static_cast<size_t>(*token)], host.data(), text);
+  }
+  EXPECT_EQ(AllocationCount() - before, 0);
+  EXPECT_GT(text.size(), 10u);
 }
 
 TEST(Allocation, TheCounterCounts) {

@@ -91,7 +91,7 @@ void DecodeState::Store(std::byte* host, Part part, const T& value) const {
   std::memcpy(host + offsets_[part], &value, sizeof(T));
 }
 
-DecodeState DecodeState::Declare(StateLayout& layout) {
+DecodeState DecodeState::Declare(StateLayout& layout, Bytes of_tokens) {
   DecodeState state;
   const auto declare = [&](Part part, const char* name, ElementType type, int64_t elements) {
     state.states_[part] = layout.Recurrent(name, type, {elements}, Space::kHost);
@@ -99,8 +99,12 @@ DecodeState DecodeState::Declare(StateLayout& layout) {
   };
   declare(kOptions, "decode.options", ElementType::kBytes, sizeof(SamplingNumbers));
   declare(kBiases, "decode.biases", ElementType::kBytes, sizeof(TokenBiases));
-  declare(kGrammar, "decode.grammar", ElementType::kBytes, sizeof(GrammarProgram));
-  declare(kThreads, "decode.threads", ElementType::kBytes, sizeof(GrammarThreads));
+  if (of_tokens == Bytes::kKnown) {
+    declare(kGrammar, "decode.grammar", ElementType::kBytes, sizeof(GrammarProgram));
+    declare(kThreads, "decode.threads", ElementType::kBytes, sizeof(GrammarThreads));
+  } else {
+    state.states_[kGrammar] = state.states_[kThreads] = -1;
+  }
   declare(kGenerator, "decode.generator", ElementType::kI64, sizeof(Generator) / 8);
   declare(kStops, "decode.stops", ElementType::kBytes, sizeof(StopStrings));
   declare(kHeldText, "decode.held_text", ElementType::kBytes, sizeof(HeldText));
@@ -116,8 +120,10 @@ void DecodeState::InitialiseOrigin(StateSpace& space) const {
   };
   write(kOptions, SamplingNumbers());
   write(kBiases, TokenBiases());
-  write(kGrammar, GrammarProgram());
-  write(kThreads, GrammarThreads());
+  if (takes_grammar()) {
+    write(kGrammar, GrammarProgram());
+    write(kThreads, GrammarThreads());
+  }
   write(kGenerator, Generator());
   write(kStops, StopStrings());
   write(kHeldText, HeldText());
@@ -127,6 +133,7 @@ void DecodeState::InitialiseOrigin(StateSpace& space) const {
 
 Status DecodeState::Configure(const SamplingOptions& options, std::byte* host) const {
   REPRISE_RETURN_IF_ERROR(options.Check());
+  if (options.grammar.present() && !takes_grammar()) return Unsupported("there is no grammar for tokens whose text is not known");
   StopStrings stops;
   stops.Set(options.stop);
   const GrammarProgram program = GrammarProgram::Of(options.grammar);
@@ -134,8 +141,10 @@ Status DecodeState::Configure(const SamplingOptions& options, std::byte* host) c
   if (program.present()) GrammarMachine(program).Begin(threads);
   Store(host, kOptions, SamplingNumbers::Of(options));
   Store(host, kBiases, TokenBiases::Of(options));
-  Store(host, kGrammar, program);
-  Store(host, kThreads, threads);
+  if (takes_grammar()) {
+    Store(host, kGrammar, program);
+    Store(host, kThreads, threads);
+  }
   Store(host, kGenerator, Generator{options.seed, 0});
   Store(host, kStops, stops);
   Store(host, kHeldText, HeldText());
@@ -202,10 +211,14 @@ int32_t DecodeState::pending(const std::byte* host) const { return Load<int32_t>
 void DecodeState::set_pending(std::byte* host, int32_t token) const { Store(host, kPending, token); }
 
 bool DecodeState::has_grammar(const std::byte* host) const {
-  return Load<decltype(GrammarProgram::size)>(host, kGrammar) != 0;
+  return takes_grammar() && Load<decltype(GrammarProgram::size)>(host, kGrammar) != 0;
 }
-GrammarProgram DecodeState::grammar(const std::byte* host) const { return Load<GrammarProgram>(host, kGrammar); }
-GrammarThreads DecodeState::threads(const std::byte* host) const { return Load<GrammarThreads>(host, kThreads); }
+GrammarProgram DecodeState::grammar(const std::byte* host) const {
+  return takes_grammar() ? Load<GrammarProgram>(host, kGrammar) : GrammarProgram();
+}
+GrammarThreads DecodeState::threads(const std::byte* host) const {
+  return takes_grammar() ? Load<GrammarThreads>(host, kThreads) : GrammarThreads();
+}
 
 bool DecodeState::IsComplete(const std::byte* host) const {
   if (!has_grammar(host)) return false;

@@ -38,8 +38,10 @@ class StateSpace;
 
 class DecodeState {
  public:
-  // Adds the states to `layout`. The object is good for every StateSpace made of that layout.
-  static DecodeState Declare(StateLayout& layout);
+  // Adds the states to `layout`. The object is good for every StateSpace made of that layout. Where the bytes of tokens are not known, there is
+  // nothing that a grammar could say, and it has no states.
+  enum class Bytes { kKnown, kUnknown };
+  static DecodeState Declare(StateLayout& layout, Bytes of_tokens = Bytes::kKnown);
 
   // What a new lane starts from: greedy, no stop strings, no token pending. Before the first lane is made.
   void InitialiseOrigin(StateSpace& space) const;
@@ -66,6 +68,7 @@ class DecodeState {
   int32_t pending(const std::byte* host) const;
   void set_pending(std::byte* host, int32_t token) const;
 
+  bool takes_grammar() const { return states_[kGrammar] >= 0; }
   bool has_grammar(const std::byte* host) const;
   GrammarProgram grammar(const std::byte* host) const;
   GrammarThreads threads(const std::byte* host) const;
@@ -89,7 +92,7 @@ class DecodeState {
   template <class T, class Choose>
   Result<T> Chosen(std::byte* host, const Choose& choose) const;
 
-  int states_[kParts] = {};
+  int states_[kParts] = {};  // -1: not declared
   size_t offsets_[kParts] = {};
 };
 

@@ -49,7 +49,7 @@ struct GrammarProgram {
 };
 
 struct GrammarThreads {
-  static constexpr size_t kWords = 2046;
+  static constexpr size_t kWords = 1022;
   static constexpr size_t kMaxDepth = 64;
   uint16_t count = 0;           // threads
   uint16_t used = 0;            // words

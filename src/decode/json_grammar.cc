@@ -20,7 +20,7 @@ Result<Grammar> Grammar::JsonSchema(std::string_view text) {
   if (schema.is_discarded()) return InvalidArgument("the schema is no JSON");
   GrammarBuilder builder;
   JsonRules rules(builder);
-  builder.Call(rules.Schema(schema, "#", JsonRules::Rigour::kStrict)).Accept();
+  builder.Call(rules.Schema(schema, schema, "#", JsonRules::Rigour::kStrict)).Accept();
   REPRISE_RETURN_IF_ERROR(rules.WriteRules());
   return builder.Finish();
 }

@@ -27,8 +27,8 @@ class JsonRules {
 
   Label Value();   // any
   Label Object();  // any
-  // Of `schema`, which references resolve in and which stays until WriteRules. `name` begins what errors say of places in it, such as "#".
-  Label Schema(const Json& schema, const std::string& name, Rigour rigour);
+  // Of `schema`, whose references are into `root`. Both stay until WriteRules. `name` begins what errors say of places in it, such as "#".
+  Label Schema(const Json& schema, const Json& root, const std::string& name, Rigour rigour);
 
   // After everything else. What was wrong with a schema is said here.
   Status WriteRules();
@@ -82,7 +82,7 @@ class JsonRules {
   Label space_ = -1, string_ = -1, character_ = -1, escape_ = -1, number_ = -1, whole_number_ = -1, array_ = -1, object_ = -1, value_ = -1;
 };
 
-// Whether a schema describes strings alone, as texts of type string and choices among them do; then `texts` are the choices, if there are such.
+// Whether a schema is of type string; then `texts` are those to choose from, if it names such.
 bool DescribesString(const JsonRules::Json& schema, std::vector<std::string>& texts);
 
 }  // namespace reprise

@@ -138,7 +138,7 @@ TEST(JsonRules, LenientPassesOverWhatItCannotEnforce) {
   const Json schema = Json::parse(R"({"type":"object","properties":{"a":{"type":"string","pattern":"x"},"b":{"type":"number","minimum":2}}})");
   GrammarBuilder builder;
   JsonRules rules(builder);
-  builder.Call(rules.Schema(schema, "#", JsonRules::Rigour::kLenient)).Accept();
+  builder.Call(rules.Schema(schema, schema, "#", JsonRules::Rigour::kLenient)).Accept();
   ASSERT_TRUE(rules.WriteRules().ok());
   EXPECT_TRUE(Rules(*builder.Finish()).Accepts(R"({"a":"y","b":1})"));
 }

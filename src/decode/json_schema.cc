@@ -43,21 +43,18 @@ std::vector<std::string> TypesOf(const Json& schema) {
 }  // namespace
 
 bool DescribesString(const Json& schema, std::vector<std::string>& texts) {
-  if (!schema.is_object() || schema.contains("$ref") || schema.contains("anyOf") || schema.contains("oneOf") || schema.contains("allOf")) return false;
-  if (const auto choices = schema.find("enum"); choices != schema.end() && choices->is_array() && !choices->empty()) {
-    if (!std::all_of(choices->begin(), choices->end(), [](const Json& one) { return one.is_string(); })) return false;
-    for (const Json& one : *choices) texts.push_back(one.get<std::string>());
-    return true;
-  }
-  if (const auto constant = schema.find("const"); constant != schema.end()) {
-    if (constant->is_string()) texts.push_back(constant->get<std::string>());
-    return constant->is_string();
-  }
-  return TypesOf(schema) == std::vector<std::string>{"string"};
+  const auto type = schema.is_object() ? schema.find("type") : schema.end();
+  if (!schema.is_object() || type == schema.end() || *type != "string") return false;
+  const auto take = [&](const Json& one) {
+    if (one.is_string()) texts.push_back(one.get<std::string>());
+  };
+  if (const auto choices = schema.find("enum"); choices != schema.end() && choices->is_array()) std::for_each(choices->begin(), choices->end(), take);
+  if (const auto constant = schema.find("const"); constant != schema.end()) take(*constant);
+  return true;
 }
 
-GrammarBuilder::Label JsonRules::Schema(const Json& schema, const std::string& name, Rigour rigour) {
-  return RuleOf({&schema, &schema, name, rigour});
+GrammarBuilder::Label JsonRules::Schema(const Json& schema, const Json& root, const std::string& name, Rigour rigour) {
+  return RuleOf({&schema, &root, name, rigour});
 }
 
 GrammarBuilder::Label JsonRules::RuleOf(const Part& part) {

@@ -1,4 +1,5 @@
 // /v1/messages and /v1/messages/count_tokens, as Anthropic's clients speak them.
+#include "serve/answer_grammar.h"
 #include "serve/chat_messages.h"
 #include "serve/generate_request.h"
 #include "serve/openai_answer.h"
@@ -46,6 +47,7 @@ class MessagesAnswer {
     const Continued continued = ReadContinued(engines_, caller, fields);
     if (engines_.chat) {
       StopAfterCall(*engines_.chat, tools_, sampling);
+      sampling.grammar = GrammarOf({}, tools_, *engines_.chat, options, error);
       reply_ = Reply(FormOf(*engines_.chat, options, tools_), "toolu_");
     }
     job_->name_space = caller.name_space;

@@ -3,6 +3,7 @@
 
 #include <chrono>
 
+#include "serve/answer_grammar.h"
 #include "serve/chat_messages.h"
 #include "serve/generate_request.h"
 #include "serve/openai_answer.h"
@@ -38,10 +39,7 @@ class Answer {
     max_tokens_ = static_cast<int>(fields.Integer("max_completion_tokens", 0, INT32_MAX).value_or(max_tokens_));
     progress_ = fields.Bool("return_progress").value_or(false);
     keep_ = fields.Bool("keep").value_or(false);
-    if (const Json* format = fields.Object("response_format")) {
-      Fields inner(*format, fields.error(), "response_format.");
-      if (const auto type = inner.String("type"); type && *type != "text") inner.Fail("type", "can only be 'text' here");
-    }
+    shape_ = ReadResponseFormat(fields);
   }
 
   void ReadChat(const Json& body, const Caller& caller, ApiError& error) {
@@ -58,6 +56,7 @@ class Answer {
     const Continued continued = ReadContinued(engines_, caller, fields);
     if (engines_.chat) {
       StopAfterCall(*engines_.chat, tools_, sampling_);
+      sampling_.grammar = GrammarOf(shape_, tools_, *engines_.chat, options, error);
       replies_.assign(static_cast<size_t>(choices_), Reply(FormOf(*engines_.chat, options, tools_), "call_"));
     }
     const auto job = NewJob(caller, 0);
@@ -80,6 +79,8 @@ class Answer {
       fields.Fail("best_of", "must equal 'n'");
     }
     if (const auto suffix = fields.String("suffix"); suffix && !suffix->empty()) fields.Fail("suffix", "is not supported");
+    sampling_.grammar = GrammarOf(shape_, error);
+    sampling_given_ = sampling_given_ || sampling_.grammar.present();
     if (!error.ok()) return;
     const Continued continued = ReadContinued(engines_, caller, fields);
     std::vector<std::vector<int32_t>> prompts = ReadPrompts(fields, continued);
@@ -385,6 +386,7 @@ class Answer {
   int top_logprobs_ = -1;
   std::vector<std::string> echoes_;  // of each prompt
   Tools tools_;                      // of a chat
+  AnswerShape shape_;
   std::vector<Reply> replies_;       // of a chat, one for each choice
 
   size_t ended_ = 0;

@@ -38,7 +38,6 @@ void CheckChoice(Tools& tools, Fields& fields) {
   if (!tools.only.empty() && tools.Find(tools.only) == nullptr) {
     fields.Fail("tool_choice", fmt::format("names '{}', which is not among the tools", tools.only));
   }
-  if (tools.choice == Tools::Choice::kRequired) fields.Fail("tool_choice", "cannot force a call yet; 'auto' and 'none' are understood");
 }
 
 void AppendSpaced(const Json& json, std::string& out) {

@@ -81,6 +81,7 @@ Result<std::shared_ptr<Engine>> Engine::Load(const std::string& path, const Mode
   cpu.isa = options.instruction_set;
   REPRISE_ASSIGN_OR_RETURN(engine->backend_, MakeDeviceBackend(options.device, cpu));
   if (Status status = engine->LoadNetwork(options); !status.ok()) return status.Within("'" + path + "'");
+  engine->LoadTokenizer();
   REPRISE_RETURN_IF_ERROR(engine->MakeSpace(options));
   if (options.store) {
     StoreOptions store = *options.store;
@@ -88,7 +89,6 @@ Result<std::shared_ptr<Engine>> Engine::Load(const std::string& path, const Mode
     REPRISE_ASSIGN_OR_RETURN(engine->store_, CapsuleStore::Open(store, engine->space_));
   }
   REPRISE_RETURN_IF_ERROR(engine->CapturePlans());
-  engine->LoadTokenizer();
   return engine;
 }
 
@@ -111,7 +111,7 @@ Status Engine::LoadNetwork(const ModelOptions& options) {
 
 Status Engine::MakeSpace(const ModelOptions& options) {
   history_ = layout_.Append("history.tokens", ElementType::kI32, {1}, Space::kHost);
-  decode_ = DecodeState::Declare(layout_);
+  decode_ = DecodeState::Declare(layout_, tokenizer_ ? DecodeState::Bytes::kKnown : DecodeState::Bytes::kUnknown);
   REPRISE_RETURN_IF_ERROR(layout_.Check());
 
   const NetworkInfo& network = network_->info();
@@ -255,9 +255,9 @@ void Engine::LoadTokenizer() {
   const auto load = [&]() -> Result<Tokenizer> {
     REPRISE_ASSIGN_OR_RETURN(Vocabulary vocabulary, ReadVocabulary(*file_));
     REPRISE_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::Create(vocabulary));
-    if (tokenizer.vocab_size() > info_.vocabulary) {
-      return Corrupt("the tokenizer knows " + std::to_string(tokenizer.vocab_size()) + " tokens, the embedding only " +
-                     std::to_string(info_.vocabulary));
+    const int rows = network_->info().vocabulary;
+    if (tokenizer.vocab_size() > rows) {
+      return Corrupt("the tokenizer knows " + std::to_string(tokenizer.vocab_size()) + " tokens, the embedding only " + std::to_string(rows));
     }
     return tokenizer;
   };

@@ -9,6 +9,8 @@
 #include <numeric>
 #include <utility>
 
+#include "decode/grammar_builder.h"
+
 namespace reprise::verify {
 
 std::string Findings::Evidence() const {
@@ -128,6 +130,13 @@ Result<std::vector<std::pair<int32_t, float>>> BiasesOnTheLikely(Setup& setup, L
   return biases;
 }
 
+// Of three bytes two are not 'e': what a model wants to say is seldom so, and can always be said otherwise.
+Result<Grammar> RichGrammar() {
+  GrammarBuilder builder;
+  const auto no_e = [&] { builder.OneOf(2, [&](size_t i) { builder.Range(i == 0 ? 0 : 'f', i == 0 ? 'd' : 0xff); }); };
+  return builder.Repeat(0, -1, [&] { builder.Repeat(2, 2, no_e).Range(0, 0xff); }).Accept().Finish();
+}
+
 Status MakeRich(Setup& setup, Line line) {
   REPRISE_RETURN_IF_ERROR(setup.Reset(line));
   REPRISE_RETURN_IF_ERROR(setup.Append(line, setup.prompt));
@@ -140,6 +149,9 @@ Status MakeRich(Setup& setup, Line line) {
   options.seed = 7;
   REPRISE_ASSIGN_OR_RETURN(options.bias, BiasesOnTheLikely(setup, line));
   options.stop = {kRichStop};
+  if (setup.subject.layout().Find("decode.grammar") >= 0) {
+    REPRISE_ASSIGN_OR_RETURN(options.grammar, RichGrammar());
+  }
   REPRISE_RETURN_IF_ERROR(setup.subject.SetSampling(line, options));
   REPRISE_RETURN_IF_ERROR(GoOn(setup.subject, line, 5).status());
   REPRISE_ASSIGN_OR_RETURN(const auto shown, setup.subject.Show(line, kRichFirst));

@@ -143,7 +143,7 @@ TEST(VerifyBrokenTest, ARestoreThatForgetsAModelStateIsFound) {
 
 TEST(VerifyBrokenTest, ARestoreThatForgetsADecoderStateIsFound) {
   for (const char* state :
-       {"decode.options", "decode.biases", "decode.generator", "decode.stops", "decode.held_text", "decode.utf8", "decode.pending"}) {
+       {"decode.options", "decode.biases", "decode.grammar", "decode.threads", "decode.generator", "decode.stops", "decode.held_text", "decode.utf8", "decode.pending"}) {
     ExpectBroken(VerifyBroken<ForgetsAState>(std::string(state)), 1, state);
   }
 }

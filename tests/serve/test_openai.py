@@ -215,7 +215,7 @@ def test_a_conversation_is_never_prefilled_twice(client):
     ({"messages": CHAT, "logit_bias": {"1": 101}}, "logit_bias"),
     ({"messages": CHAT, "top_logprobs": 3}, "top_logprobs"),
     ({"messages": CHAT, "stream": "yes"}, "stream"),
-    ({"messages": CHAT, "response_format": {"type": "json_object"}}, "response_format.type"),
+    ({"messages": CHAT, "response_format": {"type": "xml"}}, "response_format.type"),
     ({"messages": CHAT, "capsule": "none-such"}, "capsule"),
     ({"messages": CHAT, "session": "../../etc"}, "session"),
 ])
