@@ -33,7 +33,7 @@ struct SamplingOptions {
   uint64_t seed = 0;                   // the same seed draws the same tokens
   std::vector<std::string> stop = {};  // text that ends the generation and is not shown; UTF-8, not empty
   std::vector<std::pair<int32_t, float>> bias = {};  // added to the logit of each token named, once each; ascending ids, finite numbers
-  Grammar grammar = {};  // what the text must be; from its beginning wherever options are set
+  Grammar grammar = {};                              // what the text must be; from its beginning wherever options are set
 
   static constexpr size_t kMaxBiases = 300;  // as many as OpenAI's interface takes
   static constexpr size_t kMaxStops = 16;

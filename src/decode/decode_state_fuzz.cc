@@ -17,7 +17,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const DecodeState state = DecodeState::Declare(layout);
   std::vector<std::byte> host(layout.block_bytes(Space::kHost));
   // Sound to begin with: most inputs are short, and noise everywhere would end at the first check.
-  if (!state.Configure({.temperature = 1, .top_k = 5, .top_p = 0.9f, .stop = {"<end>", "\n\n"}, .grammar = Grammar::JsonObject()}, host.data()).ok()) std::abort();
+  if (!state
+           .Configure({.temperature = 1, .top_k = 5, .top_p = 0.9f, .stop = {"<end>", "\n\n"}, .grammar = Grammar::JsonObject()},
+                      host.data())
+           .ok())
+    std::abort();
   state.set_pending(host.data(), -1);
   // Pairs of bytes of the input say where a byte goes; what follows a pair of 0xFF is text.
   size_t i = 0;

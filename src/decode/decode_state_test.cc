@@ -287,11 +287,11 @@ TEST_F(DecodeStateTest, CheckNamesTheStateAtFault) {
   };
   expect("decode.options", 3, 0xC0);  // a negative temperature
   expect("decode.options", 7, 0x80);  // a negative top_k
-  expect("decode.grammar", 0, 0);      // bytes after its end
-  expect("decode.grammar", 4, 0x7f);   // what is no instruction
-  expect("decode.threads", 0, 0);      // fewer than there are
-  expect("decode.threads", 5, 0xff);   // outside the grammar
-  expect("decode.threads", 2, 0xff);   // more words than there are
+  expect("decode.grammar", 0, 0);     // bytes after its end
+  expect("decode.grammar", 4, 0x7f);  // what is no instruction
+  expect("decode.threads", 0, 0);     // fewer than there are
+  expect("decode.threads", 5, 0xff);  // outside the grammar
+  expect("decode.threads", 2, 0xff);  // more words than there are
   expect("decode.stops", 0, 17);      // more stop strings than fit
   expect("decode.stops", 0, 2);       // fewer than there are bytes of
   expect("decode.stops", 3, 0xFF);

@@ -26,15 +26,15 @@ enum class GrammarOp : uint8_t {
   kRange,        // low high: a byte of these
   kSet,          // n, n bytes: one of them
   kText,         // any number of a JSON string's plain bytes: a thread stays, and goes on as well
-  kUntil,        // n, n bytes: anything up to the first time that these have come, and them. Counts how many have, on the stack: after kCount
-  kSplit,        // address16: goes on, and there as well
-  kJump,         // address16
-  kCall,         // address16: goes there, and comes back at kReturn
-  kReturn,       //
-  kCount,        // begins to count, from 0
-  kLoop,         // least16 most16 exit16: by the count goes on, to the exit (and counts no more), or both; most 0xffff: no end
-  kNext,         // head16 most16: one more, up to most; goes to the head
-  kAccept,       // the text may end here
+  kUntil,   // n, n bytes: anything up to the first time that these have come, and them. Counts how many have, on the stack: after kCount
+  kSplit,   // address16: goes on, and there as well
+  kJump,    // address16
+  kCall,    // address16: goes there, and comes back at kReturn
+  kReturn,  //
+  kCount,   // begins to count, from 0
+  kLoop,    // least16 most16 exit16: by the count goes on, to the exit (and counts no more), or both; most 0xffff: no end
+  kNext,    // head16 most16: one more, up to most; goes to the head
+  kAccept,  // the text may end here
 };
 
 struct GrammarProgram {

@@ -107,7 +107,9 @@ void GrammarBuilder::Texts(const std::vector<std::string>& sorted, size_t first,
 
 GrammarBuilder& GrammarBuilder::Integer(int64_t least, int64_t most) {
   // As unsigned numbers every magnitude fits.
-  const auto magnitude = [](int64_t value) { return value < 0 ? uint64_t{0} - static_cast<uint64_t>(value) : static_cast<uint64_t>(value); };
+  const auto magnitude = [](int64_t value) {
+    return value < 0 ? uint64_t{0} - static_cast<uint64_t>(value) : static_cast<uint64_t>(value);
+  };
   const bool negative = least < 0, positive = most >= 0;
   return OneOf((negative ? 1 : 0) + (positive ? 1 : 0), [&](size_t i) {
     if (negative && i == 0) {
@@ -159,7 +161,8 @@ void GrammarBuilder::Digits(std::string_view least, std::string_view most) {
 
 Result<Grammar> GrammarBuilder::Finish() {
   if (code_.size() > Grammar::kMostBytes) {
-    return InvalidArgument("the grammar takes " + std::to_string(code_.size()) + " bytes, and may take " + std::to_string(Grammar::kMostBytes));
+    return InvalidArgument("the grammar takes " + std::to_string(code_.size()) + " bytes, and may take " +
+                           std::to_string(Grammar::kMostBytes));
   }
   for (const auto& [at, label] : addresses_) {
     const int place = places_[static_cast<size_t>(label)];

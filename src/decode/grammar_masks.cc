@@ -88,7 +88,8 @@ void GrammarMasks::Fill(State state, std::span<uint64_t> mask) {
     std::fill(mask.begin(), mask.end(), 0);
   }
   path_[0] = state;
-  trie_.Walk(in_text, [this](size_t depth, uint8_t byte) { return Next(depth, byte) != kDead; }, allow);
+  trie_.Walk(
+      in_text, [this](size_t depth, uint8_t byte) { return Next(depth, byte) != kDead; }, allow);
   if (may_end) {
     for (const int32_t end : trie_.ends()) allow(end);
   }

@@ -41,7 +41,8 @@ class GrammarMasksTest : public testing::Test {
     const auto mask = masks.Allowed(threads);
     for (size_t token = 0; token < words_.size(); ++token) {
       GrammarThreads copy = threads;
-      const bool expected = static_cast<int32_t>(token) == end_ ? machine.MayEnd(threads) : !words_[token].empty() && machine.Advance(words_[token], copy);
+      const bool expected =
+          static_cast<int32_t>(token) == end_ ? machine.MayEnd(threads) : !words_[token].empty() && machine.Advance(words_[token], copy);
       ASSERT_EQ((mask[token / 64] >> token % 64 & 1) != 0, expected) << "after " << after << ": " << words_[token];
     }
   }
@@ -52,8 +53,8 @@ class GrammarMasksTest : public testing::Test {
 };
 
 TEST_F(GrammarMasksTest, AllowWhatCanFollow) {
-  const GrammarProgram program = GrammarProgram::Of(
-      *Grammar::JsonSchema(R"({"properties":{"name":{"type":"string"},"n":{"type":"integer","minimum":5,"maximum":130},"l":{"type":"string","maxLength":5}}})"));
+  const GrammarProgram program = GrammarProgram::Of(*Grammar::JsonSchema(
+      R"({"properties":{"name":{"type":"string"},"n":{"type":"integer","minimum":5,"maximum":130},"l":{"type":"string","maxLength":5}}})"));
   const GrammarMachine machine(program);
   GrammarMasks masks(*trie_, program);
   EXPECT_TRUE(masks.IsOf(program));
@@ -72,7 +73,8 @@ TEST_F(GrammarMasksTest, AllowWhatCanFollow) {
 // More places than are remembered: all is forgotten on the way, again and again, and nothing of it shows.
 TEST_F(GrammarMasksTest, ForgettingNeverShows) {
   GrammarBuilder b;
-  const GrammarProgram program = GrammarProgram::Of(*b.Repeat(0, 60000, [&] { b.OneOf(2, [&](size_t i) { b.Literal(i == 0 ? "n" : "ab"); }); }).Accept().Finish());
+  const GrammarProgram program =
+      GrammarProgram::Of(*b.Repeat(0, 60000, [&] { b.OneOf(2, [&](size_t i) { b.Literal(i == 0 ? "n" : "ab"); }); }).Accept().Finish());
   const GrammarMachine machine(program);
   GrammarMasks masks(*trie_, program);
   GrammarThreads threads;

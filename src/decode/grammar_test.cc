@@ -72,7 +72,8 @@ TEST(Grammar, BracketsNestUntilThereIsNoRoom) {
 
 TEST(Grammar, IntegersBetweenBounds) {
   std::mt19937_64 random(7);
-  const int64_t kBounds[][2] = {{0, 0}, {0, 9}, {1, 10}, {-1, 1}, {-120, -7}, {5, 1234}, {99, 100}, {-999'999, 1'000'001}, {250, 260}, {-10, 4000}};
+  const int64_t kBounds[][2] = {{0, 0},     {0, 9},     {1, 10}, {-1, 1}, {-120, -7}, {5, 1234}, {99, 100}, {-999'999, 1'000'001},
+                                {250, 260}, {-10, 4000}};
   for (const auto& [least, most] : kBounds) {
     GrammarBuilder b;
     const Grammar grammar = *b.Integer(least, most).Accept().Finish();

@@ -75,9 +75,9 @@ GrammarBuilder::Label JsonRules::String() {
 GrammarBuilder::Label JsonRules::Character() {
   return Shared(character_, [this] {
     struct Bytes {
-      uint8_t first, last;                // of the first byte
+      uint8_t first, last;                 // of the first byte
       uint8_t second = 0x80, most = 0xbf;  // of the second
-      int others;                         // after the first
+      int others;                          // after the first
     };
     static constexpr Bytes kForms[] = {{.first = 0x20, .last = 0x21, .others = 0},
                                        {.first = 0x23, .last = 0x5b, .others = 0},

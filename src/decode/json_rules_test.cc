@@ -59,10 +59,12 @@ Rules Of(const char* schema) {
 
 TEST(JsonRules, AnyObject) {
   const Rules object(Grammar::JsonObject());
-  for (const char* text : {"{}", "{ }", R"({"a": 1})", R"({"a":[1,2.5e-3,{"b":null}],"c":"\u00e9\n","d":true})", "{\n  \"a\": [\n    1,\n    2\n  ]\n}"}) {
+  for (const char* text :
+       {"{}", "{ }", R"({"a": 1})", R"({"a":[1,2.5e-3,{"b":null}],"c":"\u00e9\n","d":true})", "{\n  \"a\": [\n    1,\n    2\n  ]\n}"}) {
     EXPECT_TRUE(object.Accepts(text)) << text;
   }
-  for (const char* text : {"", "[]", "{", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{a:1}", "{\"a\":01}", "{\"a\":\"\\ud800\"}", "{\"a\":1}}", "{\"a\":tru}"}) {
+  for (const char* text :
+       {"", "[]", "{", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{a:1}", "{\"a\":01}", "{\"a\":\"\\ud800\"}", "{\"a\":1}}", "{\"a\":tru}"}) {
     EXPECT_FALSE(object.Accepts(text)) << text;
   }
   std::string deep = "1";
@@ -71,11 +73,13 @@ TEST(JsonRules, AnyObject) {
 }
 
 TEST(JsonRules, PropertiesInOrder) {
-  const Rules rules = Of(R"({"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"string"},"c":{"type":"null"}},"required":["b"]})");
+  const Rules rules =
+      Of(R"({"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"string"},"c":{"type":"null"}},"required":["b"]})");
   for (const char* text : {R"({"b":""})", R"({"a":1,"b":"x"})", R"({"b":"x","c":null})", R"({ "a": -12, "b": "x", "c": null })"}) {
     EXPECT_TRUE(rules.Accepts(text)) << text;
   }
-  for (const char* text : {"{}", R"({"a":1})", R"({"b":"x","a":1})", R"({"b":"x","d":1})", R"({"a":1.5,"b":""})", R"({,"b":""})", R"({"a":1"b":""})"}) {
+  for (const char* text :
+       {"{}", R"({"a":1})", R"({"b":"x","a":1})", R"({"b":"x","d":1})", R"({"a":1.5,"b":""})", R"({,"b":""})", R"({"a":1"b":""})"}) {
     EXPECT_FALSE(rules.Accepts(text)) << text;
   }
   const Rules optional = Of(R"({"properties":{"a":{"type":"boolean"},"b":{"type":"boolean"}}})");
@@ -96,7 +100,8 @@ TEST(JsonRules, ListsAndLengths) {
 }
 
 TEST(JsonRules, ChoicesConstantsAndReferences) {
-  const Rules rules = Of(R"({"$defs":{"node":{"type":"object","properties":{"v":{"enum":["x","xy",3,null]},"next":{"anyOf":[{"$ref":"#/$defs/node"},{"type":"null"}]}},
+  const Rules rules = Of(
+      R"({"$defs":{"node":{"type":"object","properties":{"v":{"enum":["x","xy",3,null]},"next":{"anyOf":[{"$ref":"#/$defs/node"},{"type":"null"}]}},
       "required":["v","next"],"additionalProperties":false}},"$ref":"#/$defs/node"})");
   EXPECT_TRUE(rules.Accepts(R"({"v":"xy","next":{"v":3,"next":null}})"));
   EXPECT_FALSE(rules.Accepts(R"({"v":"y","next":null})"));
@@ -135,7 +140,8 @@ TEST(JsonRules, SaysWhatItCannotEnforce) {
 }
 
 TEST(JsonRules, LenientPassesOverWhatItCannotEnforce) {
-  const Json schema = Json::parse(R"({"type":"object","properties":{"a":{"type":"string","pattern":"x"},"b":{"type":"number","minimum":2}}})");
+  const Json schema =
+      Json::parse(R"({"type":"object","properties":{"a":{"type":"string","pattern":"x"},"b":{"type":"number","minimum":2}}})");
   GrammarBuilder builder;
   JsonRules rules(builder);
   builder.Call(rules.Schema(schema, schema, "#", JsonRules::Rigour::kLenient)).Accept();
@@ -146,7 +152,8 @@ TEST(JsonRules, LenientPassesOverWhatItCannotEnforce) {
 // Whatever a grammar writes parses, and is of the types that its schema wants.
 TEST(JsonRules, WhatIsDrawnParses) {
   std::mt19937 random(17);
-  const Rules rules = Of(R"({"type":"object","properties":{"name":{"type":"string","maxLength":8},"age":{"type":"integer","minimum":0,"maximum":150},
+  const Rules rules =
+      Of(R"({"type":"object","properties":{"name":{"type":"string","maxLength":8},"age":{"type":"integer","minimum":0,"maximum":150},
       "tags":{"type":"array","items":{"enum":["a","b","ab"]},"maxItems":4},"size":{"type":"number"},"flag":{"type":"boolean"},
       "more":{"anyOf":[{"type":"null"},{"type":"object","properties":{"x":{"type":"integer"}},"required":["x"]}]}},"required":["name","age","more"]})");
   int drawn = 0;

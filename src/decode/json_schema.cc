@@ -48,7 +48,8 @@ bool DescribesString(const Json& schema, std::vector<std::string>& texts) {
   const auto take = [&](const Json& one) {
     if (one.is_string()) texts.push_back(one.get<std::string>());
   };
-  if (const auto choices = schema.find("enum"); choices != schema.end() && choices->is_array()) std::for_each(choices->begin(), choices->end(), take);
+  if (const auto choices = schema.find("enum"); choices != schema.end() && choices->is_array())
+    std::for_each(choices->begin(), choices->end(), take);
   if (const auto constant = schema.find("const"); constant != schema.end()) take(*constant);
   return true;
 }
@@ -67,8 +68,8 @@ bool JsonRules::Refuses(const Part& part, std::initializer_list<const char*> key
   for (const char* keyword : keywords) {
     const auto found = part.schema->find(keyword);
     if (found == part.schema->end() || (found->is_boolean() && !found->get<bool>())) continue;
-    Fail(Unsupported("the schema's '" + std::string(keyword) + "'" + (beside.empty() ? "" : " beside '" + beside + "'") + " at " + part.where +
-                     " cannot be enforced"));
+    Fail(Unsupported("the schema's '" + std::string(keyword) + "'" + (beside.empty() ? "" : " beside '" + beside + "'") + " at " +
+                     part.where + " cannot be enforced"));
     return true;
   }
   return false;
@@ -81,14 +82,15 @@ void JsonRules::WriteSchema(const Part& part) {
     return;
   }
   if (!schema.is_object()) return Fail(InvalidArgument("the schema at " + part.where + " is no object that describes anything"));
-  if (Refuses(part, {"not", "if", "dependentRequired", "dependentSchemas", "dependencies", "patternProperties", "propertyNames", "minProperties",
-                     "maxProperties", "contains", "uniqueItems", "unevaluatedItems", "unevaluatedProperties", "pattern", "multipleOf",
-                     "$dynamicRef"})) {
+  if (Refuses(part, {"not", "if", "dependentRequired", "dependentSchemas", "dependencies", "patternProperties", "propertyNames",
+                     "minProperties", "maxProperties", "contains", "uniqueItems", "unevaluatedItems", "unevaluatedProperties", "pattern",
+                     "multipleOf", "$dynamicRef"})) {
     return;
   }
   for (const char* keyword : {"$ref", "anyOf", "oneOf", "allOf"}) {
     if (!schema.contains(keyword)) continue;
-    for (const char* other : {"$ref", "anyOf", "oneOf", "allOf", "type", "enum", "const", "properties", "required", "items", "prefixItems"}) {
+    for (const char* other :
+         {"$ref", "anyOf", "oneOf", "allOf", "type", "enum", "const", "properties", "required", "items", "prefixItems"}) {
       if (std::string_view(other) != keyword && Refuses(part, {other}, keyword)) return;
     }
     return std::string_view(keyword) == "$ref" ? WriteReference(part) : WriteChoices(part, keyword);
@@ -132,7 +134,8 @@ void JsonRules::WriteReference(const Part& part) {
   const Json& reference = (*part.schema)["$ref"];
   const std::string text = reference.is_string() ? reference.get<std::string>() : "";
   const Json* to = Resolve(part, text);
-  if (to == nullptr) return Fail(InvalidArgument("the schema's '$ref' at " + part.where + " names nothing within the schema: '" + text + "'"));
+  if (to == nullptr)
+    return Fail(InvalidArgument("the schema's '$ref' at " + part.where + " names nothing within the schema: '" + text + "'"));
   builder_.Call(RuleOf({to, part.root, text, part.rigour}));
 }
 
@@ -142,7 +145,8 @@ void JsonRules::WriteChoices(const Part& part, const std::string& keyword) {
     return Fail(InvalidArgument("the schema's '" + keyword + "' at " + part.where + " must be a list of schemas"));
   }
   if (keyword == "allOf" && choices.size() > 1) {
-    if (part.rigour == Rigour::kStrict) return Fail(Unsupported("the schema's 'allOf' of several at " + part.where + " cannot be enforced"));
+    if (part.rigour == Rigour::kStrict)
+      return Fail(Unsupported("the schema's 'allOf' of several at " + part.where + " cannot be enforced"));
     builder_.Call(Value());
     return;
   }
@@ -156,7 +160,8 @@ void JsonRules::WriteConstants(const Part& part) {
   const std::vector<std::string> types = schema.contains("type") ? TypesOf(schema) : std::vector<std::string>();
   std::vector<std::string> texts;
   for (size_t i = 0; values.is_array() && i < values.size(); ++i) {
-    const bool fits = types.empty() || std::any_of(types.begin(), types.end(), [&](const std::string& type) { return IsOfType(values[i], type); });
+    const bool fits =
+        types.empty() || std::any_of(types.begin(), types.end(), [&](const std::string& type) { return IsOfType(values[i], type); });
     if (fits) texts.push_back(Written(values[i]));
   }
   if (texts.empty()) return Fail(InvalidArgument("the schema at " + part.where + " names no value that it allows"));
@@ -265,7 +270,8 @@ void JsonRules::WriteArray(const Part& part) {
   const int least = Count(part, "minItems", 0), most = Count(part, "maxItems", -1);
   const auto before = schema.find("prefixItems"), items = schema.find("items");
   if (most >= 0 && least > most) return Fail(InvalidArgument("the schema at " + part.where + " wants more items than it allows"));
-  if (before != schema.end() && !before->is_array()) return Fail(InvalidArgument("the schema's 'prefixItems' at " + part.where + " must be a list"));
+  if (before != schema.end() && !before->is_array())
+    return Fail(InvalidArgument("the schema's 'prefixItems' at " + part.where + " must be a list"));
   const size_t first = before == schema.end() ? 0 : std::min(before->size(), most < 0 ? before->size() : static_cast<size_t>(most));
   const bool none = items != schema.end() && items->is_boolean() && !items->get<bool>();
   // After items that are listed one by one no others are written, unless they must be.
@@ -273,9 +279,9 @@ void JsonRules::WriteArray(const Part& part) {
   const int others_most = none || (first > 0 && items == schema.end()) ? others_least : most < 0 ? -1 : most - static_cast<int>(first);
   if (none && others_least > 0) return Fail(InvalidArgument("the schema at " + part.where + " wants more items than it allows"));
   const Label item = items == schema.end() || none ? Value() : RuleOf(part.Under(*items, "items"));
-  WriteList('[', ']', others_least, others_most, [&] { builder_.Call(item); }, first, [&](size_t i) {
-    builder_.Call(RuleOf(part.Under((*before)[i], "prefixItems/" + std::to_string(i))));
-  });
+  WriteList(
+      '[', ']', others_least, others_most, [&] { builder_.Call(item); }, first,
+      [&](size_t i) { builder_.Call(RuleOf(part.Under((*before)[i], "prefixItems/" + std::to_string(i)))); });
 }
 
 void JsonRules::WriteString(const Part& part) {
@@ -292,11 +298,14 @@ void JsonRules::WriteInteger(const Part& part) {
   const Json& schema = *part.schema;
   int64_t least = -kMostInteger, most = kMostInteger;
   bool bounded = false;
-  for (const auto& [keyword, is_least, is_exclusive] : {std::tuple("minimum", true, false), {"exclusiveMinimum", true, true}, {"maximum", false, false},
+  for (const auto& [keyword, is_least, is_exclusive] : {std::tuple("minimum", true, false),
+                                                        {"exclusiveMinimum", true, true},
+                                                        {"maximum", false, false},
                                                         {"exclusiveMaximum", false, true}}) {
     const auto found = schema.find(keyword);
     if (found == schema.end()) continue;
-    if (!found->is_number()) return Fail(InvalidArgument("the schema's '" + std::string(keyword) + "' at " + part.where + " must be a number"));
+    if (!found->is_number())
+      return Fail(InvalidArgument("the schema's '" + std::string(keyword) + "' at " + part.where + " must be a number"));
     bounded = true;
     // Whole numbers as such: a double does not hold all of them.
     const double value = found->get<double>();

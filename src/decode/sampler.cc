@@ -16,8 +16,9 @@ constexpr double kLeastLogWeight = -50;
 
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 Status NoToken(AllowedTokens allowed) {
-  return Internal(allowed.empty() ? "no token can be chosen: every logit is NaN or minus infinity"
-                                  : "no token can be chosen: what the grammar allows is not in the vocabulary, or has logits of NaN or minus infinity");
+  return Internal(allowed.empty()
+                      ? "no token can be chosen: every logit is NaN or minus infinity"
+                      : "no token can be chosen: what the grammar allows is not in the vocabulary, or has logits of NaN or minus infinity");
 }
 
 // The fewest of ranked[0, n) that remain after top_p, given weights by id. Ranks lazily: most choices need a few dozen of many thousands.

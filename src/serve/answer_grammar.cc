@@ -93,13 +93,15 @@ class AnswerWriter {
     const auto required = tool.parameters.find("required");
     for (const auto& [name, schema] : properties->items()) {
       if (name.find_first_of(">\n") != std::string::npos) {
-        return error_.Set(400, fmt::format("no call can be written that names the parameter '{}' of '{}'", name, tool.name), "tools", "invalid_value");
+        return error_.Set(400, fmt::format("no call can be written that names the parameter '{}' of '{}'", name, tool.name), "tools",
+                          "invalid_value");
       }
       const auto write = [&, &key = name, &value = schema] {
         builder_.Literal("<parameter=" + key + ">\n");
         std::vector<std::string> texts;
         if (!DescribesString(value, texts)) {
-          builder_.Call(rules_.Schema(value, tool.parameters, fmt::format("tools '{}' {}", tool.name, key), RigourOf(tool))).Literal(kParameterEnd);
+          builder_.Call(rules_.Schema(value, tool.parameters, fmt::format("tools '{}' {}", tool.name, key), RigourOf(tool)))
+              .Literal(kParameterEnd);
         } else if (texts.empty()) {
           builder_.Until(kParameterEnd);
         } else {

@@ -387,7 +387,7 @@ class Answer {
   std::vector<std::string> echoes_;  // of each prompt
   Tools tools_;                      // of a chat
   AnswerShape shape_;
-  std::vector<Reply> replies_;       // of a chat, one for each choice
+  std::vector<Reply> replies_;  // of a chat, one for each choice
 
   size_t ended_ = 0;
   Clock::time_point written_ = Clock::now();

@@ -446,6 +446,25 @@ TEST_F(CApi, SamplingIsCheckedAndStopsEndIt) {
   EXPECT_EQ(token.finish, REPRISE_FINISH_STOP_STRING);
 }
 
+TEST_F(CApi, AJsonSchemaHoldsTheText) {
+  reprise_sampling sampling;
+  ASSERT_EQ(reprise_sampling_init(&sampling, sizeof(sampling)), REPRISE_OK);
+  sampling.json_schema = "{\"type\": \"number\", \"multipleOf\": 3}";
+  EXPECT_EQ(reprise_set_sampling(session_, &sampling), REPRISE_UNSUPPORTED);
+  EXPECT_NE(std::string(reprise_last_error()).find("'multipleOf' at #"), std::string::npos) << reprise_last_error();
+  sampling.json_schema = "{\"enum\": [{\"to\": [\"Jane\", 3]}]}";
+  Prompt();
+  ASSERT_EQ(reprise_set_sampling(session_, &sampling), REPRISE_OK) << reprise_last_error();
+  std::string said;
+  reprise_token token{};
+  for (int i = 0; i < 60 && token.finish == REPRISE_FINISH_NONE; ++i) {
+    ASSERT_EQ(reprise_next(session_, &token), REPRISE_OK) << reprise_last_error();
+    said.append(token.text, token.text_bytes);
+  }
+  EXPECT_EQ(token.finish, REPRISE_FINISH_COMPLETE);
+  EXPECT_EQ(said, "{\"to\":[\"Jane\",3]}");
+}
+
 TEST_F(CApi, TheHotPathAllocatesNothing) {
   if (!reprise::CountsAllocations()) GTEST_SKIP() << "this program does not count allocations";
   Sample(session_);

@@ -257,7 +257,8 @@ void Engine::LoadTokenizer() {
     REPRISE_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::Create(vocabulary));
     const int rows = network_->info().vocabulary;
     if (tokenizer.vocab_size() > rows) {
-      return Corrupt("the tokenizer knows " + std::to_string(tokenizer.vocab_size()) + " tokens, the embedding only " + std::to_string(rows));
+      return Corrupt("the tokenizer knows " + std::to_string(tokenizer.vocab_size()) + " tokens, the embedding only " +
+                     std::to_string(rows));
     }
     return tokenizer;
   };

@@ -14,7 +14,8 @@ using Json = nlohmann::json;
 
 constexpr char kModel[] = "models/reprise-austen.gguf";
 constexpr char kPrompt[] = "What Elizabeth wrote of the visit:";
-constexpr char kSchema[] = R"({"type":"object","properties":{"name":{"enum":["Jane","Jane Bennet","Elizabeth"]},"mood":{"type":"string","maxLength":30},
+constexpr char kSchema[] =
+    R"({"type":"object","properties":{"name":{"enum":["Jane","Jane Bennet","Elizabeth"]},"mood":{"type":"string","maxLength":30},
     "age":{"type":"integer","minimum":15,"maximum":99},"letters":{"type":"array","items":{"type":"string","maxLength":12},"maxItems":3},
     "married":{"type":"boolean"}},"required":["name","mood","age","letters","married"],"additionalProperties":false})";
 constexpr int kMost = 300;
@@ -141,7 +142,8 @@ TEST_F(SessionGrammarTest, ManyGrammarsTakeTurns) {
   for (int round = 0; round < 2; ++round) {
     for (int i = 0; i < kGrammars; ++i) {
       const std::string name = "p" + std::to_string(i);
-      Session session = Prompted({.grammar = *Grammar::JsonSchema(R"({"properties":{")" + name + R"(":{"type":"boolean"}},"required":[")" + name + R"("]})")});
+      Session session = Prompted(
+          {.grammar = *Grammar::JsonSchema(R"({"properties":{")" + name + R"(":{"type":"boolean"}},"required":[")" + name + R"("]})")});
       const Json json = Json::parse(Write(session).text, nullptr, false);
       ASSERT_TRUE(json.is_object() && json[name].is_boolean()) << name;
     }

@@ -237,8 +237,8 @@ class Refusals {
     for (const Section& payload : payloads_) {
       const bool tokens = payload.name == "history.tokens";
       if (!tokens && payload.name != "decode.pending" && payload.name != "decode.options" && payload.name != "decode.biases" &&
-          payload.name != "decode.grammar" && payload.name != "decode.threads" &&
-          payload.name != "decode.stops" && payload.name != "decode.utf8")
+          payload.name != "decode.grammar" && payload.name != "decode.threads" && payload.name != "decode.stops" &&
+          payload.name != "decode.utf8")
         continue;
       const Bytes was(good_.begin() + static_cast<ptrdiff_t>(payload.begin), good_.begin() + static_cast<ptrdiff_t>(payload.end));
       const Bytes head(good_.begin(), good_.begin() + static_cast<ptrdiff_t>(payloads_[0].begin));

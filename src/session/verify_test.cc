@@ -142,8 +142,8 @@ TEST(VerifyBrokenTest, ARestoreThatForgetsAModelStateIsFound) {
 }
 
 TEST(VerifyBrokenTest, ARestoreThatForgetsADecoderStateIsFound) {
-  for (const char* state :
-       {"decode.options", "decode.biases", "decode.grammar", "decode.threads", "decode.generator", "decode.stops", "decode.held_text", "decode.utf8", "decode.pending"}) {
+  for (const char* state : {"decode.options", "decode.biases", "decode.grammar", "decode.threads", "decode.generator", "decode.stops",
+                            "decode.held_text", "decode.utf8", "decode.pending"}) {
     ExpectBroken(VerifyBroken<ForgetsAState>(std::string(state)), 1, state);
   }
 }

@@ -1,5 +1,6 @@
 // `reprise run`: the same tokens whenever the same is asked, however the work is cut.
 #include <csignal>
+#include <fstream>
 #include <thread>
 
 #include "program_test.h"
@@ -82,6 +83,22 @@ TEST(Run, StopsAtAStopString) {
   const json stopped = RunJson(With(Sampled(LlamaModel()), {"--stop", "never to be seen", "--stop", stop}));
   EXPECT_EQ(stopped["finish"], "stop string");
   EXPECT_EQ(stopped["text"], text.substr(0, text.find(stop)));
+}
+
+TEST(Run, WritesJsonOfASchema) {
+  const std::string schema = testing::TempDir() + "schema.json";
+  std::ofstream(schema)
+      << R"({"properties":{"n":{"type":"integer","minimum":10,"maximum":99},"of":{"enum":["letters","balls"]}},"required":["n","of"]})";
+  const json result = RunJson(With(Sampled(LlamaModel()), {"--json-schema", schema}));
+  EXPECT_EQ(result["finish"], "complete");
+  const json written = json::parse(result["text"].get<std::string>(), nullptr, false);
+  ASSERT_TRUE(written.is_object()) << result["text"];
+  EXPECT_TRUE(written["n"] >= 10 && written["n"] <= 99 && (written["of"] == "letters" || written["of"] == "balls")) << result["text"];
+
+  std::ofstream(schema) << R"({"type":"string","pattern":"a"})";
+  const Outcome refused = RunProgram(With(Sampled(LlamaModel()), {"--json-schema", schema}));
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_NE(refused.err.find("the schema's 'pattern' at # cannot be enforced"), std::string::npos) << refused.err;
 }
 
 TEST(Run, EndsWithTheContext) {
