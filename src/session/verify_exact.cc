@@ -91,6 +91,8 @@ Status CheckExact(Setup& setup, Findings& findings) {
   cases.push_back({"sampled and penalised", SampledOptions(11), 6, false});
   cases.push_back({"in the middle of a stop string and of a character", SampledOptions(12), 3, true});
   cases.back().options.stop = {kRichStop};
+  REPRISE_ASSIGN_OR_RETURN(cases.back().options.grammar, FewE(setup));
+  const bool in_grammar = cases.back().options.grammar.present();
   REPRISE_RETURN_IF_ERROR(setup.Reset(0));
   REPRISE_RETURN_IF_ERROR(setup.Append(0, setup.prompt));
   REPRISE_ASSIGN_OR_RETURN(cases.back().options.bias, BiasesOnTheLikely(setup, 0));
@@ -119,8 +121,8 @@ Status CheckExact(Setup& setup, Findings& findings) {
   findings.Note(fmt::format(
       "{} states, {} bytes, are the same after snapshot, another prompt and restore, {} times on two lines each; the {} tokens that follow "
       "each time, their texts and every logit bit equal those of the uninterrupted run (greedy, sampled with penalties, within a stop "
-      "string and within a character).",
-      setup.subject.layout().states().size(), bytes, cases.size(), count));
+      "string{} and within a character).",
+      setup.subject.layout().states().size(), bytes, cases.size(), count, in_grammar ? ", within a grammar" : ""));
   return Ok();
 }
 

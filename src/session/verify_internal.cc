@@ -130,8 +130,8 @@ Result<std::vector<std::pair<int32_t, float>>> BiasesOnTheLikely(Setup& setup, L
   return biases;
 }
 
-// Of three bytes two are not 'e': what a model wants to say is seldom so, and can always be said otherwise.
-Result<Grammar> RichGrammar() {
+Result<Grammar> FewE(const Setup& setup) {
+  if (setup.subject.layout().Find("decode.grammar") < 0) return Grammar();
   GrammarBuilder builder;
   const auto no_e = [&] { builder.OneOf(2, [&](size_t i) { builder.Range(i == 0 ? 0 : 'f', i == 0 ? 'd' : 0xff); }); };
   return builder.Repeat(0, -1, [&] { builder.Repeat(2, 2, no_e).Range(0, 0xff); }).Accept().Finish();
@@ -149,9 +149,7 @@ Status MakeRich(Setup& setup, Line line) {
   options.seed = 7;
   REPRISE_ASSIGN_OR_RETURN(options.bias, BiasesOnTheLikely(setup, line));
   options.stop = {kRichStop};
-  if (setup.subject.layout().Find("decode.grammar") >= 0) {
-    REPRISE_ASSIGN_OR_RETURN(options.grammar, RichGrammar());
-  }
+  REPRISE_ASSIGN_OR_RETURN(options.grammar, FewE(setup));
   REPRISE_RETURN_IF_ERROR(setup.subject.SetSampling(line, options));
   REPRISE_RETURN_IF_ERROR(GoOn(setup.subject, line, 5).status());
   REPRISE_ASSIGN_OR_RETURN(const auto shown, setup.subject.Show(line, kRichFirst));

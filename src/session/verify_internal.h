@@ -63,6 +63,9 @@ SamplingOptions SampledOptions(uint64_t seed);
 // Biases on what the model is about to say at a line's boundary, so that leaving them out shows.
 Result<std::vector<std::pair<int32_t, float>>> BiasesOnTheLikely(Setup& setup, Line line);
 
+// Of three bytes two are not 'e': what a model wants to say is seldom so, and can always be said otherwise. No grammar where text is not known.
+Result<Grammar> FewE(const Setup& setup);
+
 // One token of a continuation: the logits that it was chosen from, and what came of it.
 struct Step {
   int32_t id = -1;
