@@ -94,18 +94,19 @@ Result<Grammar> Grammar::FromCode(std::string code) {
   return grammar;
 }
 
-// Without initialisers: many are made, and only what is used of one is ever looked at.
+// Many are made, and of the stack only what is used is ever looked at, so that it needs no values.
 struct GrammarMachine::Thread {
-  uint16_t place;
-  uint16_t depth;
+  uint16_t place = 0;
+  uint16_t depth = 0;
   uint16_t stack[GrammarThreads::kMaxDepth];
 
   Thread() {}  // NOLINT: see above
   Thread(const Thread& other) { *this = other; }
   Thread& operator=(const Thread& other) {
+    if (this == &other) return *this;
     place = other.place;
     depth = other.depth;
-    std::memmove(stack, other.stack, depth * sizeof(uint16_t));
+    std::copy_n(other.stack, depth, stack);
     return *this;
   }
   ~Thread() = default;

@@ -86,6 +86,7 @@ GrammarBuilder& GrammarBuilder::OneOfTexts(std::vector<std::string> texts) {
 
 // What follows the first `depth` bytes, which sorted[first, end) have in common.
 void GrammarBuilder::Texts(const std::vector<std::string>& sorted, size_t first, size_t end, size_t depth) {
+  if (full()) return;  // nor goes any deeper
   const std::string_view front = sorted[first], back = sorted[end - 1];
   const auto differ = std::mismatch(front.begin(), front.end(), back.begin(), back.end());
   const auto shared = static_cast<size_t>(differ.first - front.begin());
@@ -160,10 +161,7 @@ void GrammarBuilder::Digits(std::string_view least, std::string_view most) {
 }
 
 Result<Grammar> GrammarBuilder::Finish() {
-  if (code_.size() > Grammar::kMostBytes) {
-    return InvalidArgument("the grammar takes " + std::to_string(code_.size()) + " bytes, and may take " +
-                           std::to_string(Grammar::kMostBytes));
-  }
+  if (full()) return InvalidArgument("the grammar takes more than the " + std::to_string(Grammar::kMostBytes) + " bytes that it may");
   for (const auto& [at, label] : addresses_) {
     const int place = places_[static_cast<size_t>(label)];
     code_[at] = static_cast<char>(place & 0xff);

@@ -63,7 +63,9 @@ class GrammarBuilder {
   // A whole number of these, in decimal, without leading zeros.
   GrammarBuilder& Integer(int64_t least, int64_t most);
 
-  // kInvalidArgument when it is too long.
+  // Whether it is too long already, so that nothing more need be written.
+  bool full() const { return code_.size() > Grammar::kMostBytes; }
+  // kInvalidArgument when it is.
   Result<Grammar> Finish();
 
  private:

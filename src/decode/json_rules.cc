@@ -25,7 +25,7 @@ GrammarBuilder::Label JsonRules::Shared(Label& label, std::function<void()> writ
 }
 
 Status JsonRules::WriteRules() {
-  while (!unwritten_.empty() && status_.ok()) {
+  while (!unwritten_.empty() && status_.ok() && !builder_.full()) {
     const std::function<void()> write = std::move(unwritten_.front());
     unwritten_.pop_front();
     write();

@@ -139,6 +139,21 @@ TEST(JsonRules, SaysWhatItCannotEnforce) {
   EXPECT_EQ(Grammar::JsonSchema(std::string(300, '[') + std::string(300, ']')).status().message(), "the schema is deeper than 200 levels");
 }
 
+// Long before memory or the stack would end.
+TEST(JsonRules, HugeSchemasAreRefused) {
+  std::string longer, texts, properties;
+  for (int i = 0; i < 3000; ++i) {
+    longer += 'a';
+    texts += (i == 0 ? "\"" : ",\"") + longer + "\"";
+    properties += (i == 0 ? "\"p" : ",\"p") + std::to_string(i) + "\":{\"type\":\"integer\",\"minimum\":3}";
+  }
+  for (const std::string& schema : {R"({"enum":[)" + texts + "]}", R"({"properties":{)" + properties + "}}"}) {
+    const auto grammar = Grammar::JsonSchema(schema);
+    ASSERT_FALSE(grammar.ok());
+    EXPECT_EQ(grammar.status().message(), "the grammar takes more than the 8188 bytes that it may");
+  }
+}
+
 TEST(JsonRules, LenientPassesOverWhatItCannotEnforce) {
   const Json schema =
       Json::parse(R"({"type":"object","properties":{"a":{"type":"string","pattern":"x"},"b":{"type":"number","minimum":2}}})");

@@ -106,7 +106,7 @@ def test_json_or_a_call(client):
     ({"tool_choice": "required", "tools": [{"type": "function", "function": {"name": "f", "strict": True, "parameters": {
         "type": "object", "properties": {"a": {"type": "number", "minimum": 3}}}}}]}, "tools", "'minimum' at tools 'f'/properties/a"),
     ({"tool_choice": "required", "tools": [{"type": "function", "function": {"name": "f", "parameters": {
-        "type": "object", "properties": {f"p{i}": {"enum": ["x" * 200, f"y{i}" * 90]} for i in range(60)}}}}]}, "tools", "may take"),
+        "type": "object", "properties": {f"p{i}": {"enum": ["x" * 200, f"y{i}" * 90]} for i in range(60)}}}}]}, "tools", "more than the 8188 bytes"),
 ])
 def test_what_cannot_be_held_is_refused(server, body, field, says):
     answer = server.post("/v1/chat/completions", {"messages": ASK, "max_tokens": 1, **body})
