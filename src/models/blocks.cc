@@ -7,7 +7,7 @@
 namespace reprise {
 
 std::vector<int> KvHeadsPerBlock(Loader& loader, int blocks) {
-  const std::vector<int> kv_heads = loader.IntPerLayer("attention.head_count_kv", blocks, 0, 1 << 12);
+  std::vector<int> kv_heads = loader.IntPerLayer("attention.head_count_kv", blocks, 0, 1 << 12);
   const int most = *std::max_element(kv_heads.begin(), kv_heads.end());
   loader.Require(most > 0, "attention.head_count_kv is 0 for every block, so that none attends");
   loader.Require(std::all_of(kv_heads.begin(), kv_heads.end(), [&](int heads) { return heads == 0 || heads == most; }),
