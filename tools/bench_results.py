@@ -31,21 +31,23 @@ def suite(name, title, model, prompt, runs, branches="1,8", peer=True, plot=Fals
     return dict(name=name, title=title, model=model, prompt=prompt, runs=runs, branches=branches, peer=peer, plot=plot, draft=draft, kv=kv)
 
 
-# A model is a known name, or a type of the synthetic shape.
+# A model is a known name, or a synthetic one: "synth:SHAPE:TYPE".
 SUITES = [
     suite("embedded", "The embedded model, 512 to 8,192 tokens", None, "512,1024,2048,4096,8192", 5, peer=False, plot=True, draft=3),
-    *(suite(f"{kind}-{prompt}", f"{SHAPE} shape, {kind.upper()}, random weights, {prompt:,} tokens", f"synth:{kind}", str(prompt), runs)
+    *(suite(f"{kind}-{prompt}", f"{SHAPE} shape, {kind.upper()}, random weights, {prompt:,} tokens", f"synth:{SHAPE}:{kind}", str(prompt), runs)
       for kind in ("q8_0", "q4_0", "q4_k_m") for prompt, runs in ((512, 5), (2048, 5), (8192, 3))),
-    suite("q8_0-8192-kv-q8_0", f"{SHAPE} shape, Q8_0, random weights, 8,192 tokens, keys and values in Q8_0 on both sides", "synth:q8_0", "8192", 3, kv="q8_0"),
+    suite("q8_0-8192-kv-q8_0", f"{SHAPE} shape, Q8_0, random weights, 8,192 tokens, keys and values in Q8_0 on both sides", f"synth:{SHAPE}:q8_0", "8192", 3, kv="q8_0"),
     *(suite(f"smollm2-{prompt}", f"SmolLM2-135M-Instruct, Q4_1, {prompt:,} tokens", "smollm2-135m", str(prompt), 5, draft=draft)
       for prompt, draft in ((512, 3), (2048, 0))),
+    *(suite(f"{shape}-{prompt}", f"{shape} shape ({what}), Q8_0, random weights, {prompt:,} tokens", f"synth:{shape}:q8_0", str(prompt), 5)
+      for shape, what in (("lfm2-350m", "short convolutions"), ("granite-4.0-h-350m", "Mamba-2")) for prompt in (512, 2048)),
 ]
 
 SERVER, SERVER_TYPE = "server", "q8_0"
 # The capsule store: what reuse_bench measures on a model, and store_bench without one.
 STORE_SUITES = [
     dict(name="store-embedded", title="The embedded model", model="models/reprise-austen.gguf", rounds=3),
-    dict(name=f"store-{SHAPE}", title=f"{SHAPE} shape, Q8_0, random weights", model="synth:q8_0", rounds=1),
+    dict(name=f"store-{SHAPE}", title=f"{SHAPE} shape, Q8_0, random weights", model=f"synth:{SHAPE}:q8_0", rounds=1),
 ]
 LOOK_UP = "store-lookup"
 
@@ -63,10 +65,10 @@ def model_file(program, model):
         if model is not None and not (ROOT / model).exists():
             subprocess.run([program, "pull", model], check=True, stdout=subprocess.DEVNULL)
         return model
-    kind = model.removeprefix("synth:")
-    path = KEPT / f"{SHAPE}-{kind}.gguf"
+    _, shape, kind = model.split(":")
+    path = KEPT / f"{shape}-{kind}.gguf"
     if not path.exists():
-        subprocess.run([program, "synth", SHAPE, str(path), "--type", kind], check=True)
+        subprocess.run([program, "synth", shape, str(path), "--type", kind], check=True)
     return str(path)
 
 
@@ -216,7 +218,7 @@ def table(one, result):
 
 def run_server(program):
     peer = ROOT / ".venv" / "bin" / "llama-server"
-    command = [ROOT / "tools" / "bench_server.py", "-m", model_file(program, f"synth:{SERVER_TYPE}"), "--program", program, "--json", KEPT / f"{SERVER}.json"]
+    command = [ROOT / "tools" / "bench_server.py", "-m", model_file(program, f"synth:{SHAPE}:{SERVER_TYPE}"), "--program", program, "--json", KEPT / f"{SERVER}.json"]
     subprocess.run([str(part) for part in [*command, *(["--peer", peer] if peer.exists() else [])]], check=True)
 
 
