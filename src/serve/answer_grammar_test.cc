@@ -1,0 +1,125 @@
+#include "serve/answer_grammar.h"
+
+#include <gtest/gtest.h>
+
+#include "decode/grammar.h"
+#include "serve/answer_parser.h"
+#include "text/chat_tools.h"
+
+namespace reprise::serve {
+namespace {
+
+bool Accepts(const Grammar& grammar, std::string_view text) {
+  const GrammarProgram program = GrammarProgram::Of(grammar);
+  const GrammarMachine machine(program);
+  GrammarThreads threads;
+  machine.Begin(threads);
+  return machine.Advance(text, threads) && machine.MayEnd(threads);
+}
+
+Tools TwoTools(bool parallel) {
+  ApiError error;
+  const Json body = Json::parse(R"({"tool_choice":"required","tools":[
+      {"type":"function","function":{"name":"write","parameters":{"type":"object","properties":{"to":{"type":"string"},"how":{"enum":["ink","lead"],"type":"string"},
+          "pages":{"type":"integer"},"dates":{"type":"array","items":{"type":"string"}}},"required":["to","pages"]}}},
+      {"type":"function","function":{"name":"write_all"}}]})");
+  Fields fields(body, error);
+  Tools tools = ReadTools(fields);
+  EXPECT_TRUE(error.ok());
+  tools.parallel = parallel;
+  return tools;
+}
+
+std::string Written(ToolForm form, std::span<const ChatToolCall> calls) {
+  std::string text;
+  const auto add = [&](std::string_view piece) { text += piece; };
+  WriteToolCalls(form, /*after_content=*/false, calls, {add, add});
+  return text;
+}
+
+class ForcedCalls : public testing::TestWithParam<ToolForm> {
+ protected:
+  static Grammar Forced(const Tools& tools, const ChatOptions& options = {.thinking = Thinking::kOff}) {
+    ApiError error;
+    const Grammar grammar = GrammarOf({}, tools, {.style = ChatStyle::kQwen35, .tools = GetParam()}, options, error);
+    EXPECT_TRUE(error.ok());
+    return grammar;
+  }
+};
+
+// Calls as the model's own template writes them are of the grammar, and the parser finds in them what was written.
+TEST_P(ForcedCalls, AreWrittenAsTheTemplateDoes) {
+  const Tools tools = TwoTools(/*parallel=*/true);
+  const Grammar grammar = Forced(tools);
+  const Json arguments[] = {Json::parse(R"({"to":"Jane \"J\" Bennet <b>\nat home","pages":-3})"),
+                            Json::parse(R"({"to":"","how":"lead","pages":12,"dates":["May 1","é"]})")};
+  for (const Json& one : arguments) {
+    const ChatToolCall call = MakeCall("1", "write", one);
+    const std::string text = Written(GetParam(), std::span(&call, 1));
+    EXPECT_TRUE(Accepts(grammar, text)) << text;
+    AnswerParser parser({.tools = GetParam(), .declared = &tools});
+    std::vector<AnswerPiece> pieces;
+    parser.Feed(text, pieces);
+    parser.Finish(pieces);
+    ASSERT_EQ(pieces.size(), 1u) << text;
+    EXPECT_EQ(pieces[0].kind, AnswerPiece::Kind::kCall) << text;
+    EXPECT_EQ(pieces[0].arguments, one) << text;
+  }
+  const ChatToolCall bare = MakeCall("2", "write_all", Json::object());
+  EXPECT_TRUE(Accepts(grammar, Written(GetParam(), std::span(&bare, 1))));
+}
+
+TEST_P(ForcedCalls, AreNothingElse) {
+  const Tools tools = TwoTools(/*parallel=*/false);
+  const Grammar grammar = Forced(tools);
+  const ChatToolCall two[] = {MakeCall("1", "write_all", Json::object()), MakeCall("2", "write_all", Json::object())};
+  EXPECT_FALSE(Accepts(grammar, ""));
+  EXPECT_FALSE(Accepts(grammar, "I had rather not."));
+  EXPECT_FALSE(Accepts(grammar, "Well: " + Written(GetParam(), std::span(two, 1))));
+  EXPECT_FALSE(Accepts(grammar, Written(GetParam(), std::span(two, 1)) + " so"));
+  EXPECT_FALSE(Accepts(grammar, Written(GetParam(), two))) << "one at a time was asked for";
+  EXPECT_EQ(Accepts(Forced(TwoTools(/*parallel=*/true)), Written(GetParam(), two)), GetParam() != ToolForm::kLlama);
+  for (const char* lie :
+       {R"({"pages":1})", R"({"to":"Jane"})", R"({"to":"Jane","pages":1.5})", R"({"to":"Jane","how":"blood","pages":1})"}) {
+    const ChatToolCall call = MakeCall("1", "write", Json::parse(lie));
+    EXPECT_FALSE(Accepts(grammar, Written(GetParam(), std::span(&call, 1)))) << lie;
+  }
+  const ChatToolCall unknown = MakeCall("1", "burn", Json::object());
+  EXPECT_FALSE(Accepts(grammar, Written(GetParam(), std::span(&unknown, 1))));
+  Tools named = tools;
+  named.only = "write";
+  EXPECT_FALSE(Accepts(Forced(named), Written(GetParam(), std::span(two, 1))));
+}
+
+TEST_P(ForcedCalls, ComeAfterThoughts) {
+  const Tools tools = TwoTools(/*parallel=*/false);
+  const ChatToolCall call = MakeCall("1", "write_all", Json::object());
+  const std::string text = Written(GetParam(), std::span(&call, 1));
+  const Grammar thinking = Forced(tools, {.thinking = Thinking::kOn});  // the prompt ends with <think>
+  EXPECT_TRUE(Accepts(thinking, "Whom to write to? {Jane}\n</think>\n\n" + text));
+  EXPECT_FALSE(Accepts(thinking, text));
+}
+
+INSTANTIATE_TEST_SUITE_P(Forms, ForcedCalls, testing::Values(ToolForm::kJson, ToolForm::kXml, ToolForm::kLlama),
+                         [](const auto& form) { return std::string(ToolFormName(form.param)); });
+
+TEST(AnswerGrammar, IsWhatTheFormatAsksFor) {
+  const auto of = [](const char* format, ApiError& error) {
+    const Json body = Json::parse(std::string(R"({"response_format":)") + format + "}");
+    Fields fields(body, error);
+    const AnswerShape shape = ReadResponseFormat(fields);
+    return GrammarOf(shape, error);
+  };
+  ApiError error;
+  EXPECT_FALSE(of("null", error).present());
+  EXPECT_FALSE(of(R"({"type":"text"})", error).present());
+  EXPECT_TRUE(Accepts(of(R"({"type":"json_object"})", error), R"({"a": [1]})"));
+  const Grammar schema =
+      of(R"({"type":"json_schema","json_schema":{"schema":{"type":"object","properties":{"a":{"type":"null"}},"required":["a"]}}})", error);
+  EXPECT_TRUE(Accepts(schema, R"({"a":null})"));
+  EXPECT_FALSE(Accepts(schema, R"({"a":1})"));
+  EXPECT_TRUE(error.ok());
+}
+
+}  // namespace
+}  // namespace reprise::serve
