@@ -25,9 +25,9 @@ class Grammar {
   // A JSON object, with white space as it is usually written: between parts a space, or a line break and indentation.
   static Grammar JsonObject();
 
-  // What a JSON schema describes. Every text of the grammar satisfies the schema, but not every instance has a text: properties come in the
-  // order of the schema, an object with properties has no others unless additionalProperties says so, of `oneOf` any choice will do, and
-  // integers have at most 18 digits and numbers 15 before the point and after it. `format`, `title`, `description`, `default` and `examples` say
+  // What a JSON schema describes. Every text of the grammar satisfies the schema (of `oneOf` any choice is taken for satisfied), but not every
+  // instance has a text: properties come in the order of the schema, an object with properties has no others, integers have at most 18 digits and
+  // numbers 15 before the point and after it, and parts nest to some twenty levels. `format`, `title`, `description`, `default` and `examples` say
   // nothing of the text.
   //
   // Understood are type, properties, required, additionalProperties, items, prefixItems, minItems, maxItems, enum, const, anyOf, oneOf, allOf of one,

@@ -167,7 +167,13 @@ Result<Grammar> GrammarBuilder::Finish() {
     code_[at] = static_cast<char>(place & 0xff);
     code_[at + 1] = static_cast<char>(place >> 8 & 0xff);
   }
-  return Grammar::FromCode(std::move(code_));
+  auto grammar = Grammar::FromCode(std::move(code_));
+  if (!grammar.ok()) return grammar;
+  const GrammarProgram program = GrammarProgram::Of(*grammar);
+  GrammarThreads threads;
+  GrammarMachine(program).Begin(threads);
+  if (threads.empty()) return InvalidArgument("the grammar has no text at all: what it consists of consists of itself");
+  return grammar;
 }
 
 }  // namespace reprise

@@ -65,7 +65,7 @@ class GrammarBuilder {
 
   // Whether it is too long already, so that nothing more need be written.
   bool full() const { return code_.size() > Grammar::kMostBytes; }
-  // kInvalidArgument when it is.
+  // kInvalidArgument when it is, or when there is no text that it describes.
   Result<Grammar> Finish();
 
  private:

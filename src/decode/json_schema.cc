@@ -9,6 +9,10 @@ namespace {
 
 using Json = JsonRules::Json;
 
+// Keywords that say how long, how many or how much.
+constexpr std::initializer_list<const char*> kBounds = {"minItems", "maxItems", "minLength",        "maxLength",
+                                                        "minimum",  "maximum",  "exclusiveMinimum", "exclusiveMaximum"};
+
 constexpr int64_t kMostInteger = 999'999'999'999'999'999;
 
 std::string Written(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
@@ -89,10 +93,11 @@ void JsonRules::WriteSchema(const Part& part) {
   }
   for (const char* keyword : {"$ref", "anyOf", "oneOf", "allOf"}) {
     if (!schema.contains(keyword)) continue;
-    for (const char* other :
-         {"$ref", "anyOf", "oneOf", "allOf", "type", "enum", "const", "properties", "required", "items", "prefixItems"}) {
+    for (const char* other : {"$ref", "anyOf", "oneOf", "allOf", "type", "enum", "const", "properties", "required", "additionalProperties",
+                              "items", "prefixItems"}) {
       if (std::string_view(other) != keyword && Refuses(part, {other}, keyword)) return;
     }
+    if (Refuses(part, kBounds, keyword)) return;
     return std::string_view(keyword) == "$ref" ? WriteReference(part) : WriteChoices(part, keyword);
   }
   if (schema.contains("enum") || schema.contains("const")) return WriteConstants(part);
@@ -156,6 +161,8 @@ void JsonRules::WriteChoices(const Part& part, const std::string& keyword) {
 void JsonRules::WriteConstants(const Part& part) {
   const Json& schema = *part.schema;
   const bool is_list = schema.contains("enum");
+  if (is_list && Refuses(part, {"const"}, "enum")) return;
+  if (Refuses(part, kBounds, is_list ? "enum" : "const")) return;
   const Json values = is_list ? schema["enum"] : Json::array({schema["const"]});
   const std::vector<std::string> types = schema.contains("type") ? TypesOf(schema) : std::vector<std::string>();
   std::vector<std::string> texts;
