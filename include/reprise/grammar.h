@@ -27,7 +27,7 @@ class Grammar {
 
   // What a JSON schema describes. Every text of the grammar satisfies the schema (of `oneOf` any choice is taken for satisfied), but not every
   // instance has a text: properties come in the order of the schema, an object with properties has no others, integers have at most 18 digits and
-  // numbers 15 before the point and after it, and parts nest to some twenty levels. `format`, `title`, `description`, `default` and `examples` say
+  // numbers 15 before the point and after it, and parts nest to twenty or thirty levels. `format`, `title`, `description`, `default` and `examples` say
   // nothing of the text.
   //
   // Understood are type, properties, required, additionalProperties, items, prefixItems, minItems, maxItems, enum, const, anyOf, oneOf, allOf of one,

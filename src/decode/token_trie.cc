@@ -14,7 +14,7 @@ bool IsPlain(std::string_view bytes) {
 }  // namespace
 
 TokenTrie::TokenTrie(std::span<const std::string_view> bytes, std::span<const int32_t> ends)
-    : vocabulary_(static_cast<int>(bytes.size())), plain_((bytes.size() + 63) / 64), ends_(ends.begin(), ends.end()) {
+    : plain_((bytes.size() + 63) / 64), ends_(ends.begin(), ends.end()) {
   std::vector<int32_t> all, marked;
   for (size_t i = 0; i < bytes.size(); ++i) {
     if (bytes[i].empty()) continue;

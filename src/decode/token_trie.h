@@ -16,8 +16,7 @@ class TokenTrie {
   // generation. The views are only read here.
   TokenTrie(std::span<const std::string_view> bytes, std::span<const int32_t> ends);
 
-  int vocabulary() const { return vocabulary_; }
-  size_t mask_words() const { return (static_cast<size_t>(vocabulary_) + 63) / 64; }
+  size_t mask_words() const { return plain_.size(); }
   std::span<const int32_t> ends() const { return ends_; }
   // Longer tokens follow nowhere but where any plain text does.
   static constexpr size_t kMostBytes = 128;
@@ -53,7 +52,6 @@ class TokenTrie {
   };
   void Fill(Sorted& sorted, std::span<const std::string_view> bytes, std::vector<int32_t> tokens);
 
-  int vocabulary_;
   std::vector<char> text_;
   Sorted all_, marked_;
   std::vector<uint64_t> plain_;

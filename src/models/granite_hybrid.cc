@@ -195,9 +195,7 @@ class GraniteHybrid : public Network {
 }  // namespace
 
 Result<std::unique_ptr<Network>> LoadGraniteHybrid(Loader& loader, NetworkInfo info) {
-  auto network = std::make_unique<GraniteHybrid>(loader, std::move(info));
-  REPRISE_RETURN_IF_ERROR(loader.status());
-  return std::unique_ptr<Network>(std::move(network));
+  return LoadAs<GraniteHybrid>(loader, std::move(info));
 }
 
 }  // namespace reprise

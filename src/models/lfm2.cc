@@ -135,10 +135,6 @@ class Lfm2 : public Network {
 
 }  // namespace
 
-Result<std::unique_ptr<Network>> LoadLfm2(Loader& loader, NetworkInfo info) {
-  auto network = std::make_unique<Lfm2>(loader, std::move(info));
-  REPRISE_RETURN_IF_ERROR(loader.status());
-  return std::unique_ptr<Network>(std::move(network));
-}
+Result<std::unique_ptr<Network>> LoadLfm2(Loader& loader, NetworkInfo info) { return LoadAs<Lfm2>(loader, std::move(info)); }
 
 }  // namespace reprise

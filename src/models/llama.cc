@@ -83,16 +83,10 @@ class Llama : public Network {
   FeedForwardRows ffn_rows_;
 };
 
-Result<std::unique_ptr<Network>> Load(Loader& loader, NetworkInfo info, const Member& member) {
-  auto network = std::make_unique<Llama>(loader, std::move(info), member);
-  REPRISE_RETURN_IF_ERROR(loader.status());
-  return std::unique_ptr<Network>(std::move(network));
-}
-
 }  // namespace
 
-Result<std::unique_ptr<Network>> LoadLlama(Loader& loader, NetworkInfo info) { return Load(loader, std::move(info), kLlama); }
-Result<std::unique_ptr<Network>> LoadQwen2(Loader& loader, NetworkInfo info) { return Load(loader, std::move(info), kQwen2); }
-Result<std::unique_ptr<Network>> LoadQwen3(Loader& loader, NetworkInfo info) { return Load(loader, std::move(info), kQwen3); }
+Result<std::unique_ptr<Network>> LoadLlama(Loader& loader, NetworkInfo info) { return LoadAs<Llama>(loader, std::move(info), kLlama); }
+Result<std::unique_ptr<Network>> LoadQwen2(Loader& loader, NetworkInfo info) { return LoadAs<Llama>(loader, std::move(info), kQwen2); }
+Result<std::unique_ptr<Network>> LoadQwen3(Loader& loader, NetworkInfo info) { return LoadAs<Llama>(loader, std::move(info), kQwen3); }
 
 }  // namespace reprise

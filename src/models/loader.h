@@ -6,8 +6,10 @@
 
 #include <cstdint>
 #include <initializer_list>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "models/network.h"
@@ -68,5 +70,13 @@ class Loader {
   uint64_t parameters_ = 0;
   uint64_t loaded_bytes_ = 0;
 };
+
+// A network that reads itself from `loader`, or the loader's first error.
+template <class Architecture, class... More>
+Result<std::unique_ptr<Network>> LoadAs(Loader& loader, NetworkInfo info, const More&... more) {
+  auto network = std::make_unique<Architecture>(loader, std::move(info), more...);
+  REPRISE_RETURN_IF_ERROR(loader.status());
+  return std::unique_ptr<Network>(std::move(network));
+}
 
 }  // namespace reprise

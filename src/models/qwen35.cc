@@ -293,10 +293,6 @@ class Qwen35 : public Network {
 
 }  // namespace
 
-Result<std::unique_ptr<Network>> LoadQwen35(Loader& loader, NetworkInfo info) {
-  auto network = std::make_unique<Qwen35>(loader, std::move(info));
-  REPRISE_RETURN_IF_ERROR(loader.status());
-  return std::unique_ptr<Network>(std::move(network));
-}
+Result<std::unique_ptr<Network>> LoadQwen35(Loader& loader, NetworkInfo info) { return LoadAs<Qwen35>(loader, std::move(info)); }
 
 }  // namespace reprise

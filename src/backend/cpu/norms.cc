@@ -1,4 +1,4 @@
-// Row-wise kernels over floats: RMS norms, products of two rows, and the position of the greatest value.
+// Row-wise kernels over floats: RMS norms, what two rows make element by element, and the position of the greatest value.
 
 // clang-format off
 #include "backend/cpu/targets.h"

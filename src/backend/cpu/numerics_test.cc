@@ -47,6 +47,20 @@ uint64_t Digest(uint64_t digest, std::span<const std::byte> bytes) {
   return digest;
 }
 
+// Of two lanes' results, and of their states: the first `state_bytes` of a block, and all from `tail_offset` on.
+uint64_t DigestOfLanes(const Outcome& outcome, size_t state_bytes, size_t tail_offset) {
+  uint64_t digest = 14695981039346656037u;
+  for (size_t lane = 0; lane < 2; ++lane) {
+    digest = Digest(digest, BytesOf(outcome.out[lane]));
+    digest = Digest(digest, std::span(outcome.block[lane]).first(state_bytes));
+    digest = Digest(digest, std::span(outcome.block[lane]).subspan(tail_offset));
+    for (float x : outcome.out[lane]) {
+      if (!std::isfinite(x)) ADD_FAILURE() << "not a number that the test could stand on";
+    }
+  }
+  return digest;
+}
+
 uint64_t DigestOfEveryKernel(const std::string& isa, ElementType kv) {
   constexpr int kWidth = 96, kRows = 300;
   const Ops::DeltaNetShape shape{2, 16, 2, 32};
@@ -92,16 +106,7 @@ uint64_t DigestOfEveryKernel(const std::string& isa, ElementType kv) {
     ops.RmsNorm(out.Columns(5 * kWidth + 64, 32), in.Columns(0, 32), vector(head_norm), 1e-6f);
   };
   const Outcome outcome = RunJob(job, PlainFloats((kRows + 3) * kWidth, 1), OneStep(job.lane_rows), {.threads = 2, .isa = isa});
-  uint64_t digest = 14695981039346656037u;
-  for (size_t lane = 0; lane < 2; ++lane) {
-    digest = Digest(digest, BytesOf(outcome.out[lane]));
-    digest = Digest(digest, std::span(outcome.block[lane]).first(state_bytes));
-    digest = Digest(digest, std::span(outcome.block[lane]).subspan(tail.offset));
-    for (float x : outcome.out[lane]) {
-      if (!std::isfinite(x)) ADD_FAILURE() << "not a number that the test could stand on";
-    }
-  }
-  return digest;
+  return DigestOfLanes(outcome, state_bytes, tail.offset);
 }
 
 // Products of the types that the digest above leaves out, some of whose blocks are longer than its rows.
@@ -151,16 +156,7 @@ uint64_t DigestOfSsm(const std::string& isa) {
             {0, state_bytes, ElementType::kF32}, kShape);
   };
   const Outcome outcome = RunJob(job, PlainFloats((kRows + 3) * job.in, 3), OneStep(job.lane_rows), {.threads = 2, .isa = isa});
-  uint64_t digest = 14695981039346656037u;
-  for (size_t lane = 0; lane < 2; ++lane) {
-    digest = Digest(digest, BytesOf(outcome.out[lane]));
-    digest = Digest(digest, std::span(outcome.block[lane]).first(state_bytes));
-    digest = Digest(digest, std::span(outcome.block[lane]).subspan(tail.offset));
-    for (float x : outcome.out[lane]) {
-      if (!std::isfinite(x)) ADD_FAILURE() << "not a number that the test could stand on";
-    }
-  }
-  return digest;
+  return DigestOfLanes(outcome, state_bytes, tail.offset);
 }
 
 // tools/arm_tests.sh reads from the names of these tests what a processor is given.

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
+#include <numeric>
 
 #include "backend/cpu/cpu_rig.h"
 
@@ -77,6 +79,34 @@ TEST(CausalConv, FourTapsWithABias) { CheckConv({192, 4, true, true, {9, 2, 30}}
 TEST(CausalConv, ThreeTapsOddChannels) { CheckConv({37, 3, true, false, {1, 5}}, 12); }
 TEST(CausalConv, OneTapHasNoTail) { CheckConv({16, 1, false, false, {4}}, 13); }
 
+// Inputs for every row of the job.
+Floats1d InputsOf(const Job& job, uint32_t seed) {
+  return RandomFloats(static_cast<size_t>(std::accumulate(job.lane_rows.begin(), job.lane_rows.end(), 0)) * job.in, seed);
+}
+
+// A recurrence over a state of float32 that begins at `state`, against doubles: step(x, S, wanted) takes a row of the inputs, rewrites S, and
+// adds to `wanted` what the row gives.
+template <class Step>
+void CheckRecurrence(Job job, const Floats1d& in, const StateRef& state, uint32_t seed, double tolerance, const Step& step) {
+  job.block_bytes = state.bytes;
+  std::vector<Floats1d> begin;
+  for (size_t lane = 0; lane < job.lane_rows.size(); ++lane) {
+    begin.push_back(RandomFloats(state.bytes / sizeof(float), seed + 100 + static_cast<uint32_t>(lane), 0.3f));
+    job.first_block.push_back(BytesOf(begin.back()));
+  }
+  for (const Outcome& outcome : RunEveryWay(job, in, seed)) {
+    const float* x = in.data();
+    for (size_t lane = 0; lane < job.lane_rows.size(); ++lane) {
+      Doubles S(begin[lane].begin(), begin[lane].end()), wanted;
+      for (int row = 0; row < job.lane_rows[lane]; ++row, x += job.in) step(x, S, wanted);
+      ExpectNear(outcome.out[lane], wanted, tolerance);
+      Floats1d kept(S.size());
+      std::memcpy(kept.data(), outcome.block[lane].data(), state.bytes);
+      ExpectNear(kept, S, 2e-5);
+    }
+  }
+}
+
 struct DeltaCase {
   Ops::DeltaNetShape shape;
   std::vector<int> lane_rows;
@@ -90,12 +120,6 @@ void CheckDeltaNet(const DeltaCase& c, uint32_t seed) {
   job.lane_rows = c.lane_rows;
   const size_t states = static_cast<size_t>(s.value_heads) * s.key_dim * s.value_dim;
   const StateRef state{0, sizeof(float) * states, ElementType::kF32};
-  job.block_bytes = state.bytes;
-  std::vector<Floats1d> begin;
-  for (size_t lane = 0; lane < c.lane_rows.size(); ++lane) {
-    begin.push_back(RandomFloats(states, seed + 100 + static_cast<uint32_t>(lane), 0.3f));
-    job.first_block.push_back(BytesOf(begin.back()));
-  }
   Floats1d a = RandomFloats(static_cast<size_t>(s.value_heads), seed + 1);
   for (float& x : a) x = -std::exp(x);
   const Floats1d dt = RandomFloats(static_cast<size_t>(s.value_heads), seed + 2);
@@ -103,47 +127,31 @@ void CheckDeltaNet(const DeltaCase& c, uint32_t seed) {
     ops.DeltaNet(out, in.Columns(0, qkv), in.Columns(qkv, s.value_heads), in.Columns(qkv + s.value_heads, s.value_heads),
                  LoadFloats(backend, a), LoadFloats(backend, dt), state, s);
   };
-  int all = 0;
-  for (int n : c.lane_rows) all += n;
-  const Floats1d in = RandomFloats(static_cast<size_t>(all) * job.in, seed);
-  for (const Outcome& outcome : RunEveryWay(job, in, seed)) {
-    int first = 0;
-    for (size_t lane = 0; lane < c.lane_rows.size(); ++lane) {
-      Doubles S(begin[lane].begin(), begin[lane].end()), wanted;
-      for (int t = 0; t < c.lane_rows[lane]; ++t) {
-        const float* x = &in[static_cast<size_t>(first + t) * job.in];
-        for (int h = 0; h < s.value_heads; ++h) {
-          const auto unit = [&](const float* p) {
-            double squares = 1e-6;
-            for (int i = 0; i < s.key_dim; ++i) squares += static_cast<double>(p[i]) * p[i];
-            Doubles u;
-            for (int i = 0; i < s.key_dim; ++i) u.push_back(p[i] / std::sqrt(squares));
-            return u;
-          };
-          Doubles q = unit(x + h % s.key_heads * s.key_dim);
-          const Doubles k = unit(x + keys + h % s.key_heads * s.key_dim);
-          for (double& e : q) e /= std::sqrt(static_cast<double>(s.key_dim));
-          const double b = 1 / (1 + std::exp(-static_cast<double>(x[qkv + s.value_heads + h])));
-          const double z = static_cast<double>(x[qkv + h]) + dt[static_cast<size_t>(h)];
-          const double g = std::exp(a[static_cast<size_t>(h)] * std::log1p(std::exp(z)));
-          double* const head = &S[static_cast<size_t>(h) * s.key_dim * s.value_dim];
-          for (int j = 0; j < s.value_dim; ++j) {
-            double seen = 0, y = 0;
-            for (int i = 0; i < s.key_dim; ++i) seen += (head[i * s.value_dim + j] *= g) * k[static_cast<size_t>(i)];
-            const double d = b * (x[2 * keys + h * s.value_dim + j] - seen);
-            for (int i = 0; i < s.key_dim; ++i)
-              y += (head[i * s.value_dim + j] += k[static_cast<size_t>(i)] * d) * q[static_cast<size_t>(i)];
-            wanted.push_back(y);
-          }
-        }
+  CheckRecurrence(job, InputsOf(job, seed), state, seed, 2e-5, [&](const float* x, Doubles& S, Doubles& wanted) {
+    for (int h = 0; h < s.value_heads; ++h) {
+      const auto unit = [&](const float* p) {
+        double squares = 1e-6;
+        for (int i = 0; i < s.key_dim; ++i) squares += static_cast<double>(p[i]) * p[i];
+        Doubles u;
+        for (int i = 0; i < s.key_dim; ++i) u.push_back(p[i] / std::sqrt(squares));
+        return u;
+      };
+      Doubles q = unit(x + h % s.key_heads * s.key_dim);
+      const Doubles k = unit(x + keys + h % s.key_heads * s.key_dim);
+      for (double& e : q) e /= std::sqrt(static_cast<double>(s.key_dim));
+      const double b = 1 / (1 + std::exp(-static_cast<double>(x[qkv + s.value_heads + h])));
+      const double z = static_cast<double>(x[qkv + h]) + dt[static_cast<size_t>(h)];
+      const double g = std::exp(a[static_cast<size_t>(h)] * std::log1p(std::exp(z)));
+      double* const head = &S[static_cast<size_t>(h) * s.key_dim * s.value_dim];
+      for (int j = 0; j < s.value_dim; ++j) {
+        double seen = 0, y = 0;
+        for (int i = 0; i < s.key_dim; ++i) seen += (head[i * s.value_dim + j] *= g) * k[static_cast<size_t>(i)];
+        const double d = b * (x[2 * keys + h * s.value_dim + j] - seen);
+        for (int i = 0; i < s.key_dim; ++i) y += (head[i * s.value_dim + j] += k[static_cast<size_t>(i)] * d) * q[static_cast<size_t>(i)];
+        wanted.push_back(y);
       }
-      ExpectNear(outcome.out[lane], wanted, 2e-5);
-      Floats1d kept(states);
-      std::memcpy(kept.data(), outcome.block[lane].data(), state.bytes);
-      ExpectNear(kept, S, 2e-5);
-      first += c.lane_rows[lane];
     }
-  }
+  });
 }
 TEST(DeltaNet, EqualHeads) { CheckDeltaNet({{4, 32, 4, 64}, {20, 3}}, 21); }
 TEST(DeltaNet, GroupedHeadsOfFullWidth) { CheckDeltaNet({{2, 128, 4, 128}, {7, 1, 2}}, 22); }
@@ -164,12 +172,6 @@ void CheckSsm(const SsmCase& c, uint32_t seed) {
   job.lane_rows = c.lane_rows;
   const size_t states = static_cast<size_t>(inner) * s.state_dim;
   const StateRef state{0, sizeof(float) * states, ElementType::kF32};
-  job.block_bytes = state.bytes;
-  std::vector<Floats1d> begin;
-  for (size_t lane = 0; lane < c.lane_rows.size(); ++lane) {
-    begin.push_back(RandomFloats(states, seed + 100 + static_cast<uint32_t>(lane), 0.3f));
-    job.first_block.push_back(BytesOf(begin.back()));
-  }
   Floats1d a = RandomFloats(static_cast<size_t>(s.heads), seed + 1);
   for (float& x : a) x = -std::exp(x);
   const Floats1d bias = RandomFloats(static_cast<size_t>(s.heads), seed + 2), d = RandomFloats(static_cast<size_t>(s.heads), seed + 3);
@@ -177,42 +179,28 @@ void CheckSsm(const SsmCase& c, uint32_t seed) {
     ops.Ssm(out, in.Columns(0, xbc), in.Columns(xbc, s.heads), LoadFloats(backend, a), LoadFloats(backend, bias), LoadFloats(backend, d),
             state, s);
   };
-  int all = 0;
-  for (int n : c.lane_rows) all += n;
-  Floats1d in = RandomFloats(static_cast<size_t>(all) * job.in, seed);
+  Floats1d in = InputsOf(job, seed);
   in[static_cast<size_t>(xbc)] = 40.0f;  // a long step, where softplus is the identity
-  for (const Outcome& outcome : RunEveryWay(job, in, seed)) {
-    int first = 0;
-    for (size_t lane = 0; lane < c.lane_rows.size(); ++lane) {
-      Doubles S(begin[lane].begin(), begin[lane].end()), wanted;
-      for (int t = 0; t < c.lane_rows[lane]; ++t) {
-        const float* x = &in[static_cast<size_t>(first + t) * job.in];
-        for (int h = 0; h < s.heads; ++h) {
-          const auto head = static_cast<size_t>(h);
-          const float *const b = x + inner + h / (s.heads / s.groups) * s.state_dim, *const reads = b + written;
-          const double z = static_cast<double>(x[xbc + h]) + bias[head];
-          const double step = z > 0 ? z + std::log1p(std::exp(-z)) : std::log1p(std::exp(z));
-          const double keep = std::exp(a[head] * step);
-          double* const memory = &S[head * s.state_dim * s.head_dim];
-          for (int j = 0; j < s.head_dim; ++j) {
-            const double input = x[h * s.head_dim + j];
-            double y = d[head] * input;
-            for (int i = 0; i < s.state_dim; ++i) {
-              double& cell = memory[i * s.head_dim + j];
-              cell = keep * cell + b[i] * step * input;
-              y += cell * reads[i];
-            }
-            wanted.push_back(y);
-          }
+  CheckRecurrence(job, in, state, seed, 5e-5, [&](const float* x, Doubles& S, Doubles& wanted) {
+    for (int h = 0; h < s.heads; ++h) {
+      const auto head = static_cast<size_t>(h);
+      const float *const b = x + inner + h / (s.heads / s.groups) * s.state_dim, *const reads = b + written;
+      const double z = static_cast<double>(x[xbc + h]) + bias[head];
+      const double step = z > 0 ? z + std::log1p(std::exp(-z)) : std::log1p(std::exp(z));
+      const double keep = std::exp(a[head] * step);
+      double* const memory = &S[head * s.state_dim * s.head_dim];
+      for (int j = 0; j < s.head_dim; ++j) {
+        const double input = x[h * s.head_dim + j];
+        double y = d[head] * input;
+        for (int i = 0; i < s.state_dim; ++i) {
+          double& cell = memory[i * s.head_dim + j];
+          cell = keep * cell + b[i] * step * input;
+          y += cell * reads[i];
         }
+        wanted.push_back(y);
       }
-      ExpectNear(outcome.out[lane], wanted, 5e-5);
-      Floats1d kept(states);
-      std::memcpy(kept.data(), outcome.block[lane].data(), state.bytes);
-      ExpectNear(kept, S, 2e-5);
-      first += c.lane_rows[lane];
     }
-  }
+  });
 }
 TEST(Ssm, HeadsOfAWholeSlice) { CheckSsm({{6, 32, 1, 64}, {20, 3}}, 71); }
 TEST(Ssm, GroupsOfFullWidth) { CheckSsm({{4, 64, 2, 128}, {7, 1, 2}}, 72); }
