@@ -27,7 +27,6 @@ def pytest_addoption(parser):
 
 class Server:
     def __init__(self, program, *flags, wait=True):
-        self.log = []
         self.process = subprocess.Popen(
             [program, "serve", "-m", str(AUSTEN), "--port", "0", *([] if "-t" in flags else ["-t", "2"]), *flags],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -36,7 +35,6 @@ class Server:
             raise RuntimeError(line + self.process.stderr.read())
         self.url = line.split()[-1]
         self.port = urllib.parse.urlsplit(self.url).port
-        os.set_blocking(self.process.stderr.fileno(), False)
         if wait:
             self.wait()
 
@@ -50,9 +48,9 @@ class Server:
             time.sleep(0.05)
         raise RuntimeError("the server did not come up")
 
-    def errors(self):
-        """What it has logged since the last call."""
-        return self.process.stderr.read() or ""
+    def logged(self):
+        """All that it has logged, once it has ended."""
+        return self.process.stderr.read()
 
     def stop(self, how=signal.SIGTERM):
         if self.process.poll() is None:
