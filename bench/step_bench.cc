@@ -32,9 +32,9 @@ double Microseconds(Clock::time_point start) { return std::chrono::duration<doub
 struct Recorded {
   std::string name;
   std::function<void(Ops&)> record;
-  double bytes = 0;  // that must come from or go to memory, of weights
-  double macs = 0;   // a row
-  bool lanes = false;
+  double bytes = 0;    // that must come from or go to memory, of weights
+  double macs = 0;     // a row
+  bool lanes = false;  // of one row a lane
 };
 
 // Keeps every call instead of making it.
@@ -96,6 +96,9 @@ class Recorder : public Ops {
   }
   void LoadLast(Rows out, StateRef last) override {
     Keep("last", [=](Ops& ops) { ops.LoadLast(out, last); });
+  }
+  void LastRows(Rows out, Rows in) override {
+    Keep("last", [=](Ops& ops) { ops.LastRows(out, in); });
   }
   void ArgMax(int32_t* index, Rows in) override {
     Keep("argmax", [=](Ops& ops) { ops.ArgMax(index, in); });
@@ -173,8 +176,11 @@ class Profile {
     network.kv_type = options.kv;
     network_ = Must(Network::Load(*file_, *backend_, layout_, network));
     table_.emplace(network.max_rows, network.max_lanes);
-    Recorder body, head;
-    network_->RecordBody(body, false);
+    last_table_.emplace(network.max_lanes, network.max_lanes);
+    // As an engine's steps: of more rows than lanes, the last block ends with each lane's last row.
+    Recorder body, rest, head;
+    network_->RecordBody(body, options.rows > 1 ? Body::kHistory : Body::kWhole);
+    if (options.rows > 1) network_->RecordLastRows(rest);
     logits_ = {reinterpret_cast<float*>(Must(backend_->Allocate(
                    sizeof(float) * static_cast<size_t>(network.max_lanes) * static_cast<size_t>(network_->info().vocabulary), "logits"))),
                network_->info().vocabulary, network_->info().vocabulary, Domain::kLanes};
@@ -183,17 +189,12 @@ class Profile {
               network_->info().width, network_->info().width, Domain::kLanes};
     head.LoadLast(last, network_->last_hidden());
     network_->RecordHead(head, logits_, last);
-    calls_ = body.calls;
-    for (Recorded& call : head.calls) {
-      call.name = "head " + call.name;
-      calls_.push_back(call);
-    }
-    for (const Recorded& call : calls_) plans_.push_back(Must(backend_->Capture(*table_, call.record)));
-    whole_ = Must(backend_->Capture(*table_, [&](Ops& ops) {
-      for (const Recorded& call : calls_) call.record(ops);
-    }));
-    std::printf("%s, %s, %zu launches a step, reads %.1f GB/s\n", options.model.c_str(), backend_->description().c_str(),
-                whole_->launches(), ReadBandwidth(options.threads));
+    size_t launches = 0;
+    launches += Add("", body, *table_);
+    if (!rest.calls.empty()) launches += Add("last row: ", rest, *last_table_);
+    launches += Add("head ", head, *table_);
+    std::printf("%s, %s, %zu launches a step, reads %.1f GB/s\n", options.model.c_str(), backend_->description().c_str(), launches,
+                ReadBandwidth(options.threads));
   }
 
   void Run(int lanes, int position) {
@@ -206,7 +207,8 @@ class Profile {
         if (run > 0) times[i].push_back(time);
       }
       Turn(lanes);
-      const double time = Replay(*whole_);
+      double time = 0;
+      for (const auto& part : whole_) time += Replay(*part);
       Turn(lanes);
       if (run > 0) whole.push_back(time);
     }
@@ -238,6 +240,20 @@ class Profile {
   }
 
  private:
+  // The calls one by one, and all of them together, which is how many launches.
+  size_t Add(const std::string& prefix, Recorder& recorder, const StepTable& table) {
+    for (Recorded& call : recorder.calls) {
+      call.name = prefix + call.name;
+      call.lanes |= &table == &*last_table_;
+      plans_.push_back(Must(backend_->Capture(table, call.record)));
+      calls_.push_back(call);
+    }
+    whole_.push_back(Must(backend_->Capture(table, [&](Ops& ops) {
+      for (const Recorded& call : recorder.calls) call.record(ops);
+    })));
+    return whole_.back()->launches();
+  }
+
   double Replay(const Plan& plan) {
     const auto start = Clock::now();
     if (!backend_->stream().Replay(plan).ok()) std::exit(1);
@@ -252,6 +268,7 @@ class Profile {
       lane.write = const_cast<std::byte*>(lane.read);
       lane.read = write;
     }
+    last_table_->TakeLastRows(*table_);
   }
 
   // Lanes that share every whole extent before `position`, and have an extent of their own after it.
@@ -281,6 +298,7 @@ class Profile {
     }
     table_->lanes = lanes;
     table_->rows = lanes * options_.rows;
+    last_table_->TakeLastRows(*table_);
   }
 
   std::byte* NewExtent(size_t bytes) {
@@ -295,11 +313,11 @@ class Profile {
   std::unique_ptr<Backend> backend_;
   StateLayout layout_;
   std::unique_ptr<Network> network_;
-  std::optional<StepTable> table_;
+  std::optional<StepTable> table_, last_table_;
   Rows logits_;
   std::vector<Recorded> calls_;
   std::vector<std::unique_ptr<Plan>> plans_;
-  std::unique_ptr<Plan> whole_;
+  std::vector<std::unique_ptr<Plan>> whole_;  // one after another
   std::vector<std::byte*> shared_, blocks_;
   std::vector<std::vector<std::byte*>> extents_;
   std::minstd_rand random_{1};

@@ -185,6 +185,10 @@ void CheckedOps::LoadLast(Rows out, StateRef last) {
   }
 }
 
+void CheckedOps::LastRows(Rows out, Rows in) {
+  if (CheckRows("LastRows", in, in.width, Domain::kRows) && CheckRows("LastRows", out, in.width, Domain::kLanes)) RecordLastRows(out, in);
+}
+
 void CheckedOps::ArgMax(int32_t* index, Rows in) {
   if (CheckRows("ArgMax", in, in.width, in.domain) && Check(index != nullptr, "ArgMax", "there is nowhere to write the index")) {
     RecordArgMax(index, in);

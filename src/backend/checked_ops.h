@@ -36,6 +36,7 @@ class CheckedOps : public Ops {
   void Previous(Rows out, Rows in, StateRef last) final;
   void SaveLast(StateRef last, Rows in) final;
   void LoadLast(Rows out, StateRef last) final;
+  void LastRows(Rows out, Rows in) final;
   void ArgMax(int32_t* index, Rows in) final;
   void Best(const BestRows& out, Rows in) final;
 
@@ -68,6 +69,7 @@ class CheckedOps : public Ops {
   virtual void RecordPrevious(const Rows& out, const Rows& in, const StateRef& last) = 0;
   virtual void RecordSaveLast(const StateRef& last, const Rows& in) = 0;
   virtual void RecordLoadLast(const Rows& out, const StateRef& last) = 0;
+  virtual void RecordLastRows(const Rows& out, const Rows& in) = 0;
   virtual void RecordArgMax(int32_t* index, const Rows& in) = 0;
   virtual void RecordBest(const BestRows& out, const Rows& in);  // refused, unless the backend finds_best()
 

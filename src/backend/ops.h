@@ -156,6 +156,8 @@ class Ops {
   virtual void SaveLast(StateRef last, Rows in) = 0;
   // out[lane] = the recurrent state `last` of the lane's read block. out.domain is kLanes.
   virtual void LoadLast(Rows out, StateRef last) = 0;
+  // out[lane] = the lane's last row of `in`; a lane without rows leaves its row as it is. out.domain is kLanes, in.domain kRows.
+  virtual void LastRows(Rows out, Rows in) = 0;
 
   // index[r] = the smallest column at which in[r] is greatest (a NaN is never the greatest; all NaN gives 0).
   virtual void ArgMax(int32_t* index, Rows in) = 0;

@@ -65,7 +65,7 @@ class Evaluation {
       const int most = wanted ? std::min(engine_.max_rows(), Engine::kMaxLogitRows) : engine_.max_rows();
       const int rows = std::min(most, (wanted ? count : first_row_) - at);
       const Engine::Feed feed{lane_.get(), std::span(tokens_).subspan(static_cast<size_t>(at), static_cast<size_t>(rows))};
-      REPRISE_RETURN_IF_ERROR(engine_.Advance(std::span(&feed, 1)));
+      REPRISE_RETURN_IF_ERROR(engine_.Advance(std::span(&feed, 1), wanted ? Engine::Wanted::kEveryRow : Engine::Wanted::kBoundary));
       if (wanted) REPRISE_RETURN_IF_ERROR(TakeRows(at, rows));
       at += rows;
       progress.Update(static_cast<double>(at) / count, fmt::format("{} of {} tokens", at, count));

@@ -31,6 +31,9 @@ struct StepTable {
   StepTable(const StepTable&) = delete;
   StepTable& operator=(const StepTable&) = delete;
 
+  // Becomes the step of one row a lane that has the last row of each lane of `step`, none of which is without rows. `token` stays as it is.
+  void TakeLastRows(const StepTable& step);
+
   int max_rows() const { return static_cast<int>(token.size()); }
   int max_lanes() const { return static_cast<int>(lane.size()); }
 
@@ -41,5 +44,16 @@ struct StepTable {
   std::vector<int32_t> row_position;
   std::vector<int32_t> token;
 };
+
+inline void StepTable::TakeLastRows(const StepTable& step) {
+  rows = lanes = step.lanes;
+  for (int32_t i = 0; i < lanes; ++i) {
+    const auto at = static_cast<size_t>(i);
+    lane[at] = step.lane[at];
+    lane[at].first_row = row_lane[at] = i;
+    lane[at].rows = 1;
+    lane[at].position = row_position[at] = step.lane[at].position + step.lane[at].rows - 1;
+  }
+}
 
 }  // namespace reprise

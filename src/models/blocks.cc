@@ -59,24 +59,28 @@ AttentionRows AttentionRows::New(Loader& loader, const AttentionShape& shape, Ro
           loader.NewRows(shape.query_width())};
 }
 
-void RecordAttention(Ops& ops, const GroupedAttention& weights, const AttentionShape& shape, const AttentionRows& rows, Rows residual) {
-  const Heads query = AllHeads(rows.query, shape.heads, shape.head_dim);
-  ops.RmsNorm(rows.normed, residual, weights.norm, shape.eps);
-  ops.MatMul(rows.normed,
-             std::array{Product{weights.query, rows.query}, Product{weights.key, rows.key}, Product{weights.value, rows.value}});
-  if (weights.query_bias.data != nullptr) {
-    ops.AddBias(rows.query, weights.query_bias);
-    ops.AddBias(rows.key, weights.key_bias);
-    ops.AddBias(rows.value, weights.value_bias);
+void GroupedAttention::Record(Ops& ops, const AttentionShape& shape, const AttentionRows& rows, Rows residual, MixerPart part) const {
+  const Heads queries = AllHeads(rows.query, shape.heads, shape.head_dim);
+  const bool appends = part != MixerPart::kResult, attends = part != MixerPart::kState;
+  const bool biased = query_bias.data != nullptr, turned = shape.rope.dims > 0 || query_norm.data != nullptr;
+  const std::array products{Product{query, rows.query}, Product{key, rows.key}, Product{value, rows.value}};
+  ops.RmsNorm(rows.normed, residual, norm, shape.eps);
+  ops.MatMul(rows.normed, ProductsFor(part, products));
+  if (attends && biased) ops.AddBias(rows.query, query_bias);
+  if (appends && biased) {
+    ops.AddBias(rows.key, key_bias);
+    ops.AddBias(rows.value, value_bias);
   }
-  if (shape.rope.dims > 0 || weights.query_norm.data != nullptr) {
-    ops.NormRope(query, weights.query_norm, shape.eps, shape.rope);
-    ops.NormRope(AllHeads(rows.key, shape.kv_heads, shape.head_dim), weights.key_norm, shape.eps, shape.rope);
+  if (attends && turned) ops.NormRope(queries, query_norm, shape.eps, shape.rope);
+  if (appends && turned) ops.NormRope(AllHeads(rows.key, shape.kv_heads, shape.head_dim), key_norm, shape.eps, shape.rope);
+  if (appends) {
+    ops.Append(keys, rows.key);
+    ops.Append(values, rows.value);
   }
-  ops.Append(weights.keys, rows.key);
-  ops.Append(weights.values, rows.value);
-  ops.Attention(rows.attended, query, weights.keys, weights.values, shape.kv_heads, shape.scale, Heads{}, /*first_position=*/0);
-  ops.MatMul(rows.attended, std::array{Product{weights.output, residual, /*accumulate=*/true}});
+  if (attends) {
+    ops.Attention(rows.attended, queries, keys, values, shape.kv_heads, shape.scale, Heads{}, /*first_position=*/0);
+    ops.MatMul(rows.attended, std::array{Product{output, residual, /*accumulate=*/true}});
+  }
 }
 
 void FeedForward::Load(Loader& loader, const std::string& block, std::string_view norm_name, int width, int inner) {
@@ -89,11 +93,11 @@ void FeedForward::Load(Loader& loader, const std::string& block, std::string_vie
   down = loader.LoadMatrix(block + "ffn_down.weight", inner, width);
 }
 
-void RecordFeedForward(Ops& ops, const FeedForward& weights, const FeedForwardRows& rows, Rows residual, float eps) {
-  ops.RmsNorm(rows.normed, residual, weights.norm, eps);
-  ops.MatMul(rows.normed, std::array{Product{weights.gate, rows.gate}, Product{weights.up, rows.up}});
+void FeedForward::Record(Ops& ops, const FeedForwardRows& rows, Rows residual, float eps) const {
+  ops.RmsNorm(rows.normed, residual, norm, eps);
+  ops.MatMul(rows.normed, std::array{Product{gate, rows.gate}, Product{up, rows.up}});
   ops.SwiGlu(rows.mixed, rows.gate, rows.up);
-  ops.MatMul(rows.mixed, std::array{Product{weights.down, residual, /*accumulate=*/true}});
+  ops.MatMul(rows.mixed, std::array{Product{down, residual, /*accumulate=*/true}});
 }
 
 }  // namespace reprise

@@ -1,9 +1,17 @@
 // What several architectures are made of: an attention sublayer of grouped heads, and the gated feed-forward network.
 #pragma once
 
+#include <span>
+
 #include "models/loader.h"
 
 namespace reprise {
+
+// Of the products of attention's input, the query's first, those that `part` needs.
+inline std::span<const Product> ProductsFor(MixerPart part, std::span<const Product> query_key_value) {
+  if (part == MixerPart::kState) return query_key_value.subspan(1);
+  return part == MixerPart::kResult ? query_key_value.first(1) : query_key_value;
+}
 
 inline Heads AllHeads(Rows rows, int count, int width) { return {rows, count, width, width}; }
 
@@ -26,6 +34,17 @@ struct AttentionShape {
   int kv_width() const { return kv_heads * head_dim; }
 };
 
+// Activations of one sublayer at a time: the sublayers run one after another, so they share these buffers.
+struct AttentionRows {
+  Rows normed;    // width
+  Rows query;     // heads x head_dim
+  Rows key;       // kv_heads x head_dim
+  Rows value;     // kv_heads x head_dim
+  Rows attended;  // heads x head_dim
+
+  static AttentionRows New(Loader& loader, const AttentionShape& shape, Rows normed);
+};
+
 // y = o_proj(attention(rope(q), rope(k), v)), added to the residual stream.
 struct GroupedAttention {
   Vector norm;                     // [width]
@@ -42,19 +61,15 @@ struct GroupedAttention {
   StateRef values;                 // a row: kv_heads x head_dim
 
   void Load(Loader& loader, const std::string& block, const AttentionShape& shape, bool head_norms);
+  void Record(Ops& ops, const AttentionShape& shape, const AttentionRows& rows, Rows residual, MixerPart part) const;
 };
 
-struct AttentionRows {
-  Rows normed;    // width
-  Rows query;     // heads x head_dim
-  Rows key;       // kv_heads x head_dim
-  Rows value;     // kv_heads x head_dim
-  Rows attended;  // heads x head_dim
-
-  static AttentionRows New(Loader& loader, const AttentionShape& shape, Rows normed);
+struct FeedForwardRows {
+  Rows normed;  // width
+  Rows gate;    // inner
+  Rows up;      // inner
+  Rows mixed;   // inner
 };
-
-void RecordAttention(Ops& ops, const GroupedAttention& weights, const AttentionShape& shape, const AttentionRows& rows, Rows residual);
 
 // y = down(silu(gate x) * up x), added to the residual stream.
 struct FeedForward {
@@ -64,16 +79,7 @@ struct FeedForward {
   const Matrix* down = nullptr;
 
   void Load(Loader& loader, const std::string& block, std::string_view norm_name, int width, int inner);
+  void Record(Ops& ops, const FeedForwardRows& rows, Rows residual, float eps) const;
 };
-
-// Activations of one sublayer at a time: the sublayers run one after another, so they share these buffers.
-struct FeedForwardRows {
-  Rows normed;  // width
-  Rows gate;    // inner
-  Rows up;      // inner
-  Rows mixed;   // inner
-};
-
-void RecordFeedForward(Ops& ops, const FeedForward& weights, const FeedForwardRows& rows, Rows residual, float eps);
 
 }  // namespace reprise

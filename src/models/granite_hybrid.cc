@@ -43,34 +43,15 @@ class GraniteHybrid : public Network {
     ReadNumbers(loader);
     if (!loader.ok()) return;
 
-    embedding_ = loader.LoadMatrix("token_embd.weight", width_, info_.vocabulary);
-    output_norm_ = loader.LoadScaledVector("output_norm.weight", width_, 1.0f / logit_divisor_);
-    output_ = loader.Has("output.weight") ? loader.LoadMatrix("output.weight", width_, info_.vocabulary) : embedding_;
+    LoadEnds(loader, "output_norm.weight", 1.0f / logit_divisor_);
     for (int i = 0; i < info_.layers && loader.ok(); ++i) LoadBlock(loader, i);
-    last_hidden_ = loader.Recurrent("last.hidden", {width_});
-
-    residual_ = loader.NewRows(width_);
-    hidden_ = loader.NewRows(width_);
+    NewStream(loader);
     projected_ = loader.NewRows(projected_width());
     convolved_ = loader.NewRows(channels());
     scanned_ = loader.NewRows(inner_size());
     gated_ = loader.NewRows(inner_size());
     ffn_rows_ = {loader.NewRows(width_), loader.NewRows(inner_), loader.NewRows(inner_), loader.NewRows(inner_)};
     attention_rows_ = AttentionRows::New(loader, attention_, ffn_rows_.normed);
-  }
-
-  void RecordBody(Ops& ops, bool logged) const override {
-    ops.Embed(residual_, *embedding_, embedding_scale_);
-    for (const Block& block : blocks_) {
-      if (block.recurrent) {
-        RecordMamba(ops, block.mamba, logged ? block.mamba.log : projected_);
-      } else {
-        RecordAttention(ops, block.attention, attention_, attention_rows_, residual_);
-      }
-      RecordFeedForward(ops, block.feed_forward, ffn_rows_, residual_, attention_.eps);
-    }
-    ops.RmsNorm(hidden_, residual_, output_norm_, attention_.eps);
-    ops.SaveLast(last_hidden_, hidden_);
   }
 
   void RecordReplay(Ops& ops) const override {
@@ -80,9 +61,20 @@ class GraniteHybrid : public Network {
     ops.SaveLast(last_hidden_, hidden_);
   }
 
-  void RecordHead(Ops& ops, Rows logits, Rows hidden) const override { ops.MatMul(hidden, std::array{Product{output_, logits}}); }
-
  private:
+  void RecordMixer(Ops& ops, int index, Rows residual, MixerPart part, bool logged) const override {
+    const Block& block = blocks_[static_cast<size_t>(index)];
+    if (!block.recurrent) {
+      block.attention.Record(ops, attention_, attention_rows_, residual, part);
+    } else if (part != MixerPart::kResult) {
+      RecordMamba(ops, block.mamba, logged ? block.mamba.log : projected_, residual);
+    }
+  }
+
+  void RecordFeedForward(Ops& ops, int block, Rows residual) const override {
+    blocks_[static_cast<size_t>(block)].feed_forward.Record(ops, ffn_rows_, residual, eps_);
+  }
+
   void ReadNumbers(Loader& loader) {
     const int experts = loader.Int("expert_count", 0, 1 << 16, 0);
     loader.Require(experts == 0, "it has " + std::to_string(experts) + " experts, and mixtures of experts are not supported");
@@ -110,8 +102,8 @@ class GraniteHybrid : public Network {
     const float residual_scale = Scale(loader, "residual_scale", 1.0f);
     embedding_scale_ = Scale(loader, "embedding_scale", 1.0f) / residual_scale;
     logit_divisor_ = Scale(loader, "logit_scale", 1.0f);
-    eps_ = attention_.eps;
-    attention_.eps = eps_ / (residual_scale * residual_scale);
+    mamba_eps_ = attention_.eps;
+    eps_ = attention_.eps = mamba_eps_ / (residual_scale * residual_scale);
   }
 
   // Zero, as in llama.cpp, says that there is none.
@@ -156,17 +148,17 @@ class GraniteHybrid : public Network {
     return mamba;
   }
 
-  void RecordMamba(Ops& ops, const Mamba& block, Rows projected) const {
-    ops.RmsNorm(ffn_rows_.normed, residual_, block.norm, attention_.eps);
+  void RecordMamba(Ops& ops, const Mamba& block, Rows projected, Rows residual) const {
+    ops.RmsNorm(ffn_rows_.normed, residual, block.norm, attention_.eps);
     ops.MatMul(ffn_rows_.normed, std::array{Product{block.input, projected}});
     RecordRecurrence(ops, block, projected);
     ops.SwiGlu(gated_, projected.Columns(0, inner_size()), scanned_);
     const int of_group = inner_size() / shape_.groups;
     for (int first = 0; first < inner_size(); first += of_group) {
       const Rows group = gated_.Columns(first, of_group);
-      ops.RmsNorm(group, group, Vector{block.gated_norm.data + first, of_group}, eps_);
+      ops.RmsNorm(group, group, Vector{block.gated_norm.data + first, of_group}, mamba_eps_);
     }
-    ops.MatMul(gated_, std::array{Product{block.output, residual_, /*accumulate=*/true}});
+    ops.MatMul(gated_, std::array{Product{block.output, residual, /*accumulate=*/true}});
   }
 
   // Both states of the block, and `scanned_`.
@@ -177,17 +169,13 @@ class GraniteHybrid : public Network {
   }
 
   int width_ = 0, inner_ = 0, kernel_ = 0;
-  float eps_ = 0;              // of the norm within a Mamba block; that of the norms that read the stream is attention_.eps
-  float embedding_scale_ = 1;  // in units of the stream
-  float logit_divisor_ = 1;
+  float mamba_eps_ = 0;      // of the norm within a Mamba block
+  float logit_divisor_ = 1;  // which divides the output norm, so that logits need not be divided
   Ops::SsmShape shape_{};
   AttentionShape attention_;
   std::vector<int> kv_heads_;  // of each block; 0: it is recurrent
-  const Matrix* embedding_ = nullptr;
-  const Matrix* output_ = nullptr;
-  Vector output_norm_;  // divided by logit_divisor_, so that the logits need not be
   std::vector<Block> blocks_;
-  Rows residual_, projected_, convolved_, scanned_, gated_;
+  Rows projected_, convolved_, scanned_, gated_;
   AttentionRows attention_rows_;
   FeedForwardRows ffn_rows_;
 };

@@ -44,9 +44,8 @@ class Lfm2 : public Network {
     attention_ = AttentionShape::Read(loader, width_, *std::max_element(kv_heads.begin(), kv_heads.end()));
     if (!loader.ok()) return;
 
-    embedding_ = loader.LoadMatrix("token_embd.weight", width_, info_.vocabulary);
-    output_norm_ = loader.LoadVector("token_embd_norm.weight", width_);  // its name in the files notwithstanding
-    output_ = loader.Has("output.weight") ? loader.LoadMatrix("output.weight", width_, info_.vocabulary) : embedding_;
+    eps_ = attention_.eps;
+    LoadEnds(loader, "token_embd_norm.weight");  // its name in the files notwithstanding
     for (int i = 0; i < info_.layers && loader.ok(); ++i) {
       const std::string name = "blk." + std::to_string(i) + ".";
       Block& block = blocks_.emplace_back();
@@ -58,29 +57,12 @@ class Lfm2 : public Network {
       }
       block.feed_forward.Load(loader, name, "ffn_norm", width_, inner);
     }
-    last_hidden_ = loader.Recurrent("last.hidden", {width_});
-
-    residual_ = loader.NewRows(width_);
-    hidden_ = loader.NewRows(width_);
+    NewStream(loader);
     projected_ = loader.NewRows(3 * width_);
     gated_ = loader.NewRows(width_);
     convolved_ = loader.NewRows(width_);
     ffn_rows_ = {loader.NewRows(width_), loader.NewRows(inner), loader.NewRows(inner), loader.NewRows(inner)};
     attention_rows_ = AttentionRows::New(loader, attention_, ffn_rows_.normed);
-  }
-
-  void RecordBody(Ops& ops, bool logged) const override {
-    ops.Embed(residual_, *embedding_, 1.0f);
-    for (const Block& block : blocks_) {
-      if (block.recurrent) {
-        RecordShortConv(ops, block.convolution, logged ? block.convolution.log : gated_);
-      } else {
-        RecordAttention(ops, block.attention, attention_, attention_rows_, residual_);
-      }
-      RecordFeedForward(ops, block.feed_forward, ffn_rows_, residual_, attention_.eps);
-    }
-    ops.RmsNorm(hidden_, residual_, output_norm_, attention_.eps);
-    ops.SaveLast(last_hidden_, hidden_);
   }
 
   void RecordReplay(Ops& ops) const override {
@@ -90,9 +72,20 @@ class Lfm2 : public Network {
     ops.SaveLast(last_hidden_, hidden_);
   }
 
-  void RecordHead(Ops& ops, Rows logits, Rows hidden) const override { ops.MatMul(hidden, std::array{Product{output_, logits}}); }
-
  private:
+  void RecordMixer(Ops& ops, int index, Rows residual, MixerPart part, bool logged) const override {
+    const Block& block = blocks_[static_cast<size_t>(index)];
+    if (!block.recurrent) {
+      block.attention.Record(ops, attention_, attention_rows_, residual, part);
+    } else if (part != MixerPart::kResult) {
+      RecordShortConv(ops, block.convolution, logged ? block.convolution.log : gated_, residual);
+    }
+  }
+
+  void RecordFeedForward(Ops& ops, int block, Rows residual) const override {
+    blocks_[static_cast<size_t>(block)].feed_forward.Record(ops, ffn_rows_, residual, eps_);
+  }
+
   ShortConv LoadShortConv(Loader& loader, const std::string& name) {
     for (const char* part : {"in_proj", "conv", "out_proj"}) {
       loader.Require(!loader.Has(name + "shortconv." + part + ".bias"), "biases of short convolutions are not supported");
@@ -107,14 +100,14 @@ class Lfm2 : public Network {
     return block;
   }
 
-  void RecordShortConv(Ops& ops, const ShortConv& block, Rows gated) const {
+  void RecordShortConv(Ops& ops, const ShortConv& block, Rows gated, Rows residual) const {
     const Rows b = projected_.Columns(0, width_), c = projected_.Columns(width_, width_), x = projected_.Columns(2 * width_, width_);
-    ops.RmsNorm(ffn_rows_.normed, residual_, block.norm, attention_.eps);
+    ops.RmsNorm(ffn_rows_.normed, residual, block.norm, eps_);
     ops.MatMul(ffn_rows_.normed, std::array{Product{block.input, projected_}});
     ops.Multiply(gated, b, x);
     RecordRecurrence(ops, block, gated);
     ops.Multiply(convolved_, c, convolved_);
-    ops.MatMul(convolved_, std::array{Product{block.output, residual_, /*accumulate=*/true}});
+    ops.MatMul(convolved_, std::array{Product{block.output, residual, /*accumulate=*/true}});
   }
 
   // The state of the block, and `convolved_`.
@@ -124,11 +117,8 @@ class Lfm2 : public Network {
 
   int width_ = 0, kernel_ = 0;
   AttentionShape attention_;
-  const Matrix* embedding_ = nullptr;
-  const Matrix* output_ = nullptr;
-  Vector output_norm_;
   std::vector<Block> blocks_;
-  Rows residual_, projected_, gated_, convolved_;
+  Rows projected_, gated_, convolved_;
   AttentionRows attention_rows_;
   FeedForwardRows ffn_rows_;
 };

@@ -1,7 +1,5 @@
 #include "models/llama.h"
 
-#include <array>
-
 #include "models/blocks.h"
 
 namespace reprise {
@@ -41,44 +39,32 @@ class Llama : public Network {
 
     RopeSpec& rope = attention_.rope;
     if (loader.Has("rope_freqs.weight")) rope.factors = loader.LoadVector("rope_freqs.weight", rope.dims / 2).data;
-    embedding_ = loader.LoadMatrix("token_embd.weight", width, info_.vocabulary);
-    output_norm_ = loader.LoadVector("output_norm.weight", width);
-    output_ = loader.Has("output.weight") ? loader.LoadMatrix("output.weight", width, info_.vocabulary) : embedding_;
+    eps_ = attention_.eps;
+    LoadEnds(loader, "output_norm.weight");
     for (int i = 0; i < layers && loader.ok(); ++i) {
       const std::string name = "blk." + std::to_string(i) + ".";
       LlamaBlock& block = blocks_.emplace_back();
       block.attention.Load(loader, name, attention_, member.head_norms);
       block.feed_forward.Load(loader, name, "ffn_norm", width, inner);
     }
-    last_hidden_ = loader.Recurrent("last.hidden", {width});
-
-    residual_ = loader.NewRows(width);
-    hidden_ = loader.NewRows(width);
+    NewStream(loader);
     ffn_rows_ = {loader.NewRows(width), loader.NewRows(inner), loader.NewRows(inner), loader.NewRows(inner)};
     attention_rows_ = AttentionRows::New(loader, attention_, ffn_rows_.normed);
   }
 
-  void RecordBody(Ops& ops, bool /*logged*/) const override {
-    ops.Embed(residual_, *embedding_, 1.0f);
-    for (const LlamaBlock& block : blocks_) {
-      RecordAttention(ops, block.attention, attention_, attention_rows_, residual_);
-      RecordFeedForward(ops, block.feed_forward, ffn_rows_, residual_, attention_.eps);
-    }
-    ops.RmsNorm(hidden_, residual_, output_norm_, attention_.eps);
-    ops.SaveLast(last_hidden_, hidden_);
-  }
-
   void RecordReplay(Ops& ops) const override { ops.SaveLast(last_hidden_, hidden_); }
 
-  void RecordHead(Ops& ops, Rows logits, Rows hidden) const override { ops.MatMul(hidden, std::array{Product{output_, logits}}); }
-
  private:
+  void RecordMixer(Ops& ops, int block, Rows residual, MixerPart part, bool /*logged*/) const override {
+    blocks_[static_cast<size_t>(block)].attention.Record(ops, attention_, attention_rows_, residual, part);
+  }
+
+  void RecordFeedForward(Ops& ops, int block, Rows residual) const override {
+    blocks_[static_cast<size_t>(block)].feed_forward.Record(ops, ffn_rows_, residual, eps_);
+  }
+
   AttentionShape attention_;
-  const Matrix* embedding_ = nullptr;
-  const Matrix* output_ = nullptr;
-  Vector output_norm_;
   std::vector<LlamaBlock> blocks_;
-  Rows residual_;
   AttentionRows attention_rows_;
   FeedForwardRows ffn_rows_;
 };

@@ -1,5 +1,7 @@
 #include "models/network.h"
 
+#include <array>
+
 #include "models/granite_hybrid.h"
 #include "models/lfm2.h"
 #include "models/llama.h"
@@ -54,5 +56,53 @@ Result<std::unique_ptr<Network>> Network::Load(const GgufFile& file, Backend& ba
   for (const Architecture& architecture : kArchitectures) known += (known.empty() ? "'" : ", '") + std::string(architecture.name) + "'";
   return Unsupported("the architecture '" + std::string(name) + "' is not known; this build runs " + known);
 }
+
+void Network::LoadEnds(Loader& loader, const std::string& output_norm, float logit_scale) {
+  embedding_ = loader.LoadMatrix("token_embd.weight", info_.width, info_.vocabulary);
+  output_norm_ = loader.LoadScaledVector(output_norm, info_.width, logit_scale);
+  output_ = loader.Has("output.weight") ? loader.LoadMatrix("output.weight", info_.width, info_.vocabulary) : embedding_;
+}
+
+void Network::NewStream(Loader& loader) {
+  last_hidden_ = loader.Recurrent("last.hidden", {info_.width});
+  residual_ = loader.NewRows(info_.width);
+  last_rows_ = loader.NewRows(info_.width, loader.options().max_lanes);
+  hidden_ = loader.NewRows(info_.width);
+}
+
+void Network::RecordBody(Ops& ops, Body body) const {
+  // An MTP block reads every hidden row.
+  const bool ends_early = body == Body::kHistory && !info_.has_draft;
+  const int last = info_.layers - 1;
+  ops.Embed(residual_, *embedding_, embedding_scale_);
+  for (int block = 0; block <= last; ++block) {
+    const bool ends = ends_early && block == last;
+    RecordMixer(ops, block, residual_, ends ? MixerPart::kState : MixerPart::kAll, body == Body::kLogged);
+    if (!ends) RecordFeedForward(ops, block, residual_);
+  }
+  if (ends_early) {
+    Rows of_lanes = last_rows_;
+    of_lanes.domain = Domain::kLanes;
+    ops.LastRows(of_lanes, residual_);
+  } else {
+    RecordHidden(ops, residual_, body);
+  }
+}
+
+void Network::RecordLastRows(Ops& ops) const {
+  if (info_.has_draft) return;
+  const int last = info_.layers - 1;
+  RecordMixer(ops, last, last_rows_, MixerPart::kResult, /*logged=*/false);
+  RecordFeedForward(ops, last, last_rows_);
+  RecordHidden(ops, last_rows_, Body::kHistory);
+}
+
+void Network::RecordHidden(Ops& ops, Rows residual, Body body) const {
+  ops.RmsNorm(hidden_, residual, output_norm_, eps_);
+  if (info_.has_draft) RecordDraft(ops, body);  // reads last.hidden of the step before, so it comes before SaveLast in meaning and in order
+  ops.SaveLast(last_hidden_, hidden_);
+}
+
+void Network::RecordHead(Ops& ops, Rows logits, Rows hidden) const { ops.MatMul(hidden, std::array{Product{output_, logits}}); }
 
 }  // namespace reprise

@@ -5,6 +5,9 @@
 //   head: hidden rows -> logits.
 // A restored or forked execution runs the head on its `last.hidden` and continues with the same bits.
 //
+// The body is a sequence of blocks, each of a mixer (attention or a recurrence) and a feed-forward network that add to the residual stream. That
+// sequence is the same for all architectures and stands here; what the sublayers do is theirs.
+//
 // Loading checks every name, shape and number that it uses. The networks contain no policy: no sampling, no reuse, no sessions.
 #pragma once
 
@@ -21,6 +24,8 @@
 #include "reprise/status.h"
 
 namespace reprise {
+
+class Loader;
 
 struct NetworkOptions {
   int max_rows = 256;                            // of one step
@@ -41,6 +46,20 @@ struct NetworkInfo {
   uint64_t parameters = 0;
 };
 
+// What a body leaves behind.
+enum class Body {
+  kWhole,    // all of it: `hidden()` and, with has_draft, `draft_hidden()` hold every row
+  kLogged,   // the same, in steps of at most Network::kReplayRows rows, and the recurrences' small inputs for RecordReplay
+  kHistory,  // only what later steps read, which is less than the last block computes; RecordLastRows follows
+};
+
+// What a mixer computes of its rows.
+enum class MixerPart {
+  kAll,
+  kState,   // what later steps read: a recurrence does all it does, attention only appends keys and values
+  kResult,  // the rest, after kState was computed for the same rows: nothing of a recurrence
+};
+
 class Network {
  public:
   virtual ~Network() = default;
@@ -53,9 +72,12 @@ class Network {
   const NetworkInfo& info() const { return info_; }
   StateRef last_hidden() const { return last_hidden_; }
 
-  // Everything up to the hidden rows, state included. Rows `hidden()` and, with has_draft, `draft_hidden()` hold the results.
-  // A `logged` body takes steps of at most kReplayRows rows and leaves the recurrences' small inputs behind for RecordReplay.
-  virtual void RecordBody(Ops& ops, bool logged) const = 0;
+  // Everything up to the hidden rows, state included, as far as `body` says.
+  void RecordBody(Ops& ops, Body body) const;
+  // After a body of kHistory, as a step of its own, in which each lane has one row, the last of those it had: `last.hidden`, to the same bits as
+  // a whole body's, for no row depends on another but through state. Records nothing where kHistory computes every hidden row, as an MTP
+  // block demands.
+  void RecordLastRows(Ops& ops) const;
   static constexpr int kReplayRows = 16;
   // After a logged body: the recurrent states again, from the blocks that the step read, for the rows that the StepTable then gives each lane
   // (the first of those it had). The recurrences alone, in their native order: the same bits as a step of only those rows, without a product.
@@ -64,7 +86,7 @@ class Network {
   // `chained`, the guess before this one. Writes `draft_hidden()` and the block's keys and values at the row. Only with has_draft.
   virtual void RecordDraftStep(Ops&, bool /*chained*/) const {}
   // logits = output matrix * hidden, for rows of either domain.
-  virtual void RecordHead(Ops& ops, Rows logits, Rows hidden) const = 0;
+  void RecordHead(Ops& ops, Rows logits, Rows hidden) const;
   // What the MTP block predicts for the token after each row, from the hidden row before it: the draft's logits. Only with has_draft.
   virtual void RecordDraftHead(Ops& ops, Rows logits, Rows hidden) const { RecordHead(ops, logits, hidden); }
 
@@ -72,10 +94,32 @@ class Network {
   Rows draft_hidden() const { return draft_hidden_; }
 
  protected:
+  // The sublayers of block `block`, on rows of the residual stream, to which they add.
+  virtual void RecordMixer(Ops& ops, int block, Rows residual, MixerPart part, bool logged) const = 0;
+  virtual void RecordFeedForward(Ops& ops, int block, Rows residual) const = 0;
+  // What follows the hidden rows of a body. Only with has_draft.
+  virtual void RecordDraft(Ops&, Body) const {}
+
+  // What every architecture has: before its blocks load, the matrices at both ends of the stream and the norm before the output, times
+  // `logit_scale`; after them, the state and the rows of the stream. info_.width is set.
+  void LoadEnds(Loader& loader, const std::string& output_norm, float logit_scale = 1.0f);
+  void NewStream(Loader& loader);
+
   NetworkInfo info_;
+  const Matrix* embedding_ = nullptr;
+  float embedding_scale_ = 1;
+  Vector output_norm_;
+  float eps_ = 0;  // of the norms that read the residual stream
+  const Matrix* output_ = nullptr;
   StateRef last_hidden_;
+  Rows residual_;
+  Rows last_rows_;  // of the residual stream, the last of each lane
   Rows hidden_;
   Rows draft_hidden_;
+
+ private:
+  // The end of a body: the hidden rows of `residual`, and `last.hidden`.
+  void RecordHidden(Ops& ops, Rows residual, Body body) const;
 };
 
 }  // namespace reprise

@@ -71,29 +71,11 @@ class Qwen35 : public Network {
     ReadNumbers(loader);
     if (!loader.ok()) return;
 
-    embedding_ = loader.LoadMatrix("token_embd.weight", width_, info_.vocabulary);
-    output_norm_ = loader.LoadVector("output_norm.weight", width_);
-    output_ = loader.Has("output.weight") ? loader.LoadMatrix("output.weight", width_, info_.vocabulary) : embedding_;
+    LoadEnds(loader, "output_norm.weight");
     for (int i = 0; i < info_.layers && loader.ok(); ++i) LoadBlock(loader, i);
     if (info_.has_draft) LoadDraft(loader, "blk." + std::to_string(info_.layers) + ".");
-    last_hidden_ = loader.Recurrent("last.hidden", {width_});
+    NewStream(loader);
     NewActivations(loader);
-  }
-
-  void RecordBody(Ops& ops, bool logged) const override {
-    ops.Embed(residual_, *embedding_, 1.0f);
-    for (const Block& block : blocks_) {
-      if (block.recurrent) {
-        RecordDeltaNet(ops, block.delta, logged ? block.delta.log : inputs_);
-      } else {
-        RecordAttention(ops, block.attention, residual_, /*first_position=*/0);
-      }
-      RecordFeedForward(ops, block.feed_forward, ffn_, residual_, eps_);
-    }
-    ops.RmsNorm(hidden_, residual_, output_norm_, eps_);
-    if (info_.has_draft)
-      RecordDraft(ops, Rows{});  // reads last.hidden of the step before, so it comes before SaveLast in meaning and in order
-    ops.SaveLast(last_hidden_, hidden_);
   }
 
   void RecordReplay(Ops& ops) const override {
@@ -103,14 +85,31 @@ class Qwen35 : public Network {
     ops.SaveLast(last_hidden_, hidden_);
   }
 
-  void RecordDraftStep(Ops& ops, bool chained) const override { RecordDraft(ops, chained ? draft_hidden_ : Rows{}); }
+  void RecordDraftStep(Ops& ops, bool chained) const override { RecordDraftBlock(ops, chained ? draft_hidden_ : Rows{}, MixerPart::kAll); }
 
-  void RecordHead(Ops& ops, Rows logits, Rows hidden) const override { ops.MatMul(hidden, std::array{Product{output_, logits}}); }
   void RecordDraftHead(Ops& ops, Rows logits, Rows hidden) const override {
     ops.MatMul(hidden, std::array{Product{draft_.output, logits}});
   }
 
  private:
+  void RecordMixer(Ops& ops, int index, Rows residual, MixerPart part, bool logged) const override {
+    const Block& block = blocks_[static_cast<size_t>(index)];
+    if (!block.recurrent) {
+      RecordAttention(ops, block.attention, residual, /*first_position=*/0, part);
+    } else if (part != MixerPart::kResult) {
+      RecordDeltaNet(ops, block.delta, logged ? block.delta.log : inputs_, residual);
+    }
+  }
+
+  void RecordFeedForward(Ops& ops, int block, Rows residual) const override {
+    blocks_[static_cast<size_t>(block)].feed_forward.Record(ops, ffn_, residual, eps_);
+  }
+
+  // What is foretold at a row is nobody's history.
+  void RecordDraft(Ops& ops, Body body) const override {
+    RecordDraftBlock(ops, Rows{}, body == Body::kHistory ? MixerPart::kState : MixerPart::kAll);
+  }
+
   void ReadNumbers(Loader& loader) {
     const int blocks = loader.Int("block_count", 1, kMostLayers);
     const int drafts = loader.Int("nextn_predict_layers", 0, 1, 0);  // counted in block_count
@@ -208,8 +207,6 @@ class Qwen35 : public Network {
 
   void NewActivations(Loader& loader) {
     const int values = shape_.value_heads * shape_.value_dim;
-    residual_ = loader.NewRows(width_);
-    hidden_ = loader.NewRows(width_);
     query_ = loader.NewRows(2 * heads_ * head_dim_);
     key_ = loader.NewRows(kv_heads_ * head_dim_);
     value_ = loader.NewRows(kv_heads_ * head_dim_);
@@ -227,28 +224,34 @@ class Qwen35 : public Network {
   }
 
   // residual += o_proj(attention(rope(norm(q)), rope(norm(k)), v) * sigmoid(gate))
-  void RecordAttention(Ops& ops, const GatedAttention& block, Rows residual, int first_position) const {
+  void RecordAttention(Ops& ops, const GatedAttention& block, Rows residual, int first_position, MixerPart part) const {
     const Heads query = {query_, heads_, head_dim_, 2 * head_dim_};  // each head: its query, then its gate
     const Heads gate = {query_.Columns(head_dim_, query_.width - head_dim_), heads_, head_dim_, 2 * head_dim_};
+    const bool appends = part != MixerPart::kResult, attends = part != MixerPart::kState;
+    const std::array products{Product{block.query, query_}, Product{block.key, key_}, Product{block.value, value_}};
     ops.RmsNorm(ffn_.normed, residual, block.norm, eps_);
-    ops.MatMul(ffn_.normed, std::array{Product{block.query, query_}, Product{block.key, key_}, Product{block.value, value_}});
-    ops.NormRope(query, block.query_norm, eps_, rope_);
-    ops.NormRope(AllHeads(key_, kv_heads_, head_dim_), block.key_norm, eps_, rope_);
-    ops.Append(block.keys, key_);
-    ops.Append(block.values, value_);
-    const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim_));
-    ops.Attention(attended_, query, block.keys, block.values, kv_heads_, scale, gate, first_position);
-    ops.MatMul(attended_, std::array{Product{block.output, residual, /*accumulate=*/true}});
+    ops.MatMul(ffn_.normed, ProductsFor(part, products));
+    if (attends) ops.NormRope(query, block.query_norm, eps_, rope_);
+    if (appends) {
+      ops.NormRope(AllHeads(key_, kv_heads_, head_dim_), block.key_norm, eps_, rope_);
+      ops.Append(block.keys, key_);
+      ops.Append(block.values, value_);
+    }
+    if (attends) {
+      const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim_));
+      ops.Attention(attended_, query, block.keys, block.values, kv_heads_, scale, gate, first_position);
+      ops.MatMul(attended_, std::array{Product{block.output, residual, /*accumulate=*/true}});
+    }
   }
 
   // residual += out_proj(norm(delta rule over silu(conv(qkv))) * silu(z))
-  void RecordDeltaNet(Ops& ops, const DeltaNet& block, const DeltaInputs& inputs) const {
-    ops.RmsNorm(ffn_.normed, residual_, block.norm, eps_);
+  void RecordDeltaNet(Ops& ops, const DeltaNet& block, const DeltaInputs& inputs, Rows residual) const {
+    ops.RmsNorm(ffn_.normed, residual, block.norm, eps_);
     ops.MatMul(ffn_.normed, std::array{Product{block.qkv, inputs.qkv}, Product{block.gate, z_}, Product{block.alpha, inputs.alpha},
                                        Product{block.beta, inputs.beta}});
     RecordRecurrence(ops, block, inputs);
     ops.GatedRmsNorm(remembered_, remembered_, z_, block.head_norm, eps_);
-    ops.MatMul(remembered_, std::array{Product{block.output, residual_, /*accumulate=*/true}});
+    ops.MatMul(remembered_, std::array{Product{block.output, residual, /*accumulate=*/true}});
   }
 
   // Both states of the block, and `remembered_`.
@@ -258,7 +261,7 @@ class Qwen35 : public Network {
   }
 
   // Row i sees the hidden row of position i - 1 (or the rows `before`, where they are given) and the token at i. Position 0 has no hidden row before it, so nothing attends to its row.
-  void RecordDraft(Ops& ops, Rows before) const {
+  void RecordDraftBlock(Ops& ops, Rows before, MixerPart part) const {
     const Rows embedded = draft_merged_.Columns(0, width_);
     const Rows previous = draft_merged_.Columns(width_, width_);
     ops.Embed(embedded, *draft_.embedding, 1.0f);
@@ -270,21 +273,18 @@ class Qwen35 : public Network {
       ops.RmsNorm(previous, before, draft_.hidden_norm, eps_);
     }
     ops.MatMul(draft_merged_, std::array{Product{draft_.merge, draft_residual_}});
-    RecordAttention(ops, draft_.attention, draft_residual_, /*first_position=*/1);
-    RecordFeedForward(ops, draft_.feed_forward, ffn_, draft_residual_, eps_);
+    RecordAttention(ops, draft_.attention, draft_residual_, /*first_position=*/1, part);
+    if (part == MixerPart::kState) return;
+    draft_.feed_forward.Record(ops, ffn_, draft_residual_, eps_);
     ops.RmsNorm(draft_hidden_, draft_residual_, draft_.head_norm, eps_);
   }
 
   int width_ = 0, inner_ = 0, heads_ = 0, kv_heads_ = 0, head_dim_ = 0, kernel_ = 0, interval_ = 4;
-  float eps_ = 0;
   RopeSpec rope_;
   Ops::DeltaNetShape shape_{};
-  const Matrix* embedding_ = nullptr;
-  const Matrix* output_ = nullptr;
-  Vector output_norm_;
   std::vector<Block> blocks_;
   DraftBlock draft_;
-  Rows residual_, query_, key_, value_, attended_;
+  Rows query_, key_, value_, attended_;
   DeltaInputs inputs_;
   Rows convolved_, z_, remembered_;
   FeedForwardRows ffn_;

@@ -34,7 +34,7 @@ Status Engine::CheckFeeds(std::span<const Feed> feeds) const {
   return Ok();
 }
 
-Status Engine::Advance(std::span<const Feed> feeds) {
+Status Engine::Advance(std::span<const Feed> feeds, Wanted wanted) {
   REPRISE_RETURN_IF_ERROR(CheckFeeds(feeds));
   for (size_t i = 0; i < feeds.size(); ++i) {
     Status status = feeds[i].lane->Begin(static_cast<int>(feeds[i].tokens.size()));
@@ -44,7 +44,7 @@ Status Engine::Advance(std::span<const Feed> feeds) {
   }
   Bind(feeds);
   for (const Feed& feed : feeds) decode_.set_pending(feed.lane->write(Space::kHost), -1);
-  Status status = backend_->stream().Replay(*body_);
+  const Status status = ReplayBody(wanted);
   for (const Feed& feed : feeds) {
     if (status.ok()) {
       feed.lane->Commit();
@@ -52,8 +52,18 @@ Status Engine::Advance(std::span<const Feed> feeds) {
       feed.lane->Abort();
     }
   }
-  rows_advanced_ = status.ok() ? table_->rows : 0;
+  rows_advanced_ = status.ok() && wanted == Wanted::kEveryRow ? table_->rows : 0;
   return status;
+}
+
+// Where lanes have one row each, the whole body is that of their last rows.
+Status Engine::ReplayBody(Wanted wanted) {
+  const StepTable& table = *table_;
+  if (wanted == Wanted::kEveryRow || table.rows == table.lanes) return backend_->stream().Replay(*body_);
+  REPRISE_RETURN_IF_ERROR(backend_->stream().Replay(*history_body_));
+  if (last_rows_->launches() == 0) return Ok();
+  last_table_->TakeLastRows(table);
+  return backend_->stream().Replay(*last_rows_);
 }
 
 // Points the table at lanes whose step has begun, and writes their tokens into it and into their history.
@@ -149,8 +159,8 @@ Status Engine::ComputeLogits(std::span<Lane* const> lanes) {
 
 Status Engine::ComputeRowLogits() {
   if (rows_advanced_ < 1 || rows_advanced_ > kMaxLogitRows) {
-    return InvalidArgument("row logits follow a step of 1 to " + std::to_string(kMaxLogitRows) + " rows, not " +
-                           std::to_string(rows_advanced_));
+    return InvalidArgument("row logits follow a step that was asked for every row, of 1 to " + std::to_string(kMaxLogitRows) +
+                           " rows, not " + std::to_string(rows_advanced_));
   }
   return ReplayForHost(*row_head_);
 }
@@ -158,8 +168,8 @@ Status Engine::ComputeRowLogits() {
 Status Engine::ComputeDraftLogits() {
   if (!draft_head_) return Unsupported("this model has no block that drafts tokens");
   if (rows_advanced_ < 1 || rows_advanced_ > kMaxLogitRows) {
-    return InvalidArgument("draft logits follow a step of 1 to " + std::to_string(kMaxLogitRows) + " rows, not " +
-                           std::to_string(rows_advanced_));
+    return InvalidArgument("draft logits follow a step that was asked for every row, of 1 to " + std::to_string(kMaxLogitRows) +
+                           " rows, not " + std::to_string(rows_advanced_));
   }
   return ReplayForHost(*draft_head_);
 }

@@ -44,8 +44,11 @@ class Engine : public std::enable_shared_from_this<Engine> {
     Lane* lane;
     std::span<const int32_t> tokens;
   };
+  // What is asked of the rows of an Advance: each lane's boundary alone, which takes less work of the last block, or every row, for
+  // ComputeRowLogits and ComputeDraftLogits. The states are the same bits.
+  enum class Wanted { kBoundary, kEveryRow };
   // Computes every row and commits every lane, or changes nothing: a token outside the vocabulary, a full context or pool, too many rows.
-  Status Advance(std::span<const Feed> feeds);
+  Status Advance(std::span<const Feed> feeds, Wanted wanted = Wanted::kBoundary);
 
   // A tentative step of one lane: rows computed first and committed in part, as speculation needs. BeginTentative makes room for up to `rows`
   // (at most kMaxTentativeRows); between it and CommitTentative or AbortTentative no other call but these and ComputeRowLogits is made.
@@ -65,7 +68,8 @@ class Engine : public std::enable_shared_from_this<Engine> {
   BestLogits best(int i) const;
   int32_t greedy(int i) const { return greedy_[static_cast<size_t>(i)]; }  // the most likely token of the same entry
 
-  // The logits after each row of the Advance just made, which had at most kMaxLogitRows rows, in the same entries.
+  // The logits after each row of the Advance of kEveryRow, or the RunTentative, just made, which had at most kMaxLogitRows rows, in the same
+  // entries.
   Status ComputeRowLogits();
   // What the MTP block, which sees one hidden row less, foretells at each of those rows. Only with info().has_draft.
   Status ComputeDraftLogits();
@@ -110,6 +114,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   void LoadTokenizer();
   Status CheckFeeds(std::span<const Feed> feeds) const;
   void Bind(std::span<const Feed> feeds);
+  Status ReplayBody(Wanted wanted);
   bool DropCheckpoint();
   // Replays, and waits until what the plan leaves for the host is there.
   Status ReplayForHost(const Plan& plan);
@@ -129,7 +134,10 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::shared_ptr<CapsuleStore> store_;
   size_t store_budget_ = 0;
   std::optional<StepTable> table_;
+  std::optional<StepTable> last_table_;  // of steps of each lane's last row
   std::unique_ptr<Plan> body_;
+  std::unique_ptr<Plan> history_body_;
+  std::unique_ptr<Plan> last_rows_;
   std::unique_ptr<Plan> tentative_body_;
   std::unique_ptr<Plan> replay_;
   std::unique_ptr<Plan> first_guess_;
@@ -142,7 +150,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   float* host_logits_ = nullptr;  // the same where the host reads the backend's memory; otherwise a copy, made by whoever asks
   int32_t* greedy_ = nullptr;
   BestRows best_;          // of the same entries, where the backend finds them; then its index is greedy_
-  int rows_advanced_ = 0;  // whose hidden rows are still there
+  int rows_advanced_ = 0;  // whose hidden rows are there
 
   static constexpr size_t kMostGrammars = 4;
   std::optional<TokenTrie> trie_;

@@ -106,6 +106,7 @@ Status Engine::LoadNetwork(const ModelOptions& options) {
   }
   REPRISE_ASSIGN_OR_RETURN(network_, Network::Load(*file_, *backend_, layout_, network));
   table_.emplace(network.max_rows, network.max_lanes);
+  last_table_.emplace(network.max_lanes, network.max_lanes);
   return Ok();
 }
 
@@ -218,8 +219,11 @@ Status Engine::CapturePlans() {
   };
   lane_hidden_ = {reinterpret_cast<float*>(hidden), info_.width, info_.width, Domain::kLanes};
 
-  REPRISE_ASSIGN_OR_RETURN(body_, backend_->Capture(*table_, [&](Ops& ops) { network_->RecordBody(ops, /*logged=*/false); }));
-  REPRISE_ASSIGN_OR_RETURN(tentative_body_, backend_->Capture(*table_, [&](Ops& ops) { network_->RecordBody(ops, /*logged=*/true); }));
+  const auto capture_body = [&](Body body) { return backend_->Capture(*table_, [&](Ops& ops) { network_->RecordBody(ops, body); }); };
+  REPRISE_ASSIGN_OR_RETURN(body_, capture_body(Body::kWhole));
+  REPRISE_ASSIGN_OR_RETURN(history_body_, capture_body(Body::kHistory));
+  REPRISE_ASSIGN_OR_RETURN(last_rows_, backend_->Capture(*last_table_, [&](Ops& ops) { network_->RecordLastRows(ops); }));
+  REPRISE_ASSIGN_OR_RETURN(tentative_body_, capture_body(Body::kLogged));
   REPRISE_ASSIGN_OR_RETURN(replay_, backend_->Capture(*table_, [&](Ops& ops) { network_->RecordReplay(ops); }));
   REPRISE_ASSIGN_OR_RETURN(lane_head_, backend_->Capture(*table_, [&](Ops& ops) {
     Rows logits_of_lanes = logits_;

@@ -74,7 +74,7 @@ Result<std::vector<std::vector<float>>> SessionSubject::Logits(std::span<const L
 
 Result<std::vector<float>> SessionSubject::DraftLogits(Line line, int32_t token) {
   const Engine::Feed feed{&session(line).lane(), std::span(&token, 1)};
-  REPRISE_RETURN_IF_ERROR(model_.engine().Advance(std::span(&feed, 1)));
+  REPRISE_RETURN_IF_ERROR(model_.engine().Advance(std::span(&feed, 1), Engine::Wanted::kEveryRow));
   REPRISE_RETURN_IF_ERROR(model_.engine().ComputeDraftLogits());
   const auto row = model_.engine().logits(0);
   return std::vector<float>(row.begin(), row.end());

@@ -205,6 +205,24 @@ INSTANTIATE_TEST_SUITE_P(Models, TentativeTest,
                                            "granite_hybrid"),
                          [](const auto& model) { return std::string(model.param); });
 
+TEST(EngineTest, RowLogitsAreThoseOfAStepThatEveryRowWasWantedOf) {
+  auto model = Model::Load("tests/data/goldens/llama_gqa.gguf", {.threads = 2, .context = 128, .lanes = 2});
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  Engine& engine = model->engine();
+  const std::vector<int32_t> tokens = {5, 9, 2, 7};
+  auto lane = *engine.space().NewLane(), other = *engine.space().NewLane();
+  const Engine::Feed feed{lane.get(), tokens}, again{other.get(), tokens};
+  ASSERT_TRUE(engine.Advance(std::span(&feed, 1)).ok());
+  EXPECT_EQ(engine.ComputeRowLogits().code(), StatusCode::kInvalidArgument);
+  Lane* const one = lane.get();
+  ASSERT_TRUE(engine.ComputeLogits(std::span(&one, 1)).ok());
+  const std::vector<float> boundary(engine.logits(0).begin(), engine.logits(0).end());
+
+  ASSERT_TRUE(engine.Advance(std::span(&again, 1), Engine::Wanted::kEveryRow).ok());
+  ASSERT_TRUE(engine.ComputeRowLogits().ok());
+  EXPECT_EQ(boundary, std::vector<float>(engine.logits(3).begin(), engine.logits(3).end()));
+}
+
 // Looked-up guesses, on a model that repeats itself at times.
 TEST(SpeculationOnLfm2Test, ChoosesWhatWouldHaveBeenChosenAnyway) {
   auto model = Model::Load("tests/data/goldens/lfm2_hybrid.gguf", {.threads = 2, .context = 1024, .lanes = 2});

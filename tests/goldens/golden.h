@@ -63,7 +63,7 @@ inline void ExpectLogits(Engine& engine, const Golden& golden, int chunk, size_t
         wanted ? std::min<size_t>(static_cast<size_t>(chunk), Engine::kMaxLogitRows) : std::min(static_cast<size_t>(chunk), first - at);
     const size_t count = std::min(most, golden.ids.size() - at);
     const Engine::Feed feed{lane->get(), std::span<const int32_t>(golden.ids).subspan(at, count)};
-    ASSERT_TRUE(engine.Advance(std::span(&feed, 1)).ok());
+    ASSERT_TRUE(engine.Advance(std::span(&feed, 1), wanted ? Engine::Wanted::kEveryRow : Engine::Wanted::kBoundary).ok());
     if (wanted) {
       ASSERT_TRUE(engine.ComputeRowLogits().ok());
       for (size_t row = 0; row < count; ++row) {

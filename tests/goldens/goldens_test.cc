@@ -75,7 +75,7 @@ TEST(GoldenDraftTest, TheMtpBlockForetellsWhatItsReferenceForetells) {
     for (size_t at = 0; at < tokens.size();) {
       const size_t count = at < first ? std::min<size_t>(64, first - at) : std::min(chunk, tokens.size() - at);
       const Engine::Feed feed{lane->get(), std::span<const int32_t>(tokens).subspan(at, count)};
-      ASSERT_TRUE(engine.Advance(std::span(&feed, 1)).ok());
+      ASSERT_TRUE(engine.Advance(std::span(&feed, 1), at >= first ? Engine::Wanted::kEveryRow : Engine::Wanted::kBoundary).ok());
       if (at >= first) {
         ASSERT_TRUE(engine.ComputeDraftLogits().ok());
         for (size_t row = 0; row < count; ++row) {
@@ -111,7 +111,7 @@ TEST(EmbeddedModelTest, KeysAndValuesOfBytesAreCloseToHalves) {
     for (size_t at = 0; at < kTokens; at += Engine::kMaxLogitRows) {
       const size_t count = std::min<size_t>(Engine::kMaxLogitRows, kTokens - at);
       const Engine::Feed feed{lane.get(), std::span<const int32_t>(ids).subspan(at, count)};
-      EXPECT_TRUE(engine.Advance(std::span(&feed, 1)).ok());
+      EXPECT_TRUE(engine.Advance(std::span(&feed, 1), Engine::Wanted::kEveryRow).ok());
       EXPECT_TRUE(engine.ComputeRowLogits().ok());
       for (size_t row = 0; row < count; ++row) {
         const auto logits = engine.logits(static_cast<int>(row));

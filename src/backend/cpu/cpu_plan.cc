@@ -186,6 +186,8 @@ void CpuOps::RecordSaveLast(const StateRef& last, const Rows& in) { Add(SaveLast
 
 void CpuOps::RecordLoadLast(const Rows& out, const StateRef& last) { Add(LoadLastKernel(), LastArgs{&table(), out, {}, last}); }
 
+void CpuOps::RecordLastRows(const Rows& out, const Rows& in) { Add(LastRowsKernel(), LastArgs{&table(), out, in, {}}); }
+
 void CpuOps::RecordArgMax(int32_t* index, const Rows& in) { Add(kernels_.argmax, ArgMaxArgs{&table(), in, index}); }
 
 }  // namespace reprise

@@ -230,6 +230,7 @@ Kernel EmbedKernel();
 Kernel PreviousKernel();
 Kernel SaveLastKernel();
 Kernel LoadLastKernel();
+Kernel LastRowsKernel();
 
 // Floats of scratch that a thread needs for attention of this shape.
 int64_t AttentionScratchFloats(const AttentionArgs& args);

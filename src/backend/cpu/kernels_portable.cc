@@ -110,6 +110,13 @@ void LoadLast(const LastArgs& args, int64_t first, int64_t last, int) {
                 RowBytes(args.out));
   }
 }
+void LastRows(const LastArgs& args, int64_t first, int64_t last, int) {
+  for (int64_t item = first; item < last; ++item) {
+    const LaneBinding& lane = args.table->lane[static_cast<size_t>(item)];
+    if (lane.rows == 0) continue;
+    std::memcpy(RowAt(args.out, static_cast<int>(item)), RowAt(args.in, lane.first_row + lane.rows - 1), RowBytes(args.out));
+  }
+}
 
 template <class Args, RunFunction<Args> kRun, Split (*kSplit)(const Args&, int)>
 Kernel Make() {
@@ -124,5 +131,6 @@ Kernel EmbedKernel() { return Make<EmbedArgs, Embed, SplitEmbed>(); }
 Kernel PreviousKernel() { return Make<LastArgs, Previous, SplitPrevious>(); }
 Kernel SaveLastKernel() { return Make<LastArgs, SaveLast, SplitLanes>(); }
 Kernel LoadLastKernel() { return Make<LastArgs, LoadLast, SplitLanes>(); }
+Kernel LastRowsKernel() { return Make<LastArgs, LastRows, SplitLanes>(); }
 
 }  // namespace reprise

@@ -240,6 +240,30 @@ TEST(LastRow, PreviousAndSaveLast) {
   }
 }
 
+TEST(LastRow, LastRowsAreOneRowALane) {
+  auto backend = *MakeCpuBackend({.threads = 2});
+  StepTable table(8, 3);
+  const Floats1d in = RandomFloats(7 * 24, 3);
+  Floats1d out(3 * 24, -1.0f);
+  const Rows from{const_cast<float*>(in.data()), 24, 24, Domain::kRows}, to{out.data(), 24, 24, Domain::kLanes};
+  auto plan = backend->Capture(table, [&](Ops& ops) { ops.LastRows(to, from); });
+  ASSERT_TRUE(plan.ok()) << plan.status().message();
+  table.lanes = 3;
+  table.rows = 7;
+  const int firsts[] = {0, 5, 5}, counts[] = {5, 0, 2};
+  for (size_t i = 0; i < 3; ++i) {
+    table.lane[i].first_row = firsts[i];
+    table.lane[i].rows = counts[i];
+  }
+  ASSERT_TRUE(backend->stream().Replay(**plan).ok());
+  EXPECT_EQ(std::memcmp(out.data(), in.data() + 4 * 24, 24 * sizeof(float)), 0);
+  EXPECT_EQ(out[24], -1.0f) << "a lane without rows";
+  EXPECT_EQ(std::memcmp(out.data() + 2 * 24, in.data() + 6 * 24, 24 * sizeof(float)), 0);
+
+  const auto refused = backend->Capture(table, [&](Ops& ops) { ops.LastRows(from, from); });
+  EXPECT_NE(refused.status().message().find("domains"), std::string::npos) << refused.status().message();
+}
+
 TEST(LastRow, LoadLastIsOneRowALane) {
   auto backend = *MakeCpuBackend({.threads = 2});
   StepTable table(4, 2);

@@ -165,6 +165,8 @@ void CudaOps::RecordSaveLast(const StateRef& last, const Rows& in) { Add<LastArg
 
 void CudaOps::RecordLoadLast(const Rows& out, const StateRef& last) { Add<LastArgs, LoadLastGrid>(kLoadLast, {step_, out, {}, last}); }
 
+void CudaOps::RecordLastRows(const Rows& out, const Rows& in) { Add<LastArgs, LoadLastGrid>(kLastRows, {step_, out, in, {}}); }
+
 void CudaOps::RecordArgMax(int32_t* index, const Rows& in) {
   ArgMaxArgs args{step_, in, index, nullptr, nullptr};
   args.best = Scratch<float>("greatest values", MostRows(in.domain) * ArgMaxArgs::kParts);

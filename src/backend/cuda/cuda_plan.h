@@ -68,6 +68,7 @@ class CudaOps : public CheckedOps {
   void RecordPrevious(const Rows& out, const Rows& in, const StateRef& last) override;
   void RecordSaveLast(const StateRef& last, const Rows& in) override;
   void RecordLoadLast(const Rows& out, const StateRef& last) override;
+  void RecordLastRows(const Rows& out, const Rows& in) override;
   void RecordArgMax(int32_t* index, const Rows& in) override;
   void RecordBest(const BestRows& out, const Rows& in) override;
 

@@ -161,6 +161,29 @@ TEST(DeviceOps, LoadLastIsOneRowALane) {
   }
 }
 
+TEST(DeviceOps, LastRowsAreOneRowALane) {
+  for (TestBackend& device : DeviceBackends()) {
+    Backend& backend = *device.backend;
+    StepTable table(8, 3);
+    const Floats1d in = RandomFloats(7 * 300, 3);
+    float *const from = NewFloats(backend, in), *const to = NewFloats(backend, Floats1d(3 * 300, -1.0f));
+    auto plan = backend.Capture(table, [&](Ops& ops) { ops.LastRows({to, 300, 300, Domain::kLanes}, {from, 300, 300, Domain::kRows}); });
+    ASSERT_TRUE(plan.ok()) << plan.status().message();
+    table.lanes = 3;
+    table.rows = 7;
+    const int firsts[] = {0, 5, 5}, counts[] = {5, 0, 2};
+    for (size_t i = 0; i < 3; ++i) {
+      table.lane[i].first_row = firsts[i];
+      table.lane[i].rows = counts[i];
+    }
+    ASSERT_TRUE(backend.stream().Replay(**plan).ok());
+    const Floats1d got = ReadFloats(backend, to, 3 * 300);
+    EXPECT_EQ(std::memcmp(got.data(), in.data() + 4 * 300, 300 * sizeof(float)), 0) << device.name;
+    EXPECT_EQ(got[300], -1.0f) << device.name << ": a lane without rows";
+    EXPECT_EQ(std::memcmp(got.data() + 600, in.data() + 6 * 300, 300 * sizeof(float)), 0) << device.name;
+  }
+}
+
 TEST(DeviceOps, WhatIsIndependentSharesALaunch) {
   for (TestBackend& device : DeviceBackends()) {
     Backend& backend = *device.backend;

@@ -31,6 +31,7 @@ enum KernelId : int {
   kPrevious,
   kSaveLast,
   kLoadLast,
+  kLastRows,
   kJoin,
   kMatVec,
   kMatMul = kMatVec + kForms * kRowChoices,
@@ -85,6 +86,7 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(kPrevious, LastArgs, PreviousKernel)                       \
   ADD(kSaveLast, LastArgs, SaveLastKernel)                       \
   ADD(kLoadLast, LastArgs, LoadLastKernel)                       \
+  ADD(kLastRows, LastArgs, LastRowsKernel)                       \
   ADD(kJoin, AttentionArgs, JoinKernel)                          \
   REPRISE_KERNELS_OF_FORM(ADD, Form::kF32)                       \
   REPRISE_KERNELS_OF_SHORTS(ADD, Form::kF16)                     \

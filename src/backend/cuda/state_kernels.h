@@ -264,5 +264,12 @@ REPRISE_KERNEL(LoadLastKernel, LastArgs) {
   if (index >= args.step.header->lanes || i >= args.out.width) return;
   RowAt(args.out, index)[i] = reinterpret_cast<const float*>(args.step.lane[index].read + args.last.offset)[i];
 }
+REPRISE_KERNEL(LastRowsKernel, LastArgs) {
+  BeginKernel();
+  const int index = BlockY(), i = BlockX() * kRowThreads + ThreadId();
+  if (index >= args.step.header->lanes || i >= args.out.width) return;
+  const LaneEntry& lane = args.step.lane[index];
+  if (lane.rows > 0) RowAt(args.out, index)[i] = RowAt(args.in, lane.first_row + lane.rows - 1)[i];
+}
 
 }  // namespace reprise::cuda
