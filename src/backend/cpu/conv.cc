@@ -32,6 +32,25 @@ Split SplitConv(const ConvArgs& args, int threads) {
   return EvenSplit(pieces * lanes, (double{1} * args.table->rows / lanes + 2) * kChannels * 0.3, threads);
 }
 
+// Channels [from, to) of a row: `window` has the inputs that the taps meet, oldest first. What it does not know at compile time (kKernel 0) it
+// takes from the arguments.
+template <int kKernel>
+HWY_INLINE void ConvRow(const ConvArgs& args, const float* const* window, int from, int to, float* out, const float* next_in,
+                        const float* next_out) {
+  const int kernel = kKernel ? kKernel : args.kernel;
+  const float *const taps = args.taps, *const bias = args.bias;
+  const int64_t width = args.in.width;
+  const bool silu = args.silu;
+  for (int c = from; c < to; c += 16) {
+    const int count = to - c;
+    FetchFar(next_in + c);
+    FetchToWrite(next_out + c);
+    Floats sum = bias ? LoadFirst(bias + c, count) : Zeros();
+    for (int k = 0; k < kernel; ++k) sum = MulAdd(LoadFirst(window[k] + c, count), LoadFirst(taps + k * width + c, count), sum);
+    StoreFirst(silu ? Silu(sum) : sum, out + c, count);
+  }
+}
+
 void Conv(const ConvArgs& args, int64_t first, int64_t last, int) {
   const int width = args.in.width, history = args.kernel - 1;
   const int64_t pieces = (width + kChannels - 1) / kChannels;
@@ -48,16 +67,12 @@ void Conv(const ConvArgs& args, int64_t first, int64_t last, int) {
       const int next = std::min(t + 1, lane.rows - 1);
       const float* const next_in = input(next);
       const float* const next_out = RowAt(args.out, lane.first_row + next);
-      for (int c = from; c < to; c += 16) {
-        const int count = to - c;
-        FetchFar(next_in + c);
-        FetchToWrite(next_out + c);
-        Floats sum = args.bias ? LoadFirst(args.bias + c, count) : Zeros();
-        for (int k = 0; k < args.kernel; ++k) {
-          sum =
-              MulAdd(LoadFirst(input(t - history + k) + c, count), LoadFirst(args.taps + static_cast<int64_t>(k) * width + c, count), sum);
-        }
-        StoreFirst(args.silu ? Silu(sum) : sum, out + c, count);
+      const float* window[kMostTaps];
+      for (int k = 0; k < args.kernel; ++k) window[k] = input(t - history + k);
+      switch (args.kernel) {
+        case 3: ConvRow<3>(args, window, from, to, out, next_in, next_out); break;
+        case 4: ConvRow<4>(args, window, from, to, out, next_in, next_out); break;
+        default: ConvRow<0>(args, window, from, to, out, next_in, next_out);
       }
     }
     for (int k = 0; k < history; ++k) {

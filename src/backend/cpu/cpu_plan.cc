@@ -146,6 +146,7 @@ const AttentionCut* CpuOps::CutFor(AttentionCutArgs args) {
 
 void CpuOps::RecordCausalConv(const Rows& out, const Rows& in, const StateRef& tail, const float* weight, const float* bias, int kernel,
                               bool silu) {
+  if (!Check(kernel <= kMostTaps, "CausalConv", "there are more than 16 taps")) return;
   const float* const taps = Take(taps_.Of(weight, in.width, kernel));
   Add(kernels_.conv, ConvArgs{&table(), out, in, tail, taps, bias, kernel, silu});
 }

@@ -146,13 +146,14 @@ struct AttentionArgs {
   float* partials;  // of the split form: [row][head][block] of most, total, sums[q.width]
 };
 
+inline constexpr int kMostTaps = 16;
 struct ConvArgs {
   const StepTable* table;
   Rows out, in;
   StateRef tail;
   const float* taps;  // [kernel][channels]
   const float* bias;  // [channels]; null: none
-  int kernel;
+  int kernel;         // at most kMostTaps
   bool silu;
 };
 

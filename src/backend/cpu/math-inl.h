@@ -16,8 +16,9 @@ namespace HWY_NAMESPACE {
 HWY_INLINE hn::Vec<TagF> ExpPart(hn::Vec<TagF> x) {
   const auto set = [](float c) HWY_ATTR { return hn::Set(kTagF, c); };
   const auto clamped = hn::Min(hn::Max(x, set(-88.0f)), set(88.8f));
-  const auto n = hn::NearestInt(hn::Mul(clamped, set(1.44269504f)));
-  const auto nf = hn::ConvertTo(kTagF, n);
+  // n, the nearest integer to x / ln 2: added to 1.5 * 2^23 it is the low bits of the sum.
+  const auto shifted = hn::Add(hn::Mul(clamped, set(1.44269504f)), set(12582912.0f));
+  const auto nf = hn::Sub(shifted, set(12582912.0f));
   // ln 2 in two parts: the first has 11 significant bits, so that its product with n is exact.
   auto r = hn::MulAdd(nf, set(-0.693359375f), clamped);
   r = hn::MulAdd(nf, set(2.12194440e-4f), r);
@@ -29,12 +30,8 @@ HWY_INLINE hn::Vec<TagF> ExpPart(hn::Vec<TagF> x) {
   poly = hn::MulAdd(poly, r, set(1.6666666682e-1f));
   poly = hn::MulAdd(poly, r, set(5.0000000135e-1f));
   poly = hn::Add(hn::MulAdd(poly, hn::Mul(r, r), r), set(1.0f));
-  // 2^n in two factors, because n may be 128.
-  const auto half = hn::ShiftRight<1>(n);
-  const auto bias = hn::Set(kTagI, 127);
-  const auto two_half = hn::BitCast(kTagF, hn::ShiftLeft<23>(hn::Add(half, bias)));
-  const auto two_rest = hn::BitCast(kTagF, hn::ShiftLeft<23>(hn::Add(hn::Sub(n, half), bias)));
-  auto y = hn::Mul(hn::Mul(poly, two_half), two_rest);
+  // Times 2^n, by the exponent: within the bounds below it stays one of a normal number, because poly < 1 where n is 128, and > 1 where -126.
+  auto y = hn::BitCast(kTagF, hn::Add(hn::BitCast(kTagI, poly), hn::ShiftLeft<23>(hn::BitCast(kTagI, shifted))));
   y = hn::IfThenElse(hn::Lt(x, set(-87.3f)), hn::Zero(kTagF), y);
   y = hn::IfThenElse(hn::Gt(x, set(88.72283f)), hn::Inf(kTagF), y);
   return hn::IfThenElse(hn::Eq(x, x), y, x);
