@@ -1,10 +1,12 @@
-// What a step, a snapshot, a restore, a fork and a drop may allocate: nothing. Every allocation of the program is counted, whoever asks.
+// What a step, a snapshot, a restore, a fork and a drop may allocate and lock: nothing. Every call of the program is counted, whoever makes it.
 #include <gtest/gtest.h>
 
+#include <mutex>
+#include <shared_mutex>
 #include <string>
 
-#include "base/allocations.h"
-#include "base/count_allocations.h"
+#include "base/count_hot_calls.h"
+#include "base/hot_calls.h"
 #include "capsule/capsule_test_support.h"
 #include "reprise/execution.h"
 
@@ -13,19 +15,28 @@ namespace {
 
 using namespace testing_support;
 
-TEST(HotPathTest, TheCounterCounts) {
+TEST(HotPathTest, TheCountersCount) {
   const int64_t before = AllocationCount();
   auto* text = new std::string(1000, 'x');
   EXPECT_GE(AllocationCount() - before, 2);
   delete text;
+  if (!CountsLocks()) GTEST_SKIP() << "this program does not count locks";
+  const int64_t locks = LockCount();
+  std::mutex mutex;
+  std::shared_mutex shared;
+  { const std::lock_guard lock(mutex); }
+  { const std::shared_lock lock(shared); }
+  { const std::unique_lock lock(shared); }
+  { const std::unique_lock lock(mutex, std::try_to_lock); }
+  EXPECT_EQ(LockCount() - locks, 4);
 }
 
-TEST(HotPathTest, NothingAllocates) {
+TEST(HotPathTest, NothingAllocatesOrLocks) {
   auto space = NewSpace(MixedLayout(), {.lanes = 4, .capsules = 32, .rows = 64 * 300, .max_position = 8192});
   auto lane = *space->NewLane();
   auto other = *space->NewLane();
   Capsule kept[8];
-  const int64_t before = AllocationCount();
+  const int64_t before = AllocationCount() + LockCount();
   bool ok = true;
   for (int round = 0; round < 200; ++round) {
     ok = ok && lane->Begin(1 + round % 40).ok();
@@ -43,13 +54,13 @@ TEST(HotPathTest, NothingAllocates) {
     if (round % 50 == 49) lane->Reset();
     if (round % 11 == 0) kept[(round + 5) % 8] = Capsule();
   }
-  const int64_t count = AllocationCount() - before;
+  const int64_t count = AllocationCount() + LockCount() - before;
   EXPECT_TRUE(ok);
   EXPECT_GT(other->copied_rows(), 0u);
   EXPECT_EQ(count, 0);
 }
 
-TEST(HotPathTest, NothingAllocatesBehindTheFacade) {
+TEST(HotPathTest, NothingAllocatesOrLocksBehindTheFacade) {
   StateLayout layout;
   layout.Recurrent("h", ElementType::kF32, {64});
   layout.Recurrent("world", ElementType::kBytes, {100}, Space::kHost);
@@ -63,7 +74,7 @@ TEST(HotPathTest, NothingAllocatesBehindTheFacade) {
   const auto input = *execution.FindInput<float>("command");
   auto lane = *execution.NewLane();
   Capsule kept[4];
-  const int64_t before = AllocationCount();
+  const int64_t before = AllocationCount() + LockCount();
   bool ok = true;
   for (int round = 0; round < 300; ++round) {
     ok = ok && execution.Write(input, std::as_bytes(std::span(command))).ok();
@@ -77,7 +88,7 @@ TEST(HotPathTest, NothingAllocatesBehindTheFacade) {
     kept[round % 4] = lane.Snapshot();
     if (round % 5 == 4) ok = ok && lane.Restore(kept[(round + 2) % 4]).ok();
   }
-  const int64_t count = AllocationCount() - before;
+  const int64_t count = AllocationCount() + LockCount() - before;
   EXPECT_TRUE(ok);
   EXPECT_EQ(count, 0);
 }

@@ -4,7 +4,7 @@
 #include <exception>
 #include <string>
 
-#include "base/count_allocations.h"  // `verify` shows how often the hot path of this program allocates
+#include "base/count_hot_calls.h"  // `verify` shows how often the hot path of this program allocates and locks
 #include "cli/commands.h"
 #include "cli/terminal.h"
 

@@ -4,8 +4,8 @@
 #include <memory>
 #include <vector>
 
-#include "base/allocations.h"
-#include "base/count_allocations.h"
+#include "base/count_hot_calls.h"
+#include "base/hot_calls.h"
 #include "decode/decode_state.h"
 #include "decode/grammar_masks.h"
 

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "base/allocations.h"
+#include "base/hot_calls.h"
 #include "models/synth.h"
 #include "reprise/reprise.h"
 

@@ -24,6 +24,7 @@ Status SessionSubject::Open(int lines) {
 }
 
 int SessionSubject::max_rows() const { return model_.engine().max_rows(); }
+bool SessionSubject::has_driver() const { return !model_.engine().backend().ordinary_memory(); }
 StateSpace::Usage SessionSubject::usage() const { return model_.engine().space().usage(); }
 
 Result<std::unique_ptr<VerifySubject>> SessionSubject::Reload(const ModelOptions& options) const {

@@ -21,6 +21,7 @@ class SessionSubject : public VerifySubject {
   int lines() const override { return static_cast<int>(sessions_.size()); }
   int max_rows() const override;
   StateSpace::Usage usage() const override;
+  bool has_driver() const override;
   Result<std::vector<int32_t>> Tokenize(std::string_view text) const override { return model_.Tokenize(text); }
   Result<std::unique_ptr<VerifySubject>> Reload(const ModelOptions& options) const override;
 

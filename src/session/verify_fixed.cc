@@ -1,4 +1,4 @@
-// Promise 5: on the hot path nothing allocates. Counted, where the program counts its allocations (base/count_allocations.h).
+// Promise 5: on the hot path nothing allocates, locks, or touches a file. Counted, where the program counts (base/count_hot_calls.h).
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -6,14 +6,19 @@
 #include <chrono>
 #include <utility>
 
-#include "base/allocations.h"
+#include "base/hot_calls.h"
 #include "session/verify_internal.h"
 
 namespace reprise::verify {
 namespace {
 
+struct Calls {
+  int64_t allocations = 0, locks = 0, file_calls = 0;
+  static Calls Now() { return {AllocationCount(), LockCount(), FileCallCount().value_or(0)}; }
+};
+
 struct Measured {
-  int64_t allocations = 0;
+  Calls calls;
   double microseconds = 0;  // of one, in the mean
   Status status;
 };
@@ -23,11 +28,12 @@ template <class F>
 Measured Measure(int times, F act) {
   Measured measured;
   for (int i = 0; i < 2 && measured.status.ok(); ++i) measured.status = act(i);
-  const int64_t before = AllocationCount();
+  const Calls before = Calls::Now();
   const auto start = std::chrono::steady_clock::now();
   for (int i = 0; i < times && measured.status.ok(); ++i) measured.status = act(i);
   const std::chrono::duration<double, std::micro> taken = std::chrono::steady_clock::now() - start;
-  measured.allocations = AllocationCount() - before;
+  const Calls after = Calls::Now();
+  measured.calls = {after.allocations - before.allocations, after.locks - before.locks, after.file_calls - before.file_calls};
   measured.microseconds = taken.count() / times;
   return measured;
 }
@@ -85,12 +91,22 @@ Status CheckFixed(Setup& setup, Findings& findings) {
   for (const Verb& verb : verbs) {
     const Measured measured = Measure(verb.times, verb.act);
     REPRISE_RETURN_IF_ERROR(measured.status.ok() ? Ok() : measured.status.Within(verb.name));
-    if (measured.allocations != 0) findings.Fail(fmt::format("{} allocations in {} {}", measured.allocations, verb.times, verb.name));
+    const auto none = [&](int64_t count, const char* what) {
+      if (count != 0) findings.Fail(fmt::format("{} {} in {} {}", count, what, verb.times, verb.name));
+    };
+    none(measured.calls.allocations, "allocations");
+    if (!subject.has_driver()) {
+      none(measured.calls.locks, "locks");
+      none(measured.calls.file_calls, "reads and writes of files");
+    }
     evidence += fmt::format("{}{} {} ({:.{}f} µs each)", evidence.empty() ? "" : ", ", verb.times, verb.name, measured.microseconds,
                             measured.microseconds < 10 ? 2 : 0);
     setup.Progress(static_cast<double>(++done) / static_cast<double>(std::size(verbs)));
   }
-  findings.Note("0 allocations, by all threads of the program, in " + evidence + ".");
+  std::string counted = "0 allocations";
+  if (CountsLocks() && !subject.has_driver()) counted += ", 0 locks";
+  if (FileCallCount() && !subject.has_driver()) counted += ", 0 reads and writes of files";
+  findings.Note(counted + ", by all threads of the program, in " + evidence + ".");
   return Ok();
 }
 

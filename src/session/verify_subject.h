@@ -37,6 +37,8 @@ class VerifySubject {
   virtual int lines() const = 0;
   virtual int max_rows() const = 0;  // of one step
   virtual StateSpace::Usage usage() const = 0;
+  // Whether steps go through a device's driver, which locks and reads as it sees fit.
+  virtual bool has_driver() const = 0;
   virtual Result<std::vector<int32_t>> Tokenize(std::string_view text) const = 0;
   // The same model loaded once more, with other settings. Its capsules and this subject's are strangers, but for their bytes.
   virtual Result<std::unique_ptr<VerifySubject>> Reload(const ModelOptions& options) const = 0;

@@ -2,12 +2,16 @@
 #include "session/verify.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <cstdio>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <utility>
 
 #include "backend/cpu/cpu_backend.h"
+#include "base/hot_calls.h"
 #include "capsule/ablation.h"
 #include "capsule/capsule_format.h"
 #include "exec/lane.h"
@@ -285,6 +289,40 @@ TEST(VerifyBrokenTest, AnAllocationOnTheHotPathIsFound) {
     ExpectBroken(report, 5, std::string(" ") + verb);
     ExpectOthersKept(report, 5);
   }
+}
+
+// Takes a lock, or reads a file, with each token.
+class Calls : public Broken {
+ public:
+  Calls(const Model& model, bool locks) : Broken(model), locks_(locks) {}
+  Status Next(std::span<const Line> lines, std::span<Token> tokens) override {
+    if (locks_) {
+      const std::lock_guard lock(mutex_);
+    } else {
+      char byte;
+      EXPECT_EQ(pread(fileno(file_.get()), &byte, 1, 0), 1);
+    }
+    return Broken::Next(lines, tokens);
+  }
+
+ private:
+  const bool locks_;
+  std::mutex mutex_;
+  const std::unique_ptr<FILE, int (*)(FILE*)> file_{fopen("/proc/self/exe", "rb"), fclose};
+};
+
+TEST(VerifyBrokenTest, ALockOnTheHotPathIsFound) {
+  if (!CountsLocks()) GTEST_SKIP() << "this program does not count locks";
+  const VerifyReport report = VerifyBroken<Calls>(true);
+  ExpectBroken(report, 5, "locks in 16 tokens");
+  ExpectOthersKept(report, 5);
+}
+
+TEST(VerifyBrokenTest, AFileReadOnTheHotPathIsFound) {
+  if (!FileCallCount()) GTEST_SKIP() << "this system does not count what is read";
+  const VerifyReport report = VerifyBroken<Calls>(false);
+  ExpectBroken(report, 5, "reads and writes of files in 16 tokens");
+  ExpectOthersKept(report, 5);
 }
 
 // Believes what a file says of its size.

@@ -1,15 +1,20 @@
-// Makes the program that includes this, in exactly one of its files, count its allocations (base/allocations.h): malloc and its relatives,
-// and with them operator new. A library never includes it: what allocates, and how, is the program's decision.
+// Makes the program that includes this, in exactly one of its files, count its allocations and its locks (base/hot_calls.h): malloc and its relatives,
+// and with them operator new; the calls that lock a mutex, and with them std::mutex. A library never includes it: what allocates, and how, is the
+// program's decision.
 //
-// glibc lets a program bring these functions and offers its own under other names; the sanitizers bring an allocator of their own, with a
-// hook. With another C library nothing is counted, and CountsAllocations() says so.
+// glibc lets a program bring these functions, and offers its own under other names or to dlsym; the sanitizers bring an allocator of their own, with a
+// hook, and locks of their own, without. What is not counted, with them or with another C library, CountsAllocations() and CountsLocks() tell.
 #pragma once
 
+#include <dlfcn.h>
+#include <pthread.h>
+
+#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdlib>
 
-#include "base/allocations.h"
+#include "base/hot_calls.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define REPRISE_SANITIZER_ALLOCATOR 1
@@ -27,7 +32,7 @@ extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*malloc_hook)(con
                                                          void (*free_hook)(const volatile void*));
 
 namespace {
-[[maybe_unused]] const bool reprise_counting = [] {
+[[maybe_unused]] const bool reprise_counts = [] {
   const auto on_malloc = [](const volatile void*, size_t) { reprise::CountOneAllocation(); };
   const auto on_free = [](const volatile void*) {};
   if (__sanitizer_install_malloc_and_free_hooks(on_malloc, on_free) != 0) reprise::SetCountsAllocations();
@@ -68,9 +73,35 @@ int posix_memalign(void** memory, size_t alignment, size_t bytes) {
 void free(void* memory) { __libc_free(memory); }
 }
 
+namespace reprise_counting {
+// The function that `name` would be without the one below. Found at its first call, which may come before any constructor.
+template <class Function>
+Function* Own(std::atomic<Function*>& known, const char* name) {
+  Function* function = known.load(std::memory_order_relaxed);
+  if (function == nullptr) {
+    function = reinterpret_cast<Function*>(dlsym(RTLD_NEXT, name));
+    known.store(function, std::memory_order_relaxed);
+  }
+  return function;
+}
+}  // namespace reprise_counting
+
+#define REPRISE_COUNT_LOCKS(name, type)                           \
+  extern "C" int name(type* lock) noexcept {                      \
+    static constinit std::atomic<int (*)(type*)> known{};         \
+    reprise::CountOneLock();                                      \
+    return reprise_counting::Own<int(type*)>(known, #name)(lock); \
+  }
+REPRISE_COUNT_LOCKS(pthread_mutex_lock, pthread_mutex_t)
+REPRISE_COUNT_LOCKS(pthread_mutex_trylock, pthread_mutex_t)
+REPRISE_COUNT_LOCKS(pthread_rwlock_rdlock, pthread_rwlock_t)
+REPRISE_COUNT_LOCKS(pthread_rwlock_wrlock, pthread_rwlock_t)
+#undef REPRISE_COUNT_LOCKS
+
 namespace {
-[[maybe_unused]] const bool reprise_counting = [] {
+[[maybe_unused]] const bool reprise_counts = [] {
   reprise::SetCountsAllocations();
+  reprise::SetCountsLocks();
   return true;
 }();
 }  // namespace

@@ -1,2 +1,0 @@
-// This test program counts its allocations.
-#include "base/count_allocations.h"
