@@ -82,6 +82,7 @@ inline Cut RandomCut(const std::vector<int>& lane_rows, int most, std::mt19937& 
 }
 
 struct Outcome {
+  std::string numerics;                       // of the backend
   std::vector<Floats1d> out;                  // by lane
   std::vector<std::vector<std::byte>> block;  // by lane, after its last step
   std::vector<std::vector<std::byte>> rows;   // by lane: its extents, one after another
@@ -130,6 +131,7 @@ inline Outcome RunJobOn(Backend& backend, const Job& job, const Floats1d& in, co
   std::vector<LaneState> state(static_cast<size_t>(lanes));
   int rows_before = 0;
   Outcome outcome;
+  outcome.numerics = backend.numerics();
   for (size_t at = 0; at < state.size(); ++at) {
     for (std::byte*& block : state[at].block) block = *backend.Allocate(job.block_bytes + 64, "block");
     if (!job.first_block.empty() && job.block_bytes > 0) Write(backend, state[at].block[0], job.first_block[at].data(), job.block_bytes);

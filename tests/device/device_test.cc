@@ -119,7 +119,7 @@ TEST_P(OnDevice, LogitsDoNotDependOnHowWorkWasCut) {
   }
 }
 
-// A model of quantised weights: the same tokens as on the CPU, and logits as near as two ways to round the same sums are.
+// A model of quantised weights: the same tokens as on the CPU, and logits as near as two ways to quantise the same activations are.
 TEST_P(OnDevice, LogitsOfTheEmbeddedModelAreNearTheCpus) {
   const std::string path = "models/reprise-austen.gguf";
   auto cpu = Model::Load(path, {.context = 512, .lanes = 1, .capsules = 4});
@@ -141,7 +141,7 @@ TEST_P(OnDevice, LogitsOfTheEmbeddedModelAreNearTheCpus) {
   const auto expected = run(*cpu), actual = run(device);
   double worst = 0;
   for (size_t i = 0; i < expected.size(); ++i) worst = std::max(worst, Worst(expected[i], actual[i]));
-  EXPECT_LT(worst, 0.05);
+  EXPECT_LT(worst, 0.2);
   RecordProperty("worst_difference", std::to_string(worst));
 }
 

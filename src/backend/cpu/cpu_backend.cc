@@ -22,8 +22,8 @@ namespace reprise {
 namespace {
 
 // Names the order and rounding of every operation; change it whenever a kernel's results change.
-constexpr char kNumericsFused[] = "cpu2-fma";
-constexpr char kNumericsUnfused[] = "cpu2-nofma";
+constexpr char kNumericsFused[] = "cpu3-fma";
+constexpr char kNumericsUnfused[] = "cpu3-nofma";
 
 struct Isa {
   const char* name;
@@ -93,6 +93,7 @@ class CpuBackend : public Backend {
  public:
   CpuBackend(const Isa& isa, int threads, bool pin)
       : isa_(isa), team_(threads, pin), workspace_(*this), taps_(*this), stream_(this, team_) {
+    AddArrange(isa.target, kernels_);
     AddMatMul(isa.target, isa.dot, kernels_);
     AddNorms(isa.target, kernels_);
     AddRope(isa.target, kernels_);

@@ -29,7 +29,7 @@ void CpuOps::RecordRmsNorm(const Rows& out, const Rows& in, const float* weight,
 void CpuOps::RecordMatMul(const Rows& in, std::span<const Product> products) {
   Activations to;
   std::vector<ProductArgs> list;
-  bool quantised = false, floats = false, sums = false;
+  bool quantised = false, floats = false, sums = false, pairs = false;
   int zeros = 0, tiles = 0;
   double bytes = 0;
   std::vector<int> shift_of;  // of each product: which of the zeros, or -1
@@ -38,7 +38,8 @@ void CpuOps::RecordMatMul(const Rows& in, std::span<const Product> products) {
     const FormTraits traits = TraitsOf(m->form);
     quantised |= traits.quantised();
     floats |= !traits.quantised();
-    sums |= traits.has_min;
+    sums |= traits.has_min && !traits.k_type;
+    pairs |= traits.has_min && traits.k_type;
     int shift = -1;
     if (traits.quantised() && !traits.has_min) {
       const bool halves = traits.scale_inputs == 16;
@@ -56,12 +57,14 @@ void CpuOps::RecordMatMul(const Rows& in, std::span<const Product> products) {
     tiles += m->tiles();
     bytes += static_cast<double>(m->total_bytes());
   }
-  const int64_t rows = MostRows(in.domain), width = in.width, blocks = width / kQuantBlock;
+  const int64_t rows = MostRows(in.domain), width = in.width, blocks = width / kQuantBlock, spans = SpansOf(in.width / kQuantBlock);
   if (floats) to.floats = Scratch<float>("matmul floats", rows * width);
   if (quantised) {
     to.quants = Scratch<int8_t>("matmul quants", rows * width);
-    to.scales = Scratch<float>("matmul scales", rows * blocks);
+    to.scales = Scratch<float>("matmul scales", rows * spans);
+    to.steps = Scratch<uint16_t>("matmul steps", rows * blocks);
     if (sums) to.sums = Scratch<float>("matmul sums", rows * blocks);
+    if (pairs) to.pairs = Scratch<int32_t>("matmul pairs", rows * spans * kSpanBlocks / 2);
     for (int i = 0; i < zeros; ++i) to.shifts[i] = Scratch<int32_t>("matmul shifts " + std::to_string(i), rows * blocks * 2);
   }
   if (!error().ok()) return;
@@ -73,7 +76,7 @@ void CpuOps::RecordMatMul(const Rows& in, std::span<const Product> products) {
 }
 
 ArrangeArgs CpuOps::Arranging(const Rows& in, const Activations& to) {
-  constexpr int kPiece = 512;
+  constexpr int kPiece = 2 * kSpanInputs;
   ArrangeArgs args{&table(), in, to, kPiece, {}, 0};
   if (last_made_.data != in.data || last_made_.stride != in.stride || last_made_.width != in.width || last_made_.domain != in.domain ||
       !error().ok()) {
@@ -81,7 +84,7 @@ ArrangeArgs CpuOps::Arranging(const Rows& in, const Activations& to) {
   }
   args.before_columns = last_columns_;
   const int several = std::max(1, kPiece / last_columns_) * last_columns_;
-  args.piece = several % kQuantBlock == 0 ? several : in.width;
+  args.piece = several % kSpanInputs == 0 ? several : in.width;
   const Launch& before = plan_.row_work.emplace_back(plan_.array.back());
   plan_.array.pop_back();
   args.before = {before.run, before.args};

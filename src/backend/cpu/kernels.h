@@ -32,18 +32,32 @@ struct RowGroups {
   int Of(int row) const { return static_cast<int>(((static_cast<int64_t>(row) + 1) * count - 1) / rows); }
 };
 
+// Quantised inputs share a scale in spans of 8 blocks, counted from the start of a row; the last span of a row may be shorter. Each block has
+// a step, and stands for its quants times kStepFactors[step] times the span's scale: so the factor, one of few, can be multiplied into the
+// weight's scale once for many rows.
+inline constexpr int kSpanBlocks = 8;
+inline constexpr int kSpanInputs = kSpanBlocks * kQuantBlock;
+inline constexpr int kSteps = 8;
+// About 2^(-step / 3).
+inline constexpr float kStepFactors[kSteps] = {1.0f, 0.79370052f, 0.62996054f, 0.5f, 0.39685026f, 0.31498027f, 0.25f, 0.19842513f};
+constexpr int SpansOf(int blocks) { return (blocks + kSpanBlocks - 1) / kSpanBlocks; }
+
 // The input rows of matrix products, laid out for the kernels. A group of R rows starts at its first row's place in each array.
 //   floats  [inputs][R]
 //   quants  [blocks][8 groups of 4 inputs][R][4] int8
-//   scales  [blocks][R]
+//   scales  [spans][R]
+//   steps   [blocks][R]: times 64, the bytes of a line of 16 floats
 //   shifts  [blocks][2 halves][R]: -zero * sum of the quants, for each zero that the products need; halves only where a scale covers 16
-//   sums    [blocks][R]: scale * sum of the quants, for the types with a minimum
+//   sums    [blocks][R]: factor of the step * sum of the quants, for minima that are halves
+//   pairs   [spans][4][R]: for the minima of K types, that sum in eighths, as 16-bit integers: the even block of two in the low half
 struct Activations {
   static constexpr int kMostZeros = 4;
   float* floats = nullptr;
   int8_t* quants = nullptr;
   float* scales = nullptr;
+  uint16_t* steps = nullptr;
   float* sums = nullptr;
+  int32_t* pairs = nullptr;
   int32_t* shifts[kMostZeros] = {};
   int zeros[kMostZeros] = {};
   bool halves[kMostZeros] = {};
@@ -58,7 +72,7 @@ struct ArrangeArgs {
   const StepTable* table;
   Rows in;
   Activations to;
-  int piece;           // columns of an item: a multiple of a block and of before_columns, or all of a row
+  int piece;           // columns of an item: a multiple of a span and of before_columns, or all of a row
   RowWork before;      // what makes `in`, if anything
   int before_columns;  // of one of its items: a row is a whole number of items, or one and a part
 };
@@ -237,6 +251,7 @@ Kernel LastRowsKernel();
 int64_t AttentionScratchFloats(const AttentionArgs& args);
 
 // Each file of kernels adds its own to the table of `target` (a Highway target bit).
+void AddArrange(int64_t target, KernelTable& table);
 void AddMatMul(int64_t target, ByteDot dot, KernelTable& table);
 void AddNorms(int64_t target, KernelTable& table);
 void AddRope(int64_t target, KernelTable& table);

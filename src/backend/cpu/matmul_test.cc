@@ -1,9 +1,11 @@
 // Matrix products and embeddings of every weight type.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "backend/cpu/cpu_rig.h"
+#include "backend/cpu/kernels.h"
 #include "backend/cpu/packed_matrix.h"
 #include "base/checked.h"
 #include "base/half.h"
@@ -92,17 +94,65 @@ TEST_P(EveryType, TakesHardlyMoreMemoryThanInTheFile) {
   EXPECT_LE(static_cast<double>(packed->total_bytes()), 1.03 * static_cast<double>(bytes.size()));
 }
 
-// What the activations become: exact for float weights, otherwise quantised by blocks of 32.
-std::vector<double> Activation(const float* x, int inputs, bool quantised) {
-  std::vector<double> y(x, x + inputs);
-  for (int b = 0; quantised && b < inputs; b += 32) {
+// What a product computes with in place of its input.
+struct Taken {
+  std::vector<double> x;
+  std::vector<double> sums;  // of blocks, as the minima of K types meet them
+};
+
+// CUDA: blocks of 32 with a scale of their own.
+Taken TakenInBlocks(const float* x, int inputs) {
+  Taken taken{std::vector<double>(x, x + inputs), {}};
+  for (int b = 0; b < inputs; b += 32) {
     float top = 0;
     for (int i = 0; i < 32; ++i) top = std::max(top, std::abs(x[b + i]));
     const float scale = top / 127.0f;
-    for (int i = 0; i < 32; ++i)
-      y[static_cast<size_t>(b + i)] = scale > 0 ? std::nearbyint(x[b + i] * (127.0f / top)) * static_cast<double>(scale) : 0.0;
+    double sum = 0;
+    for (int i = 0; i < 32; ++i) {
+      double& y = taken.x[static_cast<size_t>(b + i)];
+      sum += y = scale > 0 ? std::nearbyint(x[b + i] * (127.0f / top)) * static_cast<double>(scale) : 0.0;
+    }
+    taken.sums.push_back(sum);
   }
-  return y;
+  return taken;
+}
+
+// The CPU: blocks of 32 in spans that share a scale.
+Taken TakenInSpans(const float* x, int inputs) {
+  Taken taken{std::vector<double>(x, x + inputs), {}};
+  const auto top = [x](int from, int end) {
+    float most = 0;
+    for (int i = from; i < end; ++i) most = std::max(most, std::abs(x[i]));
+    return most;
+  };
+  for (int b = 0; b < inputs; b += 32) {
+    const int span = b / kSpanInputs * kSpanInputs;
+    const float most = top(span, std::min(span + kSpanInputs, inputs)), mine = top(b, b + 32);
+    int step = 0;
+    while (step + 1 < kSteps && most * kStepFactors[step + 1] >= mine) ++step;
+    const float factor = kStepFactors[step];
+    const double scale = most / 127.0f;
+    int sum = 0;
+    for (int i = b; i < b + 32; ++i) {
+      const int quant = most > 0 ? static_cast<int>(std::nearbyint(x[i] * (127.0f / (most * factor)))) : 0;
+      sum += quant;
+      taken.x[static_cast<size_t>(i)] = quant * scale * factor;
+    }
+    taken.sums.push_back(std::nearbyint(8.0f * factor * static_cast<float>(sum)) / 8 * scale);
+  }
+  return taken;
+}
+
+// Of a matrix of a K type, the minimum of every weight: what it would be without quants. Empty for other types.
+Floats1d MinimaOf(TensorType type, std::vector<std::byte> bytes, size_t weights) {
+  if (type != TensorType::kQ4_K && type != TensorType::kQ5_K) return {};
+  const size_t block_bytes = TraitsOf(type).block_bytes;
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    if (i % block_bytes >= 16) bytes[i] = std::byte{0};
+  }
+  Floats1d minima(weights);
+  EXPECT_TRUE(DequantizeRow(type, bytes, minima).ok());
+  return minima;
 }
 
 void CheckMatMul(TensorType type, int inputs, int outputs, const std::vector<int>& lane_rows, uint32_t seed, bool accumulate,
@@ -111,6 +161,7 @@ void CheckMatMul(TensorType type, int inputs, int outputs, const std::vector<int
   const auto bytes = RandomWeight(type, inputs, outputs, seed);
   Floats1d weight(static_cast<size_t>(inputs) * outputs);
   ASSERT_TRUE(DequantizeRow(type, bytes, weight).ok());
+  const Floats1d minima = MinimaOf(type, bytes, weight.size());
   int rows = 0;
   for (int n : lane_rows) rows += n;
   Floats1d in = RandomFloats(static_cast<size_t>(rows) * inputs, seed);
@@ -143,11 +194,16 @@ void CheckMatMul(TensorType type, int inputs, int outputs, const std::vector<int
       std::vector<double> wanted;
       double magnitude = 0;
       for (int r = 0; r < lane_rows[lane]; ++r, ++row) {
-        const auto x = Activation(&in[static_cast<size_t>(row) * inputs], inputs, quantised);
+        const float* const from = &in[static_cast<size_t>(row) * inputs];
+        Taken taken{std::vector<double>(from, from + inputs), {}};
+        if (quantised) taken = outcome.numerics.starts_with("cpu") ? TakenInSpans(from, inputs) : TakenInBlocks(from, inputs);
         for (int o = 0; o < outputs; ++o) {
+          const size_t column = static_cast<size_t>(o) * static_cast<size_t>(inputs);
           double y = 0;
-          for (int i = 0; i < inputs; ++i)
-            y += x[static_cast<size_t>(i)] * weight[static_cast<size_t>(o) * inputs + static_cast<size_t>(i)];
+          for (size_t i = 0; i < taken.x.size(); ++i) {
+            y += taken.x[i] * (weight[column + i] - (minima.empty() ? 0.0 : static_cast<double>(minima[column + i])));
+          }
+          for (size_t b = 0; b < taken.sums.size() && !minima.empty(); ++b) y += taken.sums[b] * minima[column + b * 32];
           if (accumulate) {
             const double e = residual[static_cast<size_t>(row) * outputs + static_cast<size_t>(o)];
             y += e / (1 + std::exp(-e)) * e;
@@ -221,6 +277,35 @@ TEST(MatMul, EveryRowCountAroundTheGroups) {
 }
 
 TEST(MatMul, SeveralPassesOfRows) { CheckMatMul(TensorType::kQ8_0, 64, 24, {200, 3}, 6, false, 150); }
+
+// A row's result does not depend on how many rows are with it, whether or not its last span is whole.
+TEST_P(EveryType, AnyNumberOfRowsOfAnyWidth) {
+  constexpr int kOutputs = 24, kRows = 300;
+  const int step = std::max(32, static_cast<int>(TraitsOf(GetParam()).block_elements));
+  for (int inputs = step; inputs <= std::max(9 * 32, 3 * step); inputs += step) {
+    SCOPED_TRACE(testing::Message() << inputs << " inputs");
+    const auto bytes = RandomWeight(GetParam(), inputs, kOutputs, 8);
+    const Floats1d in = RandomFloats(static_cast<size_t>(kRows * inputs), 8);
+    Job job;
+    job.in = inputs;
+    job.out = kOutputs;
+    job.record = [&](Backend& backend, Ops& ops, Rows x, Rows out) {
+      const Product product{*backend.LoadMatrix({"weight", GetParam(), inputs, kOutputs, bytes}), out};
+      ops.MatMul(x, {&product, 1});
+    };
+    for (const std::string& isa : CpuInstructionSets()) {
+      const auto first_rows = [&](int rows) {
+        job.lane_rows = {rows};
+        return RunJob(job, in, OneStep(job.lane_rows), {.threads = 1, .isa = isa}).out[0];
+      };
+      const Floats1d all = first_rows(kRows);
+      for (int rows = 1; rows <= 30; ++rows) {
+        const Floats1d some = first_rows(rows);
+        ASSERT_EQ(std::memcmp(some.data(), all.data(), some.size() * sizeof(float)), 0) << isa << ", " << rows << " rows";
+      }
+    }
+  }
+}
 
 // Whether the launch that arranges a product's input makes that input too, or finds it made.
 TEST(MatMul, TakesInWhatMakesItsInput) {

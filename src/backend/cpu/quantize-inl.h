@@ -42,25 +42,37 @@ HWY_INLINE void ScalesOf(const int32_t* top_bits, float* scales, float* inverses
   Store(inverse, inverses);
 }
 
-// The quants of a row's block, 16 and 16, and their sums: of the first half, and of all.
+// A number of no more than 2^22 plus this is rounded to the nearest integer, of which the lowest bits are those of the sum.
+inline constexpr float kRounder = 12582912.0f;  // 1.5 * 2^23
+inline constexpr uint32_t kRounderBits = 0x4b400000;
+
+// The quants of a row's block, 16 and 16, each plus kRounderBits; and their sums: of the first half, and of all.
 struct BlockQuants {
   Ints low, high;
-  HWY_INLINE int32_t low_sum() const { return Sum(low); }
-  HWY_INLINE int32_t sum() const { return Sum(Add(low, high)); }
+  HWY_INLINE int32_t low_sum() const { return Less(Sum(low), 16); }
+  HWY_INLINE int32_t sum() const { return Less(Sum(Add(low, high)), 32); }
+
+ private:
+  static int32_t Less(int32_t sum, uint32_t count) { return static_cast<int32_t>(static_cast<uint32_t>(sum) - count * kRounderBits); }
 };
 
 // Writes the quants of a row's block to its places among `size` interleaved rows: [8 groups][size][4], `to` being those of its first four.
+// Each number times `inverse` is within 127; an inverse of 0 makes quants of 0 of whatever the numbers are.
 HWY_INLINE BlockQuants StoreQuants(Floats x0, Floats x1, float inverse, int size, int8_t* to) {
-  BlockQuants q{SetInts(0), SetInts(0)};
+  Floats low = Set(kRounder), high = low;
   if (inverse != 0.0f) {  // infinities have no nearest integer
-    q.low = Nearest(Mul(x0, Set(inverse)));
-    q.high = Nearest(Mul(x1, Set(inverse)));
+    low = Add(Mul(x0, Set(inverse)), low);
+    high = Add(Mul(x1, Set(inverse)), high);
   }
-  HWY_ALIGN int8_t bytes[32];
-  const hn::Rebind<int8_t, TagI> d8;
+  BlockQuants q;
+  HWY_ALIGN uint8_t bytes[32];
+  const hn::RebindToUnsigned<TagI> d32;
+  const hn::Rebind<uint8_t, TagI> d8;
   REPRISE_PARTS {
-    hn::StoreU(hn::DemoteTo(d8, q.low.v[p]), d8, bytes + p * kPartLanes);
-    hn::StoreU(hn::DemoteTo(d8, q.high.v[p]), d8, bytes + 16 + p * kPartLanes);
+    q.low.v[p] = hn::BitCast(kTagI, low.v[p]);
+    q.high.v[p] = hn::BitCast(kTagI, high.v[p]);
+    hn::StoreU(hn::TruncateTo(d8, hn::BitCast(d32, low.v[p])), d8, bytes + p * kPartLanes);
+    hn::StoreU(hn::TruncateTo(d8, hn::BitCast(d32, high.v[p])), d8, bytes + 16 + p * kPartLanes);
   }
   for (int g = 0; g < 8; ++g) std::memcpy(to + g * size * 4, bytes + g * 4, 4);
   return q;

@@ -230,6 +230,18 @@ HWY_INLINE Floats LoadBytes(const T* from) {
   return r;
 }
 
+// 16 pairs of bytes as pairs of 16-bit integers: of each, the low half from `low` and the high one from `high`.
+HWY_INLINE Ints BytePairs(const uint8_t* low, const uint8_t* high) {
+  Ints r;
+  const hn::Rebind<uint8_t, TagF> d8;
+  REPRISE_PARTS {
+    const auto a = hn::PromoteTo(kTagI, hn::LoadU(d8, low + p * kPartLanes)),
+               b = hn::PromoteTo(kTagI, hn::LoadU(d8, high + p * kPartLanes));
+    r.v[p] = hn::Or(a, hn::ShiftLeft<16>(b));
+  }
+  return r;
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace reprise
 HWY_AFTER_NAMESPACE();
