@@ -27,12 +27,18 @@ class Grammar {
 
   // What a JSON schema describes. Every text of the grammar satisfies the schema (of `oneOf` any choice is taken for satisfied), but not every
   // instance has a text: properties come in the order of the schema, an object with properties has no others, integers have at most 18 digits and
-  // numbers 15 before the point and after it, and parts nest to twenty or thirty levels. `format`, `title`, `description`, `default` and `examples` say
-  // nothing of the text.
+  // numbers 15 before the point and after it, and parts nest to twenty or thirty levels. Numbers with bounds have no exponent and, between bounds
+  // below 10^n, up to 15 - n digits after the point, which a double tells from the bounds. A string with a pattern has each character as itself, or as
+  // an escape where JSON wants one; a pattern that may be followed in very many ways at a time may not find all its strings. `format`, `title`,
+  // `description`, `default` and `examples` say nothing of the text.
   //
   // Understood are type, properties, required, additionalProperties, items, prefixItems, minItems, maxItems, enum, const, anyOf, oneOf, allOf of one,
-  // minLength, maxLength, minimum, maximum and their exclusive forms of integers, and $ref within the schema. kUnsupported names any other keyword
-  // that would have to be enforced, and where it stands; kInvalidArgument says what is no schema.
+  // minLength, maxLength, pattern, minimum, maximum and their exclusive forms, multipleOf powers of ten, and $ref within the schema. kUnsupported names
+  // any other keyword that would have to be enforced, and where it stands; kInvalidArgument says what is no schema.
+  //
+  // A pattern is a regular expression of ECMA-262, looked for anywhere in the string; ^ and $ may stand at the ends of the whole or of its
+  // alternatives. Refused are what looks around (\b too) or back, properties of Unicode (\p), and minLength or maxLength beside it. Bounds of numbers
+  // are decimals of up to 15 digits.
   static Result<Grammar> JsonSchema(std::string_view schema);
 
   // The grammar as bytes, and the grammar of such bytes; empty for any text. kInvalidArgument for what no code() gave.

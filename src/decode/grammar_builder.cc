@@ -77,6 +77,24 @@ GrammarBuilder& GrammarBuilder::EndRepeat(Label head, Label exit, int least, int
   return Place(exit);
 }
 
+GrammarBuilder::Label GrammarBuilder::Rule(std::function<void()> write) {
+  const Label at = NewLabel();
+  unwritten_.push_back([this, at, write = std::move(write)] {
+    Place(at);
+    write();
+    Return();
+  });
+  return at;
+}
+
+void GrammarBuilder::WriteRules() {
+  while (!unwritten_.empty() && !full()) {
+    const std::function<void()> write = std::move(unwritten_.front());
+    unwritten_.pop_front();
+    write();
+  }
+}
+
 GrammarBuilder& GrammarBuilder::OneOfTexts(std::vector<std::string> texts) {
   std::sort(texts.begin(), texts.end());
   texts.erase(std::unique(texts.begin(), texts.end()), texts.end());

@@ -1,6 +1,8 @@
 // GrammarBuilder: writes the programs of grammars (decode/grammar.h).
 #pragma once
 
+#include <deque>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -63,6 +65,11 @@ class GrammarBuilder {
   // A whole number of these, in decimal, without leading zeros.
   GrammarBuilder& Integer(int64_t least, int64_t most);
 
+  // A rule, to Call: what `write` writes, and a return. It is written by WriteRules, so that rules may call one another.
+  Label Rule(std::function<void()> write);
+  // After everything else: what rules there are, and those that they ask for.
+  void WriteRules();
+
   // Whether it is too long already, so that nothing more need be written.
   bool full() const { return code_.size() > Grammar::kMostBytes; }
   // kInvalidArgument when it is, or when there is no text that it describes.
@@ -80,6 +87,7 @@ class GrammarBuilder {
   GrammarBuilder& To(Label label);
 
   std::string code_;
+  std::deque<std::function<void()>> unwritten_;
   std::vector<int> places_;                          // of labels; -1: not yet
   std::vector<std::pair<size_t, Label>> addresses_;  // to be filled in
 };

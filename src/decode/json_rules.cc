@@ -5,31 +5,17 @@
 namespace reprise {
 namespace {
 
-// Digits of the numbers that are written: a 64-bit integer and a double hold them all.
-constexpr int kMostIntegerDigits = 18;
-constexpr int kMostDigits = 15;
-constexpr int kMostExponentDigits = 2;
 constexpr int kMostIndentation = 32;
 
 }  // namespace
 
 GrammarBuilder::Label JsonRules::Shared(Label& label, std::function<void()> write) {
-  if (label >= 0) return label;
-  label = builder_.NewLabel();
-  unwritten_.push_back([this, at = label, write = std::move(write)] {
-    builder_.Place(at);
-    write();
-    builder_.Return();
-  });
+  if (label < 0) label = builder_.Rule(std::move(write));
   return label;
 }
 
 Status JsonRules::WriteRules() {
-  while (!unwritten_.empty() && status_.ok() && !builder_.full()) {
-    const std::function<void()> write = std::move(unwritten_.front());
-    unwritten_.pop_front();
-    write();
-  }
+  builder_.WriteRules();
   return status_;
 }
 
@@ -74,66 +60,12 @@ GrammarBuilder::Label JsonRules::String() {
 // One, as lengths of strings count them.
 GrammarBuilder::Label JsonRules::Character() {
   return Shared(character_, [this] {
-    struct Bytes {
-      uint8_t first, last;                 // of the first byte
-      uint8_t second = 0x80, most = 0xbf;  // of the second
-      int others;                          // after the first
-    };
-    static constexpr Bytes kForms[] = {{.first = 0x20, .last = 0x21, .others = 0},
-                                       {.first = 0x23, .last = 0x5b, .others = 0},
-                                       {.first = 0x5d, .last = 0x7e, .others = 0},
-                                       {.first = 0xc2, .last = 0xdf, .others = 1},
-                                       {.first = 0xe0, .last = 0xe0, .second = 0xa0, .others = 2},
-                                       {.first = 0xe1, .last = 0xec, .others = 2},
-                                       {.first = 0xed, .last = 0xed, .most = 0x9f, .others = 2},
-                                       {.first = 0xee, .last = 0xef, .others = 2},
-                                       {.first = 0xf0, .last = 0xf0, .second = 0x90, .others = 3},
-                                       {.first = 0xf1, .last = 0xf3, .others = 3},
-                                       {.first = 0xf4, .last = 0xf4, .most = 0x8f, .others = 3}};
-    builder_.OneOf(std::size(kForms) + 1, [this](size_t i) {
-      if (i == std::size(kForms)) {
-        builder_.Call(Escape());
-        return;
-      }
-      const Bytes& form = kForms[i];
-      builder_.Range(form.first, form.last);
-      for (int byte = 0; byte < form.others; ++byte) builder_.Range(byte == 0 ? form.second : 0x80, byte == 0 ? form.most : 0xbf);
-    });
-  });
-}
-
-GrammarBuilder::Label JsonRules::WholeNumber() {
-  return Shared(whole_number_, [this] {
-    builder_.Optional([this] { builder_.Literal("-"); });
     builder_.OneOf(2, [this](size_t i) {
       if (i == 0) {
-        builder_.Literal("0");
+        characters_.Write(JsonCharacters::Plain());
       } else {
-        builder_.Range('1', '9').Repeat(0, kMostIntegerDigits - 1, [this] { builder_.Range('0', '9'); });
+        builder_.Call(Escape());
       }
-    });
-  });
-}
-
-GrammarBuilder::Label JsonRules::Number() {
-  return Shared(number_, [this] {
-    const auto digits = [this](int least, int most) { builder_.Repeat(least, most, [this] { builder_.Range('0', '9'); }); };
-    builder_.Optional([this] { builder_.Literal("-"); });
-    builder_.OneOf(2, [&](size_t i) {
-      if (i == 0) {
-        builder_.Literal("0");
-      } else {
-        builder_.Range('1', '9');
-        digits(0, kMostDigits - 1);
-      }
-    });
-    builder_.Optional([&] {
-      builder_.Literal(".");
-      digits(1, kMostDigits);
-    });
-    builder_.Optional([&] {
-      builder_.Set("eE").Optional([this] { builder_.Set("+-"); });
-      digits(1, kMostExponentDigits);
     });
   });
 }

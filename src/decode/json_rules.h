@@ -4,13 +4,16 @@
 // one for each of its parts, so that a schema may refer to itself. What is understood of schemas stands in reprise/grammar.h.
 #pragma once
 
-#include <deque>
+#include <array>
 #include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "decode/grammar_builder.h"
+#include "decode/json_characters.h"
 
 namespace reprise {
 
@@ -22,7 +25,7 @@ class JsonRules {
   // kStrict refuses what cannot be enforced; kLenient passes over it.
   enum class Rigour { kStrict, kLenient };
 
-  explicit JsonRules(GrammarBuilder& builder) : builder_(builder) {}
+  explicit JsonRules(GrammarBuilder& builder) : builder_(builder), characters_(builder) { digits_.fill(-1); }
   JsonRules(const JsonRules&) = delete;
 
   Label Value();   // any
@@ -49,6 +52,7 @@ class JsonRules {
   Label Escape();
   Label Number();
   Label WholeNumber();
+  Label Digits(size_t most);  // none to `most`, which is not 0
   Label Array();
   Label RuleOf(const Part& part);
   Label Shared(Label& label, std::function<void()> write);
@@ -61,7 +65,11 @@ class JsonRules {
   void WriteObject(const Part& part);
   void WriteArray(const Part& part);
   void WriteString(const Part& part);
+  bool WritePattern(const Part& part);
   void WriteInteger(const Part& part);
+  void WriteNumber(const Part& part);
+  void WriteBoundedNumber(const Part& part);
+  void WriteFraction(std::string_view least, std::string_view most);
   void WriteMap(const std::function<void()>& value);
   // `item` least to most times, with commas, in brackets or braces, after `first` others.
   void WriteList(char open, char close, int least, int most, const std::function<void()>& item, size_t first = 0,
@@ -70,15 +78,20 @@ class JsonRules {
   bool Refuses(const Part& part, std::initializer_list<const char*> keywords, const std::string& beside = "");
   // The keyword's whole number, or what is said where there is none.
   int Count(const Part& part, const char* keyword, int otherwise);
+  // False when a bound is no number, which it says.
+  bool ForEachBound(const Part& part, const std::function<void(const Json& value, bool is_least, bool is_exclusive)>& visit);
+  std::optional<int> PowerOfTenIn(const Part& part);
   const Json* Resolve(const Part& part, const std::string& reference);
   void Fail(Status why) {
     if (status_.ok()) status_ = std::move(why);
   }
 
   GrammarBuilder& builder_;
+  JsonCharacters characters_;
   Status status_;
-  std::deque<std::function<void()>> unwritten_;
   std::map<const Json*, Label> parts_;
+  std::map<std::string, Label> patterns_, numbers_;  // by what they say
+  std::array<Label, 16> digits_;                     // as many as numbers have after the point
   Label space_ = -1, string_ = -1, character_ = -1, escape_ = -1, number_ = -1, whole_number_ = -1, array_ = -1, object_ = -1, value_ = -1;
 };
 

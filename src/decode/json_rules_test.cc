@@ -1,61 +1,11 @@
 #include "decode/json_rules.h"
 
-#include <gtest/gtest.h>
-
-#include <random>
-
-#include "decode/grammar.h"
+#include "decode/json_rules_test.h"
 
 namespace reprise {
 namespace {
 
 using Json = JsonRules::Json;
-
-// A grammar, its machine, and texts held against them.
-class Rules {
- public:
-  explicit Rules(const Grammar& grammar) : program_(GrammarProgram::Of(grammar)) {}
-  bool Accepts(std::string_view text) const {
-    GrammarThreads threads;
-    machine_.Begin(threads);
-    return machine_.Advance(text, threads) && machine_.MayEnd(threads);
-  }
-  // A text of the grammar, byte by byte at random; empty when it did not end in time.
-  std::string Draw(std::mt19937& random) const {
-    GrammarThreads now, next;
-    machine_.Begin(now);
-    std::string text;
-    while (text.size() < 4000) {
-      if (machine_.MustEnd(now) || (machine_.MayEnd(now) && random() % 2 == 0)) return text;
-      std::vector<uint8_t> possible;
-      for (int byte = 0; byte < 256; ++byte) {
-        machine_.Step(now, static_cast<uint8_t>(byte), next);
-        if (!next.empty()) possible.push_back(static_cast<uint8_t>(byte));
-      }
-      if (possible.empty()) break;
-      // What closes things is taken more often, or nothing would ever end.
-      const std::string_view closing = "\"}],:";
-      uint8_t byte = possible[random() % possible.size()];
-      for (const uint8_t one : possible) {
-        if (closing.find(static_cast<char>(one)) != std::string_view::npos && random() % 3 == 0) byte = one;
-      }
-      machine_.Step(now, byte, next);
-      text += static_cast<char>(byte);
-      std::swap(now, next);
-    }
-    return "";
-  }
-
- private:
-  GrammarProgram program_;
-  GrammarMachine machine_{program_};
-};
-
-Rules Of(const char* schema) {
-  auto grammar = Grammar::JsonSchema(schema);
-  EXPECT_TRUE(grammar.ok()) << schema << ": " << grammar.status().message();
-  return Rules(grammar.ok() ? *grammar : Grammar::JsonObject());
-}
 
 TEST(JsonRules, AnyObject) {
   const Rules object(Grammar::JsonObject());
@@ -118,8 +68,14 @@ TEST(JsonRules, ChoicesConstantsAndReferences) {
 // What is refused, with the place where it stands.
 TEST(JsonRules, SaysWhatItCannotEnforce) {
   const std::pair<const char*, const char*> kCases[] = {
-      {R"({"properties":{"a":{"type":"string","pattern":"x"}}})", "the schema's 'pattern' at #/properties/a cannot be enforced"},
-      {R"({"type":"number","minimum":0})", "the schema's 'minimum' at # cannot be enforced"},
+      {R"x({"properties":{"a":{"type":"string","pattern":"(?=x)"}}})x",
+       "the schema's 'pattern' at #/properties/a cannot be enforced: '(?=', which looks around, at byte 0"},
+      {R"x({"pattern":"a)"})x", "the schema's 'pattern' at # is malformed: ')' closes nothing at byte 1"},
+      {R"({"pattern":3})", "the schema's 'pattern' at # must be a string"},
+      {R"({"pattern":"x","maxLength":3})", "the schema's 'maxLength' beside 'pattern' at # cannot be enforced"},
+      {R"({"enum":["a"],"pattern":"a"})", "the schema's 'pattern' beside 'enum' at # cannot be enforced"},
+      {R"({"$ref":"#/$defs/a","multipleOf":3,"$defs":{"a":{"type":"integer"}}})",
+       "the schema's 'multipleOf' beside '$ref' at # cannot be enforced"},
       {R"({"anyOf":[{}],"properties":{}})", "the schema's 'properties' beside 'anyOf' at # cannot be enforced"},
       {R"({"$ref":"#/$defs/a","maxLength":3,"$defs":{"a":{"type":"string"}}})",
        "the schema's 'maxLength' beside '$ref' at # cannot be enforced"},
@@ -159,13 +115,16 @@ TEST(JsonRules, HugeSchemasAreRefused) {
 }
 
 TEST(JsonRules, LenientPassesOverWhatItCannotEnforce) {
-  const Json schema =
-      Json::parse(R"({"type":"object","properties":{"a":{"type":"string","pattern":"x"},"b":{"type":"number","minimum":2}}})");
+  const Json schema = Json::parse(R"({"type":"object","properties":{"a":{"type":"string","pattern":"\\bx","maxLength":2},
+      "b":{"type":"number","minimum":1e40},"c":{"type":"number","multipleOf":3},"d":{"type":"string","uniqueItems":true,"pattern":"^x"}}})");
   GrammarBuilder builder;
   JsonRules rules(builder);
   builder.Call(rules.Schema(schema, schema, "#", JsonRules::Rigour::kLenient)).Accept();
   ASSERT_TRUE(rules.WriteRules().ok());
-  EXPECT_TRUE(Rules(*builder.Finish()).Accepts(R"({"a":"y","b":1})"));
+  const Rules lenient(*builder.Finish());
+  EXPECT_TRUE(lenient.Accepts(R"({"a":"y","b":1,"c":2,"d":"x"})"));
+  EXPECT_FALSE(lenient.Accepts(R"({"a":"xyz"})"));
+  EXPECT_FALSE(lenient.Accepts(R"({"d":"y"})"));
 }
 
 // Whatever a grammar writes parses, and is of the types that its schema wants.

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "decode/json_pattern.h"
 #include "decode/json_rules.h"
 
 namespace reprise {
@@ -9,11 +10,9 @@ namespace {
 
 using Json = JsonRules::Json;
 
-// Keywords that say how long, how many or how much.
-constexpr std::initializer_list<const char*> kBounds = {"minItems", "maxItems", "minLength",        "maxLength",
-                                                        "minimum",  "maximum",  "exclusiveMinimum", "exclusiveMaximum"};
-
-constexpr int64_t kMostInteger = 999'999'999'999'999'999;
+// Keywords that say how long, how many, how much or which.
+constexpr std::initializer_list<const char*> kBounds = {"minItems", "maxItems", "minLength",        "maxLength",        "pattern",
+                                                        "minimum",  "maximum",  "exclusiveMinimum", "exclusiveMaximum", "multipleOf"};
 
 std::string Written(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
@@ -86,9 +85,9 @@ void JsonRules::WriteSchema(const Part& part) {
     return;
   }
   if (!schema.is_object()) return Fail(InvalidArgument("the schema at " + part.where + " is no object that describes anything"));
-  if (Refuses(part, {"not", "if", "dependentRequired", "dependentSchemas", "dependencies", "patternProperties", "propertyNames",
-                     "minProperties", "maxProperties", "contains", "uniqueItems", "unevaluatedItems", "unevaluatedProperties", "pattern",
-                     "multipleOf", "$dynamicRef"})) {
+  if (Refuses(part,
+              {"not", "if", "dependentRequired", "dependentSchemas", "dependencies", "patternProperties", "propertyNames", "minProperties",
+               "maxProperties", "contains", "uniqueItems", "unevaluatedItems", "unevaluatedProperties", "$dynamicRef"})) {
     return;
   }
   for (const char* keyword : {"$ref", "anyOf", "oneOf", "allOf"}) {
@@ -180,9 +179,8 @@ void JsonRules::WriteType(const Part& part, const std::string& type) {
   if (type == "array") return WriteArray(part);
   if (type == "string") return WriteString(part);
   if (type == "integer") return WriteInteger(part);
-  if (type == "number") {
-    if (!Refuses(part, {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})) builder_.Call(Number());
-  } else if (type == "boolean") {
+  if (type == "number") return WriteNumber(part);
+  if (type == "boolean") {
     builder_.OneOfTexts({"true", "false"});
   } else if (type == "null") {
     builder_.Literal("null");
@@ -292,6 +290,7 @@ void JsonRules::WriteArray(const Part& part) {
 }
 
 void JsonRules::WriteString(const Part& part) {
+  if (part.schema->contains("pattern") && WritePattern(part)) return;
   const int least = Count(part, "minLength", 0), most = Count(part, "maxLength", -1);
   if (most >= 0 && least > most) return Fail(InvalidArgument("the schema at " + part.where + " wants a longer string than it allows"));
   if (least == 0 && most < 0) {
@@ -301,42 +300,29 @@ void JsonRules::WriteString(const Part& part) {
   }
 }
 
-void JsonRules::WriteInteger(const Part& part) {
-  const Json& schema = *part.schema;
-  int64_t least = -kMostInteger, most = kMostInteger;
-  bool bounded = false;
-  for (const auto& [keyword, is_least, is_exclusive] : {std::tuple("minimum", true, false),
-                                                        {"exclusiveMinimum", true, true},
-                                                        {"maximum", false, false},
-                                                        {"exclusiveMaximum", false, true}}) {
-    const auto found = schema.find(keyword);
-    if (found == schema.end()) continue;
-    if (!found->is_number())
-      return Fail(InvalidArgument("the schema's '" + std::string(keyword) + "' at " + part.where + " must be a number"));
-    bounded = true;
-    // Whole numbers as such: a double does not hold all of them.
-    const double value = found->get<double>();
-    const auto nearest = is_least ? std::ceil(value) : std::floor(value);
-    int64_t bound = 0;
-    if (std::abs(value) > static_cast<double>(kMostInteger)) {
-      bound = value > 0 ? kMostInteger : -kMostInteger;
-      if ((value > 0) == is_least) least = kMostInteger, most = -kMostInteger;  // beyond all that is written
-    } else {
-      bound = found->is_number_integer() ? found->get<int64_t>() : static_cast<int64_t>(nearest);
-      if (is_exclusive && static_cast<double>(bound) == value) bound += is_least ? 1 : -1;
-    }
-    if (is_least) {
-      least = std::max(least, bound);
-    } else {
-      most = std::min(most, bound);
-    }
+// False where what cannot be held is passed over, and this cannot.
+bool JsonRules::WritePattern(const Part& part) {
+  const Json& pattern = (*part.schema)["pattern"];
+  if (!pattern.is_string()) {
+    Fail(InvalidArgument("the schema's 'pattern' at " + part.where + " must be a string"));
+    return true;
   }
-  if (least > most) return Fail(InvalidArgument("the schema at " + part.where + " allows no integer that can be written"));
-  if (bounded) {
-    builder_.Integer(least, most);
-  } else {
-    builder_.Call(WholeNumber());
+  if (Refuses(part, {"minLength", "maxLength"}, "pattern")) return true;
+  const auto text = pattern.get<std::string>();
+  auto regex = ParsePattern(text);
+  if (regex.ok()) {
+    const auto write = [this, regex = *std::move(regex)] {
+      builder_.Literal("\"");
+      WriteRegex(regex, builder_, characters_);
+      builder_.Literal("\"");
+    };
+    builder_.Call(Shared(patterns_.try_emplace(text, -1).first->second, write));
+    return true;
   }
+  if (part.rigour == Rigour::kLenient) return false;
+  const bool unsupported = regex.status().code() == StatusCode::kUnsupported;
+  Fail(regex.status().Within("the schema's 'pattern' at " + part.where + (unsupported ? " cannot be enforced" : " is malformed")));
+  return true;
 }
 
 }  // namespace reprise

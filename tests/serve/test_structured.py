@@ -1,5 +1,6 @@
 """Answers that must be something: JSON, JSON of a schema, a call of a tool. The model knows nothing, so what holds is held by the server."""
 import json
+import re
 
 import anthropic
 import openai
@@ -46,6 +47,23 @@ def test_json_of_a_schema(client):
     assert prose.usage.prompt_tokens_details.cached_tokens > answer.usage.prompt_tokens // 2
     with pytest.raises(ValueError):
         json.loads(prose.choices[0].message.content)
+
+
+def test_patterns_and_bounds(client):
+    """As Pydantic writes them: constr(pattern=...), Field(gt=0, le=1), condecimal."""
+    schema = {"type": "object", "properties": {"day": {"type": "string", "pattern": r"^\d{4}-(0[1-9]|1[0-2])-\d{2}$"},
+                                               "mail": {"type": "string", "pattern": r"^[\w.]{1,8}@[a-z]{1,8}\.(com|org)$"},
+                                               "chance": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+                                               "price": {"type": "number", "minimum": -2.5, "maximum": 99.5, "multipleOf": 0.01}},
+              "required": ["day", "mail", "chance", "price"], "additionalProperties": False}
+    answer = client.chat.completions.create(model="any", messages=ASK, max_tokens=400, temperature=1.2, seed=3, n=3, response_format={
+        "type": "json_schema", "json_schema": {"name": "ball", "strict": True, "schema": schema}})
+    for choice in answer.choices:
+        assert choice.finish_reason == "stop"
+        ball = json.loads(choice.message.content)
+        for name in ("day", "mail"):
+            assert re.search(schema["properties"][name]["pattern"], ball[name], re.ASCII), ball
+        assert 0 < ball["chance"] <= 1 and -2.5 <= ball["price"] <= 99.5 and round(ball["price"], 2) == ball["price"], ball
 
 
 def test_any_json_object(client):
@@ -101,10 +119,10 @@ def test_json_or_a_call(client):
 
 @pytest.mark.parametrize("body, field, says", [
     ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "schema"),
-    ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "string", "pattern": "a+"}}}}, "response_format", "'pattern' at #"),
+    ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "string", "pattern": "(?=a)"}}}}, "response_format", "'pattern' at #"),
     ({"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "strong"}}}}, "response_format", "'type' at #"),
     ({"tool_choice": "required", "tools": [{"type": "function", "function": {"name": "f", "strict": True, "parameters": {
-        "type": "object", "properties": {"a": {"type": "number", "minimum": 3}}}}}]}, "tools", "'minimum' at tools 'f'/properties/a"),
+        "type": "object", "properties": {"a": {"type": "number", "multipleOf": 3}}}}}]}, "tools", "'multipleOf' at tools 'f'/properties/a"),
     ({"tool_choice": "required", "tools": [{"type": "function", "function": {"name": "f", "parameters": {
         "type": "object", "properties": {f"p{i}": {"enum": ["x" * 200, f"y{i}" * 90]} for i in range(60)}}}}]}, "tools", "more than the 8188 bytes"),
 ])
