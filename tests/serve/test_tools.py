@@ -48,14 +48,16 @@ def test_a_day_with_tools(client, server):
 
 def test_answers_that_come_back_are_not_read_again(client):
     """Sampled text is seldom spelled in the tokens that encoding it gives; yet what was generated is what is found."""
-    for seed in range(1, 7):
+    near = 16  # a boundary no further past one that is kept is not kept itself: a short answer is known, and computed again
+    for seed in range(6):
         messages = [{"role": "user", "content": f"Say what you like, the {seed}th time."}]
         for turn in range(3):
             answer = client.chat.completions.create(model="any", messages=messages, max_tokens=24, temperature=1.5, seed=seed * 10 + turn)
             usage = answer.usage
             if turn > 0:
                 # Of the last prompt and its answer all but the token that was chosen last.
-                assert usage.prompt_tokens_details.cached_tokens >= before - 1, (seed, turn)
+                assert answer.model_extra["reprise"]["known"] >= before - 1, (seed, turn)
+                assert usage.prompt_tokens_details.cached_tokens >= before - 1 - near, (seed, turn)
             before = usage.total_tokens if answer.choices[0].finish_reason == "length" else usage.total_tokens - 1
             messages += [{"role": "assistant", "content": answer.choices[0].message.content}, {"role": "user", "content": "And then?"}]
 
