@@ -12,7 +12,7 @@ class CodePoints {
  public:
   struct Range {
     char32_t first, last;
-    auto operator<=>(const Range&) const = default;
+    auto operator<=>(const Range&) const = default;  // NOLINT(modernize-use-nullptr): what it compares itself
   };
   static constexpr char32_t kLast = 0x10ffff;
 
@@ -32,7 +32,7 @@ class CodePoints {
   size_t size() const;
   // Ascending, and none touches the next.
   const std::vector<Range>& ranges() const { return ranges_; }
-  auto operator<=>(const CodePoints&) const = default;
+  auto operator<=>(const CodePoints&) const = default;  // NOLINT(modernize-use-nullptr): what it compares itself
 
  private:
   std::vector<Range> ranges_;

@@ -40,7 +40,7 @@ struct Shortest {
 // A number that is not negative, as whole ones and as many units of 10^-places below one.
 struct Decimal {
   int64_t whole = 0, fraction = 0;
-  auto operator<=>(const Decimal&) const = default;
+  auto operator<=>(const Decimal&) const = default;  // NOLINT(modernize-use-nullptr): what it compares itself
 };
 
 struct Bound {

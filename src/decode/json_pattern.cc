@@ -89,7 +89,7 @@ class Writer {
       if (i < others.size()) {
         WriteFull(*others[i]);
       } else {
-        builder_.OneOfTexts(std::move(words));
+        builder_.OneOfTexts(words);
       }
     });
   }
