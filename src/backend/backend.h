@@ -41,6 +41,8 @@ class Backend {
   // The same, of memory that the host reads too: for what a step leaves for it, once the stream is synchronised.
   virtual Result<std::byte*> AllocateForHost(size_t bytes, std::string_view what) { return Allocate(bytes, what); }
 
+  // Whether LoadMatrix takes such a weight, and its error if not. Packs and allocates nothing.
+  virtual Status CheckLoad(const WeightSource& source) const = 0;
   // Packs a weight for this device. The source bytes are not used after the call unless `source_stays` promises that they remain mapped.
   virtual Result<const Matrix*> LoadMatrix(const WeightSource& source) = 0;
   Result<Vector> LoadVector(const WeightSource& source);  // any float type, as float32; outputs may be > 1 (row-major)

@@ -8,8 +8,12 @@ namespace reprise {
 
 Result<ChatFormat> ChatFormatOf(const Model& model) {
   REPRISE_ASSIGN_OR_RETURN(const Tokenizer* tokenizer, model.engine().tokenizer());
-  REPRISE_ASSIGN_OR_RETURN(const std::string_view text, model.engine().file().GetStringOr("tokenizer.chat_template", ""));
-  auto format = RecogniseChatFormat(*tokenizer, text);
+  return ChatFormatOf(model.engine().file(), *tokenizer);
+}
+
+Result<ChatFormat> ChatFormatOf(const GgufFile& file, const Tokenizer& tokenizer) {
+  REPRISE_ASSIGN_OR_RETURN(const std::string_view text, file.GetStringOr("tokenizer.chat_template", ""));
+  auto format = RecogniseChatFormat(tokenizer, text);
   if (!format.ok()) {
     return Unsupported("this model cannot chat here: " + format.status().message() + "; 'reprise run' continues plain text with any model");
   }

@@ -1,9 +1,10 @@
-// Chats with a loaded model: its own template recognised, and messages as its tokens.
+// Chats with a model: its own template recognised, and messages as its tokens.
 #pragma once
 
 #include <span>
 #include <vector>
 
+#include "formats/gguf.h"
 #include "reprise/session.h"
 #include "text/chat.h"
 
@@ -11,6 +12,7 @@ namespace reprise {
 
 // kUnsupported, in words for users, for a model that has no chat template that this build knows.
 Result<ChatFormat> ChatFormatOf(const Model& model);
+Result<ChatFormat> ChatFormatOf(const GgufFile& file, const Tokenizer& tokenizer);
 
 // With the bos token in front where the model expects one.
 Result<std::vector<int32_t>> EncodeChatFor(const Model& model, const ChatFormat& format, std::span<const ChatMessage> messages,

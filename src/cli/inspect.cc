@@ -20,7 +20,7 @@
 #include "cli/terminal.h"
 #include "formats/gguf.h"
 #include "formats/printable.h"
-#include "session/engine.h"
+#include "session/declare.h"
 
 namespace reprise {
 namespace {
@@ -146,14 +146,13 @@ void PrintFile(const std::string& path, const GgufFile& file, const Json& json) 
   Line("tensors", fmt::format("{}: {}", file.tensors().size(), types));
 }
 
-Json TokenizerJson(const Model& model) {
-  const auto tokenizer = model.engine().tokenizer();
-  if (!tokenizer.ok()) return {{"known", false}, {"reason", tokenizer.status().message()}};
-  const Tokenizer& t = **tokenizer;
-  const auto pre = model.engine().file().GetStringOr("tokenizer.ggml.pre", "");
+Json TokenizerJson(const GgufFile& file, const ModelOutline& model) {
+  if (!model.tokenizer) return {{"known", false}, {"reason", model.tokenizer_status.message()}};
+  const Tokenizer& t = *model.tokenizer;
+  const auto pre = file.GetStringOr("tokenizer.ggml.pre", "");
   Json json = {{"known", true},  {"tokens", t.vocab_size()}, {"pre", pre.ok() ? std::string(*pre) : ""}, {"bos", t.bos()}, {"eos", t.eos()},
                {"eot", t.eot()}, {"add_bos", t.add_bos()}};
-  const auto chat = ChatFormatOf(model);
+  const auto chat = ChatFormatOf(file, t);
   constexpr std::array kStyles = {"chatml", "qwen3", "qwen3.5"};
   json["chat"] = chat.ok() ? Json(kStyles[static_cast<size_t>(chat->style)]) : Json();
   return json;
@@ -177,41 +176,38 @@ Result<int> InspectModel(const InspectFlags& flags, const std::string& path) {
   Json json = FileJson(flags, path, *file);
   if (!flags.json) PrintFile(path, *file, json);
 
-  // States and fingerprint are the loaded model's own: nothing here lists them by hand.
-  ModelFlags model_flags = flags.model;
-  model_flags.model = path;
-  ModelOptions options = model_flags.Options();
-  options.lanes = 1;
-  options.capsules = 0;
-  options.chunk = 1;
-  if (!flags.model.context) options.context = 64;
-  const auto model = LoadModel(model_flags, options, flags.json);
-  if (!model.ok() && model.status().code() != StatusCode::kUnsupported) return model.status();
+  // States and fingerprint are those of the model as it would be loaded: nothing here lists them by hand.
+  Progress progress("reading", flags.json);
+  ModelOptions options = flags.model.Options();
+  options.progress = progress.Callback();
+  const auto model = OutlineModel(*file, options);
+  progress.Done();
+  const Status unknown = model.ok() ? Ok() : model.status().Within("'" + path + "'");
+  if (!unknown.ok() && unknown.code() != StatusCode::kUnsupported) return unknown;
   if (model.ok()) {
-    const StateLayout& layout = model->layout();
-    const int trained = model->engine().network().context;
-    json["layers"] = model->info().layers;
-    json["width"] = model->info().width;
-    json["vocabulary"] = model->info().vocabulary;
-    json["context"] = trained;
-    json["draft"] = model->info().has_draft;
-    json["tokenizer"] = TokenizerJson(*model);
-    json["fingerprint"] = model->info().fingerprint.Hex();
-    json["backend"] = model->info().backend;
-    json.update(LayoutJson(layout));
-    json["states"] = StatesJson(layout);
+    const NetworkInfo& network = model->network;
+    json["layers"] = network.layers;
+    json["width"] = network.width;
+    json["vocabulary"] = network.vocabulary;
+    json["context"] = network.context;
+    json["draft"] = network.has_draft;
+    json["tokenizer"] = TokenizerJson(*file, *model);
+    json["fingerprint"] = model->fingerprint.Hex();
+    json["backend"] = model->backend;
+    json.update(LayoutJson(model->layout));
+    json["states"] = StatesJson(model->layout);
     if (!flags.json) {
-      Line("network", fmt::format("{} layers, {} wide, vocabulary of {}, made for {} positions{}", model->info().layers,
-                                  model->info().width, Grouped(static_cast<uint64_t>(model->info().vocabulary)),
-                                  Grouped(static_cast<uint64_t>(trained)), model->info().has_draft ? ", with a draft block (MTP)" : ""));
+      Line("network", fmt::format("{} layers, {} wide, vocabulary of {}, made for {} positions{}", network.layers, network.width,
+                                  Grouped(static_cast<uint64_t>(network.vocabulary)), Grouped(static_cast<uint64_t>(network.context)),
+                                  network.has_draft ? ", with a draft block (MTP)" : ""));
       PrintTokenizer(json["tokenizer"]);
-      Line("fingerprint", model->info().fingerprint.Hex());
-      PrintStates(layout);
+      Line("fingerprint", model->fingerprint.Hex());
+      PrintStates(model->layout);
     }
   } else {
     json["states"] = nullptr;
-    json["unsupported"] = model.status().message();
-    if (!flags.json) Line("states", "unknown: " + model.status().message());
+    json["unsupported"] = unknown.message();
+    if (!flags.json) Line("states", "unknown: " + unknown.message());
   }
   if (flags.json) {
     PrintJson(json);

@@ -6,7 +6,8 @@
 
 namespace reprise {
 
-Fingerprint ModelFingerprint(const GgufFile& file, std::string_view architecture, const StateLayout& layout, std::string_view numerics) {
+Fingerprint ModelFingerprint(const GgufFile& file, std::string_view architecture, const StateLayout& layout, std::string_view numerics,
+                             const std::function<void(uint64_t bytes)>& progress) {
   // Counts changes to what state means that neither the layout nor the numerics show.
   constexpr uint64_t kStateVersion = 1;
   FingerprintBuilder builder;
@@ -17,11 +18,14 @@ Fingerprint ModelFingerprint(const GgufFile& file, std::string_view architecture
     if (!entry.key.starts_with(prefix) || entry.key == prefix + "context_length") continue;
     builder.Add("key", entry.key).Add("value", entry.ShortValue(SIZE_MAX));
   }
+  uint64_t read = 0;
   for (const GgufTensor& tensor : file.tensors()) {
     // Weights are the user's own file and no adversary's, and there may be gigabytes of them: a fast hash each, and the strong one over all.
     const XXH128_hash_t hash = XXH3_128bits(tensor.data.data(), tensor.data.size());
     builder.Add("tensor", tensor.name).Add("type", TensorTypeName(tensor.type)).Add("shape", tensor.Shape());
     builder.Add("low", hash.low64).Add("high", hash.high64);
+    read += tensor.data.size();
+    if (progress) progress(read);
   }
   for (const StateDecl& state : layout.states()) {
     builder.Add("state", state.name).Add("kind", static_cast<uint64_t>(state.growth)).Add("type", static_cast<uint64_t>(state.type));

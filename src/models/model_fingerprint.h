@@ -1,6 +1,8 @@
 // What makes two loaded models the same model: see reprise/fingerprint.h.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <string_view>
 
 #include "formats/gguf.h"
@@ -10,7 +12,9 @@
 namespace reprise {
 
 // Over every tensor (name, type, shape, data), every number of the architecture's metadata, the layout of the state and `numerics`
-// (Backend::numerics()). Reads all weights once. The tokenizer and the chat template are not part of it.
-Fingerprint ModelFingerprint(const GgufFile& file, std::string_view architecture, const StateLayout& layout, std::string_view numerics);
+// (Backend::numerics()). Reads all weights once, as the file holds them; `progress` is told the bytes read so far. The tokenizer and the chat
+// template are not part of it.
+Fingerprint ModelFingerprint(const GgufFile& file, std::string_view architecture, const StateLayout& layout, std::string_view numerics,
+                             const std::function<void(uint64_t bytes)>& progress = {});
 
 }  // namespace reprise

@@ -106,12 +106,11 @@ class Engine : public std::enable_shared_from_this<Engine> {
 
  private:
   Engine() = default;
-  Status LoadNetwork(const ModelOptions& options);
+  Status Declare(const ModelOptions& options);
   Status MakeSpace(const ModelOptions& options);
   void MakeRoomForStore(const StoreOptions& options, size_t room, StateSpaceOptions& space);
   void MakeRoomForSpill(size_t budget, StateSpaceOptions& space);
   Status CapturePlans();
-  void LoadTokenizer();
   Status CheckFeeds(std::span<const Feed> feeds) const;
   void Bind(std::span<const Feed> feeds);
   Status ReplayBody(Wanted wanted);

@@ -4,14 +4,13 @@
 #include <algorithm>
 #include <utility>
 
-#include "backend/devices.h"
 #include "models/model_fingerprint.h"
+#include "session/declare.h"
 #include "session/engine.h"
 
 namespace reprise {
 namespace {
 
-constexpr int kMostContext = 1 << 20;
 constexpr int kDefaultContext = 32768;
 
 // A backend as the memory of state.
@@ -36,33 +35,6 @@ size_t HalfOfMemory() {
   return pages > 0 && page > 0 ? static_cast<size_t>(pages) / 2 * static_cast<size_t>(page) : size_t{1} << 30;
 }
 
-// A file of float32 weights is there to be exact: rounding its keys and values to 11 bits would be the largest error by far. Elsewhere the
-// weights' own rounding is far larger.
-ElementType KeyValueElement(const GgufFile& file, KeyValueType wanted) {
-  switch (wanted) {
-    case KeyValueType::kF16: return ElementType::kF16;
-    case KeyValueType::kF32: return ElementType::kF32;
-    case KeyValueType::kQ8_0: return ElementType::kQ8_0;
-    case KeyValueType::kAuto: break;
-  }
-  const GgufTensor* embedding = file.Find("token_embd.weight");
-  return embedding != nullptr && embedding->type == TensorType::kF32 ? ElementType::kF32 : ElementType::kF16;
-}
-
-Status CheckOptions(const ModelOptions& options) {
-  if (options.context < 0 || options.context > kMostContext) {
-    return InvalidArgument("a context of " + std::to_string(options.context) + " positions is out of range; 1 to " +
-                           std::to_string(kMostContext));
-  }
-  if (options.lanes < 1 || options.lanes > 256) return InvalidArgument(std::to_string(options.lanes) + " lanes are out of range; 1 to 256");
-  if (options.capsules < 0 || options.capsules > 1 << 20) return InvalidArgument("the number of capsules is out of range; 0 to 1048576");
-  if (options.chunk < 1 || options.chunk > 4096)
-    return InvalidArgument("a chunk of " + std::to_string(options.chunk) + " tokens is out of range; 1 to 4096");
-  if (options.threads < 0 || options.threads > 1024)
-    return InvalidArgument(std::to_string(options.threads) + " threads are out of range; 1 to 1024");
-  return Ok();
-}
-
 }  // namespace
 
 Result<std::shared_ptr<Engine>> Engine::Load(const std::string& path, const ModelOptions& options) {
@@ -75,13 +47,8 @@ Result<std::shared_ptr<Engine>> Engine::Load(const std::string& path, const Mode
   engine->options_ = options;
   engine->options_.progress = {};
   engine->info_.file_bytes = engine->file_->bytes().size();
-  CpuOptions cpu;
-  cpu.threads = options.threads;
-  cpu.pin = options.pin_threads;
-  cpu.isa = options.instruction_set;
-  REPRISE_ASSIGN_OR_RETURN(engine->backend_, MakeDeviceBackend(options.device, cpu));
-  if (Status status = engine->LoadNetwork(options); !status.ok()) return status.Within("'" + path + "'");
-  engine->LoadTokenizer();
+  REPRISE_ASSIGN_OR_RETURN(engine->backend_, MakeBackendFor(options));
+  if (Status status = engine->Declare(options); !status.ok()) return status.Within("'" + path + "'");
   REPRISE_RETURN_IF_ERROR(engine->MakeSpace(options));
   if (options.store) {
     StoreOptions store = *options.store;
@@ -92,29 +59,20 @@ Result<std::shared_ptr<Engine>> Engine::Load(const std::string& path, const Mode
   return engine;
 }
 
-Status Engine::LoadNetwork(const ModelOptions& options) {
-  NetworkOptions network;
-  network.max_lanes = options.lanes;
-  network.max_rows = std::max(options.chunk, options.lanes);
-  network.kv_type = KeyValueElement(*file_, options.kv);
-  if (network.kv_type == ElementType::kQ8_0 && !backend_->attends_to_q8()) {
-    return Unsupported("keys and values can be kept as q8_0 on the CPU alone; on " + backend_->description() + " as f16 or f32");
-  }
-  if (options.progress) {
-    const auto total = static_cast<double>(std::max<size_t>(file_->bytes().size(), 1));
-    network.progress = [&options, total](uint64_t bytes) { options.progress(static_cast<double>(bytes) / total); };
-  }
-  REPRISE_ASSIGN_OR_RETURN(network_, Network::Load(*file_, *backend_, layout_, network));
-  table_.emplace(network.max_rows, network.max_lanes);
-  last_table_.emplace(network.max_lanes, network.max_lanes);
+Status Engine::Declare(const ModelOptions& options) {
+  REPRISE_ASSIGN_OR_RETURN(DeclaredModel declared, DeclareModel(*file_, *backend_, options));
+  network_ = std::move(declared.network);
+  layout_ = std::move(declared.layout);
+  history_ = declared.history;
+  decode_ = declared.decode;
+  tokenizer_ = std::move(declared.tokenizer);
+  tokenizer_status_ = std::move(declared.tokenizer_status);
+  table_.emplace(declared.max_rows, options.lanes);
+  last_table_.emplace(options.lanes, options.lanes);
   return Ok();
 }
 
 Status Engine::MakeSpace(const ModelOptions& options) {
-  history_ = layout_.Append("history.tokens", ElementType::kI32, {1}, Space::kHost);
-  decode_ = DecodeState::Declare(layout_, tokenizer_ ? DecodeState::Bytes::kKnown : DecodeState::Bytes::kUnknown);
-  REPRISE_RETURN_IF_ERROR(layout_.Check());
-
   const NetworkInfo& network = network_->info();
   StateSpaceOptions space;
   space.lanes = options.lanes;
@@ -252,26 +210,6 @@ Status Engine::CapturePlans() {
     REPRISE_ASSIGN_OR_RETURN(next_guess_, capture_guess(true));
   }
   return Ok();
-}
-
-// A model without a tokenizer that this build knows still runs on token ids.
-void Engine::LoadTokenizer() {
-  const auto load = [&]() -> Result<Tokenizer> {
-    REPRISE_ASSIGN_OR_RETURN(Vocabulary vocabulary, ReadVocabulary(*file_));
-    REPRISE_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::Create(vocabulary));
-    const int rows = network_->info().vocabulary;
-    if (tokenizer.vocab_size() > rows) {
-      return Corrupt("the tokenizer knows " + std::to_string(tokenizer.vocab_size()) + " tokens, the embedding only " +
-                     std::to_string(rows));
-    }
-    return tokenizer;
-  };
-  auto tokenizer = load();
-  if (tokenizer.ok()) {
-    tokenizer_ = *std::move(tokenizer);
-  } else {
-    tokenizer_status_ = Unsupported("text cannot be read with this model, only token ids: " + tokenizer.status().message());
-  }
 }
 
 }  // namespace reprise

@@ -113,6 +113,7 @@ class CpuBackend : public Backend {
 
   Result<std::byte*> Allocate(size_t bytes, std::string_view what) override { return arena_.Allocate(bytes, what); }
 
+  Status CheckLoad(const WeightSource& source) const override { return PackedMatrix::Plan(source).status(); }
   Result<const Matrix*> LoadMatrix(const WeightSource& source) override {
     REPRISE_ASSIGN_OR_RETURN(PackedMatrix planned, PackedMatrix::Plan(source));
     REPRISE_ASSIGN_OR_RETURN(planned.data, arena_.Allocate(planned.total_bytes(), "weight " + std::string(source.name)));

@@ -109,6 +109,7 @@ class CudaBackend : public Backend {
   Result<std::byte*> Allocate(size_t bytes, std::string_view what) override { return device_->Allocate(bytes, what); }
   Result<std::byte*> AllocateForHost(size_t bytes, std::string_view what) override { return device_->AllocatePinned(bytes, what); }
 
+  Status CheckLoad(const WeightSource& source) const override { return PackedWeight::Plan(source).status(); }
   Result<const Matrix*> LoadMatrix(const WeightSource& source) override {
     REPRISE_ASSIGN_OR_RETURN(PackedWeight planned, PackedWeight::Plan(source));
     REPRISE_ASSIGN_OR_RETURN(std::byte * memory, device_->Allocate(planned.total_bytes(), "weight " + std::string(source.name)));
