@@ -101,7 +101,7 @@ class Ops {
   // them all.
   virtual void MatMul(Rows in, std::span<const Product> products) = 0;
 
-  // out[r] = silu(gate[r]) * up[r].
+  // out[r] = silu(gate[r]) * up[r]. `out` may be `gate` or `up`.
   virtual void SwiGlu(Rows out, Rows gate, Rows up) = 0;
 
   // out[r] = a[r] * b[r], element by element. `out` may be `a` or `b`.

@@ -54,11 +54,6 @@ void GroupedAttention::Load(Loader& loader, const std::string& block, const Atte
   values = loader.KeyValueRows(block + "attn.v", shape.kv_heads, shape.head_dim);
 }
 
-AttentionRows AttentionRows::New(Loader& loader, const AttentionShape& shape, Rows normed) {
-  return {normed, loader.NewRows(shape.query_width()), loader.NewRows(shape.kv_width()), loader.NewRows(shape.kv_width()),
-          loader.NewRows(shape.query_width())};
-}
-
 void GroupedAttention::Record(Ops& ops, const AttentionShape& shape, const AttentionRows& rows, Rows residual, MixerPart part) const {
   const Heads queries = AllHeads(rows.query, shape.heads, shape.head_dim);
   const bool appends = part != MixerPart::kResult, attends = part != MixerPart::kState;
@@ -96,8 +91,8 @@ void FeedForward::Load(Loader& loader, const std::string& block, std::string_vie
 void FeedForward::Record(Ops& ops, const FeedForwardRows& rows, Rows residual, float eps) const {
   ops.RmsNorm(rows.normed, residual, norm, eps);
   ops.MatMul(rows.normed, std::array{Product{gate, rows.gate}, Product{up, rows.up}});
-  ops.SwiGlu(rows.mixed, rows.gate, rows.up);
-  ops.MatMul(rows.mixed, std::array{Product{down, residual, /*accumulate=*/true}});
+  ops.SwiGlu(rows.gate, rows.gate, rows.up);
+  ops.MatMul(rows.gate, std::array{Product{down, residual, /*accumulate=*/true}});
 }
 
 }  // namespace reprise

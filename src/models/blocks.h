@@ -34,15 +34,13 @@ struct AttentionShape {
   int kv_width() const { return kv_heads * head_dim; }
 };
 
-// Activations of one sublayer at a time: the sublayers run one after another, so they share these buffers.
+// Activations of one sublayer at a time: the sublayers run one after another, so those of all blocks are the same.
 struct AttentionRows {
   Rows normed;    // width
   Rows query;     // heads x head_dim
   Rows key;       // kv_heads x head_dim
   Rows value;     // kv_heads x head_dim
   Rows attended;  // heads x head_dim
-
-  static AttentionRows New(Loader& loader, const AttentionShape& shape, Rows normed);
 };
 
 // y = o_proj(attention(rope(q), rope(k), v)), added to the residual stream.
@@ -66,9 +64,8 @@ struct GroupedAttention {
 
 struct FeedForwardRows {
   Rows normed;  // width
-  Rows gate;    // inner
+  Rows gate;    // inner; then silu(gate) * up
   Rows up;      // inner
-  Rows mixed;   // inner
 };
 
 // y = down(silu(gate x) * up x), added to the residual stream.

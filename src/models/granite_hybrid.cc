@@ -46,12 +46,12 @@ class GraniteHybrid : public Network {
     LoadEnds(loader, "output_norm.weight", 1.0f / logit_divisor_);
     for (int i = 0; i < info_.layers && loader.ok(); ++i) LoadBlock(loader, i);
     NewStream(loader);
-    projected_ = loader.NewRows(projected_width());
-    convolved_ = loader.NewRows(channels());
+    ffn_rows_.normed = attention_rows_.normed = loader.NewRows(width_);
+    attention_rows_.key = loader.NewRows(attention_.kv_width());
+    attention_rows_.value = loader.NewRows(attention_.kv_width());
     scanned_ = loader.NewRows(inner_size());
-    gated_ = loader.NewRows(inner_size());
-    ffn_rows_ = {loader.NewRows(width_), loader.NewRows(inner_), loader.NewRows(inner_), loader.NewRows(inner_)};
-    attention_rows_ = AttentionRows::New(loader, attention_, ffn_rows_.normed);
+    loader.NewSharedRows({{&projected_, projected_width()}, {&attention_rows_.query, attention_.query_width()}, {&ffn_rows_.gate, inner_}});
+    loader.NewSharedRows({{&convolved_, channels()}, {&attention_rows_.attended, attention_.query_width()}, {&ffn_rows_.up, inner_}});
   }
 
   void RecordReplay(Ops& ops) const override {
@@ -152,13 +152,13 @@ class GraniteHybrid : public Network {
     ops.RmsNorm(ffn_rows_.normed, residual, block.norm, attention_.eps);
     ops.MatMul(ffn_rows_.normed, std::array{Product{block.input, projected}});
     RecordRecurrence(ops, block, projected);
-    ops.SwiGlu(gated_, projected.Columns(0, inner_size()), scanned_);
+    ops.SwiGlu(scanned_, projected.Columns(0, inner_size()), scanned_);
     const int of_group = inner_size() / shape_.groups;
     for (int first = 0; first < inner_size(); first += of_group) {
-      const Rows group = gated_.Columns(first, of_group);
+      const Rows group = scanned_.Columns(first, of_group);
       ops.RmsNorm(group, group, Vector{block.gated_norm.data + first, of_group}, mamba_eps_);
     }
-    ops.MatMul(gated_, std::array{Product{block.output, residual, /*accumulate=*/true}});
+    ops.MatMul(scanned_, std::array{Product{block.output, residual, /*accumulate=*/true}});
   }
 
   // Both states of the block, and `scanned_`.
@@ -175,7 +175,7 @@ class GraniteHybrid : public Network {
   AttentionShape attention_;
   std::vector<int> kv_heads_;  // of each block; 0: it is recurrent
   std::vector<Block> blocks_;
-  Rows projected_, convolved_, scanned_, gated_;
+  Rows projected_, convolved_, scanned_;
   AttentionRows attention_rows_;
   FeedForwardRows ffn_rows_;
 };

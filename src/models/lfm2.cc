@@ -58,11 +58,12 @@ class Lfm2 : public Network {
       block.feed_forward.Load(loader, name, "ffn_norm", width_, inner);
     }
     NewStream(loader);
-    projected_ = loader.NewRows(3 * width_);
-    gated_ = loader.NewRows(width_);
+    ffn_rows_.normed = attention_rows_.normed = loader.NewRows(width_);
+    attention_rows_.key = loader.NewRows(attention_.kv_width());
+    attention_rows_.value = loader.NewRows(attention_.kv_width());
     convolved_ = loader.NewRows(width_);
-    ffn_rows_ = {loader.NewRows(width_), loader.NewRows(inner), loader.NewRows(inner), loader.NewRows(inner)};
-    attention_rows_ = AttentionRows::New(loader, attention_, ffn_rows_.normed);
+    loader.NewSharedRows({{&projected_, 3 * width_}, {&attention_rows_.query, attention_.query_width()}, {&ffn_rows_.gate, inner}});
+    loader.NewSharedRows({{&gated_, width_}, {&attention_rows_.attended, attention_.query_width()}, {&ffn_rows_.up, inner}});
   }
 
   void RecordReplay(Ops& ops) const override {

@@ -48,8 +48,11 @@ class Llama : public Network {
       block.feed_forward.Load(loader, name, "ffn_norm", width, inner);
     }
     NewStream(loader);
-    ffn_rows_ = {loader.NewRows(width), loader.NewRows(inner), loader.NewRows(inner), loader.NewRows(inner)};
-    attention_rows_ = AttentionRows::New(loader, attention_, ffn_rows_.normed);
+    ffn_rows_.normed = attention_rows_.normed = loader.NewRows(width);
+    attention_rows_.key = loader.NewRows(attention_.kv_width());
+    attention_rows_.value = loader.NewRows(attention_.kv_width());
+    loader.NewSharedRows({{&attention_rows_.query, attention_.query_width()}, {&ffn_rows_.gate, inner}});
+    loader.NewSharedRows({{&attention_rows_.attended, attention_.query_width()}, {&ffn_rows_.up, inner}});
   }
 
   void RecordReplay(Ops& ops) const override { ops.SaveLast(last_hidden_, hidden_); }

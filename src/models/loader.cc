@@ -1,5 +1,6 @@
 #include "models/loader.h"
 
+#include <algorithm>
 #include <span>
 #include <utility>
 
@@ -104,6 +105,11 @@ Rows Loader::NewRows(int width, int rows) {
     return {};
   }
   return {reinterpret_cast<float*>(*memory), width, width, Domain::kRows};
+}
+
+void Loader::NewSharedRows(std::initializer_list<Sharer> sharers) {
+  const Rows all = NewRows(std::max(sharers, [](const Sharer& a, const Sharer& b) { return a.width < b.width; }).width);
+  for (const Sharer& sharer : sharers) *sharer.rows = {all.data, sharer.width, sharer.width, Domain::kRows};
 }
 
 StateRef Loader::Reference(int index) const {

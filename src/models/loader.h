@@ -49,6 +49,13 @@ class Loader {
   // A static buffer with a row of `width` floats for each row of the largest step, or for `rows` of them.
   Rows NewRows(int width) { return NewRows(width, options_.max_rows); }
   Rows NewRows(int width, int rows);
+  // The same for rows of which none is read any more when another is written, on the same memory: it is less, and a result goes where the
+  // caches already are.
+  struct Sharer {
+    Rows* rows;
+    int width;
+  };
+  void NewSharedRows(std::initializer_list<Sharer> sharers);
 
   StateRef Recurrent(std::string name, std::vector<int64_t> shape);    // float32, device
   StateRef KeyValueRows(std::string name, int heads, int head_width);  // of options().kv_type, device

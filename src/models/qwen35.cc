@@ -207,15 +207,15 @@ class Qwen35 : public Network {
 
   void NewActivations(Loader& loader) {
     const int values = shape_.value_heads * shape_.value_dim;
-    query_ = loader.NewRows(2 * heads_ * head_dim_);
+    ffn_.normed = loader.NewRows(width_);
     key_ = loader.NewRows(kv_heads_ * head_dim_);
     value_ = loader.NewRows(kv_heads_ * head_dim_);
-    attended_ = loader.NewRows(heads_ * head_dim_);
-    inputs_ = {loader.NewRows(channels()), loader.NewRows(shape_.value_heads), loader.NewRows(shape_.value_heads)};
-    convolved_ = loader.NewRows(channels());
+    inputs_.alpha = loader.NewRows(shape_.value_heads);
+    inputs_.beta = loader.NewRows(shape_.value_heads);
     z_ = loader.NewRows(values);
-    remembered_ = loader.NewRows(values);
-    ffn_ = {loader.NewRows(width_), loader.NewRows(inner_), loader.NewRows(inner_), loader.NewRows(inner_)};
+    // What a sublayer's first product makes, and for the recurrence what it makes of that in the end; and what lies between.
+    loader.NewSharedRows({{&inputs_.qkv, channels()}, {&remembered_, values}, {&query_, 2 * heads_ * head_dim_}, {&ffn_.gate, inner_}});
+    loader.NewSharedRows({{&convolved_, channels()}, {&attended_, heads_ * head_dim_}, {&ffn_.up, inner_}});
     if (info_.has_draft) {
       draft_residual_ = loader.NewRows(width_);
       draft_merged_ = loader.NewRows(2 * width_);
