@@ -2,10 +2,12 @@
 #include <cstring>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "base/bytes.h"
 #include "base/checked.h"
 #include "capsule/capsule_format.h"
+#include "capsule/checked_capsule.h"
 #include "exec/state_space.h"
 #include "reprise/capsule.h"
 
@@ -180,29 +182,61 @@ Result<CapsuleSummary> SummariseCapsule(std::span<const std::byte> bytes) {
   return std::move(parsed.summary);
 }
 
-Result<Capsule> DeserializeCapsule(std::span<const std::byte> bytes, const std::shared_ptr<StateSpace>& space, std::string* metadata) {
+Result<CheckedCapsule> CheckedCapsule::Of(std::span<const std::byte> bytes, std::shared_ptr<StateSpace> space) {
   REPRISE_ASSIGN_OR_RETURN(Parsed parsed, Parse(bytes));
   REPRISE_RETURN_IF_ERROR(CheckBelongs(parsed, *space));
-  // From here on only a full pool can fail, and what was acquired is let go of by its Refs.
-  REPRISE_ASSIGN_OR_RETURN(HeldState held, space->AcquireState(static_cast<int32_t>(parsed.summary.position)));
-  const auto states = space->layout().states();
-  for (size_t i = 0; i < states.size(); ++i) {
-    const StateDecl& state = states[i];
+  CheckedCapsule checked;
+  checked.space_ = std::move(space);
+  checked.position_ = static_cast<int32_t>(parsed.summary.position);
+  checked.metadata_ = std::move(parsed.summary.metadata);
+  checked.payloads_ = std::move(parsed.payloads);
+  return checked;
+}
+
+std::vector<std::byte> CheckedCapsule::Block(Space space) const {
+  const StateLayout& layout = space_->layout();
+  std::vector<std::byte> block(layout.block_bytes(space));
+  for (size_t i = 0; i < payloads_.size(); ++i) {
+    const StateDecl& state = layout.states()[i];
+    if (state.growth == Growth::kRecurrent && state.space == space)
+      std::memcpy(block.data() + state.offset, payloads_[i].data(), state.bytes);
+  }
+  return block;
+}
+
+void CheckedCapsule::CopyTo(const HeldState& held) const {
+  const bool ordinary = space_->memory().ordinary();
+  const auto copy = [&](Space space, std::byte* to, const std::byte* from, size_t bytes) {
+    if (ordinary) {
+      std::memcpy(to, from, bytes);  // beside the steps, whose order the memory's own copies would enter
+    } else {
+      space_->Copy(space, to, from, bytes);
+    }
+  };
+  for (size_t i = 0; i < payloads_.size(); ++i) {
+    const StateDecl& state = space_->layout().states()[i];
     const int s = static_cast<int>(state.space);
-    const std::byte* payload = parsed.payloads[i].data();
+    const std::byte* payload = payloads_[i].data();
     if (state.growth == Growth::kRecurrent) {
-      space->Copy(state.space, held.block[s]->data + state.offset, payload, state.bytes);
+      copy(state.space, held.block[s]->data + state.offset, payload, state.bytes);
       continue;
     }
     for (const Extent* extent = held.tip.get(); extent != nullptr; extent = extent->previous) {
       const int32_t first = extent->index * kExtentRows;
       const int32_t rows = std::min<int32_t>(kExtentRows, held.position - first);
-      space->Copy(state.space, extent->data[s] + state.offset, payload + static_cast<size_t>(first) * state.bytes,
-                  static_cast<size_t>(rows) * state.bytes);
+      copy(state.space, extent->data[s] + state.offset, payload + static_cast<size_t>(first) * state.bytes,
+           static_cast<size_t>(rows) * state.bytes);
     }
   }
-  space->memory().Synchronize();
-  if (metadata != nullptr) *metadata = parsed.summary.metadata;
+  if (!ordinary) space_->memory().Synchronize();
+}
+
+Result<Capsule> DeserializeCapsule(std::span<const std::byte> bytes, const std::shared_ptr<StateSpace>& space, std::string* metadata) {
+  REPRISE_ASSIGN_OR_RETURN(const CheckedCapsule checked, CheckedCapsule::Of(bytes, space));
+  // From here on only a full pool can fail, and what was acquired is let go of by its Refs.
+  REPRISE_ASSIGN_OR_RETURN(HeldState held, space->AcquireState(checked.position()));
+  checked.CopyTo(held);
+  if (metadata != nullptr) *metadata = checked.metadata();
   return Capsule::FromHeld(space, std::move(held), 0);
 }
 

@@ -282,26 +282,7 @@ class CapsuleRoutes {
       error_.Set(400, "'name' must be of letters, digits, '.', '_', '-' and ':', not of digits alone", "name", "invalid_value");
       return Fail();
     }
-    Result<uint64_t> id = Cancelled("the server is stopping");
-    engines_.scheduler.Run([&] {
-      const auto capsule = engines_.model.ImportCapsule(std::as_bytes(std::span(request.body)));
-      if (!capsule.ok()) {
-        id = capsule.status();
-        return;
-      }
-      auto session = engines_.model.NewSession({.name_space = caller_.name_space});
-      if (!session.ok()) {
-        id = session.status();
-        return;
-      }
-      if (const Status status = session->Restore(*capsule); !status.ok()) {
-        id = status;
-        return;
-      }
-      options.metadata = Dump(OrderedJson{{"imported", true}, {"pending", session->pending_token()}});
-      id = session->Save(options);
-    });
-    GiveKept(id);
+    GiveKept(engines_.scheduler.Import(caller_.name_space, std::as_bytes(std::span(request.body)), options));
   }
 
   void Rollback(const std::string& session) {

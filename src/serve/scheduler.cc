@@ -3,8 +3,10 @@
 
 #include <algorithm>
 #include <limits>
+#include <nlohmann/json.hpp>
 
 #include "serve/scheduler_line.h"
+#include "session/import.h"
 
 namespace reprise::serve {
 namespace {
@@ -318,6 +320,21 @@ Result<Capsule> Scheduler::Get(std::string_view name_space, uint64_t id) {
   }
   Run([&] { capsule = model_.store()->Get(name_space, id); });
   return capsule;
+}
+
+Result<uint64_t> Scheduler::Import(std::string_view name_space, std::span<const std::byte> bytes, const CapsuleStore::PutOptions& options) {
+  REPRISE_ASSIGN_OR_RETURN(CapsuleImport import, CapsuleImport::Check(model_.engine(), bytes));
+  Status room = Cancelled("the server is stopping");
+  Capsule capsule;
+  Run([&] {
+    room = import.TakeMemory();
+    if (room.ok() && !import.fills_anywhere()) capsule = import.Fill();
+  });
+  REPRISE_RETURN_IF_ERROR(room);
+  if (import.fills_anywhere()) capsule = import.Fill();
+  CapsuleStore::PutOptions with_metadata = options;
+  with_metadata.metadata = nlohmann::json{{"imported", true}, {"pending", import.pending()}}.dump();
+  return model_.store()->Put(name_space, import.tokens(), capsule, with_metadata);
 }
 
 Result<uint64_t> Scheduler::Take(std::string_view name_space, std::string_view job, int choice, const CapsuleStore::PutOptions& options) {

@@ -12,7 +12,7 @@
 // requests: so no request holds a lane while it waits for another. Of requests that wait, the next is one of the namespace that has the fewest
 // lines at work, the oldest first.
 //
-// Submit, Run and Stop may be called from any thread; Run's function runs on the engine thread between two turns.
+// All public calls may come from any thread; Run's function runs on the engine thread between two turns.
 #pragma once
 
 #include <condition_variable>
@@ -20,6 +20,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -63,6 +64,11 @@ class Scheduler {
 
   // A capsule of the store, read from disk if need be, which nobody but the caller waits for. kCancelled while stopping.
   Result<Capsule> Get(std::string_view name_space, uint64_t id);
+
+  // Keeps a capsule that came as bytes, which are not to be trusted: verified, copied and stored on the calling thread, while the engine thread only
+  // makes room for it (and, where the model's memory is a device's own, copies). `options.metadata` is set here. 0 when the store has no room.
+  // kCancelled while stopping.
+  Result<uint64_t> Import(std::string_view name_space, std::span<const std::byte> bytes, const CapsuleStore::PutOptions& options);
 
   // Takes nothing new. What runs may finish until `deadline`; then it is kept as capsules and ended. Returns when the thread has ended.
   void Stop(Clock::time_point deadline);

@@ -81,6 +81,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   const ModelOptions& options() const { return options_; }  // as given to Load, without what it calls back
   const NetworkInfo& network() const { return network_->info(); }
   const DecodeState& decode() const { return decode_; }
+  int history() const { return history_; }  // the append-only state of token ids
   StateSpace& space() const { return *space_; }
   std::shared_ptr<StateSpace> shared_space() const { return space_; }
   CapsuleStore* store() const { return store_.get(); }  // null without one

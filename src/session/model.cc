@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "session/engine.h"
+#include "session/import.h"
 
 namespace reprise {
 
@@ -31,19 +32,9 @@ bool Model::IsEndOfGeneration(int32_t token) const {
 }
 
 Result<Capsule> Model::ImportCapsule(std::span<const std::byte> bytes) const {
-  REPRISE_ASSIGN_OR_RETURN(Capsule capsule, DeserializeCapsule(bytes, engine_->shared_space()));
-  // The bytes are whole and of this model. What they say must also be possible before a step may rely on it.
-  const HeldState held = capsule.Hold();
-  REPRISE_RETURN_IF_ERROR(engine_->decode().Check(held.block[static_cast<int>(Space::kHost)]->data, info().vocabulary));
-  const auto tokens = engine_->token_scratch().first(static_cast<size_t>(capsule.position()));
-  engine_->CopyTokens(held, 0, tokens);
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    if (tokens[i] < 0 || tokens[i] >= info().vocabulary) {
-      return Corrupt("the capsule's token " + std::to_string(tokens[i]) + " at position " + std::to_string(i) +
-                     " is outside the vocabulary of " + std::to_string(info().vocabulary));
-    }
-  }
-  return capsule;
+  REPRISE_ASSIGN_OR_RETURN(CapsuleImport import, CapsuleImport::Check(*engine_, bytes));
+  REPRISE_RETURN_IF_ERROR(import.TakeMemory());
+  return import.Fill();
 }
 
 }  // namespace reprise
