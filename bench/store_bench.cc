@@ -1,13 +1,19 @@
-// The store without a model: a look-up among many capsules, and putting one where the budget is full.
+// The store without a model: a look-up among many capsules, putting one where the budget is full, and reading the directory's list again.
 #include <benchmark/benchmark.h>
+#include <unistd.h>
 
 #include <cstring>
+#include <filesystem>
 #include <random>
+#include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "exec/lane.h"
 #include "exec/state_space.h"
 #include "reprise/store.h"
+#include "store/disk_tier.h"
+#include "store/file_system.h"
 
 namespace reprise {
 namespace {
@@ -92,6 +98,33 @@ void BM_PutIntoAFullBudget(benchmark::State& state) {
   state.SetLabel(std::to_string(filled.store->stats().evicted_memory) + " evicted");
 }
 BENCHMARK(BM_PutIntoAFullBudget)->Arg(100)->Arg(1000)->Arg(10000)->Unit(benchmark::kMicrosecond)->Iterations(2000);
+
+// What every store of a directory does when another process has written there: all of it anew, or only what is new (nothing, here).
+void BM_ListTheDirectory(benchmark::State& state) {
+  Filled filled(static_cast<int>(state.range(0)), 0);
+  const std::string path = "/dev/shm/reprise_store_bench." + std::to_string(::getpid());
+  {
+    const auto tier = *DiskTier::Open(*FileSystem::Open(path, false), {});
+    std::vector<int64_t> evicted;
+    for (const Path& conversation : filled.conversations) {
+      for (size_t length = kSystem + kTurn; length <= conversation.size(); length += kTurn) {
+        const auto tokens = std::span(conversation).first(length);
+        const auto found = filled.store->FindDeepest("", tokens);
+        if (!tier->Put("", tokens, found.capsule, {}, evicted).ok()) state.SkipWithError("not put");
+      }
+    }
+    const Fingerprint fingerprint = filled.space->fingerprint();
+    const auto listed = *tier->List(fingerprint);
+    std::unordered_set<int64_t> known;
+    for (const DiskEntry& entry : listed) {
+      if (state.range(1) != 0) known.insert(entry.id);
+    }
+    for (auto _ : state) benchmark::DoNotOptimize(tier->ListAgain(fingerprint, known));
+    state.SetLabel(std::to_string(listed.size()) + " capsules, " + (known.empty() ? "none" : "all") + " known");
+  }
+  std::filesystem::remove_all(path);
+}
+BENCHMARK(BM_ListTheDirectory)->ArgsProduct({{100, 1000}, {0, 1}})->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace reprise

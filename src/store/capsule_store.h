@@ -15,6 +15,7 @@
 #include <string>
 #include <thread>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "reprise/store.h"
@@ -122,7 +123,7 @@ class TieredStore final : public CapsuleStore {
   void Run();
   void LookAround(Lock& lock);  // whether another process has written
   void Resync(Lock& lock);
-  void Merge(std::vector<DiskEntry> listed, const std::vector<int64_t>& before);
+  void Merge(std::vector<DiskEntry> listed, const std::unordered_set<int64_t>& before);
   void GoneFromDisk(int64_t disk_id);
 
   const StoreOptions options_;

@@ -55,7 +55,7 @@ class DiskStore : public DiskTier {
 
   bool read_only() const override { return read_only_; }
   Result<std::vector<Fingerprint>> Fingerprints() override;
-  Result<std::vector<DiskEntry>> List(const Fingerprint& fingerprint) override;
+  Result<std::vector<DiskEntry>> ListAgain(const Fingerprint& fingerprint, const std::unordered_set<int64_t>& known) override;
   bool Changed() override;
   Result<int64_t> Put(std::string_view name_space, std::span<const int32_t> tokens, const Capsule& capsule, const DiskNote& note,
                       std::vector<int64_t>& evicted) override;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -112,7 +113,7 @@ Result<std::vector<Fingerprint>> DiskStore::Fingerprints() {
   return index_->Fingerprints();
 }
 
-Result<std::vector<DiskEntry>> DiskStore::List(const Fingerprint& fingerprint) {
+Result<std::vector<DiskEntry>> DiskStore::ListAgain(const Fingerprint& fingerprint, const std::unordered_set<int64_t>& known) {
   const std::lock_guard lock(mutex_);
   REPRISE_ASSIGN_OR_RETURN(const int64_t version, index_->Version());
   REPRISE_ASSIGN_OR_RETURN(const Transaction transaction, index_->Read());
@@ -123,15 +124,14 @@ Result<std::vector<DiskEntry>> DiskStore::List(const Fingerprint& fingerprint) {
 
   struct Node {
     const IndexedSegment* segment;
-    std::vector<int32_t> tokens;
-    int users = 0;  // children and capsules
+    std::optional<std::vector<int32_t>> tokens;  // once a capsule has asked for them
+    int users = 0;                               // children and capsules
     bool bad = false;
   };
   std::map<int64_t, Node> segments;
   for (const IndexedSegment& segment : all_segments) {
     if (segment.fingerprint != fingerprint) continue;
     Node node{&segment, {}, 0, bad_.contains(segment.object.name)};
-    REPRISE_ASSIGN_OR_RETURN(node.tokens, index_->Tokens(segment.id));
     if (const auto parent = segments.find(segment.parent); parent != segments.end()) {
       ++parent->second.users;
       node.bad |= parent->second.bad;
@@ -153,7 +153,8 @@ Result<std::vector<DiskEntry>> DiskStore::List(const Fingerprint& fingerprint) {
     for (const auto& name_space : name_spaces) {
       if (name_space.id == capsule.name_space) entry.name_space = name_space.name;
     }
-    entry.tokens.resize(static_cast<size_t>(capsule.position));
+    const bool is_known = known.contains(capsule.id);
+    if (!is_known) entry.tokens.resize(static_cast<size_t>(capsule.position));
     bool whole = true;
     bool alone = true;  // so far only this capsule needs the segments
     int32_t until = capsule.position;
@@ -161,8 +162,13 @@ Result<std::vector<DiskEntry>> DiskStore::List(const Fingerprint& fingerprint) {
       const auto found = segments.find(id);
       whole = found != segments.end() && !found->second.bad && found->second.segment->first < until && until <= found->second.segment->last;
       if (!whole) break;
-      const Node& node = found->second;
-      std::copy_n(node.tokens.begin(), until - node.segment->first, entry.tokens.begin() + node.segment->first);
+      Node& node = found->second;
+      if (!is_known) {
+        if (!node.tokens) {
+          REPRISE_ASSIGN_OR_RETURN(node.tokens, index_->Tokens(id));
+        }
+        std::copy_n(node.tokens->begin(), until - node.segment->first, entry.tokens.begin() + node.segment->first);
+      }
       alone = alone && node.users == 1;
       if (alone) entry.bytes += AlignUp(node.segment->object.bytes, kDiskPage);
       until = node.segment->first;

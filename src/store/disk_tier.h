@@ -17,6 +17,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <vector>
 
 #include "exec/state_space.h"
@@ -36,7 +37,7 @@ struct DiskEntry {
   int64_t id = 0;  // the index's; never used twice
   Fingerprint fingerprint;
   std::string name_space;
-  std::vector<int32_t> tokens;  // its path; the position is their number
+  std::vector<int32_t> tokens;  // its path; the position is their number. Empty where ListAgain left it out
   DiskNote note;
   uint64_t bytes = 0;  // that removing it would free: its block, and the segments that nothing else rests on
 };
@@ -69,7 +70,10 @@ class DiskTier {
   // Of the models that capsules are listed of.
   virtual Result<std::vector<Fingerprint>> Fingerprints() = 0;
   // Every whole capsule of the fingerprint, in all namespaces.
-  virtual Result<std::vector<DiskEntry>> List(const Fingerprint& fingerprint) = 0;
+  Result<std::vector<DiskEntry>> List(const Fingerprint& fingerprint) { return ListAgain(fingerprint, {}); }
+  // The same for whoever has seen some of them, by their ids: those come without their tokens, which are most of what there is to read. A path never
+  // changes.
+  virtual Result<std::vector<DiskEntry>> ListAgain(const Fingerprint& fingerprint, const std::unordered_set<int64_t>& known) = 0;
   // Whether another process has changed the index since the last List. A few microseconds.
   virtual bool Changed() = 0;
 

@@ -72,6 +72,20 @@ TEST(DiskTier, WritesEachRowOnce) {
   const auto list = tier->List(space->fingerprint());
   ASSERT_TRUE(list.ok()) << list.status().message();
   ASSERT_EQ(list->size(), put.size());
+  // Whoever knows some of them is told the same, but for their tokens.
+  std::unordered_set<int64_t> known;
+  for (const DiskEntry& entry : *list) {
+    if (entry.id % 2 == 0) known.insert(entry.id);
+  }
+  const auto again = tier->ListAgain(space->fingerprint(), known);
+  ASSERT_TRUE(again.ok()) << again.status().message();
+  ASSERT_EQ(again->size(), list->size());
+  for (size_t i = 0; i < list->size(); ++i) {
+    EXPECT_EQ((*again)[i].id, (*list)[i].id);
+    EXPECT_EQ((*again)[i].bytes, (*list)[i].bytes);
+    EXPECT_EQ((*again)[i].note.id, (*list)[i].note.id);
+    EXPECT_EQ((*again)[i].tokens, known.contains((*list)[i].id) ? std::vector<int32_t>() : (*list)[i].tokens);
+  }
   for (const DiskEntry& entry : *list) {
     EXPECT_EQ(entry.tokens, put[entry.id].first);
     const auto loaded = tier->Load(entry.id, space, Capsule());

@@ -124,12 +124,14 @@ class FakeDisk final : public DiskTier {
     }
     return fingerprints;
   }
-  Result<std::vector<DiskEntry>> List(const Fingerprint& fingerprint) override {
+  Result<std::vector<DiskEntry>> ListAgain(const Fingerprint& fingerprint, const std::unordered_set<int64_t>& known) override {
     const std::lock_guard lock(shared_->mutex);
     seen_ = shared_->changes;
     std::vector<DiskEntry> list;
     for (const auto& [id, one] : shared_->entries) {
-      if (one.fingerprint == fingerprint) list.push_back(one.entry);
+      if (one.fingerprint != fingerprint) continue;
+      list.push_back(one.entry);
+      if (known.contains(id)) list.back().tokens.clear();
     }
     return list;
   }

@@ -272,26 +272,27 @@ void TieredStore::LookAround(Lock& lock) {
 }
 
 void TieredStore::Resync(Lock& lock) {
-  std::vector<int64_t> before;
+  std::unordered_set<int64_t> before;
   before.reserve(by_disk_id_.size());
-  for (const auto& [disk_id, entry] : by_disk_id_) before.push_back(disk_id);
+  for (const auto& [disk_id, entry] : by_disk_id_) before.insert(disk_id);
   lock.unlock();
-  auto listed = disk_->List(space_->fingerprint());
+  auto listed = disk_->ListAgain(space_->fingerprint(), before);
   lock.lock();
   if (!listed.ok()) return Notice("the list of capsules in '" + options_.directory + "' could not be read: " + listed.status().message());
   Merge(*std::move(listed), before);
 }
 
-// What the directory lists becomes what the tree holds; of `before`, what it lists no longer is gone.
-void TieredStore::Merge(std::vector<DiskEntry> listed, const std::vector<int64_t>& before) {
+// What the directory lists becomes what the tree holds; of `before`, which come without tokens, what it lists no longer is gone.
+void TieredStore::Merge(std::vector<DiskEntry> listed, const std::unordered_set<int64_t>& before) {
   std::unordered_map<int64_t, bool> there;
   for (DiskEntry& found : listed) {
     there[found.id] = true;
-    if (found.tokens.empty() || found.tokens.size() > static_cast<size_t>(space_->max_position())) continue;
     Stored* entry = nullptr;
     if (const auto at = by_disk_id_.find(found.id); at != by_disk_id_.end()) {
       entry = at->second;
     } else {
+      // Without tokens: removed from here while it was listed.
+      if (found.tokens.empty() || found.tokens.size() > static_cast<size_t>(space_->max_position())) continue;
       NameSpace& space = SpaceOf(found.name_space);
       TokenTree::Node* node = space.tree.Insert(found.tokens);
       const bool automatic = found.note.keep != Keep::kRequested && found.note.name.empty() && !found.note.pinned;
