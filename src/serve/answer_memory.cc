@@ -2,8 +2,12 @@
 
 #include <sodium.h>
 
+#include <algorithm>
+#include <cstring>
 #include <nlohmann/json.hpp>
+#include <utility>
 
+#include "base/bytes.h"
 #include "serve/json_fields.h"
 #include "text/unicode.h"
 
@@ -67,14 +71,57 @@ void AnswerMemory::Remember(std::string_view name_space, std::span<const int32_t
                             std::span<const int32_t> tokens) {
   Entry entry{{}, {tokens.begin(), tokens.end()}, std::string(StripSpace(message.reasoning))};
   if (tokens.empty() || entry.cost() > most_tokens_) return;
-  const Key key = Path(name_space, prompt).With({}, message);
-  const std::lock_guard lock(mutex_);
+  entry.key = Path(name_space, prompt).With({}, message);
+  ByteWriter record;
+  record.Put(static_cast<uint32_t>(entry.tokens.size()));
+  record.Bytes(std::as_bytes(std::span(entry.tokens)));
+  record.Text(entry.reasoning);
+  const Key key = entry.key;
+  {
+    const std::lock_guard lock(mutex_);
+    Insert(std::move(entry));
+  }
+  const std::lock_guard lock(file_mutex_);
+  if (file_ == nullptr) return;
+  const Status kept = file_->Put(key, record.bytes());
+  trouble_ = kept.ok() ? "" : kept.message();
+}
+
+Status AnswerMemory::KeepIn(std::unique_ptr<RecordFile> file, int vocabulary) {
+  REPRISE_RETURN_IF_ERROR(file->ForEach([&](const Key& key, std::span<const std::byte> record) {
+    ByteReader reader(record);
+    const auto count = reader.Get<uint32_t>("the number of tokens");
+    if (!count.ok()) return;
+    const auto bytes = reader.Bytes(uint64_t{*count} * sizeof(int32_t), "the tokens");
+    if (!bytes.ok() || bytes->empty()) return;
+    Entry entry{key, std::vector<int32_t>(*count), {}};
+    std::memcpy(entry.tokens.data(), bytes->data(), bytes->size());
+    if (std::any_of(entry.tokens.begin(), entry.tokens.end(), [&](int32_t token) { return token < 0 || token >= vocabulary; })) return;
+    const auto reasoning = record.subspan(reader.offset());
+    entry.reasoning.assign(reinterpret_cast<const char*>(reasoning.data()), reasoning.size());
+    if (entry.cost() > most_tokens_) return;
+    const std::lock_guard lock(mutex_);
+    Insert(std::move(entry));
+  }));
+  const std::lock_guard lock(file_mutex_);
+  file_ = std::move(file);
+  return Ok();
+}
+
+std::string AnswerMemory::TakeTrouble() {
+  const std::lock_guard lock(file_mutex_);
+  if (trouble_ == told_) return "";
+  told_ = trouble_;
+  return told_;
+}
+
+void AnswerMemory::Insert(Entry entry) {
+  const Key key = entry.key;
   if (const auto known = by_key_.find(key); known != by_key_.end()) {
     held_ -= known->second->cost();
     entries_.erase(known->second);
     by_key_.erase(known);
   }
-  entry.key = key;
   held_ += entry.cost();
   entries_.push_front(std::move(entry));
   by_key_[key] = entries_.begin();

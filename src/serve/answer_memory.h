@@ -5,10 +5,9 @@
 // nothing that was computed for them can be reused. So answers are remembered by the prompt that they followed and by what they say: content
 // without outer white space, ids, names and arguments of calls, whatever order these are in. A message that was changed is another message.
 //
-// Bounded: what was not asked for longest goes first; then, and after a restart, messages are encoded anew. Safe from any thread.
+// Bounded: what was not asked for longest goes first; then messages are encoded anew. With a file it outlives the process. Safe from any thread.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <list>
 #include <map>
@@ -20,6 +19,8 @@
 #include <string_view>
 #include <vector>
 
+#include "reprise/status.h"
+#include "store/record_file.h"
 #include "text/chat.h"
 
 namespace reprise::serve {
@@ -37,8 +38,14 @@ class AnswerMemory {
 
   size_t held() const;
 
+  // Answers are kept in `file` from now on, and those that it holds are remembered, but for such as hold tokens that are not below `vocabulary`. Before
+  // any other call.
+  Status KeepIn(std::unique_ptr<RecordFile> file, int vocabulary);
+  // Why an answer is not in the file, "" where there is nothing to tell. The same trouble is told once.
+  std::string TakeTrouble();
+
  private:
-  using Key = std::array<unsigned char, 32>;
+  using Key = Digest;
   struct Entry {
     Key key;
     std::vector<int32_t> tokens;
@@ -47,11 +54,17 @@ class AnswerMemory {
   };
   class Path;
 
+  void Insert(Entry entry);  // with the lock held
+
   const size_t most_tokens_;
   mutable std::mutex mutex_;
   std::list<Entry> entries_;  // the latest first
   std::map<Key, std::list<Entry>::iterator> by_key_;
   size_t held_ = 0;
+
+  std::mutex file_mutex_;  // guards what follows; taken alone
+  std::unique_ptr<RecordFile> file_;
+  std::string trouble_, told_;
 };
 
 }  // namespace reprise::serve

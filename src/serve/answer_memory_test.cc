@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "store/disk_test_support.h"
+
 namespace reprise::serve {
 namespace {
 
@@ -50,6 +52,40 @@ TEST(AnswerMemory, IsBounded) {
   const auto recall = [&](int32_t i) { return memory.Recall("", {})(Tokens{i}, {}, {"assistant", "x"}, true).has_value(); };
   EXPECT_FALSE(recall(0));
   EXPECT_TRUE(recall(99));
+}
+
+// A server that starts again: what it knew is in the store's directory.
+TEST(AnswerMemory, OutlivesItsProcessInAFile) {
+  const testing_support::TemporaryDirectory directory;
+  const Fingerprint model = FingerprintBuilder().Add("name", "model").Finish();
+  const auto started = [&](const Fingerprint& fingerprint, int vocabulary, size_t most = 1000) {
+    auto memory = std::make_unique<AnswerMemory>(most);
+    const auto files = FileSystem::Open(directory / "store", false);
+    bool begun_anew = false;
+    auto file = RecordFile::Open(**files, fingerprint, 1 << 20, begun_anew);
+    EXPECT_TRUE(file.ok()) << file.status().message();
+    EXPECT_TRUE(memory->KeepIn(*std::move(file), vocabulary).ok());
+    return memory;
+  };
+  const auto ask = [](AnswerMemory& memory, const std::string& name_space, const ChatMessage& message) {
+    return memory.Recall(name_space, {})(Tokens{1, 2}, {}, message, true);
+  };
+  const ChatMessage thought{"assistant", "Yes.", "Hm."}, other{"assistant", "No."};
+  {
+    const auto memory = started(model, 100);
+    memory->Remember("mine", Tokens{1, 2}, thought, Tokens{5, 6, 99});
+    memory->Remember("mine", Tokens{1, 2}, other, Tokens{7});
+    memory->Remember("mine", Tokens{1, 2}, other, Tokens{8});
+    EXPECT_EQ(memory->TakeTrouble(), "");
+  }
+  const auto memory = started(model, 100);
+  EXPECT_EQ(ask(*memory, "mine", thought), (Tokens{5, 6, 99}));
+  EXPECT_EQ(ask(*memory, "mine", {"assistant", "Yes.", "Ha!"}), std::nullopt) << "thoughts that the client changed";
+  EXPECT_EQ(ask(*memory, "mine", other), (Tokens{8})) << "the latest";
+  EXPECT_EQ(ask(*memory, "theirs", thought), std::nullopt);
+  EXPECT_EQ(ask(*started(FingerprintBuilder().Add("name", "another").Finish(), 100), "mine", thought), std::nullopt);
+  EXPECT_EQ(ask(*started(model, 99), "mine", thought), std::nullopt) << "a token that the model does not have";
+  EXPECT_EQ(started(model, 100, 100)->held(), 65u) << "as much as the memory may hold, the latest first";
 }
 
 }  // namespace

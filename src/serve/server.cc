@@ -10,11 +10,13 @@
 #include "serve/json_fields.h"
 #include "serve/page.h"
 #include "serve/service.h"
+#include "store/record_file.h"
 
 namespace reprise::serve {
 namespace {
 
 constexpr size_t kBodyWithoutKey = 64 << 10;
+constexpr uint64_t kMostAnswerBytes = uint64_t{16} << 20;  // in a store of some size: what AnswerMemory holds
 
 struct RouteEntry {
   std::string_view method;
@@ -89,6 +91,7 @@ class Server {
     if (name.empty()) name = info.name.empty() ? std::filesystem::path(info.path).stem().string() : info.name;
     engines_ = std::make_unique<Engines>(*std::move(model), name, options_.scheduler, service_.metrics);
     REPRISE_RETURN_IF_ERROR(ChooseChatFormat(*engines_));
+    KeepAnswers(*engines_);
     service_.engines = engines_.get();
     log_.Write("ready", {{"model", name},
                          {"load_ms", std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start).count()},
@@ -99,11 +102,30 @@ class Server {
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
       if (CapsuleStore* store = engines_->model.store(); store != nullptr && ++looks_ % 50 == 0) {
         for (const std::string& notice : store->TakeNotices()) log_.Write("store", {{"notice", notice}});
+        if (const std::string trouble = engines_->answers.TakeTrouble(); !trouble.empty()) NoAnswers(trouble);
       }
     }
     log_.Write("stopping", {{"lines", service_.metrics.lines.load()}});
     return Ok();
   }
+
+  // Where the store has a directory answers outlive the process in it. Without it they do not, which costs some reuse and no request.
+  void KeepAnswers(Engines& engines) {
+    const auto& store = engines.model.engine().options().store;
+    if (!store || store->directory.empty()) return;
+    const auto keep = [&]() -> Status {
+      REPRISE_ASSIGN_OR_RETURN(const auto files, FileSystem::Open(store->directory, store->read_only));
+      if (!files->writable()) return IoError("the directory cannot be written");
+      bool begun_anew = false;
+      const uint64_t most = std::min(kMostAnswerBytes, store->disk_budget / 16);
+      REPRISE_ASSIGN_OR_RETURN(auto file, RecordFile::Open(*files, engines.model.info().fingerprint, most, begun_anew));
+      if (begun_anew) log_.Write("store", {{"notice", "the answers remembered in the store were damaged and have been begun anew"}});
+      return engines.answers.KeepIn(std::move(file), engines.model.info().vocabulary);
+    };
+    if (const Status kept = keep(); !kept.ok()) NoAnswers(kept.message());
+  }
+
+  void NoAnswers(const std::string& why) { log_.Write("store", {{"notice", "answers are not remembered in the store: " + why}}); }
 
   Status ChooseChatFormat(Engines& engines) {
     const Tokenizer& tokenizer = engines.tokenizer();

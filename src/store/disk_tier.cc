@@ -12,6 +12,7 @@
 
 #include "base/checked.h"
 #include "store/disk_store.h"
+#include "store/record_file.h"
 
 namespace reprise {
 
@@ -60,7 +61,8 @@ Status DiskStore::Prepare() {
     return std::any_of(there.begin(), there.end(), [&](const auto& f) { return f.name == name; });
   };
   for (const auto& file : there) {
-    if (file.name != kLock && !file.name.starts_with(Index::kFile) && !is(Index::kFile)) {
+    const bool ours = file.name == kLock || file.name.starts_with(Index::kFile) || file.name.starts_with(RecordFile::kFile);
+    if (!ours && !is(Index::kFile)) {
       return InvalidArgument(
           fmt::format("the directory is no store, and holds files of another purpose; give the store a directory of its own"));
     }

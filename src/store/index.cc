@@ -91,19 +91,6 @@ Result<int64_t> OneInteger(Query&& query) {
   return row ? query.Integer(0) : int64_t{0};
 }
 
-// For a URI: what would end the path or start an escape is escaped.
-std::string Uri(const std::string& path, std::string_view parameters) {
-  std::string uri = "file:";
-  for (const char c : path) {
-    if (c == '%' || c == '?' || c == '#') {
-      uri += fmt::format("%{:02x}", static_cast<unsigned char>(c));
-    } else {
-      uri += c;
-    }
-  }
-  return uri + std::string(parameters);
-}
-
 }  // namespace
 
 Result<std::unique_ptr<Index>> Index::Open(const FileSystem& files, bool read_only) {
@@ -111,7 +98,7 @@ Result<std::unique_ptr<Index>> Index::Open(const FileSystem& files, bool read_on
   const std::string path = files.PathOf(kFile);
   const int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_URI;
   const auto open = [&](std::string_view parameters) -> Status {
-    REPRISE_RETURN_IF_ERROR(index->db_.Open(Uri(path, parameters), files.sqlite_vfs(),
+    REPRISE_RETURN_IF_ERROR(index->db_.Open(kFile, FileUri(path, parameters), files.sqlite_vfs(),
                                             flags | (read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE), kBusyMilliseconds));
     return index->Prepare(read_only);
   };
@@ -125,14 +112,8 @@ Result<std::unique_ptr<Index>> Index::Open(const FileSystem& files, bool read_on
 }
 
 Status Index::Prepare(bool read_only) {
-  sqlite3* const db = db_.handle();
-  // The file may have been edited by anyone who could write it: it gets no way to run anything.
-  sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
-  sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
-  sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, nullptr);
-  sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_VIEW, 0, nullptr);
-  sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_FKEY, 1, nullptr);
-  REPRISE_RETURN_IF_ERROR(db_.Run("PRAGMA cell_size_check = ON"));
+  REPRISE_RETURN_IF_ERROR(db_.Harden());
+  sqlite3_db_config(db_.handle(), SQLITE_DBCONFIG_ENABLE_FKEY, 1, nullptr);
   if (!read_only) {
     REPRISE_RETURN_IF_ERROR(db_.Run("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL"));
     // The log counts towards the budget: it is kept short.

@@ -6,9 +6,21 @@
 
 namespace reprise {
 
-Status Database::Open(const std::string& uri, const char* vfs, int flags, int busy_milliseconds) {
+std::string FileUri(const std::string& path, std::string_view parameters) {
+  std::string uri = "file:";
+  for (const char c : path) {
+    if (c == '%' || c == '?' || c == '#') {
+      uri += fmt::format("%{:02x}", static_cast<unsigned char>(c));
+    } else {
+      uri += c;
+    }
+  }
+  return uri + std::string(parameters);
+}
+
+Status Database::Open(const char* name, const std::string& uri, const char* vfs, int flags, int busy_milliseconds) {
   Close();
-  name_ = "index.sqlite";
+  name_ = name;
   const int code = sqlite3_open_v2(uri.c_str(), &db_, flags, vfs);
   if (code != SQLITE_OK) {
     Status status = Error(code);
@@ -18,6 +30,14 @@ Status Database::Open(const std::string& uri, const char* vfs, int flags, int bu
   sqlite3_extended_result_codes(db_, 1);
   sqlite3_busy_timeout(db_, busy_milliseconds);
   return Ok();
+}
+
+Status Database::Harden() {
+  sqlite3_db_config(db_, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
+  sqlite3_db_config(db_, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
+  sqlite3_db_config(db_, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, nullptr);
+  sqlite3_db_config(db_, SQLITE_DBCONFIG_ENABLE_VIEW, 0, nullptr);
+  return Run("PRAGMA cell_size_check = ON");
 }
 
 void Database::Close() {

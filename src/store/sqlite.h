@@ -1,4 +1,4 @@
-// Database and Query: as much of SQLite as the index needs. Every statement is prepared once and kept; no text is ever built into one.
+// Database and Query: as much of SQLite as the store needs. Every statement is prepared once and kept; no text is ever built into one.
 //
 // One thread at a time. Errors carry the file's name: kExhausted (the disk is full), kCorrupt, kIo.
 #pragma once
@@ -17,6 +17,9 @@
 
 namespace reprise {
 
+// A file as a URI: what would end the path or start an escape is escaped.
+std::string FileUri(const std::string& path, std::string_view parameters = "");
+
 class Database {
  public:
   Database() = default;
@@ -24,7 +27,10 @@ class Database {
   Database& operator=(const Database&) = delete;
   ~Database() { Close(); }
 
-  Status Open(const std::string& uri, const char* vfs, int flags, int busy_milliseconds);
+  // `name` is what errors call it.
+  Status Open(const char* name, const std::string& uri, const char* vfs, int flags, int busy_milliseconds);
+  // For a file that may have been edited by anyone who could write it: it gets no way to run anything.
+  Status Harden();
   void Close();
   Status Run(const char* sql);  // statements without results, once
   Status Error(int code) const;

@@ -62,6 +62,21 @@ def test_answers_that_come_back_are_not_read_again(client):
             messages += [{"role": "assistant", "content": answer.choices[0].message.content}, {"role": "user", "content": "And then?"}]
 
 
+def test_answers_are_known_after_a_restart(program, tmp_path):
+    """With a store, a server that starts again goes on from the very tokens that it gave."""
+    messages = [{"role": "user", "content": "Say what you like."}]
+    flags = ("--quiet", "--store", str(tmp_path / "store"))
+    with running(program, *flags) as server:
+        for turn in range(4):  # sampled text: what it is spelled in is seldom what encoding it gives
+            answer = server.openai().chat.completions.create(model="any", messages=messages, max_tokens=48, temperature=1.5, seed=turn)
+            messages += [{"role": "assistant", "content": answer.choices[0].message.content}, {"role": "user", "content": "And then?"}]
+        before = prompt_tokens(server.openai(), messages=messages).prompt_tokens
+    with running(program, *flags) as server:
+        assert prompt_tokens(server.openai(), messages=messages).prompt_tokens == before
+    with running(program, "--quiet") as forgetful:
+        assert prompt_tokens(forgetful.openai(), messages=messages).prompt_tokens != before, "otherwise this shows nothing"
+
+
 @pytest.mark.parametrize("body, field", [
     ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
     ({"tools": [{"type": "function"}]}, "tools[0].function"),
