@@ -1,7 +1,7 @@
 # The commands of the house. Each installs what it needs and is missing (tools/setup.sh), builds, and is quiet unless something fails.
 #
 #   make          the library and the program, in build/        make test      every test
-#   make demo     the first five minutes                        make bench     bench/RESULTS.md anew (an hour)
+#   make demo     the first five minutes                        make bench     bench/RESULTS.md anew (1.5 hours)
 #   make install  into /usr/local, or PREFIX=...                make lint      format and static analysis, without changes
 #   make asan     every test, memory and undefined behaviour    make format    formats the sources
 #   make tsan     every test, data races                        make fuzz      a minute of fuzzing for each parser

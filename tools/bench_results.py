@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the benchmarks that bench/RESULTS.md quotes, and writes it: tables from the runs, and the plots beside it.
 
-    tools/bench_results.py                    every suite that is not kept in build-bench/ yet, with llama.cpp in turns; about an hour
+    tools/bench_results.py                    every suite that is not kept in build-bench/ yet, with llama.cpp in turns; about an hour and a half
     tools/bench_results.py --only q8_0-512    one suite anew; the others keep the figures of their last run, each under its own date
     tools/bench_results.py --only store       the capsule store's suites anew
     tools/bench_results.py --report           writes RESULTS.md from what build-bench/ keeps; runs nothing
