@@ -72,19 +72,25 @@ void AnswerMemory::Remember(std::string_view name_space, std::span<const int32_t
   Entry entry{{}, {tokens.begin(), tokens.end()}, std::string(StripSpace(message.reasoning))};
   if (tokens.empty() || entry.cost() > most_tokens_) return;
   entry.key = Path(name_space, prompt).With({}, message);
-  ByteWriter record;
-  record.Put(static_cast<uint32_t>(entry.tokens.size()));
-  record.Bytes(std::as_bytes(std::span(entry.tokens)));
-  record.Text(entry.reasoning);
-  const Key key = entry.key;
+  const std::lock_guard lock(mutex_);
+  if (file_ != nullptr) unwritten_.push_back(entry);
+  Insert(std::move(entry));
+}
+
+Status AnswerMemory::WriteOut() {
+  std::vector<Entry> entries;
   {
     const std::lock_guard lock(mutex_);
-    Insert(std::move(entry));
+    entries.swap(unwritten_);
   }
-  const std::lock_guard lock(file_mutex_);
-  if (file_ == nullptr) return;
-  const Status kept = file_->Put(key, record.bytes());
-  trouble_ = kept.ok() ? "" : kept.message();
+  for (const Entry& entry : entries) {
+    ByteWriter record;
+    record.Put(static_cast<uint32_t>(entry.tokens.size()));
+    record.Bytes(std::as_bytes(std::span(entry.tokens)));
+    record.Text(entry.reasoning);
+    REPRISE_RETURN_IF_ERROR(file_->Put(entry.key, record.bytes()));
+  }
+  return Ok();
 }
 
 Status AnswerMemory::KeepIn(std::unique_ptr<RecordFile> file, int vocabulary) {
@@ -103,16 +109,8 @@ Status AnswerMemory::KeepIn(std::unique_ptr<RecordFile> file, int vocabulary) {
     const std::lock_guard lock(mutex_);
     Insert(std::move(entry));
   }));
-  const std::lock_guard lock(file_mutex_);
   file_ = std::move(file);
   return Ok();
-}
-
-std::string AnswerMemory::TakeTrouble() {
-  const std::lock_guard lock(file_mutex_);
-  if (trouble_ == told_) return "";
-  told_ = trouble_;
-  return told_;
 }
 
 void AnswerMemory::Insert(Entry entry) {

@@ -38,11 +38,12 @@ class AnswerMemory {
 
   size_t held() const;
 
-  // Answers are kept in `file` from now on, and those that it holds are remembered, but for such as hold tokens that are not below `vocabulary`. Before
-  // any other call.
+  // Answers are kept in `file` from now on, by WriteOut, and those that it holds are remembered, but for such as hold tokens that are not below
+  // `vocabulary`. Before any other call.
   Status KeepIn(std::unique_ptr<RecordFile> file, int vocabulary);
-  // Why an answer is not in the file, "" where there is nothing to tell. The same trouble is told once.
-  std::string TakeTrouble();
+  // Writes what was remembered since the last time to the file, if there is one: no answer waits for a disk. After an error those are in memory
+  // alone. One thread at a time.
+  Status WriteOut();
 
  private:
   using Key = Digest;
@@ -61,10 +62,8 @@ class AnswerMemory {
   std::list<Entry> entries_;  // the latest first
   std::map<Key, std::list<Entry>::iterator> by_key_;
   size_t held_ = 0;
-
-  std::mutex file_mutex_;  // guards what follows; taken alone
-  std::unique_ptr<RecordFile> file_;
-  std::string trouble_, told_;
+  std::vector<Entry> unwritten_;
+  std::unique_ptr<RecordFile> file_;  // WriteOut's alone, once it is there
 };
 
 }  // namespace reprise::serve

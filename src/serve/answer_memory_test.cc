@@ -76,7 +76,8 @@ TEST(AnswerMemory, OutlivesItsProcessInAFile) {
     memory->Remember("mine", Tokens{1, 2}, thought, Tokens{5, 6, 99});
     memory->Remember("mine", Tokens{1, 2}, other, Tokens{7});
     memory->Remember("mine", Tokens{1, 2}, other, Tokens{8});
-    EXPECT_EQ(memory->TakeTrouble(), "");
+    EXPECT_EQ(ask(*started(model, 100), "mine", thought), std::nullopt) << "nobody waits for a disk before WriteOut";
+    EXPECT_TRUE(memory->WriteOut().ok());
   }
   const auto memory = started(model, 100);
   EXPECT_EQ(ask(*memory, "mine", thought), (Tokens{5, 6, 99}));

@@ -73,6 +73,7 @@ class Server {
     if (engines_) engines_->scheduler.Stop(deadline);
     // Every request has its last event now, and needs but to write it.
     http_->Close(Clock::now() + std::chrono::seconds(1));
+    if (engines_) WriteAnswers();
     Status flushed;
     if (engines_ && engines_->model.store() != nullptr) flushed = engines_->model.store()->Flush();
     service_.engines = nullptr;
@@ -102,8 +103,8 @@ class Server {
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
       if (CapsuleStore* store = engines_->model.store(); store != nullptr && ++looks_ % 50 == 0) {
         for (const std::string& notice : store->TakeNotices()) log_.Write("store", {{"notice", notice}});
-        if (const std::string trouble = engines_->answers.TakeTrouble(); !trouble.empty()) NoAnswers(trouble);
       }
+      WriteAnswers();
     }
     log_.Write("stopping", {{"lines", service_.metrics.lines.load()}});
     return Ok();
@@ -123,6 +124,12 @@ class Server {
       return engines.answers.KeepIn(std::move(file), engines.model.info().vocabulary);
     };
     if (const Status kept = keep(); !kept.ok()) NoAnswers(kept.message());
+  }
+
+  // The same trouble is told once.
+  void WriteAnswers() {
+    const Status written = engines_->answers.WriteOut();
+    if (!written.ok() && written.message() != answers_trouble_) NoAnswers(answers_trouble_ = written.message());
   }
 
   void NoAnswers(const std::string& why) { log_.Write("store", {{"notice", "answers are not remembered in the store: " + why}}); }
@@ -223,6 +230,7 @@ class Server {
   std::unique_ptr<HttpServer> http_;
   std::unique_ptr<Engines> engines_;
   int looks_ = 0;
+  std::string answers_trouble_;
 };
 
 }  // namespace
