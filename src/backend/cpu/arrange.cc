@@ -127,14 +127,14 @@ int ArrangePieces(const ArrangeArgs& args) { return (args.in.width + args.piece 
 Split SplitArrange(const ArrangeArgs& args, int threads) {
   const int rows = RowCount(*args.table, args.in);
   if (rows == 0) return {};
-  const RowGroups groups(rows, kRowGroup);
+  const RowGroups groups = ProductGroups(rows);
   const double column = (args.to.quants ? 0.2 : 0.4) + (args.before.run ? 0.2 : 0.0);
   return EvenSplit(int64_t{groups.count} * ArrangePieces(args), column * args.piece * rows / groups.count, threads);
 }
 
 // An item is a piece of the columns of a group of rows.
 void Arrange(const ArrangeArgs& args, int64_t first_item, int64_t last_item, int thread) {
-  const RowGroups groups(RowCount(*args.table, args.in), kRowGroup);
+  const RowGroups groups = ProductGroups(RowCount(*args.table, args.in));
   const int pieces = ArrangePieces(args), width = args.in.width;
   for (int64_t item = first_item; item < last_item; ++item) {
     const int group = static_cast<int>(item / pieces), from = static_cast<int>(item % pieces) * args.piece;
@@ -158,10 +158,7 @@ void Arrange(const ArrangeArgs& args, int64_t first_item, int64_t last_item, int
   }
 }
 
-void AddArrange(KernelTable& table) {
-  table.row_group = kRowGroup;
-  table.arrange = {RunUntyped<ArrangeArgs, Arrange>, SplitUntyped<ArrangeArgs, SplitArrange>};
-}
+void AddArrange(KernelTable& table) { table.arrange = {RunUntyped<ArrangeArgs, Arrange>, SplitUntyped<ArrangeArgs, SplitArrange>}; }
 
 }  // namespace HWY_NAMESPACE
 }  // namespace reprise

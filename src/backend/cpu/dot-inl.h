@@ -6,6 +6,7 @@
 #define REPRISE_BACKEND_CPU_DOT_INL_H_
 #endif
 
+#include "backend/cpu/kernels.h"
 #include "backend/cpu/simd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -24,6 +25,17 @@ inline constexpr int kRowGroup = 4;
 #else
 inline constexpr int kRowGroup = 2;
 #endif
+
+// How many tiles of 16 columns the many rows of a product with a matrix go through together. Where processors make two products a cycle, they
+// load no more than two vectors in it: a product for each load is half of what they can do, so with AVX-512 six rows share their loads among two
+// tiles. Few rows are one group, which takes tile after tile: it waits for memory.
+#if HWY_TARGET == HWY_AVX3
+inline constexpr int kProductTiles = 2;
+#else
+inline constexpr int kProductTiles = 1;
+#endif
+inline constexpr int kProductRows = kRowGroup / kProductTiles;
+HWY_INLINE RowGroups ProductGroups(int rows) { return RowGroups(rows, rows > kRowGroup ? kProductRows : kRowGroup); }
 
 struct NoFetch {
   HWY_INLINE void operator()(int64_t) const {}
@@ -51,6 +63,7 @@ HWY_INLINE void DotTiles(const typename Loader::Element* w, int64_t tile_stride,
 // Bytes are multiplied by a struct of
 //   Words          64 bytes of weights: of 16 columns, four unsigned bytes each
 //   Dot<kWide, i>  a sum for each column plus the products with the i-th four signed bytes at `acts`; kWide for weights beyond 127
+//   Four, DotFour  the same, with the four loaded before, for several tiles; where kProductTiles is more than one
 //   kSignedBytes   whether those are taken less 128
 //   Kernel<kBody>  kBody, which is to be inlined, in a function of the compiler target that Dot needs
 // A target has TargetDot; 64-bit ARM has two more, for processors with more instructions.
@@ -177,6 +190,15 @@ struct TargetDot : PlainKernels {
   static HWY_INLINE Ints Dot(Ints sum, const ByteWords& w, const int8_t* acts) {
     const auto& four = *reinterpret_cast<const int32_t*>(acts + 4 * i);
     asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum.v[0].raw) : "v"(w.v[0].raw), "m"(four));
+    return sum;
+  }
+  static HWY_INLINE Ints Four(const int8_t* acts) {
+    Ints r;
+    asm("vpbroadcastd %1, %0" : "=v"(r.v[0].raw) : "m"(*reinterpret_cast<const int32_t*>(acts)));
+    return r;
+  }
+  static HWY_INLINE Ints DotFour(Ints sum, const ByteWords& w, const Ints& four) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(sum.v[0].raw) : "v"(w.v[0].raw), "v"(four.v[0].raw));
     return sum;
   }
 };
@@ -341,6 +363,18 @@ HWY_INLINE void DotRows(const typename Dot::Words& words, const int8_t* acts, In
   if constexpr (r < R) {
     sums[r] = Dot::template Dot<kWide, first + r>(sums[r], words, acts);
     DotRows<Dot, kWide, R, first, r + 1>(words, acts, sums);
+  }
+}
+// The same with C tiles.
+template <class Dot, bool kWide, int R, int C, int first>
+HWY_INLINE void DotRowsOfTiles(const typename Dot::Words* words, const int8_t* acts, Ints (*sums)[R]) {
+  if constexpr (C == 1) {
+    DotRows<Dot, kWide, R, first>(words[0], acts, sums[0]);
+  } else {
+    REPRISE_UNROLL for (int r = 0; r < R; ++r) {
+      const auto four = Dot::Four(acts + 4 * (first + r));
+      REPRISE_UNROLL for (int c = 0; c < C; ++c) sums[c][r] = Dot::DotFour(sums[c][r], words[c], four);
+    }
   }
 }
 

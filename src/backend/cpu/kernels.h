@@ -225,7 +225,6 @@ struct Kernel {
 };
 
 struct KernelTable {
-  int row_group = 0;          // the most rows of a group of Activations
   bool signed_bytes = false;  // the products with PackedForm::kByte take its quants less 128
   Kernel arrange, matmul;
   Kernel rms_norm, gated_rms_norm, swiglu, multiply, add_bias;

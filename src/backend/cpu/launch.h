@@ -49,13 +49,12 @@ Launch MakeLaunch(UntypedRun run, UntypedSplit split, const Args& args) {
   return launch;
 }
 
-// Units for `items` pieces of about `nanoseconds` each: large enough to hide the cost of claiming one (about 100 ns), small enough that a
-// thread that was put to sleep by the system in the middle of one holds up little.
-inline Split EvenSplit(int64_t items, double nanoseconds, int threads) {
-  constexpr double kUnit = 4000;
+// Units of about `unit` nanoseconds, for `items` pieces of about `nanoseconds` each: large enough to hide the cost of claiming one (about 100
+// ns), small enough that a thread that was put to sleep by the system in the middle of one holds up little.
+inline Split EvenSplit(int64_t items, double nanoseconds, int threads, double unit = 4000) {
   if (threads == 1) return {items, 1};
   const double total = static_cast<double>(items) * nanoseconds;
-  const auto wanted = static_cast<int64_t>(total / kUnit);
+  const auto wanted = static_cast<int64_t>(total / unit);
   return {items, std::clamp<int64_t>(wanted, 1, std::min<int64_t>(items, int64_t{64} * threads))};
 }
 

@@ -37,42 +37,50 @@ struct LoadBF16 {
   static HWY_INLINE Floats At(const uint16_t* p) { return LoadBrain(p); }
 };
 
-template <int R, class Loader>
-void FloatTile(const PackedMatrix& m, const std::byte* tile, const Group& group, Panel, const PanelTable*, Floats* total) {
-  DotTiles<R, 1, Loader>(reinterpret_cast<const typename Loader::Element*>(tile), 0, group.floats, m.inputs, total);
+template <int R, int C, class Loader>
+void FloatTiles(const PackedMatrix& m, const std::byte* tile, const Group& group, Panel, const PanelTable*, Floats* totals) {
+  using Element = typename Loader::Element;
+  const auto* const weights = reinterpret_cast<const Element*>(tile);
+  const auto stride = static_cast<int64_t>(m.tile_bytes / sizeof(Element));
+  const auto fetch = [&](int64_t k) HWY_ATTR {
+    const auto* const ahead = reinterpret_cast<const std::byte*>(weights + k * kTileColumns) + kFetchAhead;
+    REPRISE_UNROLL for (int c = 0; c < C; ++c) FetchFar(ahead + c * m.tile_bytes);
+  };
+  Floats sums[C * R];
+  DotTiles<R, C, Loader>(weights, stride, group.floats, m.inputs, sums, fetch);
+  REPRISE_UNROLL for (int r = 0; r < R; ++r) { REPRISE_UNROLL for (int c = 0; c < C; ++c) totals[r * C + c] = sums[c * R + r]; }
 }
 
 using TileKernel = void (*)(const PackedMatrix&, const std::byte*, const Group&, Panel, const PanelTable*, Floats*);
 
-template <class Dot, int R, bool kTabled>
+template <class Dot, int R, int C, bool kTabled>
 TileKernel KernelOf(PackedForm form) {
   switch (form) {
-    case PackedForm::kF32: return FloatTile<R, LoadF32>;
-    case PackedForm::kF16: return FloatTile<R, LoadF16>;
-    case PackedForm::kBF16: return FloatTile<R, LoadBF16>;
-    case PackedForm::kByte: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kByte, kTabled>>;
-    case PackedForm::kNibble: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kNibble, kTabled>>;
-    case PackedForm::kNibbleMin: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kNibbleMin, kTabled>>;
-    case PackedForm::kNibbleMinK: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kNibbleMinK, kTabled>>;
-    case PackedForm::kFive: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kFive, kTabled>>;
-    case PackedForm::kFiveMin: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kFiveMin, kTabled>>;
-    case PackedForm::kFiveMinK: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kFiveMinK, kTabled>>;
-    case PackedForm::kSixK: return Dot::template Kernel<QuantTile<Dot, R, PackedForm::kSixK, kTabled>>;
+    case PackedForm::kF32: return FloatTiles<R, C, LoadF32>;
+    case PackedForm::kF16: return FloatTiles<R, C, LoadF16>;
+    case PackedForm::kBF16: return FloatTiles<R, C, LoadBF16>;
+    case PackedForm::kByte: return Dot::template Kernel<QuantTiles<Dot, R, C, PackedForm::kByte, kTabled>>;
+    case PackedForm::kNibble: return Dot::template Kernel<QuantTiles<Dot, R, C, PackedForm::kNibble, kTabled>>;
+    case PackedForm::kNibbleMin: return Dot::template Kernel<QuantTiles<Dot, R, C, PackedForm::kNibbleMin, kTabled>>;
+    case PackedForm::kNibbleMinK: return Dot::template Kernel<QuantTiles<Dot, R, C, PackedForm::kNibbleMinK, kTabled>>;
+    case PackedForm::kFive: return Dot::template Kernel<QuantTiles<Dot, R, C, PackedForm::kFive, kTabled>>;
+    case PackedForm::kFiveMin: return Dot::template Kernel<QuantTiles<Dot, R, C, PackedForm::kFiveMin, kTabled>>;
+    case PackedForm::kFiveMinK: return Dot::template Kernel<QuantTiles<Dot, R, C, PackedForm::kFiveMinK, kTabled>>;
+    case PackedForm::kSixK: return Dot::template Kernel<QuantTiles<Dot, R, C, PackedForm::kSixK, kTabled>>;
   }
   return nullptr;
 }
 
-// Fewer rows than these are done with their products before the table is.
-constexpr int kTableRows = 16;
+// Many rows make a table first, and go through kProductTiles tiles together. Fewer are done with their products before the table is.
+constexpr int kManyRows = kProductTiles > 1 ? kRowGroup + 1 : 16;
 
-// Tables are for several groups, of which none is less than half as large as can be.
-static_assert(kTableRows > kRowGroup);
-template <class Dot, bool kTabled, int R = kTabled ? (kRowGroup + 1) / 2 : 1>
+// The kernel for a group of `rows` rows. Many are several groups, of which none is less than half as large as can be.
+template <class Dot, int C, bool kMany, int R = kMany ? (kProductRows + 1) / 2 : 1>
 TileKernel KernelFor(PackedForm form, int rows) {
-  if constexpr (R < kRowGroup) {
-    return rows == R ? KernelOf<Dot, R, kTabled>(form) : KernelFor<Dot, kTabled, R + 1>(form, rows);
+  if constexpr (R < (kMany ? kProductRows : kRowGroup)) {
+    return rows == R ? KernelOf<Dot, R, C, kMany>(form) : KernelFor<Dot, C, kMany, R + 1>(form, rows);
   } else {
-    return KernelOf<Dot, R, kTabled>(form);
+    return KernelOf<Dot, R, C, kMany>(form);
   }
 }
 
@@ -95,44 +103,63 @@ TableKernel TableKernelOf(PackedForm form) {
   return nullptr;
 }
 
-// Rows of a pass over the tiles: the activations of 144 rows of 3,584 inputs are half of a 1 MB second cache.
-constexpr int kPassRows = 144;
-constexpr int kPassGroups = kPassRows / kRowGroup;
+// Rows of a pass over the tiles: their activations are half of a 1 MB second cache, and their sums of a tile fit the first.
+constexpr int kPassRows = 264;
+constexpr int kPassBytes = 544 << 10;
 
 // The groups of rows of a step, and how they share passes.
 struct Passes {
   RowGroups groups;
   int count;
-  explicit Passes(const MatMulArgs& args)
-      : groups(args.domain == Domain::kRows ? args.table->rows : args.table->lanes, kRowGroup),
-        count((groups.count + kPassGroups - 1) / kPassGroups) {}
+  explicit Passes(const MatMulArgs& args) : groups(ProductGroups(args.domain == Domain::kRows ? args.table->rows : args.table->lanes)) {
+    const int most = std::clamp(kPassBytes / args.inputs, kProductRows, kPassRows) / kProductRows;
+    count = (groups.count + most - 1) / most;
+  }
   int First(int pass) const { return groups.count * pass / count; }
+  bool many() const { return groups.rows >= kManyRows; }
 };
 
-// An item is a tile in a pass. It costs what is slower: streaming its weights (15 GB/s a core) or the dot products (170 G a second and core).
+// The tiles of an item: as many as go together.
+int64_t TileItems(const MatMulArgs& args) { return (args.tiles + kProductTiles - 1) / kProductTiles; }
+
+// An item is some tiles in a pass. It costs what is slower: streaming its weights (20 GB/s a core) or the dot products (300 G a second and core).
+// Where a unit begins, nobody has fetched its weights: units are long.
 Split SplitMatMul(const MatMulArgs& args, int threads) {
   const Passes passes(args);
   if (passes.count == 0) return {};
   const double macs = static_cast<double>(passes.groups.rows) / passes.count * kTileColumns * args.inputs;
-  return EvenSplit(int64_t{args.tiles} * passes.count, std::max(args.tile_bytes / 15.0, macs / 170.0), threads);
+  const double nanoseconds = std::max(static_cast<double>(args.tile_bytes) / 20.0, macs / 300.0);
+  return EvenSplit(TileItems(args) * passes.count, kProductTiles * nanoseconds, threads, /*unit=*/12000);
 }
 
-// The groups [first, end) of rows times one tile.
-template <class Dot>
-void TileTimesGroups(const MatMulArgs& args, const ProductArgs& product, int tile, const RowGroups& groups, int first, int end) {
+// Totals of `rows` rows and C tiles; of the last tile there are `last_columns` in the result.
+template <int C>
+HWY_INLINE void StoreTotals(const Floats* totals, int rows, float* out, int64_t stride, int last_columns, bool accumulate) {
+  for (int r = 0; r < rows; ++r, out += stride, totals += C) {
+    REPRISE_UNROLL for (int c = 0; c < C; ++c) {
+      float* const to = out + c * kTileColumns;
+      const int columns = c == C - 1 ? last_columns : kTileColumns;
+      StoreFirst(accumulate ? Add(LoadFirst(to, columns), totals[c]) : totals[c], to, columns);
+    }
+  }
+}
+
+// The groups [first, end) of rows times C tiles, of which `tile` is the first.
+template <class Dot, int C, bool kMany>
+void TilesTimesGroups(const MatMulArgs& args, const ProductArgs& product, int tile, const RowGroups& groups, int first, int end) {
   const PackedMatrix& m = *product.weight;
-  const int column = tile * kTileColumns, columns = std::min(kTileColumns, m.outputs - column);
+  const int column = tile * kTileColumns, last_columns = std::min(kTileColumns, m.outputs - column - (C - 1) * kTileColumns);
   const int row = groups.First(first);
   const int halves = m.form == PackedForm::kSixK ? 2 : 1;
-  Floats totals[kPassRows];
-  PanelTable table;
+  const std::byte* const weights = m.tile(tile);
+  Floats totals[kPassRows * C];
+  PanelTable tables[C];
   // One group reads its weights once, and best in one line. Floats have no blocks: they go in one panel too.
   const int blocks = std::max(m.blocks, 1), length = end - first > 1 ? kPanelBlocks : blocks;
-  const bool tabled = m.blocks && groups.First(end) - row >= kTableRows;
   for (int block = 0; block < blocks; block += length) {
     const bool last = block + length >= blocks;
     const Panel panel{block, std::min(length, blocks - block)};
-    if (tabled) TableKernelOf(m.form)(m, m.tile(tile), panel, table);
+    for (int c = 0; kMany && m.blocks && c < C; ++c) TableKernelOf(m.form)(m, m.tile(tile + c), panel, tables[c]);
     for (int g = first, at = row, next; g < end; ++g, at = next) {
       next = groups.First(g + 1);
       const int size = next - at;
@@ -147,16 +174,18 @@ void TileTimesGroups(const MatMulArgs& args, const ProductArgs& product, int til
         if (args.in.pairs) group.pairs = args.in.pairs + int64_t{at} * spans * (kSpanBlocks / 2);
         if (product.shifts) group.shifts = product.shifts + int64_t{at} * m.blocks * halves;
       }
-      Floats* const total = totals + (at - row);
-      for (int r = 0; block == 0 && r < size; ++r) total[r] = Zeros();
+      Floats* const total = totals + (at - row) * C;
+      if (block == 0) std::fill_n(total, size * C, Zeros());
       // Rows of the result lie far apart: each store would wait for its line.
-      for (int r = 0; last && r < size; ++r) FetchToWrite(RowAt(product.out, at + r) + column);
-      const TileKernel kernel = tabled ? KernelFor<Dot, true>(m.form, size) : KernelFor<Dot, false>(m.form, size);
-      kernel(m, m.tile(tile), group, panel, &table, total);
-      for (int r = 0; last && r < size; ++r) {
-        float* to = RowAt(product.out, at + r) + column;
-        StoreFirst(product.accumulate ? Add(LoadFirst(to, columns), total[r]) : total[r], to, columns);
+      float* const out = RowAt(product.out, at) + column;
+      const int64_t stride = product.out.stride;
+      if (last) {
+        for (int r = 0; r < size; ++r) {
+          REPRISE_UNROLL for (int c = 0; c < C; ++c) FetchToWrite(out + r * stride + c * kTileColumns);
+        }
       }
+      KernelFor<Dot, C, kMany>(m.form, size)(m, weights, group, panel, tables, total);
+      if (last) StoreTotals<C>(total, size, out, stride, last_columns, product.accumulate);
     }
   }
 }
@@ -165,11 +194,21 @@ void TileTimesGroups(const MatMulArgs& args, const ProductArgs& product, int til
 template <class Dot>
 void MatMul(const MatMulArgs& args, int64_t first_item, int64_t last_item, int) {
   const Passes passes(args);
+  const int64_t tile_items = TileItems(args);
   for (int64_t item = first_item; item < last_item; ++item) {
-    const int pass = static_cast<int>(item / args.tiles), tile = static_cast<int>(item % args.tiles);
+    const int pass = static_cast<int>(item / tile_items), first = passes.First(pass), end = passes.First(pass + 1);
+    const int begin = static_cast<int>(item % tile_items) * kProductTiles, stop = std::min(begin + kProductTiles, args.tiles);
     const ProductArgs* product = args.products;
-    while (product + 1 < args.products + args.count && tile >= product[1].first_tile) ++product;
-    TileTimesGroups<Dot>(args, *product, tile - product->first_tile, passes.groups, passes.First(pass), passes.First(pass + 1));
+    for (int tile = begin, count; tile < stop; tile += count) {
+      while (product + 1 < args.products + args.count && tile >= product[1].first_tile) ++product;
+      const int product_end = product + 1 < args.products + args.count ? product[1].first_tile : args.tiles;
+      const bool together = passes.many() && tile + kProductTiles <= std::min(stop, product_end);
+      count = together ? kProductTiles : 1;
+      const auto multiply = together        ? TilesTimesGroups<Dot, kProductTiles, true>
+                            : passes.many() ? TilesTimesGroups<Dot, 1, true>
+                                            : TilesTimesGroups<Dot, 1, false>;
+      multiply(args, *product, tile - product->first_tile, passes.groups, first, end);
+    }
   }
 }
 

@@ -88,6 +88,8 @@ class PackedMatrix : public Matrix {
 
   int tiles() const { return (outputs + kTileColumns - 1) / kTileColumns; }
   size_t total_bytes() const { return tile_bytes * static_cast<size_t>(tiles()); }
+  // Of a tile: quants, scales and minima together.
+  int64_t block_bytes() const { return static_cast<int64_t>(tile_bytes) / blocks; }
   const std::byte* tile(int index) const { return data + tile_bytes * static_cast<size_t>(index); }
 
   // Fills tile `index` from the source bytes. Columns past the last output are zero.

@@ -1,4 +1,4 @@
-// Products of quantised rows with a tile of quantised weights.
+// Products of quantised rows with tiles of quantised weights.
 //
 // A row's sum over a span is made in units of the span's scale: of each block the sum of the byte products, which is exact, times the weight's
 // scale times the factor of the row's step, in ascending order. Many rows find those scales multiplied with every factor in a table; few make
@@ -36,8 +36,9 @@ struct Panel {
   int first, count;
 };
 
-// Weights are fetched this far ahead of the dot products, and no nearer than the second cache: the first one's few miss buffers would be
-// full whenever a block takes long to compute. One row hardly notices, eight take a quarter less time.
+// Weights are fetched at least this far ahead of the dot products: a tile's quants, and at the same pace, by the end of a tile, the scales and
+// minima that the next one begins with, and its first quants. A line that is left out is waited for. No nearer than the second cache: the first
+// one's few miss buffers would be full whenever a block takes long to compute. One row hardly notices, eight take a quarter less time.
 constexpr int kFetchAhead = 4096;
 
 // The words of group g (0 to 7) of a block.
@@ -57,7 +58,7 @@ HWY_INLINE Words GroupWords(const uint8_t* block) {
   }
 }
 
-// DotGroups: dots[r] += the products of R rows with the groups [g, kEnd) of a block.
+// DotGroups: dots[c][r] += the products of R rows with the groups [g, kEnd) of a block of each of C tiles.
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4
 // Of quants of few bits, the sums of several groups fit 16 bits: 8 groups of nibbles, 4 of five bits, 2 of six.
 template <int kBits>
@@ -74,25 +75,28 @@ HWY_INLINE void ShortGroups(const uint8_t* block, const int8_t* acts, Ints* shor
     ShortGroups<R, kBits, kFirst, kEnd, g + 1>(block, acts, shorts);
   }
 }
-template <class Dot, int R, int kBits, int g, int kEnd>
-HWY_INLINE void DotGroups(const uint8_t* block, const int8_t* acts, Ints* dots) {
+template <class Dot, int R, int C, int kBits, int g, int kEnd>
+HWY_INLINE void DotGroups(const uint8_t* const* blocks, const int8_t* acts, Ints (*dots)[R]) {
+  static_assert(C == 1);
   if constexpr (kBits == 8 && g < kEnd) {
-    DotRows<Dot, /*kWide=*/true, R, g * R>(ByteWords::Load(block + g * 64), acts, dots);
-    DotGroups<Dot, R, kBits, g + 1, kEnd>(block, acts, dots);
+    DotRows<Dot, /*kWide=*/true, R, g * R>(ByteWords::Load(blocks[0] + g * 64), acts, dots[0]);
+    DotGroups<Dot, R, C, kBits, g + 1, kEnd>(blocks, acts, dots);
   } else if constexpr (g < kEnd) {
     constexpr int kNext = std::min(g + kShortGroups<kBits>, kEnd);
     Ints shorts[R];
-    ShortGroups<R, kBits, g, kNext>(block, acts, shorts);
-    REPRISE_UNROLL for (int r = 0; r < R; ++r) { REPRISE_PARTS dots[r].v[p] = hn::Add(dots[r].v[p], AddNeighbours(shorts[r].v[p])); }
-    DotGroups<Dot, R, kBits, kNext, kEnd>(block, acts, dots);
+    ShortGroups<R, kBits, g, kNext>(blocks[0], acts, shorts);
+    REPRISE_UNROLL for (int r = 0; r < R; ++r) { REPRISE_PARTS dots[0][r].v[p] = hn::Add(dots[0][r].v[p], AddNeighbours(shorts[r].v[p])); }
+    DotGroups<Dot, R, C, kBits, kNext, kEnd>(blocks, acts, dots);
   }
 }
 #else
-template <class Dot, int R, int kBits, int g, int kEnd>
-HWY_INLINE void DotGroups(const uint8_t* block, const int8_t* acts, Ints* dots) {
+template <class Dot, int R, int C, int kBits, int g, int kEnd>
+HWY_INLINE void DotGroups(const uint8_t* const* blocks, const int8_t* acts, Ints (*dots)[R]) {
   if constexpr (g < kEnd) {
-    DotRows<Dot, kBits == 8, R, g * R>(GroupWords<typename Dot::Words, kBits, g>(block), acts, dots);
-    DotGroups<Dot, R, kBits, g + 1, kEnd>(block, acts, dots);
+    typename Dot::Words words[C];
+    REPRISE_UNROLL for (int c = 0; c < C; ++c) words[c] = GroupWords<typename Dot::Words, kBits, g>(blocks[c]);
+    DotRowsOfTiles<Dot, kBits == 8, R, C, g * R>(words, acts, dots);
+    DotGroups<Dot, R, C, kBits, g + 1, kEnd>(blocks, acts, dots);
   }
 }
 #endif
@@ -119,10 +123,12 @@ class TileScales {
   static constexpr int kHalves = kQuantBlock / kTraits.scale_inputs;
   static constexpr int kLineBytes = kTileColumns * kTraits.scale_bytes();
 
-  HWY_INLINE TileScales(const PackedMatrix& m, const std::byte* tile, int64_t first_block)
-      : supers_(tile + first_block / kSuperBlocks * kTraits.super_bytes()),
-        scales_(tile + m.scales_offset + first_block * kHalves * kLineBytes),
-        mins_(tile + m.mins_offset + first_block * kLineBytes) {}
+  HWY_INLINE TileScales() : super_(Zeros()) {}
+  HWY_INLINE void BeginAt(const PackedMatrix& m, const std::byte* tile, int64_t first_block) {
+    supers_ = tile + first_block / kSuperBlocks * kTraits.super_bytes();
+    scales_ = tile + m.scales_offset + first_block * kHalves * kLineBytes;
+    mins_ = tile + m.mins_offset + first_block * kLineBytes;
+  }
 
   // To be called where a span begins.
   HWY_INLINE void BeginSpan() {
@@ -144,8 +150,8 @@ class TileScales {
   }
 
  private:
-  const std::byte *supers_, *scales_, *mins_;
-  Floats super_ = Zeros();
+  const std::byte *supers_ = nullptr, *scales_ = nullptr, *mins_ = nullptr;
+  Floats super_;
 };
 
 // The minima of a span of a K type: bytes in pairs of blocks, as 16-bit integers, and what their products with sums in eighths are multiplied
@@ -174,7 +180,8 @@ struct PanelTable {
 template <PackedForm kForm>
 void FillTable(const PackedMatrix& m, const std::byte* tile, Panel panel, PanelTable& table) {
   using Scales = TileScales<kForm>;
-  Scales scales(m, tile, panel.first);
+  Scales scales;
+  scales.BeginAt(m, tile, panel.first);
   for (int b = 0; b < panel.count; ++b) {
     if (b % kSpanBlocks == 0) {
       scales.BeginSpan();
@@ -189,74 +196,102 @@ void FillTable(const PackedMatrix& m, const std::byte* tile, Panel panel, PanelT
   }
 }
 
-// totals[r] += the products of R rows with a panel of the tile, whose table it is; without one, the panel may be of any length.
-template <class Dot, int R, PackedForm kForm, bool kTabled>
-HWY_INLINE void QuantTile(const PackedMatrix& m, const std::byte* tile, const Group& group, Panel panel, const PanelTable* table,
-                          Floats* totals) {
+// totals[r][c] += the products of R rows with a panel of the C tiles from `tile` on, whose tables they are; without them, the panel may be of any
+// length.
+template <class Dot, int R, int C, PackedForm kForm, bool kTabled>
+HWY_INLINE void QuantTiles(const PackedMatrix& m, const std::byte* tile, const Group& group, Panel panel, const PanelTable* tables,
+                           Floats* totals) {
   constexpr FormTraits kTraits = TraitsOf(kForm);
   constexpr int kHalves = kQuantBlock / kTraits.scale_inputs, kGroups = 8 / kHalves;
   constexpr int kBlockBytes = kTraits.block_bytes();
   constexpr bool kHalfMins = kTraits.has_min && !kTraits.k_type, kByteMins = kTraits.has_min && kTraits.k_type;
   const int64_t row_first = int64_t{panel.first} * R, span_first = int64_t{panel.first / kSpanBlocks} * R;
-  TileScales<kForm> scales(m, tile, panel.first);
-  const uint8_t* quants = reinterpret_cast<const uint8_t*>(tile + m.quants_offset) + int64_t{panel.first} * kBlockBytes;
+  TileScales<kForm> scales[C];
+  const uint8_t* quants[C];
+  REPRISE_UNROLL for (int c = 0; c < C; ++c) {
+    const std::byte* const at = tile + c * m.tile_bytes;
+    scales[c].BeginAt(m, at, panel.first);
+    quants[c] = reinterpret_cast<const uint8_t*>(at + m.quants_offset) + int64_t{panel.first} * kBlockBytes;
+  }
   const int8_t* acts = group.quants + row_first * kQuantBlock;
   const uint16_t* steps = group.steps + row_first;
   const float* act_scales = group.scales + span_first;
   const float* sums = group.sums + (kHalfMins ? row_first : 0);
   const int32_t* pairs = group.pairs + (kByteMins ? span_first * (kSpanBlocks / 2) : 0);
   const int32_t* shifts = group.shifts + (kTraits.has_min ? 0 : row_first * kHalves);
-  const float(*lines)[kTileColumns] = kTabled ? table->scales[0] : kFactorLines.line;
+  int line = 0;  // of the tables' scales
+  const int64_t block_bytes = m.block_bytes();
+  const std::byte* ahead = tile + m.quants_offset + panel.first * block_bytes + kFetchAhead;
 
   for (int span = 0; span < panel.count; span += kSpanBlocks) {
-    Floats partial[R];
-    REPRISE_UNROLL for (int r = 0; r < R; ++r) partial[r] = Zeros();
-    if constexpr (!kTabled) scales.BeginSpan();
+    Floats partial[C][R];
+    REPRISE_UNROLL for (int c = 0; c < C; ++c) {
+      REPRISE_UNROLL for (int r = 0; r < R; ++r) partial[c][r] = Zeros();
+      if constexpr (!kTabled) scales[c].BeginSpan();
+    }
     if constexpr (kByteMins) {
-      SpanMins read;
-      if constexpr (!kTabled) ReadSpanMins<kForm>(m, tile, panel.first + span, read);
-      const SpanMins& mins = kTabled ? table->mins[span / kSpanBlocks] : read;
-      Ints dots[R];
-      REPRISE_UNROLL for (int r = 0; r < R; ++r) dots[r] = SetInts(0);
-      REPRISE_UNROLL for (int i = 0; i < kSpanBlocks / 2; ++i) {
-        const PairWords words = LoadPairs(mins.pairs[i]);
-        REPRISE_UNROLL for (int r = 0; r < R; ++r) dots[r] = AddPairs(dots[r], words, pairs + i * R + r);
+      REPRISE_UNROLL for (int c = 0; c < C; ++c) {
+        SpanMins read;
+        if constexpr (!kTabled) ReadSpanMins<kForm>(m, tile + c * m.tile_bytes, panel.first + span, read);
+        const SpanMins& mins = kTabled ? tables[c].mins[span / kSpanBlocks] : read;
+        Ints dots[R];
+        REPRISE_UNROLL for (int r = 0; r < R; ++r) dots[r] = SetInts(0);
+        REPRISE_UNROLL for (int i = 0; i < kSpanBlocks / 2; ++i) {
+          const PairWords words = LoadPairs(mins.pairs[i]);
+          REPRISE_UNROLL for (int r = 0; r < R; ++r) dots[r] = AddPairs(dots[r], words, pairs + i * R + r);
+        }
+        const Floats times = Load(mins.times);
+        REPRISE_UNROLL for (int r = 0; r < R; ++r) partial[c][r] = Mul(ToFloats(dots[r]), times);
       }
-      const Floats times = Load(mins.times);
-      REPRISE_UNROLL for (int r = 0; r < R; ++r) partial[r] = Mul(ToFloats(dots[r]), times);
       pairs += kSpanBlocks / 2 * R;
     }
     const int end = std::min(span + kSpanBlocks, panel.count);
     for (int b = span; b < end; ++b) {
-      REPRISE_UNROLL for (int line = 0; line < kBlockBytes; line += 64) FetchFar(quants + kFetchAhead + line);
-      Ints dots[kHalves][R];
+      REPRISE_UNROLL for (int c = 0; c < C; ++c) {
+        REPRISE_UNROLL for (int bytes = 0; bytes <= kBlockBytes; bytes += 64) FetchFar(ahead + c * m.tile_bytes + bytes);
+      }
+      ahead += block_bytes;
       REPRISE_UNROLL for (int h = 0; h < kHalves; ++h) {
-        REPRISE_UNROLL for (int r = 0; r < R; ++r) dots[h][r] = kTraits.has_min ? SetInts(0) : SetInts(shifts[h * R + r]);
-        if (h == 0) DotGroups<Dot, R, kTraits.bits, 0, kGroups>(quants, acts, dots[0]);
-        if constexpr (kHalves == 2) {
-          if (h == 1) DotGroups<Dot, R, kTraits.bits, kGroups, 8>(quants, acts, dots[1]);
+        Ints dots[C][R];
+        REPRISE_UNROLL for (int r = 0; r < R; ++r) {
+          const Ints shift = kTraits.has_min ? SetInts(0) : SetInts(shifts[h * R + r]);
+          REPRISE_UNROLL for (int c = 0; c < C; ++c) dots[c][r] = shift;
         }
-        if constexpr (kTabled) {
-          REPRISE_UNROLL for (int r = 0; r < R; ++r) partial[r] = MulAdd(ToFloats(dots[h][r]), LineAt(lines, steps[r]), partial[r]);
-          lines += kSteps;
-        } else {
-          const Floats scale = scales.NextScale();
-          REPRISE_UNROLL for (int r = 0; r < R; ++r) {
-            partial[r] = MulAdd(ToFloats(dots[h][r]), Mul(scale, LineAt(lines, steps[r])), partial[r]);
+        if (h == 0) DotGroups<Dot, R, C, kTraits.bits, 0, kGroups>(quants, acts, dots);
+        if constexpr (kHalves == 2) {
+          if (h == 1) DotGroups<Dot, R, C, kTraits.bits, kGroups, 8>(quants, acts, dots);
+        }
+        REPRISE_UNROLL for (int c = 0; c < C; ++c) {
+          if constexpr (kTabled) {
+            const auto* const lines = tables[c].scales[line];
+            REPRISE_UNROLL for (int r = 0; r < R; ++r) {
+              partial[c][r] = MulAdd(ToFloats(dots[c][r]), LineAt(lines, steps[r]), partial[c][r]);
+            }
+          } else {
+            const Floats scale = scales[c].NextScale();
+            REPRISE_UNROLL for (int r = 0; r < R; ++r) {
+              partial[c][r] = MulAdd(ToFloats(dots[c][r]), Mul(scale, LineAt(kFactorLines.line, steps[r])), partial[c][r]);
+            }
           }
         }
+        ++line;
       }
       if constexpr (kHalfMins) {
-        const Floats min = scales.NextMin();
-        REPRISE_UNROLL for (int r = 0; r < R; ++r) partial[r] = MulAdd(min, Set(sums[r]), partial[r]);
+        REPRISE_UNROLL for (int c = 0; c < C; ++c) {
+          const Floats min = scales[c].NextMin();
+          REPRISE_UNROLL for (int r = 0; r < R; ++r) partial[c][r] = MulAdd(min, Set(sums[r]), partial[c][r]);
+        }
         sums += R;
       }
-      quants += kBlockBytes;
+      REPRISE_UNROLL for (int c = 0; c < C; ++c) quants[c] += kBlockBytes;
       acts += kQuantBlock * R;
       steps += R;
       shifts += kHalves * R;
     }
-    REPRISE_UNROLL for (int r = 0; r < R; ++r) totals[r] = MulAdd(partial[r], Set(act_scales[r]), totals[r]);
+    REPRISE_UNROLL for (int r = 0; r < R; ++r) {
+      const Floats scale = Set(act_scales[r]);
+      REPRISE_UNROLL for (int c = 0; c < C; ++c) totals[r * C + c] = MulAdd(partial[c][r], scale, totals[r * C + c]);
+    }
     act_scales += R;
   }
 }
