@@ -222,6 +222,7 @@ HWY_INLINE void QuantTiles(const PackedMatrix& m, const std::byte* tile, const G
   int line = 0;  // of the tables' scales
   const int64_t block_bytes = m.block_bytes();
   const std::byte* ahead = tile + m.quants_offset + panel.first * block_bytes + kFetchAhead;
+  const std::byte* const tile_end = tile + m.tile_bytes;
 
   for (int span = 0; span < panel.count; span += kSpanBlocks) {
     Floats partial[C][R];
@@ -247,8 +248,10 @@ HWY_INLINE void QuantTiles(const PackedMatrix& m, const std::byte* tile, const G
     }
     const int end = std::min(span + kSpanBlocks, panel.count);
     for (int b = span; b < end; ++b) {
+      // The tile after this one is another of these: what comes next lies beyond them all.
+      const std::byte* const fetched = C > 1 && ahead >= tile_end ? ahead + (C - 1) * m.tile_bytes : ahead;
       REPRISE_UNROLL for (int c = 0; c < C; ++c) {
-        REPRISE_UNROLL for (int bytes = 0; bytes <= kBlockBytes; bytes += 64) FetchFar(ahead + c * m.tile_bytes + bytes);
+        REPRISE_UNROLL for (int bytes = 0; bytes <= kBlockBytes; bytes += 64) FetchFar(fetched + c * m.tile_bytes + bytes);
       }
       ahead += block_bytes;
       REPRISE_UNROLL for (int h = 0; h < kHalves; ++h) {
