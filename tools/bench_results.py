@@ -100,8 +100,11 @@ def run(one, program, python):
 
 def machine():
     """What a benchmark that does not say it itself ran on."""
-    facts = pathlib.Path("/proc/cpuinfo").read_text().split("\n")
-    cpu = next((line.split(":", 1)[1].strip() for line in facts if line.startswith("model name")), "unknown processor")
+    lines = pathlib.Path("/proc/cpuinfo").read_text().split("\n\n")[0].split("\n")
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    cpu = facts.get("model name", "unknown processor")
+    if "cpu family" in facts:
+        cpu += f" (family {facts['cpu family']}, model {facts['model']})"
     return dict(cpu=cpu, cores=len(os.sched_getaffinity(0)))
 
 

@@ -16,14 +16,23 @@ MachineFacts ReadMachineFacts() {
     facts.cpu = names.machine;
     facts.kernel = std::string(names.sysname) + " " + names.release;
   }
+  // The name alone may stand for processors of several generations, whose speeds differ by half: on a virtual machine all of a maker's.
   std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
+  std::string name, family, model;
+  for (std::string line; std::getline(info, line) && !line.empty();) {
     const size_t colon = line.find(": ");
-    if (line.starts_with("model name") && colon != std::string::npos) {
-      facts.cpu = line.substr(colon + 2);
-      break;
+    if (colon == std::string::npos) continue;
+    const std::string value = line.substr(colon + 2);
+    if (line.starts_with("model name")) {
+      name = value;
+    } else if (line.starts_with("cpu family")) {
+      family = value;
+    } else if (line.starts_with("model")) {
+      model = value;
     }
   }
+  if (!name.empty()) facts.cpu = name;
+  if (!name.empty() && !family.empty() && !model.empty()) facts.cpu += " (family " + family + ", model " + model + ")";
   cpu_set_t set;
   CPU_ZERO(&set);
   if (::sched_getaffinity(0, sizeof(set), &set) == 0) facts.cores = CPU_COUNT(&set);
