@@ -44,7 +44,7 @@ Status Engine::Advance(std::span<const Feed> feeds, Wanted wanted) {
   }
   Bind(feeds);
   for (const Feed& feed : feeds) decode_.set_pending(feed.lane->write(Space::kHost), -1);
-  const Status status = ReplayBody(wanted);
+  Status status = ReplayBody(wanted);
   for (const Feed& feed : feeds) {
     if (status.ok()) {
       feed.lane->Commit();

@@ -276,7 +276,10 @@ TEST(MatMul, EveryRowCountAroundTheGroups) {
   for (int rows = 1; rows <= 26; ++rows) CheckMatMul(TensorType::kQ8_0, 64, 24, {rows}, static_cast<uint32_t>(rows), false, rows);
 }
 
-TEST(MatMul, SeveralPassesOfRows) { CheckMatMul(TensorType::kQ8_0, 64, 24, {200, 3}, 6, false, 150); }
+TEST(MatMul, SeveralPassesOfRows) {
+  CheckMatMul(TensorType::kQ8_0, 64, 40, {400, 3}, 6, false, 150);
+  CheckMatMul(TensorType::kQ4_0, 16384, 40, {40}, 7, false, 30);  // of long rows a pass takes fewer
+}
 
 // A row's result does not depend on how many rows are with it, whether or not its last span is whole.
 TEST_P(EveryType, AnyNumberOfRowsOfAnyWidth) {
