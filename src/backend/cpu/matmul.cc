@@ -154,8 +154,9 @@ void TilesTimesGroups(const MatMulArgs& args, const ProductArgs& product, int ti
   const std::byte* const weights = m.tile(tile);
   Floats totals[kPassRows * C];
   PanelTable tables[C];
-  // One group reads its weights once, and best in one line. Floats have no blocks: they go in one panel too.
-  const int blocks = std::max(m.blocks, 1), length = end - first > 1 ? kPanelBlocks : blocks;
+  // Few rows in one group read their weights once, and best in one line; a table is of a panel, even for one group. Floats have no blocks: they
+  // go in one panel too.
+  const int blocks = std::max(m.blocks, 1), length = kMany || end - first > 1 ? kPanelBlocks : blocks;
   for (int block = 0; block < blocks; block += length) {
     const bool last = block + length >= blocks;
     const Panel panel{block, std::min(length, blocks - block)};

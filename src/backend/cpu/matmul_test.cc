@@ -279,6 +279,7 @@ TEST(MatMul, EveryRowCountAroundTheGroups) {
 TEST(MatMul, SeveralPassesOfRows) {
   CheckMatMul(TensorType::kQ8_0, 64, 40, {400, 3}, 6, false, 150);
   CheckMatMul(TensorType::kQ4_0, 16384, 40, {40}, 7, false, 30);  // of long rows a pass takes fewer
+  CheckMatMul(TensorType::kQ4_0, 49152, 17, {14}, 8, false, 13);  // and at last one group
 }
 
 // A row's result does not depend on how many rows are with it, whether or not its last span is whole.
