@@ -124,20 +124,21 @@ void QuantizeGroup(const ArrangeArgs& args, int first, int size, int from, int e
 
 int ArrangePieces(const ArrangeArgs& args) { return (args.in.width + args.piece - 1) / args.piece; }
 
-Split SplitArrange(const ArrangeArgs& args, int threads) {
+Split SplitArrange(const ArrangeArgs& args) {
   const int rows = RowCount(*args.table, args.in);
   if (rows == 0) return {};
   const RowGroups groups = ProductGroups(rows);
   const double column = (args.to.quants ? 0.2 : 0.4) + (args.before.run ? 0.2 : 0.0);
-  return EvenSplit(int64_t{groups.count} * ArrangePieces(args), column * args.piece * rows / groups.count, threads);
+  const int64_t block = args.piece < args.in.width ? int64_t{groups.count} * std::max(1, kBlockColumns / args.piece) : 0;
+  return EvenSplit(int64_t{groups.count} * ArrangePieces(args), column * args.piece * rows / groups.count, /*unit=*/4000, block);
 }
 
-// An item is a piece of the columns of a group of rows.
+// An item is a piece of the columns of a group of rows. Pieces of the same columns follow one another.
 void Arrange(const ArrangeArgs& args, int64_t first_item, int64_t last_item, int thread) {
   const RowGroups groups = ProductGroups(RowCount(*args.table, args.in));
-  const int pieces = ArrangePieces(args), width = args.in.width;
+  const int width = args.in.width;
   for (int64_t item = first_item; item < last_item; ++item) {
-    const int group = static_cast<int>(item / pieces), from = static_cast<int>(item % pieces) * args.piece;
+    const int group = static_cast<int>(item % groups.count), from = static_cast<int>(item / groups.count) * args.piece;
     const int end = std::min(from + args.piece, width);
     const int first = groups.First(group), size = groups.Size(group);
     if (args.before.run) {

@@ -144,11 +144,8 @@ void BlockItem(const AttentionArgs& args, const Item& item, const std::byte* the
   }
 }
 
-// Items are few and unequal, so each is a unit, until there are enough of them that some may follow one another.
-Split SplitAttention(const AttentionArgs& args, int threads) {
-  const int64_t items = args.cut->items;
-  return {items, std::clamp<int64_t>(items, 1, int64_t{16} * threads)};
-}
+// Items are few and unequal, so each is a unit, dealt in turn.
+Split SplitAttention(const AttentionArgs& args) { return {args.cut->items, 1, args.cut->split ? 0 : 1}; }
 
 template <class State>
 void AttentionItems(const AttentionArgs& args, int64_t first, int64_t last, int thread) {
@@ -177,10 +174,10 @@ void Attention(const AttentionArgs& args, int64_t first, int64_t last, int threa
   }
 }
 
-Split SplitCombine(const AttentionArgs& args, int threads) {
+Split SplitCombine(const AttentionArgs& args) {
   if (!args.cut->split) return {};
   const double cost = static_cast<double>(args.cut->blocks) * args.q.width * 0.1;
-  return EvenSplit(static_cast<int64_t>(args.table->rows) * args.q.count, cost, threads);
+  return EvenSplit(static_cast<int64_t>(args.table->rows) * args.q.count, cost);
 }
 
 void CombineBlocks(const AttentionArgs& args, int64_t first, int64_t last, int) {

@@ -79,7 +79,9 @@ void AttentionCut::Make(const AttentionCutArgs& args) {
     first += count;
   }
   for (int i = 0; i < spans; ++i) shared |= std::popcount(span[i].members) > 1;
-  if (!shared && items >= int64_t{4} * args.threads) return;
+  // Whole items, unless they would leave threads idle for longer than partial results cost, which is a fifth.
+  const int64_t rounds = (items + args.threads - 1) / args.threads;
+  if (!shared && items * 5 >= rounds * args.threads * 4) return;
 
   // What is left of each member: blocks that some of its rows do not see to their end.
   for (int i = 0; i < members; ++i) {
@@ -94,7 +96,7 @@ void AttentionCut::Make(const AttentionCutArgs& args) {
 }
 
 namespace {
-Split SplitCut(const AttentionCutArgs&, int) { return {1, 1}; }
+Split SplitCut(const AttentionCutArgs&) { return {1, 1}; }
 void MakeCut(const AttentionCutArgs& args, int64_t, int64_t, int) { args.cut->Make(args); }
 }  // namespace
 

@@ -21,15 +21,16 @@ HWY_BEFORE_NAMESPACE();
 namespace reprise {
 namespace HWY_NAMESPACE {
 
-// Channels of a unit. Rows lie far apart, so a unit takes lines that follow one another from each: the window of rows and the taps of 512
-// channels are half of an L1 cache.
-constexpr int kChannels = 512;
+// Channels of an item. Rows lie far apart, so an item takes lines that follow one another from each: the window of rows and the taps of 256
+// channels are a quarter of an L1 cache.
+constexpr int kChannels = 256;
 
-Split SplitConv(const ConvArgs& args, int threads) {
+Split SplitConv(const ConvArgs& args) {
   const int64_t pieces = (args.in.width + kChannels - 1) / kChannels;
   const int lanes = args.table->lanes;
   if (lanes == 0) return {};
-  return EvenSplit(pieces * lanes, (double{1} * args.table->rows / lanes + 2) * kChannels * 0.3, threads);
+  return EvenSplit(pieces * lanes, (double{1} * args.table->rows / lanes + 2) * kChannels * 0.3, /*unit=*/4000,
+                   /*block=*/kBlockColumns / kChannels);
 }
 
 // Channels [from, to) of a row: `window` has the inputs that the taps meet, oldest first. What it does not know at compile time (kKernel 0) it

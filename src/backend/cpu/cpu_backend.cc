@@ -55,8 +55,8 @@ struct PackArgs {
   const PackedMatrix* matrix;
   const std::byte* source;
 };
-Split SplitPack(const PackArgs& args, int threads) {
-  return EvenSplit(args.matrix->tiles(), static_cast<double>(args.matrix->source_row_bytes) * kTileColumns, threads);
+Split SplitPack(const PackArgs& args) {
+  return EvenSplit(args.matrix->tiles(), static_cast<double>(args.matrix->source_row_bytes) * kTileColumns);
 }
 void Pack(const PackArgs& args, int64_t first, int64_t last, int) {
   for (int64_t tile = first; tile < last; ++tile) args.matrix->PackTile(args.source, static_cast<int>(tile));

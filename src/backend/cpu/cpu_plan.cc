@@ -76,7 +76,7 @@ void CpuOps::RecordMatMul(const Rows& in, std::span<const Product> products) {
 }
 
 ArrangeArgs CpuOps::Arranging(const Rows& in, const Activations& to) {
-  constexpr int kPiece = 2 * kSpanInputs;
+  constexpr int kPiece = kSpanInputs;
   ArrangeArgs args{&table(), in, to, kPiece, {}, 0};
   if (last_made_.data != in.data || last_made_.stride != in.stride || last_made_.width != in.width || last_made_.domain != in.domain ||
       !error().ok()) {

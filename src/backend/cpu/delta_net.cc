@@ -27,42 +27,57 @@ float* UnitQk(const DeltaNetArgs& args, int head, int row) {
   return args.unit_qk + (static_cast<int64_t>(head) * args.slices.table->rows + row) * 2 * args.slices.rows;
 }
 
-// Per row: q and k normalised by head, and the two gates of each value head.
-Split SplitDeltaInputs(const DeltaNetArgs& args, int threads) {
-  const SliceArgs& s = args.slices;
-  return EvenSplit(s.table->rows, 2.0 * args.key_heads * s.rows * 0.1 + s.heads * 3, threads);
-}
-void DeltaInputs(const DeltaNetArgs& args, int64_t first, int64_t last, int) {
-  const int heads = args.slices.heads, key_heads = args.key_heads, key_dim = args.slices.rows;
-  const float q_scale = 1.0f / std::sqrt(static_cast<float>(key_dim));
-  for (int row = static_cast<int>(first); row < last; ++row) {
-    const float* in = RowAt(args.qkv, row);
-    for (int head = 0; head < 2 * key_heads; ++head, in += key_dim) {
-      float* const out = UnitQk(args, head % key_heads, row) + (head < key_heads ? 0 : key_dim);
-      Floats squares = Zeros();
-      for (int i = 0; i < key_dim; i += 16) {
-        const Floats x = LoadFirst(in + i, key_dim - i);
-        squares = MulAdd(x, x, squares);
-      }
-      float factor = 1.0f / std::sqrt(Sum(squares) + 1e-6f);
-      if (head < key_heads) factor *= q_scale;
-      for (int i = 0; i < key_dim; i += 16) {
-        StoreFirst(Mul(LoadFirst(in + i, key_dim - i), Set(factor)), out + i, key_dim - i);
-      }
+// q and k of a row, normalised by head.
+void UnitHead(const DeltaNetArgs& args, int head, int row) {
+  const int key_dim = args.slices.rows;
+  for (int part = 0; part < 2; ++part) {
+    const float* const in = RowAt(args.qkv, row) + (part * args.key_heads + head) * key_dim;
+    float* const out = UnitQk(args, head, row) + part * key_dim;
+    Floats squares = Zeros();
+    for (int i = 0; i < key_dim; i += 16) {
+      const Floats x = LoadFirst(in + i, key_dim - i);
+      squares = MulAdd(x, x, squares);
     }
-    const float* alpha = RowAt(args.alpha, row);
-    const float* beta = RowAt(args.beta, row);
-    float* gates = args.gates + static_cast<int64_t>(row) * 2 * heads;
-    for (int i = 0; i < heads; i += 16) {
-      const int count = heads - i;
-      const Floats step = Softplus(Add(LoadFirst(alpha + i, count), LoadFirst(args.dt + i, count)));
-      StoreFirst(Exp(Mul(LoadFirst(args.a + i, count), step)), gates + i, count);
-      StoreFirst(Sigmoid(LoadFirst(beta + i, count)), gates + heads + i, count);
+    float factor = 1.0f / std::sqrt(Sum(squares) + 1e-6f);
+    if (part == 0) factor *= 1.0f / std::sqrt(static_cast<float>(key_dim));
+    for (int i = 0; i < key_dim; i += 16) {
+      StoreFirst(Mul(LoadFirst(in + i, key_dim - i), Set(factor)), out + i, key_dim - i);
     }
   }
 }
 
-Split SplitDeltaNet(const DeltaNetArgs& args, int threads) { return SplitSlices(args.slices, threads); }
+// The two gates of each value head of a row.
+void Gates(const DeltaNetArgs& args, int row) {
+  const int heads = args.slices.heads;
+  const float* alpha = RowAt(args.alpha, row);
+  const float* beta = RowAt(args.beta, row);
+  float* gates = args.gates + static_cast<int64_t>(row) * 2 * heads;
+  for (int i = 0; i < heads; i += 16) {
+    const int count = heads - i;
+    const Floats step = Softplus(Add(LoadFirst(alpha + i, count), LoadFirst(args.dt + i, count)));
+    StoreFirst(Exp(Mul(LoadFirst(args.a + i, count), step)), gates + i, count);
+    StoreFirst(Sigmoid(LoadFirst(beta + i, count)), gates + heads + i, count);
+  }
+}
+
+// An item is a row of a key head; after the heads' come the rows' gates.
+Split SplitDeltaInputs(const DeltaNetArgs& args) {
+  const int64_t rows = args.slices.table->rows;
+  return EvenSplit((args.key_heads + 1) * rows, 0.2 * args.slices.rows, 4000, rows * std::max(1, kBlockColumns / args.slices.rows));
+}
+void DeltaInputs(const DeltaNetArgs& args, int64_t first, int64_t last, int) {
+  const int rows = args.slices.table->rows;
+  for (int64_t item = first; item < last; ++item) {
+    const auto head = static_cast<int>(item / rows), row = static_cast<int>(item % rows);
+    if (head < args.key_heads) {
+      UnitHead(args, head, row);
+    } else {
+      Gates(args, row);
+    }
+  }
+}
+
+Split SplitDeltaNet(const DeltaNetArgs& args) { return SplitSlices(args.slices); }
 
 void DeltaNet(const DeltaNetArgs& args, int64_t first_item, int64_t last_item, int thread) {
   const int heads = args.slices.heads, key_dim = args.slices.rows;

@@ -108,7 +108,7 @@ struct GatedRmsNormArgs {
   int width;
   float eps;
 };
-inline constexpr int kPairColumns = 512;  // of a row: an item of SwiGLU, Multiply and AddBias
+inline constexpr int kPairColumns = 256;  // of a row: an item of SwiGLU, Multiply and AddBias
 struct SwiGluArgs {
   const StepTable* table;
   Rows out, gate, up;

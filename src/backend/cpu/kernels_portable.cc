@@ -31,7 +31,7 @@ void CosSin(uint64_t turn, float* cosine, float* sine) {
   *sine = static_cast<float>(sines[quarter & 3]);
 }
 
-Split SplitRopeTable(const RopeTableArgs& args, int threads) { return EvenSplit(args.table->rows, args.dims * 5.0, threads); }
+Split SplitRopeTable(const RopeTableArgs& args) { return EvenSplit(args.table->rows, args.dims * 5.0); }
 void RopeTable(const RopeTableArgs& args, int64_t first, int64_t last, int) {
   const int half = args.dims / 2;
   for (int64_t row = first; row < last; ++row) {
@@ -57,7 +57,7 @@ uint16_t QuantizeBlock(const float* in, int8_t* bytes) {
   return FloatToHalf(broken ? std::numeric_limits<float>::quiet_NaN() : scale);
 }
 
-Split SplitAppend(const AppendArgs& args, int threads) { return EvenSplit(args.table->rows, args.in.width * 0.5, threads); }
+Split SplitAppend(const AppendArgs& args) { return EvenSplit(args.table->rows, args.in.width * 0.5); }
 void Append(const AppendArgs& args, int64_t first, int64_t last, int) {
   for (int64_t item = first; item < last; ++item) {
     const auto row = static_cast<size_t>(item);
@@ -77,7 +77,7 @@ void Append(const AppendArgs& args, int64_t first, int64_t last, int) {
   }
 }
 
-Split SplitEmbed(const EmbedArgs& args, int threads) { return EvenSplit(args.table->rows, args.out.width * 1.5, threads); }
+Split SplitEmbed(const EmbedArgs& args) { return EvenSplit(args.table->rows, args.out.width * 1.5); }
 void Embed(const EmbedArgs& args, int64_t first, int64_t last, int) {
   for (int64_t row = first; row < last; ++row) {
     float* const out = RowAt(args.out, static_cast<int>(row));
@@ -86,7 +86,7 @@ void Embed(const EmbedArgs& args, int64_t first, int64_t last, int) {
   }
 }
 
-Split SplitPrevious(const LastArgs& args, int threads) { return EvenSplit(args.table->rows, args.out.width * 0.1, threads); }
+Split SplitPrevious(const LastArgs& args) { return EvenSplit(args.table->rows, args.out.width * 0.1); }
 void Previous(const LastArgs& args, int64_t first, int64_t last, int) {
   for (int64_t item = first; item < last; ++item) {
     const int row = static_cast<int>(item);
@@ -95,7 +95,7 @@ void Previous(const LastArgs& args, int64_t first, int64_t last, int) {
   }
 }
 
-Split SplitLanes(const LastArgs& args, int threads) { return EvenSplit(args.table->lanes, 200, threads); }
+Split SplitLanes(const LastArgs& args) { return EvenSplit(args.table->lanes, 200); }
 void SaveLast(const LastArgs& args, int64_t first, int64_t last, int) {
   for (int64_t item = first; item < last; ++item) {
     const LaneBinding& lane = args.table->lane[static_cast<size_t>(item)];
@@ -118,7 +118,7 @@ void LastRows(const LastArgs& args, int64_t first, int64_t last, int) {
   }
 }
 
-template <class Args, RunFunction<Args> kRun, Split (*kSplit)(const Args&, int)>
+template <class Args, RunFunction<Args> kRun, Split (*kSplit)(const Args&)>
 Kernel Make() {
   return {RunUntyped<Args, kRun>, SplitUntyped<Args, kSplit>};
 }

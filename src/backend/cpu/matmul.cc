@@ -123,13 +123,15 @@ struct Passes {
 int64_t TileItems(const MatMulArgs& args) { return (args.tiles + kProductTiles - 1) / kProductTiles; }
 
 // An item is some tiles in a pass. It costs what is slower: streaming its weights (20 GB/s a core) or the dot products (300 G a second and core).
-// Where a unit begins, nobody has fetched its weights: units are long.
-Split SplitMatMul(const MatMulArgs& args, int threads) {
+// Few rows wait for weights, which are best read in one run for each thread; where a run begins, nobody has fetched them. Many rows keep a column
+// on its thread.
+Split SplitMatMul(const MatMulArgs& args) {
   const Passes passes(args);
   if (passes.count == 0) return {};
   const double macs = static_cast<double>(passes.groups.rows) / passes.count * kTileColumns * args.inputs;
   const double nanoseconds = std::max(static_cast<double>(args.tile_bytes) / 20.0, macs / 300.0);
-  return EvenSplit(TileItems(args) * passes.count, kProductTiles * nanoseconds, threads, /*unit=*/12000);
+  const int64_t block = passes.many() ? kBlockColumns / (kProductTiles * kTileColumns) : 0;
+  return EvenSplit(TileItems(args) * passes.count, kProductTiles * nanoseconds, /*unit=*/12000, block);
 }
 
 // Totals of `rows` rows and C tiles; of the last tile there are `last_columns` in the result.

@@ -34,15 +34,15 @@ void NormRow(float* out, const float* in, const float* weight, int width, float 
   }
 }
 
-Split SplitRmsNorm(const RmsNormArgs& args, int threads) { return EvenSplit(RowCount(*args.table, args.in), args.in.width * 0.1, threads); }
+Split SplitRmsNorm(const RmsNormArgs& args) { return EvenSplit(RowCount(*args.table, args.in), args.in.width * 0.1); }
 void RmsNorm(const RmsNormArgs& args, int64_t first, int64_t last, int) {
   for (int row = static_cast<int>(first); row < last; ++row) {
     NormRow(RowAt(args.out, row), RowAt(args.in, row), args.weight, args.in.width, args.eps);
   }
 }
 
-Split SplitGated(const GatedRmsNormArgs& args, int threads) {
-  return EvenSplit(RowCount(*args.table, args.in) * int64_t{args.in.width / args.width}, args.width * 0.3, threads);
+Split SplitGated(const GatedRmsNormArgs& args) {
+  return EvenSplit(RowCount(*args.table, args.in) * int64_t{args.in.width / args.width}, args.width * 0.3);
 }
 void GatedRmsNorm(const GatedRmsNormArgs& args, int64_t first, int64_t last, int) {
   const int heads = args.in.width / args.width;
@@ -61,9 +61,9 @@ void GatedRmsNorm(const GatedRmsNormArgs& args, int64_t first, int64_t last, int
 
 // Items are runs of kPairColumns columns of a row of `out`: `element` makes 16 of them from those of `a` and of `b`, whose rows lie `b_stride`
 // apart (0: all are one).
-Split SplitPairs(const StepTable& table, const Rows& out, double nanoseconds, int threads) {
+Split SplitPairs(const StepTable& table, const Rows& out, double nanoseconds) {
   const int64_t pieces = (out.width + kPairColumns - 1) / kPairColumns;
-  return EvenSplit(RowCount(table, out) * pieces, kPairColumns * nanoseconds, threads);
+  return EvenSplit(RowCount(table, out) * pieces, kPairColumns * nanoseconds);
 }
 template <class Element>
 HWY_INLINE void RunPairs(const Rows& out, const Rows& a, const float* b, int64_t b_stride, int64_t first, int64_t last,
@@ -79,23 +79,23 @@ HWY_INLINE void RunPairs(const Rows& out, const Rows& a, const float* b, int64_t
   }
 }
 
-Split SplitSwiGlu(const SwiGluArgs& args, int threads) { return SplitPairs(*args.table, args.out, 0.3, threads); }
+Split SplitSwiGlu(const SwiGluArgs& args) { return SplitPairs(*args.table, args.out, 0.3); }
 void SwiGlu(const SwiGluArgs& args, int64_t first, int64_t last, int) {
   RunPairs(args.out, args.gate, args.up.data, args.up.stride, first, last,
            [](Floats gate, Floats up) HWY_ATTR { return Mul(Silu(gate), up); });
 }
 
-Split SplitMultiply(const MultiplyArgs& args, int threads) { return SplitPairs(*args.table, args.out, 0.1, threads); }
+Split SplitMultiply(const MultiplyArgs& args) { return SplitPairs(*args.table, args.out, 0.1); }
 void Multiply(const MultiplyArgs& args, int64_t first, int64_t last, int) {
   RunPairs(args.out, args.a, args.b.data, args.b.stride, first, last, [](Floats a, Floats b) HWY_ATTR { return Mul(a, b); });
 }
 
-Split SplitAddBias(const AddBiasArgs& args, int threads) { return SplitPairs(*args.table, args.rows, 0.1, threads); }
+Split SplitAddBias(const AddBiasArgs& args) { return SplitPairs(*args.table, args.rows, 0.1); }
 void AddBias(const AddBiasArgs& args, int64_t first, int64_t last, int) {
   RunPairs(args.rows, args.rows, args.bias, 0, first, last, [](Floats x, Floats bias) HWY_ATTR { return Add(x, bias); });
 }
 
-Split SplitArgMax(const ArgMaxArgs& args, int threads) { return EvenSplit(RowCount(*args.table, args.in), args.in.width * 0.05, threads); }
+Split SplitArgMax(const ArgMaxArgs& args) { return EvenSplit(RowCount(*args.table, args.in), args.in.width * 0.05); }
 void ArgMax(const ArgMaxArgs& args, int64_t first, int64_t last, int) {
   const Floats lowest = Set(-std::numeric_limits<float>::infinity());
   for (int row = static_cast<int>(first); row < last; ++row) {

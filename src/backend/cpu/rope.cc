@@ -21,8 +21,8 @@ HWY_BEFORE_NAMESPACE();
 namespace reprise {
 namespace HWY_NAMESPACE {
 
-Split SplitNormRope(const NormRopeArgs& args, int threads) {
-  return EvenSplit(int64_t{args.heads.count} * RowCount(*args.table, args.heads.rows), args.heads.width * 0.3 + 10, threads);
+Split SplitNormRope(const NormRopeArgs& args) {
+  return EvenSplit(int64_t{args.heads.count} * RowCount(*args.table, args.heads.rows), args.heads.width * 0.3 + 10);
 }
 
 // The rotation rounds each product and the difference by itself, which is the same on every machine.

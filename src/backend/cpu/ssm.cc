@@ -27,9 +27,9 @@ float* GroupBc(const SsmArgs& args, int group, int row) {
 }
 
 // Per row: B and C by group, and of each head what a step keeps of its state and how long the step is.
-Split SplitSsmInputs(const SsmArgs& args, int threads) {
+Split SplitSsmInputs(const SsmArgs& args) {
   const SliceArgs& s = args.slices;
-  return EvenSplit(s.table->rows, 2.0 * args.groups * s.rows * 0.05 + s.heads * 2, threads);
+  return EvenSplit(s.table->rows, 2.0 * args.groups * s.rows * 0.05 + s.heads * 2);
 }
 void SsmInputs(const SsmArgs& args, int64_t first, int64_t last, int) {
   const int heads = args.slices.heads, state_dim = args.slices.rows;
@@ -52,7 +52,7 @@ void SsmInputs(const SsmArgs& args, int64_t first, int64_t last, int) {
   }
 }
 
-Split SplitSsm(const SsmArgs& args, int threads) { return SplitSlices(args.slices, threads); }
+Split SplitSsm(const SsmArgs& args) { return SplitSlices(args.slices); }
 
 void Ssm(const SsmArgs& args, int64_t first_item, int64_t last_item, int thread) {
   const int heads = args.slices.heads, state_dim = args.slices.rows, heads_of_group = heads / args.groups;

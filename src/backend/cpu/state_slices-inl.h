@@ -139,15 +139,19 @@ inline bool StreamsState(const SliceArgs& args) {
   return args.state.bytes >= (size_t{256} << 10) && args.state.offset % 64 == 0 && args.columns % kSlice == 0;
 }
 
-inline Split SplitSlices(const SliceArgs& args, int threads) {
+inline int64_t SliceItems(const SliceArgs& args) {
+  return int64_t{args.table->lanes} * args.heads * ((args.columns + kSlice - 1) / kSlice);
+}
+
+inline Split SplitSlices(const SliceArgs& args) {
   const int lanes = args.table->lanes;
   if (lanes == 0) return {};
   const int64_t slices = (args.columns + kSlice - 1) / kSlice;
   const double token = args.rows * kSlice * 0.07;
-  Split split = EvenSplit(lanes * slices * args.heads, token * args.table->rows / lanes + 200, threads);
-  // The first slice of a run is not fetched ahead.
-  if (StreamsState(args)) split.units = std::max<int64_t>(std::min<int64_t>(split.units, 2 * threads), split.units / 2);
-  return split;
+  const double rows = static_cast<double>(args.table->rows) / lanes;
+  const int64_t block = rows >= 16 ? std::max<int64_t>(1, slices * kBlockColumns / args.columns) : 0;
+  // The first slice of a unit is not fetched ahead.
+  return EvenSplit(SliceItems(args), token * rows + 200, StreamsState(args) ? 8000 : 4000, block);
 }
 
 // Calls step(token) for every token of the slices [first_item, last_item), in order. `in` and `out` have a column for each of every head.

@@ -14,21 +14,17 @@
 namespace reprise {
 namespace {
 
-constexpr int kUnitBits = 12;
-constexpr uint64_t kUnitMask = (uint64_t{1} << kUnitBits) - 1;
-constexpr int64_t kMaxUnits = static_cast<int64_t>(kUnitMask);
-
 // Longer than the gap between two launches and than most single units, shorter than anybody would notice as load.
 constexpr auto kSpin = std::chrono::microseconds(20);
 // Then for as long again the processor is offered to whoever else wants it before the thread goes to sleep.
 constexpr auto kYield = std::chrono::microseconds(40);
 
-constexpr uint64_t Pack(uint64_t sequence, int64_t units) {
-  return (sequence << (2 * kUnitBits)) | (static_cast<uint64_t>(units) << kUnitBits);
-}
-constexpr uint64_t SequenceOf(uint64_t state) { return state >> (2 * kUnitBits); }
-constexpr int64_t UnitsOf(uint64_t state) { return static_cast<int64_t>((state >> kUnitBits) & kUnitMask); }
-constexpr int64_t NextOf(uint64_t state) { return static_cast<int64_t>(state & kUnitMask); }
+constexpr int kClaimBits = 24;
+constexpr uint64_t kClaimMask = (uint64_t{1} << kClaimBits) - 1;
+constexpr uint64_t kNumberMask = ~uint64_t{0} >> kClaimBits;
+constexpr int64_t kMostClaims = int64_t{1} << 20;  // of one share, and so far from the bits' end
+constexpr uint64_t NumberOf(uint64_t state) { return state >> 1; }
+constexpr bool IsOpen(uint64_t state) { return (state & 1) != 0; }
 
 inline void Pause() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -74,7 +70,7 @@ int AvailableProcessors() {
   return std::max(count, 1);
 }
 
-Team::Team(int threads, bool pin) : threads_(std::max(threads, 1)) {
+Team::Team(int threads, bool pin) : threads_(std::max(threads, 1)), shares_(static_cast<size_t>(threads_)) {
   std::vector<int> processors(static_cast<size_t>(threads_), -1);
 #if defined(__linux__)
   if (const auto allowed = AllowedProcessors(); pin && !allowed.empty()) {
@@ -102,48 +98,70 @@ void Team::Run(std::span<const Launch> launches) {
   if (launches.empty()) return;
   if (threads_ == 1) {
     for (const Launch& launch : launches) {
-      const Split split = launch.split(launch.args, 1);
+      const Split split = launch.split(launch.args);
       if (split.items > 0) launch.run(launch.args, 0, split.items, 0);
     }
     return;
   }
-  const uint64_t sequence = SequenceOf(state_.load(std::memory_order_relaxed));
-  launch_ = launches.data() - 1;  // OpenNext steps to the first
+  const uint64_t number = NumberOf(state_.load(std::memory_order_relaxed));
+  tables_[number % 2].launch.store(launches.data() - 1, std::memory_order_relaxed);  // OpenNext steps to the first
   end_ = launches.data() + launches.size();
-  OpenNext(sequence);
+  OpenNext(number);
   for (;;) {
-    if (RunUnit(0)) continue;
     const uint64_t state = state_.load(std::memory_order_acquire);
-    if (UnitsOf(state) == 0) return;  // no launch is open: all are done
-    if (NextOf(state) >= UnitsOf(state)) AwaitChange(state, caller_bed_);
+    if (!IsOpen(state)) return;  // all are done
+    TakePart(state, 0);
+    AwaitChange(state, caller_bed_);
   }
 }
 
-bool Team::RunUnit(int thread) {
-  uint64_t state = state_.load(std::memory_order_acquire);
-  while (NextOf(state) < UnitsOf(state)) {
-    if (!state_.compare_exchange_weak(state, state + 1, std::memory_order_acquire, std::memory_order_acquire)) continue;
-    const int64_t units = UnitsOf(state);
-    const int64_t unit = NextOf(state);
-    launch_->run(launch_->args, items_ * unit / units, items_ * (unit + 1) / units, thread);
-    if (done_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<uint32_t>(units)) OpenNext(SequenceOf(state));
-    return true;
+// Works on the launch that `state` says is open until no share of it has anything left.
+void Team::TakePart(uint64_t state, int thread) {
+  const uint64_t number = NumberOf(state);
+  const Table& table = tables_[number % 2];
+  const Launch* const launch = table.launch.load(std::memory_order_acquire);
+  const int64_t items = table.items.load(std::memory_order_acquire), block = table.block.load(std::memory_order_acquire);
+  const Deal deal(items, block, table.unit.load(std::memory_order_acquire));
+  int64_t finished = 0;
+  for (int i = 0; i < threads_; ++i) {
+    const int owner = (thread + i) % threads_;
+    std::atomic<uint64_t>& claimed = shares_[static_cast<size_t>(owner)].claimed;
+    uint64_t seen = claimed.load(std::memory_order_acquire);
+    for (;;) {
+      // Also tells that what was read of the table is this launch's: it changes only after the next launch was opened. If the share then has a
+      // unit that nobody holds, the launch cannot end before the claim fails.
+      if (state_.load(std::memory_order_acquire) != state) return;
+      const uint64_t claims = seen >> kClaimBits == (number & kNumberMask) ? seen & kClaimMask : 0;
+      const Deal::Range range = deal.Unit(owner, static_cast<int64_t>(claims), threads_);
+      if (range.empty()) break;
+      const uint64_t next = (number << kClaimBits) + claims + 1;
+      if (!claimed.compare_exchange_weak(seen, next, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+      launch->run(launch->args, range.first, range.last, thread);
+      finished += range.last - range.first;
+      seen = claimed.load(std::memory_order_acquire);
+    }
   }
-  return false;
+  if (finished > 0 && done_.fetch_add(finished, std::memory_order_acq_rel) + finished == items) OpenNext(number);
 }
 
-// Called by the one thread that knows launch `sequence` to be over.
-void Team::OpenNext(uint64_t sequence) {
+// Called by the one thread that knows launch `number` to be over.
+void Team::OpenNext(uint64_t number) {
   done_.store(0, std::memory_order_relaxed);
-  for (++launch_; launch_ != end_; ++launch_) {
-    const Split split = launch_->split(launch_->args, threads_);
+  for (const Launch* launch = tables_[number % 2].launch.load(std::memory_order_relaxed) + 1; launch != end_; ++launch) {
+    const Split split = launch->split(launch->args);
     if (split.items <= 0) continue;
-    const int64_t units = std::clamp<int64_t>(split.units, 1, std::min(split.items, kMaxUnits));
-    items_ = split.items;
-    Publish(Pack(sequence + 1, units), units > 1, units > 1);
+    const Deal deal({split.items, std::max(split.unit, split.items / kMostClaims + 1), split.block}, threads_);
+    Table& table = tables_[(number + 1) % 2];
+    table.launch.store(launch, std::memory_order_release);
+    table.items.store(deal.items, std::memory_order_release);
+    table.block.store(deal.block, std::memory_order_release);
+    table.unit.store(deal.unit, std::memory_order_release);
+    // For work of one unit nobody else is woken.
+    const bool several = deal.unit < deal.items;
+    Publish((number + 1) << 1 | 1, several, several);
     return;
   }
-  Publish(Pack(sequence + 1, 0), false, true);
+  Publish((number + 1) << 1, false, true);
 }
 
 void Team::Publish(uint64_t state, bool wake_workers, bool wake_caller) {
@@ -184,9 +202,9 @@ void Team::Work(int thread, int processor) {
   (void)processor;
 #endif
   while (!stop_.load(std::memory_order_acquire)) {
-    if (RunUnit(thread)) continue;
     const uint64_t state = state_.load(std::memory_order_acquire);
-    if (NextOf(state) >= UnitsOf(state)) AwaitChange(state, workers_bed_);
+    if (IsOpen(state)) TakePart(state, thread);
+    AwaitChange(state, workers_bed_);
   }
 }
 

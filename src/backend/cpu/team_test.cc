@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -37,14 +38,67 @@ namespace {
 struct StampArgs {
   std::atomic<int>* wrong;
   int* cells;
-  int items, units, number, previous_items;
+  int items, unit, block, number, previous_items;
 };
-Split SplitStamp(const StampArgs& args, int) { return {args.items, args.units}; }
+Split SplitStamp(const StampArgs& args) { return {args.items, args.unit, args.block}; }
 void Stamp(const StampArgs& args, int64_t first, int64_t last, int) {
   for (int i = 0; i < args.previous_items; ++i) {
     if (args.cells[(args.number - 1) * 4096 + i] != args.number - 1) args.wrong->fetch_add(1);
   }
   for (int64_t i = first; i < last; ++i) args.cells[args.number * 4096 + i] += args.number;
+}
+
+// Every item is in one unit, of the share that its block says, and a share's units follow one another.
+TEST(Deal, SharesAreBlockCyclic) {
+  std::mt19937 random(1);
+  for (int round = 0; round < 2000; ++round) {
+    const int threads = static_cast<int>(random() % 9) + 1;
+    const Split split{static_cast<int64_t>(random() % 3000) + 1, static_cast<int64_t>(random() % 40), static_cast<int64_t>(random() % 200)};
+    const Deal deal(split, threads);
+    std::vector<int> owner(static_cast<size_t>(split.items), -1);
+    for (int share = 0; share < threads; ++share) {
+      int64_t before = -1;
+      for (int64_t n = 0;; ++n) {
+        const Deal::Range range = deal.Unit(share, n, threads);
+        if (range.empty()) break;
+        ASSERT_GT(range.first, before);
+        before = range.last - 1;
+        ASSERT_LE(range.last - range.first, std::max<int64_t>(split.unit, 1)) << split.items << ' ' << split.unit << ' ' << split.block;
+        for (int64_t i = range.first; i < range.last; ++i) {
+          ASSERT_EQ(owner[static_cast<size_t>(i)], -1) << "item " << i << " is dealt twice";
+          owner[static_cast<size_t>(i)] = share;
+        }
+      }
+    }
+    for (int64_t i = 0; i < split.items; ++i) {
+      ASSERT_EQ(owner[static_cast<size_t>(i)], i / deal.block % threads) << split.items << ' ' << split.unit << ' ' << split.block;
+    }
+  }
+}
+
+// Launches by the thousand of few tiny units: threads come late to most of them, with what they read of another.
+TEST(Team, LateThreadsClaimNothing) {
+  for (int threads : {2, 4, 8}) {
+    Team team(threads, false);
+    std::atomic<int> wrong{0};
+    constexpr int kLaunches = 400;
+    std::vector<int> cells((kLaunches + 1) * 4096);
+    std::vector<Launch> launches;
+    for (int n = 1, before = 0; n <= kLaunches; ++n) {
+      const int items = n % 7 + 1;
+      launches.push_back(MakeLaunch(RunUntyped<StampArgs, Stamp>, SplitUntyped<StampArgs, SplitStamp>,
+                                    StampArgs{&wrong, cells.data(), items, n % 3 + 1, n % 2, n, before}));
+      before = items;
+    }
+    for (int round = 0; round < 50; ++round) {
+      std::fill(cells.begin(), cells.end(), 0);
+      team.Run(launches);
+      for (int n = 1; n <= kLaunches; ++n) {
+        for (int i = 0; i < 8; ++i) ASSERT_EQ(cells[static_cast<size_t>(n * 4096 + i)], i < n % 7 + 1 ? n : 0);
+      }
+    }
+    EXPECT_EQ(wrong.load(), 0);
+  }
 }
 
 TEST(Team, EveryItemOnceAndInOrder) {
@@ -58,11 +112,12 @@ TEST(Team, EveryItemOnceAndInOrder) {
       std::vector<Launch> launches;
       int before = 0;
       for (int n = 1; n <= kLaunches; ++n) {
-        // Including launches of nothing, of one unit, and of more units than items or than the team can count.
+        // Including launches of nothing, of one unit, of single items, and of blocks larger than there are items.
         const int items = random() % 5 == 0 ? 0 : static_cast<int>(random() % 200) + 1;
-        const int units = random() % 3 == 0 ? 1 : static_cast<int>(random() % 5000);
+        const int unit = random() % 3 == 0 ? 1000 : static_cast<int>(random() % 20);
+        const int block = random() % 3 == 0 ? 0 : static_cast<int>(random() % 300);
         launches.push_back(MakeLaunch(RunUntyped<StampArgs, Stamp>, SplitUntyped<StampArgs, SplitStamp>,
-                                      StampArgs{&wrong, cells.data(), items, units, n, before}));
+                                      StampArgs{&wrong, cells.data(), items, unit, block, n, before}));
         before = items;
       }
       team.Run(launches);
