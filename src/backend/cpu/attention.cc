@@ -144,7 +144,7 @@ void BlockItem(const AttentionArgs& args, const Item& item, const std::byte* the
   }
 }
 
-// Items are few and unequal, so each is a unit, dealt in turn.
+// Items are few and unequal, so each is a unit. Whole ones are dealt in turn, blocks in runs that follow one another.
 Split SplitAttention(const AttentionArgs& args) { return {args.cut->items, 1, args.cut->split ? 0 : 1}; }
 
 template <class State>
@@ -157,7 +157,7 @@ void AttentionItems(const AttentionArgs& args, int64_t first, int64_t last, int 
       WholeItem<State>(args, item, work);
     } else {
       const std::byte* then = nullptr;
-      if (index + 1 < last) {
+      if (index + 1 < args.cut->items) {  // which mostly is this thread's too
         const Item next(args, index + 1);
         then = next.Keys(args, next.first_block);
       }

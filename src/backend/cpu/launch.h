@@ -23,7 +23,6 @@ struct Deal {
   int64_t block = 1;
   int64_t unit = 1;  // no more than a block
 
-  Deal() = default;
   Deal(int64_t items_in, int64_t block_in, int64_t unit_in) : items(items_in), block(block_in), unit(unit_in) {}
   Deal(const Split& split, int threads) : items(split.items) {
     const int64_t wanted = std::clamp<int64_t>(split.unit, 1, items), share = (items + threads - 1) / threads;
