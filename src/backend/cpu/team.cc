@@ -106,7 +106,7 @@ void Team::Run(std::span<const Launch> launches) {
   const uint64_t number = NumberOf(state_.load(std::memory_order_relaxed));
   tables_[number % 2].launch.store(launches.data() - 1, std::memory_order_relaxed);  // OpenNext steps to the first
   end_ = launches.data() + launches.size();
-  OpenNext(number);
+  OpenNext(number, 0);
   for (;;) {
     const uint64_t state = state_.load(std::memory_order_acquire);
     if (!IsOpen(state)) return;  // all are done
@@ -141,33 +141,35 @@ void Team::TakePart(uint64_t state, int thread) {
       seen = claimed.load(std::memory_order_acquire);
     }
   }
-  if (finished > 0 && done_.fetch_add(finished, std::memory_order_acq_rel) + finished == items) OpenNext(number);
+  if (finished > 0 && done_.fetch_add(finished, std::memory_order_acq_rel) + finished == items) OpenNext(number, thread);
 }
 
-// Called by the one thread that knows launch `number` to be over.
-void Team::OpenNext(uint64_t number) {
+// Called by the one thread that knows launch `number` to be over. What is too little to share it does itself, before anybody else hears of it.
+void Team::OpenNext(uint64_t number, int thread) {
   done_.store(0, std::memory_order_relaxed);
   for (const Launch* launch = tables_[number % 2].launch.load(std::memory_order_relaxed) + 1; launch != end_; ++launch) {
     const Split split = launch->split(launch->args);
     if (split.items <= 0) continue;
     const Deal deal({split.items, std::max(split.unit, split.items / kMostClaims + 1), split.block}, threads_);
+    if (deal.unit == deal.items) {
+      launch->run(launch->args, 0, deal.items, thread);
+      continue;
+    }
     Table& table = tables_[(number + 1) % 2];
     table.launch.store(launch, std::memory_order_release);
     table.items.store(deal.items, std::memory_order_release);
     table.block.store(deal.block, std::memory_order_release);
     table.unit.store(deal.unit, std::memory_order_release);
-    // For work of one unit nobody else is woken.
-    const bool several = deal.unit < deal.items;
-    Publish((number + 1) << 1 | 1, several, several);
+    Publish((number + 1) << 1 | 1);
     return;
   }
-  Publish((number + 1) << 1, false, true);
+  Publish((number + 1) << 1);
 }
 
-void Team::Publish(uint64_t state, bool wake_workers, bool wake_caller) {
+void Team::Publish(uint64_t state) {
   state_.store(state, std::memory_order_seq_cst);
-  if (wake_workers && workers_bed_.asleep.load(std::memory_order_seq_cst) > 0) workers_bed_.Wake();
-  if (wake_caller && caller_bed_.asleep.load(std::memory_order_seq_cst) > 0) caller_bed_.Wake();
+  if (IsOpen(state) && workers_bed_.asleep.load(std::memory_order_seq_cst) > 0) workers_bed_.Wake();
+  if (caller_bed_.asleep.load(std::memory_order_seq_cst) > 0) caller_bed_.Wake();
 }
 
 void Team::AwaitChange(uint64_t seen, Bed& bed) {

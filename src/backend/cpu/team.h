@@ -2,8 +2,8 @@
 //
 // The calling thread is thread 0 and works too. Every launch deals its items to the threads (Split); a thread claims its own share unit by unit
 // and then, one after another, what is left of the others'. There is no barrier: a launch is over when all its items are done, and whoever
-// finishes the last one opens the next launch. A thread that the system has put aside holds up the others only if it holds a unit, and a launch
-// of one unit runs on without any other thread taking part. Waiting threads spin for some tens of microseconds, then sleep.
+// finishes the last one opens the next launch, or runs it at once if it is one unit. A thread that the system has put aside holds up the others
+// only if it holds a unit. Waiting threads spin for some tens of microseconds, then sleep.
 //
 // Run may be called from one thread at a time. It allocates nothing.
 #pragma once
@@ -50,8 +50,8 @@ class Team {
   };
 
   void TakePart(uint64_t state, int thread);
-  void OpenNext(uint64_t number);
-  void Publish(uint64_t state, bool wake_workers, bool wake_caller);
+  void OpenNext(uint64_t number, int thread);
+  void Publish(uint64_t state);
   void AwaitChange(uint64_t seen, Bed& bed);
   void Work(int thread, int processor);
 
