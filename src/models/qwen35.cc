@@ -207,14 +207,15 @@ class Qwen35 : public Network {
 
   void NewActivations(Loader& loader) {
     const int values = shape_.value_heads * shape_.value_dim;
-    ffn_.normed = loader.NewRows(width_);
+    // What goes into a sublayer's first product and, of the recurrence, into its second.
+    loader.NewSharedRows({{&ffn_.normed, width_}, {&remembered_, values}});
     key_ = loader.NewRows(kv_heads_ * head_dim_);
     value_ = loader.NewRows(kv_heads_ * head_dim_);
     inputs_.alpha = loader.NewRows(shape_.value_heads);
     inputs_.beta = loader.NewRows(shape_.value_heads);
     z_ = loader.NewRows(values);
-    // What a sublayer's first product makes, and for the recurrence what it makes of that in the end; and what lies between.
-    loader.NewSharedRows({{&inputs_.qkv, channels()}, {&remembered_, values}, {&query_, 2 * heads_ * head_dim_}, {&ffn_.gate, inner_}});
+    // What that product makes, and what comes between it and the second.
+    loader.NewSharedRows({{&inputs_.qkv, channels()}, {&query_, 2 * heads_ * head_dim_}, {&ffn_.gate, inner_}});
     loader.NewSharedRows({{&convolved_, channels()}, {&attended_, heads_ * head_dim_}, {&ffn_.up, inner_}});
     if (info_.has_draft) {
       draft_residual_ = loader.NewRows(width_);

@@ -6,18 +6,12 @@
 #include <numeric>
 
 #include "backend/cpu/cpu_rig.h"
+#include "backend/weight_rig.h"
 
 namespace reprise {
 namespace {
 
 using Doubles = std::vector<double>;
-
-Vector LoadFloats(Backend& backend, const Floats1d& x, int64_t outputs = 1) {
-  const auto bytes = BytesOf(x);
-  auto vector = backend.LoadVector({"test", TensorType::kF32, static_cast<int64_t>(x.size()) / outputs, outputs, bytes});
-  EXPECT_TRUE(vector.ok()) << vector.status().message();
-  return *vector;
-}
 
 struct ConvCase {
   int channels, kernel;

@@ -17,7 +17,7 @@ namespace cuda {
 namespace {
 
 // Names the order and rounding of every operation that the kernels decide; change it whenever a kernel's results change.
-constexpr char kNumerics[] = "cuda3";
+constexpr char kNumerics[] = "cuda4";
 
 // One of the device's queues. A point of it that another stream may wait for is a mark of the device; the latest few are kept, and whoever asks
 // for one that is no longer kept waits for the next, which is later.

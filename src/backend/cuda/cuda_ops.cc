@@ -141,8 +141,8 @@ void CudaOps::RecordDeltaNet(const Rows& out, const Rows& qkv, const Rows& alpha
                              const StateRef& state, const DeltaNetShape& s) {
   if (!Check(s.key_dim <= kMostStateRows, "DeltaNet", "a key is wider than 256")) return;
   DeltaNetArgs args{step_, out, qkv, alpha, beta, a, dt, state, s, nullptr, nullptr};
-  args.unit_qk = Scratch<float>("delta net inputs", MostRows(Domain::kRows) * 2 * s.key_heads * s.key_dim);
-  args.gates = Scratch<float>("delta net gates", MostRows(Domain::kRows) * 2 * s.value_heads);
+  args.unit_qk = Scratch<float>("delta net inputs", DeltaUnitAt(s, StateRows(s.key_dim), static_cast<int>(MostRows(Domain::kRows)), 0));
+  args.gates = Scratch<DeltaGates>("delta net gates", MostRows(Domain::kRows) * s.value_heads);
   Add<DeltaNetArgs, DeltaInputsGrid>(kDeltaInputs, args);
   Add<DeltaNetArgs, DeltaNetGrid>(kDeltaNet + StateChoice(s.key_dim), args);
 }

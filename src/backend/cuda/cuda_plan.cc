@@ -1,5 +1,7 @@
 #include "backend/cuda/cuda_plan.h"
 
+#include "backend/cuda/one_row.h"
+
 namespace reprise::cuda {
 
 std::vector<int> RowBuckets(int most) {
@@ -25,18 +27,20 @@ Status CudaPlan::Finish(Device& device) {
   lanes_ = LaneBuckets(table().max_lanes());
   for (const int rows : rows_) {
     for (const int lanes : lanes_) {
-      REPRISE_ASSIGN_OR_RETURN(auto graph, device.Instantiate(array, {rows, lanes, device.multiprocessors()}));
-      graphs_.push_back(std::move(graph));
+      const Bucket bucket{rows, lanes, device.multiprocessors()};
+      const std::vector<Launch> launches = FuseOneRow(array, bucket);
+      REPRISE_ASSIGN_OR_RETURN(auto graph, device.Instantiate(launches, bucket));
+      graphs_.push_back({std::move(graph), launches.size()});
     }
   }
   return Ok();
 }
 
-const Graph& CudaPlan::Find(int rows, int lanes) const {
+const CudaPlan::Bucketed& CudaPlan::Of(int rows, int lanes) const {
   size_t row = 0, lane = 0;
   while (rows_[row] < rows) ++row;
   while (lanes_[lane] < lanes) ++lane;
-  return *graphs_[row * lanes_.size() + lane];
+  return graphs_[row * lanes_.size() + lane];
 }
 
 }  // namespace reprise::cuda

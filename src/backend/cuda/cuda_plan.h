@@ -30,14 +30,21 @@ class CudaPlan : public CapturedPlan {
 
   // Instantiates the graphs from `array`.
   Status Finish(Device& device);
-  // The graph of the smallest bucket with so many rows and lanes.
-  const Graph& Find(int rows, int lanes) const;
+  // The graph of the smallest bucket with so many rows and lanes, and how many launches it has: where something is one row, fewer than `array`.
+  const Graph& Find(int rows, int lanes) const { return *Of(rows, lanes).graph; }
+  size_t launches(int rows, int lanes) const { return Of(rows, lanes).launches; }
 
   std::vector<Launch> array;
 
  private:
+  struct Bucketed {
+    std::unique_ptr<Graph> graph;
+    size_t launches;
+  };
+  const Bucketed& Of(int rows, int lanes) const;
+
   std::vector<int> rows_, lanes_;
-  std::vector<std::unique_ptr<Graph>> graphs_;  // [rows][lanes]
+  std::vector<Bucketed> graphs_;  // [rows][lanes]
 };
 
 class CudaOps : public CheckedOps {

@@ -72,22 +72,41 @@ inline Grid PreviousGrid(const LastArgs& args, const Bucket& b) { return {Pieces
 inline Grid SaveLastGrid(const LastArgs& args, const Bucket& b) { return {Pieces(args.in.width), b.lanes, 1, kRowThreads}; }
 inline Grid LoadLastGrid(const LastArgs& args, const Bucket& b) { return {Pieces(args.out.width), b.lanes, 1, kRowThreads}; }
 
-inline constexpr int kStateColumns = 8;  // of a warp
-inline constexpr int kMostStateRows = 16 << (kStateChoices - 1);
-inline int StateChoice(int rows) {  // the kernel for states of so many rows: its groups of 16 are 1 << choice
+inline constexpr int kMostStateRows = 32 << (kStateChoices - 1);
+inline int StateChoice(int rows) {  // the kernel for states of so many rows
   int choice = 0;
-  while (16 << choice < rows) ++choice;
+  while (32 << choice < rows) ++choice;
   return choice;
 }
-inline Grid StateGrid(int heads, int rows, int columns, const Bucket& b) {
-  return {CeilDiv(columns, kStateColumns), heads, b.lanes, 32, 2 * 2 * (16 << StateChoice(rows)) * 4};
+REPRISE_HD int StateRows(int rows) {  // that it computes
+  int most = 32;
+  while (most < rows) most *= 2;
+  return most;
 }
-inline Grid DeltaInputsGrid(const DeltaNetArgs&, const Bucket& b) { return {b.rows, 1, 1, kRowThreads}; }
+// Where in unit_qk a head's q begins, after which comes its k; `padded`: StateRows of their width.
+REPRISE_HD int64_t DeltaUnitAt(const Ops::DeltaNetShape& s, int padded, int row, int key_head) {
+  return (static_cast<int64_t>(row) * s.key_heads + key_head) * 2 * padded;
+}
+inline constexpr int kDeltaColumns = 16;  // of a block of threads, eight of them a column
+inline constexpr int kDeltaTokens = 8;    // that come to shared memory together
+template <int kRows>
+struct alignas(16) DeltaToken {
+  float q[kRows], k[kRows];
+  DeltaGates gates;
+  float v[kDeltaColumns];
+  static constexpr int kPieces = (2 * kRows + 4) / 4;  // of 16 bytes, without v
+};
+inline Grid DeltaInputsGrid(const DeltaNetArgs& args, const Bucket& b) {
+  return {CeilDiv(args.shape.key_heads, kHeadThreads / 32), b.rows, 1, kHeadThreads};
+}
 inline Grid DeltaNetGrid(const DeltaNetArgs& args, const Bucket& b) {
-  return StateGrid(args.shape.value_heads, args.shape.key_dim, args.shape.value_dim, b);
+  const int rows = StateRows(args.shape.key_dim);
+  const int token = static_cast<int>(sizeof(DeltaToken<32>)) + 2 * (rows - 32) * 4;
+  return {CeilDiv(args.shape.value_dim, kDeltaColumns), args.shape.value_heads, b.lanes, kDeltaColumns * 8, 2 * kDeltaTokens * token};
 }
+inline constexpr int kSsmColumns = 8;  // of a warp, four threads a column
 inline Grid SsmGrid(const SsmArgs& args, const Bucket& b) {
-  return StateGrid(args.shape.heads, args.shape.state_dim, args.shape.head_dim, b);
+  return {CeilDiv(args.shape.head_dim, kSsmColumns), args.shape.heads, b.lanes, 32, 2 * 2 * StateRows(args.shape.state_dim) * 4};
 }
 
 inline Grid AttentionGrid(const AttentionArgs& args, const Bucket& b) {
@@ -144,9 +163,46 @@ inline Grid ProductGrid(const MatMulArgs& args, const Bucket& b) {
   if (!IsFloat(form) && rows > kVectorRows) {
     return {CeilDiv(rows, kMmaRows), AllTileGroups<kMmaTiles>(args), 1, kMmaThreads, kMmaStages * StageBytes(form), MatMulId(form)};
   }
-  const int choice = rows <= 1 ? 0 : rows <= 2 ? 1 : rows <= 4 ? 2 : 3;
+  const int choice = rows <= 1 && IsFloat(form) ? 0 : rows <= 2 ? 1 : rows <= 4 ? 2 : 3;
   return {AllTileGroups<1>(args), CeilDiv(rows, 1 << choice),       1,
           kVectorWarps * 32,      kWindow * (1 << choice) * 32 * 4, MatVecId(form, choice)};
+}
+
+// One row. A block of threads takes tiles until there are none, and of each the segments of one product or, gated, of both in turns: its items.
+inline constexpr int kOneRowItems = 64;  // whose sums meet in shared memory at a time; there are two such places
+struct OneRowShared {
+  REPRISE_HD static constexpr int Sums() { return 2 * kOneRowItems * kTileOutputs * 4; }
+  // Then the row's quants, scales and sums, where they are made here.
+  REPRISE_HD static int Scales(int stride) { return Sums() + stride; }
+  REPRISE_HD static int ActSums(int stride) { return Scales(stride) + stride / kBlock * 4; }
+  REPRISE_HD static int Bytes(int stride) { return ActSums(stride) + stride / kBlock * 4; }
+};
+REPRISE_HD int OneRowItems(const OneRowMatMulArgs& args) { return args.matmul.product[0].weight.segments * (args.gated ? 2 : 1); }
+REPRISE_HD int OneRowTiles(const OneRowMatMulArgs& args) {
+  int tiles = 0;
+  for (int i = 0; i < (args.gated ? 1 : args.matmul.products); ++i) tiles += args.matmul.product[i].weight.tiles();
+  return tiles;
+}
+// Where tiles are so few that a multiprocessor has one, more warps share it: twice as much of it is on its way at a time.
+inline constexpr int kMostOneRowWarps = 2 * kVectorWarps;
+inline Grid OneRowMatMulGrid(const OneRowMatMulArgs& args, const Bucket& b) {
+  const int tiles = OneRowTiles(args);
+  const bool few = tiles <= b.multiprocessors && OneRowItems(args) > kVectorWarps;
+  const int most = few ? b.multiprocessors : 2 * b.multiprocessors;
+  const int shared = args.input == OneRowInput::kQuantised ? OneRowShared::Sums() : OneRowShared::Bytes(args.matmul.quant.stride);
+  return {tiles < most ? tiles : most, 1, 1, (few ? kMostOneRowWarps : kVectorWarps) * 32, shared};
+}
+
+inline constexpr int kMostOneRowColumns = 128;  // of a head's values, each of which has four threads
+struct OneRowDeltaShared {                      // floats: the head's convolved q, k and v; q and k at unit length; their product; what is read
+  REPRISE_HD static int Unit(const Ops::DeltaNetShape& s) { return (2 * s.key_dim + s.value_dim + 3) / 4 * 4; }
+  REPRISE_HD static int Product(const Ops::DeltaNetShape& s) { return Unit(s) + 2 * StateRows(s.key_dim); }
+  REPRISE_HD static int Out(const Ops::DeltaNetShape& s) { return Product(s) + 1; }
+  REPRISE_HD static int Bytes(const Ops::DeltaNetShape& s) { return (Out(s) + s.value_dim) * 4; }
+};
+inline Grid OneRowDeltaGrid(const OneRowDeltaArgs& args, const Bucket& b) {
+  const Ops::DeltaNetShape& s = args.delta.shape;
+  return {s.value_heads, 1, b.lanes, 32 * CeilDiv(s.value_dim, 8), OneRowDeltaShared::Bytes(s)};
 }
 
 }  // namespace reprise::cuda

@@ -6,10 +6,10 @@
 
 namespace reprise::cuda {
 
-inline constexpr int kRowChoices = 4;        // of MatVec: 1, 2, 4 or 8 rows; of 16-bit floats: up to 8, up to 32, or more in 4 or 8 tiles
+inline constexpr int kRowChoices = 4;        // of MatVec: 1 (of 32-bit floats), 2, 4 or 8 rows; of 16-bit floats: up to 8, up to 32, or more in 4 or 8 tiles
 inline constexpr int kAttentionChoices = 4;  // 4 queries, or 16 in 1, 2 or 4 groups
 inline constexpr int kHalfAttentionChoices = 2;  // 16 or 32 queries
-inline constexpr int kStateChoices = 5;          // of the recurrences: states of 16, 32, ... 256 rows
+inline constexpr int kStateChoices = 4;          // of the recurrences: states of 32, 64, 128 or 256 rows
 
 enum KernelId : int {
   kEmbed,
@@ -39,11 +39,14 @@ enum KernelId : int {
   kHalfAttention = kAttention + kAttentionChoices,
   kDeltaNet = kHalfAttention + kHalfAttentionChoices,
   kSsm = kDeltaNet + kStateChoices,
-  kKernels = kSsm + kStateChoices,
+  kOneRowMatMul = kSsm + kStateChoices,
+  kOneRowDelta = kOneRowMatMul + kForms,
+  kKernels = kOneRowDelta + kStateChoices,
 };
 
 inline int MatVecId(Form form, int row_choice) { return kMatVec + static_cast<int>(form) * kRowChoices + row_choice; }
 inline int MatMulId(Form form) { return kMatMul + static_cast<int>(form); }
+inline int OneRowMatMulId(Form form) { return kOneRowMatMul + static_cast<int>(form); }
 
 // Whether its results are sums of products of 16-bit floats on the tensor cores, which each kind of device rounds in its own way.
 inline bool RoundsInItsOwnWay(int kernel) {
@@ -56,11 +59,13 @@ inline bool RoundsInItsOwnWay(int kernel) {
 
 // ADD(id, Args, kernel...) for each of them.
 #define REPRISE_KERNELS_OF_FORM(ADD, F)               \
-  ADD(MatVecId(F, 0), MatMulArgs, MatVecKernel<F, 1>) \
   ADD(MatVecId(F, 1), MatMulArgs, MatVecKernel<F, 2>) \
   ADD(MatVecId(F, 2), MatMulArgs, MatVecKernel<F, 4>) \
   ADD(MatVecId(F, 3), MatMulArgs, MatVecKernel<F, 8>)
-#define REPRISE_KERNELS_OF_QUANTS(ADD, F) REPRISE_KERNELS_OF_FORM(ADD, F) ADD(MatMulId(F), MatMulArgs, MatMulKernel<F>)
+#define REPRISE_KERNELS_OF_QUANTS(ADD, F)                          \
+  REPRISE_KERNELS_OF_FORM(ADD, F)                                  \
+  ADD(MatMulId(F), MatMulArgs, MatMulKernel<F>)                    \
+  ADD(OneRowMatMulId(F), OneRowMatMulArgs, OneRowMatMulKernel<F>)
 #define REPRISE_KERNELS_OF_SHORTS(ADD, F)                  \
   ADD(MatVecId(F, 0), MatMulArgs, ShortMatVecKernel<F, 1>) \
   ADD(MatVecId(F, 1), MatMulArgs, ShortMatVecKernel<F, 4>) \
@@ -88,6 +93,7 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(kLoadLast, LastArgs, LoadLastKernel)                       \
   ADD(kLastRows, LastArgs, LastRowsKernel)                       \
   ADD(kJoin, AttentionArgs, JoinKernel)                          \
+  ADD(MatVecId(Form::kF32, 0), MatMulArgs, MatVecKernel<Form::kF32, 1>) \
   REPRISE_KERNELS_OF_FORM(ADD, Form::kF32)                       \
   REPRISE_KERNELS_OF_SHORTS(ADD, Form::kF16)                     \
   REPRISE_KERNELS_OF_SHORTS(ADD, Form::kBF16)                    \
@@ -104,13 +110,15 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(kAttention + 3, AttentionArgs, AttentionKernel<16, 4>)     \
   ADD(kHalfAttention + 0, AttentionArgs, HalfAttentionKernel<1>) \
   ADD(kHalfAttention + 1, AttentionArgs, HalfAttentionKernel<2>) \
-  ADD(kDeltaNet + 0, DeltaNetArgs, DeltaNetKernel<1>)            \
-  ADD(kDeltaNet + 1, DeltaNetArgs, DeltaNetKernel<2>)            \
-  ADD(kDeltaNet + 2, DeltaNetArgs, DeltaNetKernel<4>)            \
-  ADD(kDeltaNet + 3, DeltaNetArgs, DeltaNetKernel<8>)            \
-  ADD(kDeltaNet + 4, DeltaNetArgs, DeltaNetKernel<16>)           \
-  ADD(kSsm + 0, SsmArgs, SsmKernel<1>)                           \
-  ADD(kSsm + 1, SsmArgs, SsmKernel<2>)                           \
-  ADD(kSsm + 2, SsmArgs, SsmKernel<4>)                           \
-  ADD(kSsm + 3, SsmArgs, SsmKernel<8>)                           \
-  ADD(kSsm + 4, SsmArgs, SsmKernel<16>)
+  ADD(kDeltaNet + 0, DeltaNetArgs, DeltaNetKernel<32>)            \
+  ADD(kDeltaNet + 1, DeltaNetArgs, DeltaNetKernel<64>)            \
+  ADD(kDeltaNet + 2, DeltaNetArgs, DeltaNetKernel<128>)            \
+  ADD(kDeltaNet + 3, DeltaNetArgs, DeltaNetKernel<256>)            \
+  ADD(kSsm + 0, SsmArgs, SsmKernel<32>)                           \
+  ADD(kSsm + 1, SsmArgs, SsmKernel<64>)                           \
+  ADD(kSsm + 2, SsmArgs, SsmKernel<128>)                           \
+  ADD(kSsm + 3, SsmArgs, SsmKernel<256>)                           \
+  ADD(kOneRowDelta + 0, OneRowDeltaArgs, OneRowDeltaKernel<32>) \
+  ADD(kOneRowDelta + 1, OneRowDeltaArgs, OneRowDeltaKernel<64>) \
+  ADD(kOneRowDelta + 2, OneRowDeltaArgs, OneRowDeltaKernel<128>) \
+  ADD(kOneRowDelta + 3, OneRowDeltaArgs, OneRowDeltaKernel<256>)

@@ -158,6 +158,10 @@ struct ConvArgs {
   int32_t kernel;
   bool silu;
 };
+// What a token brings to a value head beside its vectors: exp(g), b, and the product of its normalised q and k.
+struct alignas(16) DeltaGates {
+  float decay, strength, kq, unused;
+};
 struct DeltaNetArgs {
   StepView step;
   Rows out, qkv, alpha, beta;
@@ -165,8 +169,8 @@ struct DeltaNetArgs {
   const float* dt;
   StateRef state;
   Ops::DeltaNetShape shape;
-  float* unit_qk;  // [rows][2][key_heads][key_dim]: normalised q and k
-  float* gates;    // [rows][2][value_heads]: exp(g) and b
+  float* unit_qk;     // [rows][key_heads][2][StateRows(key_dim)]: q and k, normalised, and zeros (grids.h)
+  DeltaGates* gates;  // [rows][value_heads]
 };
 struct SsmArgs {
   StepView step;
@@ -200,6 +204,25 @@ struct BestArgs {
   REPRISE_HD int parts() const { return (in.width + kPart - 1) / kPart; }
 };
 
+// ---- What a step of one row does in fewer launches (one_row.h) ----
+
+// A product of quantised weights and one row. It may begin with what makes its input, which every block of threads then does for itself, and end with
+// the SwiGLU of its two results.
+enum class OneRowInput : int32_t { kQuantised, kFloats, kNorm };  // quantised already; matmul.in, to be quantised; what `norm` makes
+struct OneRowMatMulArgs {
+  MatMulArgs matmul;
+  OneRowInput input;
+  bool gated;
+  RmsNormArgs norm;    // where input is kNorm
+  SwiGluArgs swiglu;  // where gated: of matmul.product[0] and [1]
+};
+// A token's convolution, delta rule and norm, head by head.
+struct OneRowDeltaArgs {
+  ConvArgs conv;
+  DeltaNetArgs delta;
+  GatedRmsNormArgs norm;
+};
+
 // ---- Launches ----
 
 struct Grid {
@@ -215,7 +238,7 @@ struct Bucket {
 };
 
 struct Launch {
-  static constexpr size_t kArgBytes = 768;
+  static constexpr size_t kArgBytes = 1024;
   using GridOf = Grid (*)(const void* args, const Bucket& bucket);
   int kernel = 0;  // a KernelId (kernel_table.h)
   GridOf grid = nullptr;

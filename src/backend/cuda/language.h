@@ -68,10 +68,14 @@ REPRISE_DEVICE void MultiplyBFloats(float d[4], const uint32_t a[4], const uint3
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// 16 bytes to shared memory, under way until WaitCopies<n> returns with at most the n latest groups still under way. Groups are a thread's own.
+// 16 bytes to shared memory, or 4, under way until WaitCopies<n> returns with at most the n latest groups still under way. Groups are a thread's own.
 REPRISE_DEVICE void CopyAsync16(std::byte* shared, const std::byte* global) {
   const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
+}
+REPRISE_DEVICE void CopyAsync4(std::byte* shared, const std::byte* global) {
+  const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(to), "l"(global) : "memory");
 }
 REPRISE_DEVICE void CommitCopies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int kPending>

@@ -1,5 +1,6 @@
 // Matrix products of weights of blocks and of 32-bit floats: for few rows on the ordinary cores, a thread an output, and for many on the tensor
-// cores (32-bit floats are on the ordinary cores for any number). Weights of 16-bit floats have short_matmul_kernels.h.
+// cores (32-bit floats are on the ordinary cores for any number). Weights of 16-bit floats have short_matmul_kernels.h, blocks and one row
+// one_row_kernels.h.
 //
 // Promise 3: both sum as packed_weight.h says. A segment of an output is summed whole by one thread, from zero, by AddBlock; segments are added
 // in ascending order to a sum that starts at zero. The integer product of a block has one value however it is formed.
@@ -46,13 +47,61 @@ REPRISE_DEVICE void StoreSum(const ProductView& product, int row, int output, fl
 // A block has a tile of 32 outputs, a lane one of them, and up to kRows rows; warps share the segments. The sums of a window of segments meet in
 // shared memory, where one thread an output and row adds them in order.
 
+// A block of 32 inputs of this lane's output, and the bytes of a segment that it is taken from.
+struct WeightBlock {
+  uint32_t quants[8];
+  BlockScale scale;
+};
+template <Form kForm>
+struct SegmentWeights {
+  uint32_t header[HeaderWords(kForm)];
+  Words4 chunks[Chunks(kForm)];
+
+  REPRISE_DEVICE void Load(const std::byte* bytes) {
+    // From the lane's own place on, all distances are constants, which need no arithmetic of their own.
+    const std::byte* own_header = bytes + HeaderAt(0, ThreadId() % 32);
+    const std::byte* own_chunks = bytes + ChunkAt(kForm, 0, ThreadId() % 32);
+    REPRISE_UNROLLED for (int i = 0; i < HeaderWords(kForm); ++i) header[i] = LoadConstant4(own_header + HeaderAt(i, 0));
+    REPRISE_UNROLLED for (int i = 0; i < Chunks(kForm); ++i) {
+      chunks[i] = LoadConstant16(own_chunks + (ChunkAt(kForm, i, 0) - ChunkAt(kForm, 0, 0)));
+    }
+  }
+  REPRISE_DEVICE WeightBlock Block(int b) const {
+    WeightBlock block;
+    block.scale = ScaleOf<kForm>(header, 1, b);
+    REPRISE_UNROLLED for (int i = 0; i < 4; ++i) {
+      if constexpr (IsNibble(kForm)) {
+        const NibblePair pair = Nibbles<kForm>(chunks[b].w[i]);
+        block.quants[i] = pair.low;
+        block.quants[4 + i] = pair.high;
+      } else {
+        block.quants[i] = chunks[2 * b].w[i];
+        block.quants[4 + i] = chunks[2 * b + 1].w[i];
+      }
+    }
+    return block;
+  }
+};
+// sum + the block times 32 activations, of which `act_sum` is read where the form has minima.
+template <Form kForm>
+REPRISE_DEVICE float AddActivations(float sum, const WeightBlock& weights, const int8_t* acts, const float* scale, const float* act_sum) {
+  const Words4 low = Load16(acts), high = Load16(acts + 16);
+  BlockDot dot{0, 0};
+  REPRISE_UNROLLED for (int i = 0; i < 4; ++i) dot.first = Dot4(weights.quants[i], low.w[i], dot.first);
+  REPRISE_UNROLLED for (int i = 0; i < 4; ++i) {
+    int& half = kForm == Form::kByteK16 ? dot.second : dot.first;
+    half = Dot4(weights.quants[4 + i], high.w[i], half);
+  }
+  return AddBlock<kForm>(sum, dot, weights.scale, *scale, HasMin(kForm) ? *act_sum : 0.0f);
+}
+
 // The segment's sums for each row, of this lane's output. Rows past the last of the step are computed on what lies there, and dropped.
 template <Form kForm, int kRows>
 REPRISE_DEVICE void SegmentSums(const MatMulArgs& args, const WeightView& w, int tile, int segment, int first_row, int rows, float* sums) {
-  const int lane = ThreadId() % 32;
   const std::byte* bytes = w.data + (static_cast<int64_t>(tile) * w.segments + segment) * SegmentBytes(kForm);
   REPRISE_UNROLLED for (int r = 0; r < kRows; ++r) sums[r] = 0.0f;
   if constexpr (kForm == Form::kF32) {
+    const int lane = ThreadId() % 32;
     const int left = w.inputs - segment * kSegment;  // inputs past the last are in no row
     const float* in[kRows];
     REPRISE_UNROLLED for (int r = 0; r < kRows; ++r) {
@@ -68,38 +117,17 @@ REPRISE_DEVICE void SegmentSums(const MatMulArgs& args, const WeightView& w, int
       }
     }
   } else {
-    constexpr int kWords = HeaderWords(kForm);
-    uint32_t header[kWords];
-    Words4 chunks[Chunks(kForm)];
-    REPRISE_UNROLLED for (int i = 0; i < kWords; ++i) header[i] = LoadConstant4(bytes + HeaderAt(i, lane));
-    REPRISE_UNROLLED for (int i = 0; i < Chunks(kForm); ++i) chunks[i] = LoadConstant16(bytes + ChunkAt(kForm, i, lane));
+    SegmentWeights<kForm> weights;
+    weights.Load(bytes);
     // One number finds a block's quants, scale and sum: 64-bit addresses of each, for every row, would not fit the registers beside the weights.
     const uint32_t blocks = static_cast<uint32_t>(args.quant.stride / kBlock);
     const uint32_t first = static_cast<uint32_t>(first_row) * blocks + static_cast<uint32_t>(segment * kSegmentBlocks);
     REPRISE_UNROLLED for (int b = 0; b < kSegmentBlocks; ++b) {
-      const BlockScale scale = ScaleOf<kForm>(header, 1, b);
-      uint32_t weights[8];
-      REPRISE_UNROLLED for (int i = 0; i < 4; ++i) {
-        if constexpr (IsNibble(kForm)) {
-          const NibblePair pair = Nibbles<kForm>(chunks[b].w[i]);
-          weights[i] = pair.low;
-          weights[4 + i] = pair.high;
-        } else {
-          weights[i] = chunks[2 * b].w[i];
-          weights[4 + i] = chunks[2 * b + 1].w[i];
-        }
-      }
+      const WeightBlock block = weights.Block(b);
       REPRISE_UNROLLED for (int r = 0; r < kRows; ++r) {
         const uint32_t at = first + static_cast<uint32_t>(r) * blocks + static_cast<uint32_t>(b);
-        const int8_t* acts = args.quant.quants + at * static_cast<uint32_t>(kBlock);
-        const Words4 low = Load16(acts), high = Load16(acts + 16);
-        BlockDot dot{0, 0};
-        REPRISE_UNROLLED for (int i = 0; i < 4; ++i) dot.first = Dot4(weights[i], low.w[i], dot.first);
-        REPRISE_UNROLLED for (int i = 0; i < 4; ++i) {
-          int& half = kForm == Form::kByteK16 ? dot.second : dot.first;
-          half = Dot4(weights[4 + i], high.w[i], half);
-        }
-        sums[r] = AddBlock<kForm>(sums[r], dot, scale, args.quant.scales[at], HasMin(kForm) ? args.quant.sums[at] : 0.0f);
+        sums[r] = AddActivations<kForm>(sums[r], block, args.quant.quants + at * static_cast<uint32_t>(kBlock), args.quant.scales + at,
+                                        args.quant.sums + at);
       }
     }
   }

@@ -94,26 +94,28 @@ REPRISE_DEVICE float HeadSquares(const float* x, int width) {
   return WarpSum(squares);
 }
 
+REPRISE_DEVICE float NormFactor(const float* head, int width, float eps) {
+  return 1.0f / sqrtf(HeadSquares(head, width) / static_cast<float>(width) + eps);
+}
+// 32 columns, from `base` on, of the head of `row` that begins at column `at` and whose values are `in`; by a warp.
+REPRISE_DEVICE void GatedNormBlock(const GatedRmsNormArgs& args, const float* in, float factor, int row, int at, int base) {
+  const int i = base + ThreadId() % 32;
+  float y = 0.0f;
+  if (i < args.width) {
+    y = in[i] * factor * args.weight[i] * Silu(RowAt(args.gate, row)[at + i]);
+    RowAt(args.out, row)[at + i] = y;
+  }
+  if (args.quant.quants) QuantiseBlock(args.quant, row, (at + base) / kBlock, y);  // then the width is whole blocks
+}
 // A warp has a head.
 REPRISE_KERNEL(GatedRmsNormKernel, GatedRmsNormArgs) {
   BeginKernel();
-  const int row = BlockY(), width = args.width;
-  const int head = BlockX() * (kHeadThreads / 32) + ThreadId() / 32;
-  if (row >= RowCount(args.step, args.in.domain) || head >= args.in.width / width) return;
-  const int at = head * width;
+  const int row = BlockY(), head = BlockX() * (kHeadThreads / 32) + ThreadId() / 32;
+  if (row >= RowCount(args.step, args.in.domain) || head >= args.in.width / args.width) return;
+  const int at = head * args.width;
   const float* in = RowAt(args.in, row) + at;
-  const float* gate = RowAt(args.gate, row) + at;
-  float* out = RowAt(args.out, row) + at;
-  const float factor = 1.0f / sqrtf(HeadSquares(in, width) / static_cast<float>(width) + args.eps);
-  for (int base = 0; base < width; base += 32) {
-    const int i = base + ThreadId() % 32;
-    float y = 0.0f;
-    if (i < width) {
-      y = in[i] * factor * args.weight[i] * Silu(gate[i]);
-      out[i] = y;
-    }
-    if (args.quant.quants) QuantiseBlock(args.quant, row, (at + base) / kBlock, y);  // then the width is whole blocks
-  }
+  const float factor = NormFactor(in, args.width, args.eps);
+  for (int base = 0; base < args.width; base += 32) GatedNormBlock(args, in, factor, row, at, base);
 }
 
 REPRISE_KERNEL(RopeTableKernel, RopeTableArgs) {
@@ -135,7 +137,7 @@ REPRISE_KERNEL(NormRopeKernel, NormRopeArgs) {
   const int width = heads.width, half = args.dims / 2;
   float* x = RowAt(heads.rows, row) + static_cast<int64_t>(head) * heads.stride;
   if (weight) {
-    const float factor = 1.0f / sqrtf(HeadSquares(x, width) / static_cast<float>(width) + args.eps);
+    const float factor = NormFactor(x, width, args.eps);
     for (int i = lane; i < width; i += 32) x[i] = x[i] * factor * weight[i];
     SyncWarp();
   }

@@ -1,6 +1,8 @@
 // Kernels that read or write the state of lanes: appends, the causal convolution, the delta rule, Mamba-2's recurrence, and a
 // lane's last row.
 //
+// Entries of the binding table are copied, not referred to: of what lies in memory a compiler must suppose that any store changes it.
+//
 // Promise 3: a row of the convolution is one sum over its taps, whatever step its inputs came in. The recurrences run token by token in one
 // order; how many tokens a step brings only says how often the loop turns before the state goes to memory.
 #pragma once
@@ -15,7 +17,7 @@ REPRISE_KERNEL(AppendKernel, AppendArgs) {
   const Rows& in = args.in[BlockZ()];
   const StateRef& state = args.state[BlockZ()];
   if (row >= args.step.header->rows || i >= in.width) return;
-  const RowEntry& entry = args.step.row[row];
+  const RowEntry entry = args.step.row[row];
   std::byte* to = StateRow(args.step, entry.lane, state, entry.position);
   const float x = RowAt(in, row)[i];
   if (state.type == ElementType::kF32) {
@@ -31,110 +33,216 @@ REPRISE_DEVICE float ConvInput(const ConvArgs& args, const LaneEntry& lane, int 
   if (t >= 0) return RowAt(args.in, lane.first_row + t)[channel];
   return reinterpret_cast<const float*>(lane.read + args.tail.offset)[static_cast<int64_t>(t + history) * width + channel];
 }
-// The first layer of the grid has the rows, the second the lanes, whose new tails it writes.
-REPRISE_KERNEL(ConvKernel, ConvArgs) {
-  BeginKernel();
-  const int channel = BlockX() * kRowThreads + ThreadId();
-  if (channel >= args.in.width) return;
-  const int history = args.kernel - 1;
-  if (BlockZ() == 0) {
-    const int row = BlockY();
-    if (row >= args.step.header->rows) return;
-    const LaneEntry& lane = args.step.lane[args.step.row[row].lane];
-    const int t = row - lane.first_row;
-    if (t >= lane.rows) return;  // a step that was made shorter after its rows were bound
-    float sum = args.bias ? args.bias[channel] : 0.0f;
-    for (int k = 0; k < args.kernel; ++k) {
-      sum = fmaf(ConvInput(args, lane, t - history + k, channel), args.weight[static_cast<int64_t>(channel) * args.kernel + k], sum);
-    }
-    RowAt(args.out, row)[channel] = args.silu ? Silu(sum) : sum;
-    return;
+REPRISE_DEVICE float Convolved(const ConvArgs& args, const LaneEntry& lane, int t, int channel) {
+  float sum = args.bias ? args.bias[channel] : 0.0f;
+  for (int k = 0; k < args.kernel; ++k) {
+    sum = fmaf(ConvInput(args, lane, t - (args.kernel - 1) + k, channel), args.weight[static_cast<int64_t>(channel) * args.kernel + k], sum);
   }
-  const int index = BlockY();
-  if (index >= args.step.header->lanes) return;
-  const LaneEntry& lane = args.step.lane[index];
+  return args.silu ? Silu(sum) : sum;
+}
+// The channel's inputs that the next step begins with.
+REPRISE_DEVICE void WriteTail(const ConvArgs& args, const LaneEntry& lane, int channel) {
+  const int history = args.kernel - 1;
   float* tail = reinterpret_cast<float*>(lane.write + args.tail.offset);
   for (int k = 0; k < history; ++k) {
     tail[static_cast<int64_t>(k) * args.in.width + channel] = ConvInput(args, lane, lane.rows - history + k, channel);
   }
 }
-
-// q and k normalised by head, a warp a head, and the two gates of each value head.
-REPRISE_KERNEL(DeltaInputsKernel, DeltaNetArgs) {
+// The first layer of the grid has the rows, the second the lanes, whose new tails it writes.
+REPRISE_KERNEL(ConvKernel, ConvArgs) {
   BeginKernel();
-  const int row = BlockX();
-  if (row >= args.step.header->rows) return;
-  const Ops::DeltaNetShape& s = args.shape;
-  const int warp = ThreadId() / 32, lane = ThreadId() % 32, keys = s.key_heads * s.key_dim;
-  const float q_scale = 1.0f / sqrtf(static_cast<float>(s.key_dim));
-  for (int head = warp; head < 2 * s.key_heads; head += kRowThreads / 32) {
-    const float* in = RowAt(args.qkv, row) + static_cast<int64_t>(head) * s.key_dim;
-    float* out = args.unit_qk + static_cast<int64_t>(row) * 2 * keys + static_cast<int64_t>(head) * s.key_dim;
-    float factor = 1.0f / sqrtf(HeadSquares(in, s.key_dim) + 1e-6f);
-    if (head < s.key_heads) factor = factor * q_scale;
-    for (int i = lane; i < s.key_dim; i += 32) out[i] = in[i] * factor;
+  const int channel = BlockX() * kRowThreads + ThreadId();
+  if (channel >= args.in.width) return;
+  if (BlockZ() == 0) {
+    const int row = BlockY();
+    if (row >= args.step.header->rows) return;
+    const LaneEntry lane = args.step.lane[args.step.row[row].lane];
+    const int t = row - lane.first_row;
+    if (t >= lane.rows) return;  // a step that was made shorter after its rows were bound
+    RowAt(args.out, row)[channel] = Convolved(args, lane, t, channel);
+    return;
   }
-  float* gates = args.gates + static_cast<int64_t>(row) * 2 * s.value_heads;
-  for (int h = ThreadId(); h < s.value_heads; h += kRowThreads) {
-    gates[h] = Exp(args.a[h] * Softplus(RowAt(args.alpha, row)[h] + args.dt[h]));
-    gates[s.value_heads + h] = Sigmoid(RowAt(args.beta, row)[h]);
-  }
+  if (BlockY() < args.step.header->lanes) WriteTail(args, args.step.lane[BlockY()], channel);
 }
 
-// The recurrences over matrices: a state [heads][rows][columns], rewritten token by token as S = decay S + k d^T and read as S^T q. A warp has 8
-// columns of one head of one lane; 4 neighbouring threads share a column and keep its state in registers through all tokens of the step. Thread
-// p of the four has the rows 16 m + 4 p + j: they are read as 16 bytes, and the four are side by side. Sums over the rows go j by j over m, then
-// over j, then over p, always in that order.
-REPRISE_HD constexpr int StateIndex(int part, int m, int j) { return 16 * m + 4 * part + j; }
+// ---- The recurrences over matrices ----
+//
+// A state [heads][rows][columns], rewritten token by token as S = decay S + k d^T and read as S^T q. A few neighbouring threads share a column and keep
+// it in registers through all tokens of the step. Its rows are of eight parts: part p has the rows 32 m + 4 p + j, which are read as 16 bytes, parts
+// side by side. A sum over the rows goes j by j over m, then over j, then over the parts in pairs, pairs of pairs and halves: the same however many
+// threads, eight or four, have the parts.
 
-template <int kGroups>
+inline constexpr int kStateParts = 8;
+REPRISE_HD constexpr int StateIndex(int part, int m, int j) { return 4 * kStateParts * m + 4 * part + j; }
+
+// kRows: of the state, or more; those past its own are zero.
+template <int kRows, int kThreads>
 struct StateColumn {
-  static constexpr int kRows = kGroups * 16;  // those past the state's own are zero
-  int rows, stride, part;
-  bool real;  // a column past the last is computed as zeros, and not written
-  float s[4 * kGroups];
+  static constexpr int kParts = kStateParts / kThreads, kRuns = kRows / (4 * kStateParts), kOwn = 4 * kParts * kRuns;
+  int rows, stride, part;  // part: the first of the thread's
+  bool real;               // a column past the last is computed, and not written
+  float s[kOwn];           // [part][run][4]
 
+  // `from`, `to`: the first row of the column.
   REPRISE_DEVICE StateColumn(const float* from, int rows_in, int columns, int column)
-      : rows(rows_in), stride(columns), part(ThreadId() % 4), real(column < columns) {
-    REPRISE_UNROLLED for (int m = 0; m < kGroups; ++m) {
-      REPRISE_UNROLLED for (int j = 0; j < 4; ++j) {
-        const int i = StateIndex(part, m, j);
-        s[m * 4 + j] = real && i < rows ? from[static_cast<int64_t>(i) * stride] : 0.0f;
-      }
-    }
+      : rows(rows_in), stride(columns), part(ThreadId() % kThreads * kParts), real(column < columns) {
+    REPRISE_UNROLLED for (int n = 0; n < kOwn; ++n) s[n] = 0.0f;
+    EachOwnRow([&](int n, int at) { s[n] = from[at]; });
   }
   REPRISE_DEVICE void Write(float* to) const {
-    REPRISE_UNROLLED for (int m = 0; m < kGroups; ++m) {
-      REPRISE_UNROLLED for (int j = 0; j < 4; ++j) {
-        const int i = StateIndex(part, m, j);
-        if (real && i < rows) to[static_cast<int64_t>(i) * stride] = s[m * 4 + j];
+    EachOwnRow([&](int n, int at) { to[at] = s[n]; });
+  }
+  // S^T x, in every thread of the column.
+  REPRISE_DEVICE float Dot(const float* x) const {
+    float of_part[kParts];
+    REPRISE_UNROLLED for (int p = 0; p < kParts; ++p) {
+      float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+      REPRISE_UNROLLED for (int m = 0; m < kRuns; ++m) {
+        const Words4 w = Load16(x + StateIndex(part + p, m, 0));
+        REPRISE_UNROLLED for (int j = 0; j < 4; ++j) sum[j] = fmaf(FloatOf(w.w[j]), s[(p * kRuns + m) * 4 + j], sum[j]);
+      }
+      of_part[p] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    }
+    float all = of_part[0];
+    if constexpr (kParts == 2) all = all + of_part[1];
+    REPRISE_UNROLLED for (int mask = 1; mask < kThreads; mask *= 2) all = all + ShuffleXor(all, mask);
+    return all;
+  }
+  REPRISE_DEVICE void Update(float decay, const float* k, float delta) {
+    REPRISE_UNROLLED for (int p = 0; p < kParts; ++p) {
+      REPRISE_UNROLLED for (int m = 0; m < kRuns; ++m) {
+        const Words4 w = Load16(k + StateIndex(part + p, m, 0));
+        REPRISE_UNROLLED for (int j = 0; j < 4; ++j) {
+          float& own = s[(p * kRuns + m) * 4 + j];
+          own = fmaf(FloatOf(w.w[j]), delta, decay * own);
+        }
       }
     }
   }
-  // S^T x over a thread's part of the column, then over the four threads of the column.
-  REPRISE_DEVICE float Dot(const float* x) const {
-    float sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-    REPRISE_UNROLLED for (int m = 0; m < kGroups; ++m) {
-      const Words4 w = Load16(x + StateIndex(part, m, 0));
-      REPRISE_UNROLLED for (int j = 0; j < 4; ++j) sum[j] = fmaf(FloatOf(w.w[j]), s[m * 4 + j], sum[j]);
-    }
-    float all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-    all = all + ShuffleXor(all, 1);
-    return all + ShuffleXor(all, 2);
-  }
-  REPRISE_DEVICE void Update(float decay, const float* k, float delta) {
-    REPRISE_UNROLLED for (int m = 0; m < kGroups; ++m) {
-      const Words4 w = Load16(k + StateIndex(part, m, 0));
-      REPRISE_UNROLLED for (int j = 0; j < 4; ++j) s[m * 4 + j] = fmaf(FloatOf(w.w[j]), delta, decay * s[m * 4 + j]);
+
+ private:
+  // take(n, at): that s[n] lies `at` floats after the column's first row.
+  template <class Take>
+  REPRISE_DEVICE void EachOwnRow(const Take& take) const {
+    static_assert(kParts <= 2);
+    if (!real) return;
+    const int first = StateIndex(part, 0, 0) * stride;
+    const auto distance = [](int n) { return StateIndex(n / 4 / kRuns, n / 4 % kRuns, n % 4); };
+    if (rows == kRows) {  // the usual case: a row more costs an addition and no question
+      REPRISE_UNROLLED for (int n = 0; n < kOwn; ++n) take(n, first + distance(n) * stride);
+    } else {
+      REPRISE_UNROLLED for (int n = 0; n < kOwn; ++n) {
+        if (StateIndex(part, 0, 0) + distance(n) < rows) take(n, first + distance(n) * stride);
+      }
     }
   }
 };
 
+// ---- The delta rule ----
+
+// q and k of a head at unit length, q divided by the root of the width as well, and their product; by a warp. `padded` floats each, of which those past
+// `width` are zero.
+REPRISE_DEVICE float DeltaUnits(const float* q_in, const float* k_in, float* q, float* k, int width, int padded) {
+  const float q_factor = 1.0f / sqrtf(HeadSquares(q_in, width) + 1e-6f) * (1.0f / sqrtf(static_cast<float>(width)));
+  const float k_factor = 1.0f / sqrtf(HeadSquares(k_in, width) + 1e-6f);
+  float product = 0.0f;
+  for (int i = ThreadId() % 32; i < padded; i += 32) {
+    q[i] = i < width ? q_in[i] * q_factor : 0.0f;
+    k[i] = i < width ? k_in[i] * k_factor : 0.0f;
+    product = fmaf(q[i], k[i], product);
+  }
+  return WarpSum(product);
+}
+REPRISE_DEVICE DeltaGates GatesOf(const DeltaNetArgs& args, int row, int head, float kq) {
+  return {Exp(args.a[head] * Softplus(RowAt(args.alpha, row)[head] + args.dt[head])), Sigmoid(RowAt(args.beta, row)[head]), kq, 0.0f};
+}
+// A token: delta = strength (v - decay S^T k), S = decay S + k delta^T, and S^T q after it, which is decay S^T q + (k q) delta before it: so both of a
+// token's sums over the rows are on their way at once.
+template <class Column>
+REPRISE_DEVICE float DeltaStep(Column& state, const float* q, const float* k, float v, const DeltaGates& gates) {
+  const float seen = state.Dot(k), had = state.Dot(q);
+  const float delta = gates.strength * (v - gates.decay * seen);
+  state.Update(gates.decay, k, delta);
+  return fmaf(gates.kq, delta, gates.decay * had);
+}
+
+// A warp has a key head of a row, and the gates of the value heads that share it.
+REPRISE_KERNEL(DeltaInputsKernel, DeltaNetArgs) {
+  BeginKernel();
+  const int row = BlockY(), key_head = BlockX() * (kHeadThreads / 32) + ThreadId() / 32;
+  const Ops::DeltaNetShape& s = args.shape;
+  if (row >= args.step.header->rows || key_head >= s.key_heads) return;
+  const float* q_in = RowAt(args.qkv, row) + static_cast<int64_t>(key_head) * s.key_dim;
+  const int padded = StateRows(s.key_dim);
+  float* q = args.unit_qk + DeltaUnitAt(s, padded, row, key_head);
+  const float kq = DeltaUnits(q_in, q_in + s.key_heads * s.key_dim, q, q + padded, s.key_dim, padded);
+  for (int head = key_head + ThreadId() % 32 * s.key_heads; head < s.value_heads; head += 32 * s.key_heads) {
+    args.gates[static_cast<int64_t>(row) * s.value_heads + head] = GatesOf(args, row, head, kq);
+  }
+}
+
+// A block of threads has 16 columns of a head of a lane. What tokens bring, eight of them at a time, is on its way to shared memory while the eight
+// before are computed.
+template <int kRows>
+REPRISE_KERNEL_OF(kDeltaColumns * kStateParts, 4, DeltaNetKernel, DeltaNetArgs) {
+  using Token = DeltaToken<kRows>;
+  const Ops::DeltaNetShape& s = args.shape;
+  const int head = BlockY(), key_head = head % s.key_heads, columns = BlockX() * kDeltaColumns;
+  const int column = columns + ThreadId() / kStateParts;
+  const LaneEntry lane = args.step.lane[BlockZ()];
+  const bool live = BlockZ() < args.step.header->lanes;
+  const int64_t at = static_cast<int64_t>(head) * s.key_dim * s.value_dim + column;
+  StateColumn<kRows, kStateParts> state(reinterpret_cast<const float*>(lane.read + args.state.offset) + at, s.key_dim, s.value_dim,
+                                        live ? column : s.value_dim);
+  BeginKernel();
+  if (!live) return;
+
+  auto* const tokens = reinterpret_cast<Token*>(SharedMemory());  // [2][kDeltaTokens]
+  const auto fetch = [&](int first) {
+    Token* const to = tokens + first / kDeltaTokens % 2 * kDeltaTokens;
+    for (int i = ThreadId(); i < kDeltaTokens * Token::kPieces; i += kDeltaColumns * kStateParts) {
+      const int t = i / Token::kPieces, piece = i % Token::kPieces;
+      if (first + t >= lane.rows) break;
+      const int row = lane.first_row + first + t;
+      const void* from = piece < Token::kPieces - 1
+                             ? static_cast<const void*>(args.unit_qk + DeltaUnitAt(s, kRows, row, key_head) + piece * 4)
+                             : static_cast<const void*>(args.gates + static_cast<int64_t>(row) * s.value_heads + head);
+      CopyAsync16(reinterpret_cast<std::byte*>(to + t) + piece * 16, static_cast<const std::byte*>(from));
+    }
+    static_assert(kDeltaTokens * kDeltaColumns == kDeltaColumns * kStateParts, "a thread brings a value");
+    const int t = ThreadId() / kDeltaColumns, own = ThreadId() % kDeltaColumns;
+    if (first + t < lane.rows && columns + own < s.value_dim) {
+      const float* v = RowAt(args.qkv, lane.first_row + first + t) + 2 * s.key_heads * s.key_dim + head * s.value_dim + columns;
+      CopyAsync4(reinterpret_cast<std::byte*>(to[t].v + own), reinterpret_cast<const std::byte*>(v + own));
+    }
+    CommitCopies();
+  };
+  if (lane.rows > 0) fetch(0);
+  float* out = RowAt(args.out, lane.first_row) + head * s.value_dim + column;
+  for (int first = 0; first < lane.rows; first += kDeltaTokens) {
+    WaitCopies<0>();
+    SyncBlock();  // the eight are there for all, and everybody has left the place of the next
+    fetch(first + kDeltaTokens);
+    const Token* token = tokens + first / kDeltaTokens % 2 * kDeltaTokens;
+    const int count = lane.rows - first < kDeltaTokens ? lane.rows - first : kDeltaTokens;
+    REPRISE_ROLLED for (int t = 0; t < count; ++t, ++token, out += args.out.stride) {
+      const float y = DeltaStep(state, token->q, token->k, token->v[ThreadId() / kStateParts], token->gates);
+      if (state.real && state.part == 0) *out = y;
+    }
+  }
+  WaitCopies<0>();
+  state.Write(reinterpret_cast<float*>(lane.write + args.state.offset) + at);
+}
+
+// ---- Mamba-2 ----
+
+inline constexpr int kSsmThreads = 4;  // of a column
+
 // The two vectors that a token brings to all columns of a head, on their way from memory through a warp's registers to its shared memory, which
 // holds them for two tokens: this one, and the next.
-template <int kGroups>
+template <int kRows>
 struct TokenVectors {
-  static constexpr int kRows = kGroups * 16, kOwn = (kRows + 31) / 32;
+  static constexpr int kOwn = (kRows + 31) / 32;
   float q[kOwn] = {}, k[kOwn] = {};
 
   REPRISE_DEVICE void Load(const float* q_from, const float* k_from, int rows) {
@@ -149,70 +257,26 @@ struct TokenVectors {
     float* const to = Shared(t);
     REPRISE_UNROLLED for (int n = 0; n < kOwn; ++n) {
       const int i = n * 32 + ThreadId();
-      if (i < kRows) {
-        to[i] = q[n];
-        to[kRows + i] = k[n];
-      }
+      to[i] = q[n];
+      to[kRows + i] = k[n];
     }
   }
 };
 
-template <int kGroups>
-REPRISE_KERNEL_OF(32, 8, DeltaNetKernel, DeltaNetArgs) {
-  BeginKernel();
-  if (BlockZ() >= args.step.header->lanes) return;
-  const LaneEntry& lane = args.step.lane[BlockZ()];
-  const Ops::DeltaNetShape& s = args.shape;
-  const int head = BlockY(), column = BlockX() * kStateColumns + ThreadId() / 4, keys = s.key_heads * s.key_dim;
-  const int64_t at = static_cast<int64_t>(head) * s.key_dim * s.value_dim + column;
-  StateColumn<kGroups> state(reinterpret_cast<const float*>(lane.read + args.state.offset) + at, s.key_dim, s.value_dim, column);
-
-  // What a token brings is loaded while the one before it is computed.
-  TokenVectors<kGroups> next;
-  float next_v = 0.0f, next_decay = 0.0f, next_strength = 0.0f;
-  const auto load = [&](int t) {
-    const int row = lane.first_row + t;
-    const float* q = args.unit_qk + static_cast<int64_t>(row) * 2 * keys + head % s.key_heads * s.key_dim;
-    next.Load(q, q + keys, s.key_dim);
-    next_v = state.real ? RowAt(args.qkv, row)[2 * keys + head * s.value_dim + column] : 0.0f;
-    const float* gates = args.gates + static_cast<int64_t>(row) * 2 * s.value_heads;
-    next_decay = gates[head];
-    next_strength = gates[s.value_heads + head];
-  };
-  if (lane.rows > 0) {
-    load(0);
-    next.Share(0);
-  }
-  SyncWarp();
-  for (int t = 0; t < lane.rows; ++t) {
-    const float* q = next.Shared(t);
-    const float* k = q + state.kRows;
-    const float v = next_v, decay = next_decay, strength = next_strength;
-    if (t + 1 < lane.rows) load(t + 1);
-    const float seen = state.Dot(k);
-    state.Update(decay, k, strength * (v - decay * seen));
-    const float out = state.Dot(q);
-    if (state.real && state.part == 0) RowAt(args.out, lane.first_row + t)[head * s.value_dim + column] = out;
-    if (t + 1 < lane.rows) next.Share(t + 1);  // where the token before this one was
-    SyncWarp();
-  }
-  state.Write(reinterpret_cast<float*>(lane.write + args.state.offset) + at);
-}
-
 // B writes the state and C reads it. Each thread makes its head's two gates by itself, which spares a launch.
-template <int kGroups>
+template <int kRows>
 REPRISE_KERNEL_OF(32, 8, SsmKernel, SsmArgs) {
   BeginKernel();
   if (BlockZ() >= args.step.header->lanes) return;
-  const LaneEntry& lane = args.step.lane[BlockZ()];
+  const LaneEntry lane = args.step.lane[BlockZ()];
   const Ops::SsmShape& s = args.shape;
-  const int head = BlockY(), column = BlockX() * kStateColumns + ThreadId() / 4, inner = s.heads * s.head_dim;
+  const int head = BlockY(), column = BlockX() * kSsmColumns + ThreadId() / kSsmThreads, inner = s.heads * s.head_dim;
   const int group = head / (s.heads / s.groups);
   const int64_t at = static_cast<int64_t>(head) * s.state_dim * s.head_dim + column;
-  StateColumn<kGroups> state(reinterpret_cast<const float*>(lane.read + args.state.offset) + at, s.state_dim, s.head_dim, column);
+  StateColumn<kRows, kSsmThreads> state(reinterpret_cast<const float*>(lane.read + args.state.offset) + at, s.state_dim, s.head_dim, column);
 
   const float a = args.a[head], bias = args.dt_bias[head], skip = args.d[head];
-  TokenVectors<kGroups> next;
+  TokenVectors<kRows> next;
   float next_x = 0.0f, next_dt = 0.0f;
   const auto load = [&](int t) {
     const int row = lane.first_row + t;
@@ -229,7 +293,7 @@ REPRISE_KERNEL_OF(32, 8, SsmKernel, SsmArgs) {
   SyncWarp();
   for (int t = 0; t < lane.rows; ++t) {
     const float* c = next.Shared(t);
-    const float* b = c + state.kRows;
+    const float* b = c + kRows;
     const float x = next_x, step = Softplus(next_dt + bias);
     if (t + 1 < lane.rows) load(t + 1);
     state.Update(Exp(a * step), b, step * x);
@@ -245,7 +309,7 @@ REPRISE_KERNEL(PreviousKernel, LastArgs) {
   BeginKernel();
   const int row = BlockY(), i = BlockX() * kRowThreads + ThreadId();
   if (row >= args.step.header->rows || i >= args.out.width) return;
-  const LaneEntry& lane = args.step.lane[args.step.row[row].lane];
+  const LaneEntry lane = args.step.lane[args.step.row[row].lane];
   const float* from = row == lane.first_row ? reinterpret_cast<const float*>(lane.read + args.last.offset) : RowAt(args.in, row - 1);
   RowAt(args.out, row)[i] = from[i];
 }
@@ -253,7 +317,7 @@ REPRISE_KERNEL(SaveLastKernel, LastArgs) {
   BeginKernel();
   const int index = BlockY(), i = BlockX() * kRowThreads + ThreadId();
   if (index >= args.step.header->lanes || i >= args.in.width) return;
-  const LaneEntry& lane = args.step.lane[index];
+  const LaneEntry lane = args.step.lane[index];
   const int row = args.in.domain == Domain::kLanes ? index : lane.first_row + lane.rows - 1;
   const float* from = lane.rows > 0 ? RowAt(args.in, row) : reinterpret_cast<const float*>(lane.read + args.last.offset);
   reinterpret_cast<float*>(lane.write + args.last.offset)[i] = from[i];
@@ -268,7 +332,7 @@ REPRISE_KERNEL(LastRowsKernel, LastArgs) {
   BeginKernel();
   const int index = BlockY(), i = BlockX() * kRowThreads + ThreadId();
   if (index >= args.step.header->lanes || i >= args.out.width) return;
-  const LaneEntry& lane = args.step.lane[index];
+  const LaneEntry lane = args.step.lane[index];
   if (lane.rows > 0) RowAt(args.out, index)[i] = RowAt(args.in, lane.first_row + lane.rows - 1)[i];
 }
 

@@ -26,6 +26,7 @@ struct Barrier {
 
 struct Copy {
   std::byte* to;
+  int size;
   std::byte bytes[16];
 };
 
@@ -136,17 +137,22 @@ const std::byte* Exchange(const void* mine, size_t bytes) {
   return all + me / kWarp * kWarp * kExchangeBytes;
 }
 
-void CopyAsync16(std::byte* to, const std::byte* from) {
+void CopyAsync(std::byte* to, const std::byte* from, int bytes) {
+  if (reinterpret_cast<uintptr_t>(to) % static_cast<uintptr_t>(bytes) != 0 || reinterpret_cast<uintptr_t>(from) % static_cast<uintptr_t>(bytes) != 0) {
+    std::fprintf(stderr, "emulated kernel: a copy of %d bytes that does not lie on a multiple of as many\n", bytes);
+    std::abort();
+  }
   Copy copy;
   copy.to = to;
-  std::memcpy(copy.bytes, from, 16);
+  copy.size = bytes;
+  std::memcpy(copy.bytes, from, static_cast<size_t>(bytes));
   s.fibers[static_cast<size_t>(s.current)].copies.back().push_back(copy);
 }
 void CommitCopies() { s.fibers[static_cast<size_t>(s.current)].copies.emplace_back(); }
 void WaitCopies(int pending) {
   auto& groups = s.fibers[static_cast<size_t>(s.current)].copies;
   while (static_cast<int>(groups.size()) - 1 > pending) {
-    for (const Copy& copy : groups.front()) std::memcpy(copy.to, copy.bytes, 16);
+    for (const Copy& copy : groups.front()) std::memcpy(copy.to, copy.bytes, static_cast<size_t>(copy.size));
     groups.pop_front();
   }
 }

@@ -31,7 +31,7 @@ void SyncWarp();
 // Every lane of the warp leaves 32 bytes; all can then read all of them until the next call.
 const std::byte* Exchange(const void* mine, size_t bytes);
 constexpr size_t kExchangeBytes = 32;
-void CopyAsync16(std::byte* to, const std::byte* from);
+void CopyAsync(std::byte* to, const std::byte* from, int bytes);
 void CommitCopies();
 void WaitCopies(int pending);
 
@@ -130,7 +130,8 @@ inline void EmulateShorts(float d[4], const uint32_t a[4], const uint32_t b[2]) 
 inline void MultiplyHalves(float d[4], const uint32_t a[4], const uint32_t b[2]) { EmulateShorts<ShortToFloat<Form::kF16>>(d, a, b); }
 inline void MultiplyBFloats(float d[4], const uint32_t a[4], const uint32_t b[2]) { EmulateShorts<ShortToFloat<Form::kBF16>>(d, a, b); }
 
-inline void CopyAsync16(std::byte* shared, const std::byte* global) { emulator::CopyAsync16(shared, global); }
+inline void CopyAsync16(std::byte* shared, const std::byte* global) { emulator::CopyAsync(shared, global, 16); }
+inline void CopyAsync4(std::byte* shared, const std::byte* global) { emulator::CopyAsync(shared, global, 4); }
 inline void CommitCopies() { emulator::CommitCopies(); }
 template <int kPending>
 inline void WaitCopies() {

@@ -1,0 +1,112 @@
+#include "backend/cuda/one_row.h"
+
+#include <cstring>
+#include <functional>
+#include <optional>
+
+#include "backend/cuda/grids.h"
+
+namespace reprise::cuda {
+namespace {
+
+// The arguments of launch `i`, if it is there and one of `kernel`.
+template <class Args>
+std::optional<Args> ArgsAt(std::span<const Launch> launches, size_t i, int kernel) {
+  if (i >= launches.size() || launches[i].kernel != kernel) return std::nullopt;
+  Args args;
+  std::memcpy(static_cast<void*>(&args), launches[i].args, sizeof(args));
+  return args;
+}
+
+// Of the first row.
+bool Overlap(const Rows& a, const Rows& b) {
+  const std::less<const float*> before;
+  return a.data != nullptr && b.data != nullptr && before(a.data, b.data + b.width) && before(b.data, a.data + a.width);
+}
+bool Same(const Rows& a, const Rows& b) { return a.data == b.data && a.width == b.width && a.domain == b.domain; }
+
+struct Fused {
+  Launch launch;
+  size_t count;  // of the launches that it stands for
+};
+
+// [RmsNorm | Quantise] MatMul [SwiGlu]
+std::optional<Fused> FuseProduct(std::span<const Launch> launches, size_t i, const Bucket& bucket) {
+  OneRowMatMulArgs args{};
+  size_t at = i;
+  const auto norm = ArgsAt<RmsNormArgs>(launches, i, kRmsNorm);
+  const auto quantise = ArgsAt<QuantiseArgs>(launches, i, kQuantise);
+  if (norm || quantise) ++at;
+  const auto matmul = ArgsAt<MatMulArgs>(launches, at++, kMatVec);
+  if (!matmul || IsFloat(matmul->product[0].weight.form) || bucket.Of(matmul->in.domain) != 1) return std::nullopt;
+  args.matmul = *matmul;
+  if (norm) {
+    if (norm->quant.quants != matmul->quant.quants || !Same(norm->out, matmul->in) || Overlap(norm->in, norm->out)) return std::nullopt;
+    args.input = OneRowInput::kNorm;
+    args.norm = *norm;
+  } else if (quantise) {
+    if (quantise->quant.quants != matmul->quant.quants || !Same(quantise->in, matmul->in)) return std::nullopt;
+    args.input = OneRowInput::kFloats;
+  }
+  // What every block of threads reads, and the one block that leaves it behind writes.
+  const auto is_read = [&](const Rows& rows) {
+    if (args.input == OneRowInput::kQuantised) return false;  // floats are nobody's then
+    return Overlap(rows, args.matmul.in) || (norm && Overlap(rows, norm->in));
+  };
+  for (int p = 0; p < args.matmul.products; ++p) {
+    const ProductView& product = args.matmul.product[p];
+    Rows written = product.out;
+    written.width = product.weight.outputs;
+    if (is_read(written)) return std::nullopt;
+  }
+  const auto swiglu = ArgsAt<SwiGluArgs>(launches, at, kSwiGlu);
+  const auto apart = [](const Rows& a, const Rows& b) { return a.data == b.data || !Overlap(a, b); };
+  if (swiglu && args.matmul.products == 2 && Same(swiglu->gate, args.matmul.product[0].out) && Same(swiglu->up, args.matmul.product[1].out) &&
+      swiglu->out.width == args.matmul.product[0].weight.outputs && swiglu->out.width == args.matmul.product[1].weight.outputs &&
+      swiglu->out.domain == args.matmul.in.domain && !args.matmul.product[0].accumulate && !args.matmul.product[1].accumulate &&
+      !Overlap(swiglu->gate, swiglu->up) && apart(swiglu->out, swiglu->gate) && apart(swiglu->out, swiglu->up) && !is_read(swiglu->out) &&
+      swiglu->quant.quants != args.matmul.quant.quants) {
+    args.gated = true;
+    args.swiglu = *swiglu;
+    ++at;
+  }
+  return Fused{MakeLaunch<OneRowMatMulArgs, OneRowMatMulGrid>(OneRowMatMulId(args.matmul.product[0].weight.form), args), at - i};
+}
+
+// CausalConv DeltaInputs DeltaNet GatedRmsNorm
+std::optional<Fused> FuseDelta(std::span<const Launch> launches, size_t i, const Bucket& bucket) {
+  const auto conv = ArgsAt<ConvArgs>(launches, i, kConv);
+  if (!conv || bucket.rows != 1 || !ArgsAt<DeltaNetArgs>(launches, i + 1, kDeltaInputs)) return std::nullopt;
+  std::optional<DeltaNetArgs> delta;
+  int choice = 0;
+  for (; choice < kStateChoices && !delta; ++choice) delta = ArgsAt<DeltaNetArgs>(launches, i + 2, kDeltaNet + choice);
+  const auto norm = ArgsAt<GatedRmsNormArgs>(launches, i + 3, kGatedRmsNorm);
+  if (!delta || !norm) return std::nullopt;
+  const Ops::DeltaNetShape& s = delta->shape;
+  if (s.value_dim > kMostOneRowColumns || s.value_heads < s.key_heads || !Same(conv->out, delta->qkv) || !Same(delta->out, norm->in) ||
+      norm->out.data != norm->in.data || norm->width != s.value_dim) {
+    return std::nullopt;
+  }
+  for (const Rows& written : {conv->out, norm->out}) {
+    for (const Rows& read : {conv->in, delta->alpha, delta->beta, norm->gate}) {
+      if (Overlap(written, read)) return std::nullopt;
+    }
+  }
+  if (Overlap(conv->out, norm->out)) return std::nullopt;
+  return Fused{MakeLaunch<OneRowDeltaArgs, OneRowDeltaGrid>(kOneRowDelta + choice - 1, {*conv, *delta, *norm}), 4};
+}
+
+}  // namespace
+
+std::vector<Launch> FuseOneRow(std::span<const Launch> launches, const Bucket& bucket) {
+  std::vector<Launch> fused;
+  for (size_t i = 0; i < launches.size();) {
+    auto one = FuseProduct(launches, i, bucket);
+    if (!one) one = FuseDelta(launches, i, bucket);
+    fused.push_back(one ? one->launch : launches[i]);
+    i += one ? one->count : 1;
+  }
+  return fused;
+}
+
+}  // namespace reprise::cuda

@@ -1,0 +1,213 @@
+// Kernels of steps of one row: what a stream of tokens waits for is less the weights than one launch after another, so here a launch does what takes
+// several for more rows (one_row.h says when).
+//
+// Promise 3: every element comes of the same operations in the same order as in the kernels for more rows. Norms are summed by 256 threads as in
+// RmsNormKernel, however many there are; a segment is summed by AddActivations, and segments in ascending order; the recurrence is StateColumn's.
+//
+// What lies before BeginKernel runs while the kernel before is still at work, so it may read only what no kernel of a graph writes: weights, the
+// binding table, and the state that the lane had before the step.
+#pragma once
+
+#include "backend/cuda/matmul_kernels.h"
+#include "backend/cuda/row_kernels.h"
+#include "backend/cuda/state_kernels.h"
+
+namespace reprise::cuda {
+
+// ---- Products ----
+
+// The quantised row: in memory as the kernel before left it, or made here by every block of threads for itself, in shared memory. The first block also
+// leaves it (and what it comes of) where launches of their own would, for whoever reads it later.
+REPRISE_DEVICE QuantRows OneRowQuants(const OneRowMatMulArgs& args) {
+  const QuantRows& kept = args.matmul.quant;
+  if (args.input == OneRowInput::kQuantised) return kept;
+  const int width = args.matmul.in.width, stride = kept.stride, thread = ThreadId();
+  const bool norm = args.input == OneRowInput::kNorm, keeps = BlockX() == 0;
+  const float* in = norm ? args.norm.in.data : args.matmul.in.data;
+  std::byte* shared = SharedMemory();
+  QuantRows made;
+  made.quants = reinterpret_cast<int8_t*>(shared + OneRowShared::Sums());
+  made.scales = reinterpret_cast<float*>(shared + OneRowShared::Scales(stride));
+  made.sums = reinterpret_cast<float*>(shared + OneRowShared::ActSums(stride));
+  made.stride = stride;
+
+  float factor = 1.0f;
+  if (norm) {
+    float* warps = reinterpret_cast<float*>(shared);
+    float squares = 0.0f;
+    if (thread < kRowThreads) {
+      for (int i = thread; i < width; i += kRowThreads) squares = fmaf(in[i], in[i], squares);
+    }
+    squares = WarpSum(squares);
+    if (thread % 32 == 0) warps[thread / 32] = squares;
+    SyncBlock();
+    squares = 0.0f;
+    for (int warp = 0; warp < kRowThreads / 32; ++warp) squares = squares + warps[warp];
+    factor = 1.0f / sqrtf(squares / static_cast<float>(width) + args.norm.eps);
+  }
+  for (int i = thread; i / kBlock * kBlock < stride; i += ThreadCount()) {
+    float y = 0.0f;  // past the last as well: a scale of zero
+    if (i < width) {
+      y = norm ? in[i] * factor * args.norm.weight[i] : in[i];
+      if (norm && keeps) args.norm.out.data[i] = y;
+    }
+    QuantiseBlock(made, 0, i / kBlock, y);
+    if (keeps && i / kBlock * kBlock < width) QuantiseBlock(kept, 0, i / kBlock, y);
+  }
+  SyncBlock();
+  return made;
+}
+
+template <Form kForm>
+REPRISE_DEVICE const std::byte* OneRowItem(const OneRowMatMulArgs& args, int tile, int item) {
+  TileOfProduct at{item % 2, tile};
+  int segment = item / 2;
+  if (!args.gated) {
+    at = FindTile<1>(args.matmul, tile);
+    segment = item;
+  }
+  const WeightView& w = args.matmul.product[at.product].weight;
+  return w.data + (static_cast<int64_t>(at.tile) * w.segments + segment) * SegmentBytes(kForm);
+}
+
+// By one warp, a lane an output.
+REPRISE_DEVICE void StoreOneRow(const OneRowMatMulArgs& args, int tile, const float totals[2]) {
+  const int lane = ThreadId() % 32;
+  if (!args.gated) {
+    const TileOfProduct at = FindTile<1>(args.matmul, tile);
+    StoreSum(args.matmul.product[at.product], 0, at.tile * kTileOutputs + lane, totals[0]);
+    return;
+  }
+  const int output = tile * kTileOutputs + lane;
+  float y = 0.0f;
+  REPRISE_UNROLLED for (int i = 0; i < 2; ++i) StoreSum(args.matmul.product[i], 0, output, totals[i]);
+  if (output < args.swiglu.out.width) {
+    y = Silu(totals[0]) * totals[1];
+    args.swiglu.out.data[output] = y;
+  }
+  if (args.swiglu.quant.quants) QuantiseBlock(args.swiglu.quant, 0, tile, y);
+}
+
+template <Form kForm>
+REPRISE_KERNEL_OF(kMostOneRowWarps * 32, 1, OneRowMatMulKernel, OneRowMatMulArgs) {
+  const int warp = ThreadId() / 32, lane = ThreadId() % 32, warps = ThreadCount() / 32;
+  const int items = OneRowItems(args), tiles = OneRowTiles(args);
+  // A warp's next item is on its way while it sums the one before, from tile to tile.
+  int next_tile = BlockX(), next_item = warp;
+  SegmentWeights<kForm> next;
+  const auto load = [&] {
+    if (next_tile >= tiles || next_item >= items) return;
+    next.Load(OneRowItem<kForm>(args, next_tile, next_item));
+    next_item += warps;
+    if (next_item >= items) {
+      next_item = warp;
+      next_tile += GridX();
+    }
+  };
+  load();
+  if (next_tile < tiles && next_item < items) {
+    const std::byte* bytes = OneRowItem<kForm>(args, next_tile, next_item);
+    for (int line = lane * 128; line < SegmentBytes(kForm); line += 32 * 128) PrefetchToL2(bytes + line);
+  }
+  if (args.input == OneRowInput::kNorm && ThreadId() * 32 < args.matmul.in.width) {
+    PrefetchToL2(reinterpret_cast<const std::byte*>(args.norm.weight + ThreadId() * 32));
+  }
+  BeginKernel();
+  if (RowCount(args.matmul.step, args.matmul.in.domain) < 1) return;
+  const QuantRows row = OneRowQuants(args);
+  int side = 0;
+  for (int tile = BlockX(); tile < tiles; tile += GridX()) {
+    float totals[2] = {0.0f, 0.0f};
+    for (int first = 0; first < items; first += kOneRowItems) {
+      const int end = first + kOneRowItems < items ? first + kOneRowItems : items;
+      float* sums = reinterpret_cast<float*>(SharedMemory()) + side * kOneRowItems * kTileOutputs;
+      REPRISE_ROLLED for (int item = first + warp; item < end; item += warps) {
+        const SegmentWeights<kForm> weights = next;
+        load();
+        const int segment = args.gated ? item / 2 : item;
+        float sum = 0.0f;
+        REPRISE_UNROLLED for (int b = 0; b < kSegmentBlocks; ++b) {
+          const int at = segment * kSegmentBlocks + b;
+          sum = AddActivations<kForm>(sum, weights.Block(b), row.quants + at * kBlock, row.scales + at, row.sums + at);
+        }
+        sums[(item - first) * kTileOutputs + lane] = sum;
+      }
+      // The first warp adds them up while the others go on in the other place, to which it must come before they can be back in this one.
+      SyncBlock();
+      side ^= 1;
+      if (warp != 0) continue;
+      if (args.gated) {
+        for (int item = first; item < end; item += 2) {
+          totals[0] = totals[0] + sums[(item - first) * kTileOutputs + lane];
+          totals[1] = totals[1] + sums[(item - first + 1) * kTileOutputs + lane];
+        }
+      } else {
+        for (int item = first; item < end; ++item) totals[0] = totals[0] + sums[(item - first) * kTileOutputs + lane];
+      }
+    }
+    if (warp == 0) StoreOneRow(args, tile, totals);
+  }
+}
+
+// ---- The delta rule ----
+
+// A block of threads has a head of a lane, and four threads a column of its state. Queries and keys are of a key head that several heads may share:
+// each makes them for itself, and the first of them leaves them, and their tail, in memory.
+template <int kRows>
+REPRISE_KERNEL_OF(kMostOneRowColumns * 4, 1, OneRowDeltaKernel, OneRowDeltaArgs) {
+  const StepView& step = args.delta.step;
+  const ConvArgs& conv = args.conv;
+  const Ops::DeltaNetShape& s = args.delta.shape;
+  const int head = BlockX(), key_head = head % s.key_heads, keys = s.key_heads * s.key_dim, channels = 2 * s.key_dim + s.value_dim;
+  const int warp = ThreadId() / 32, column = ThreadId() / 4;
+  const LaneEntry lane = step.lane[BlockZ()];
+  const bool live = BlockZ() < step.header->lanes;
+  const int64_t at = static_cast<int64_t>(head) * s.key_dim * s.value_dim + column;
+  const auto channel_of = [&](int i) {  // of the head's queries, keys and values
+    if (i < s.key_dim) return key_head * s.key_dim + i;
+    if (i < 2 * s.key_dim) return keys + key_head * s.key_dim + i - s.key_dim;
+    return 2 * keys + head * s.value_dim + i - 2 * s.key_dim;
+  };
+  StateColumn<kRows, 4> state(reinterpret_cast<const float*>(lane.read + args.delta.state.offset) + at, s.key_dim, s.value_dim,
+                              live ? column : s.value_dim);
+  for (int i = ThreadId(); i < channels; i += ThreadCount()) {
+    PrefetchToL2(reinterpret_cast<const std::byte*>(conv.weight + static_cast<int64_t>(channel_of(i)) * conv.kernel));
+  }
+  BeginKernel();
+  if (!live) return;
+
+  const int row = lane.first_row;
+  float* const convolved = reinterpret_cast<float*>(SharedMemory());
+  float* const q = convolved + OneRowDeltaShared::Unit(s);
+  float* const k = q + kRows;
+  float* const product = convolved + OneRowDeltaShared::Product(s);
+  float* const read = convolved + OneRowDeltaShared::Out(s);
+  for (int i = ThreadId(); i < channels; i += ThreadCount()) {
+    const int channel = channel_of(i);
+    const bool keeps = head == key_head || i >= 2 * s.key_dim;
+    if (keeps) WriteTail(conv, lane, channel);
+    if (lane.rows == 0) continue;
+    convolved[i] = Convolved(conv, lane, 0, channel);
+    if (keeps) RowAt(conv.out, row)[channel] = convolved[i];
+  }
+  if (lane.rows == 0) {
+    state.Write(reinterpret_cast<float*>(lane.write + args.delta.state.offset) + at);
+    return;
+  }
+  SyncBlock();
+  if (warp == 0) {
+    const float kq = DeltaUnits(convolved, convolved + s.key_dim, q, k, s.key_dim, kRows);
+    if (ThreadId() == 0) *product = kq;
+  }
+  const float v = state.real ? convolved[2 * s.key_dim + column] : 0.0f;
+  DeltaGates gates = GatesOf(args.delta, row, head, 0.0f);
+  SyncBlock();
+  gates.kq = *product;
+  const float y = DeltaStep(state, q, k, v, gates);
+  if (state.real && state.part == 0) read[column] = y;
+  state.Write(reinterpret_cast<float*>(lane.write + args.delta.state.offset) + at);
+  SyncBlock();
+  if (warp * 32 < s.value_dim) GatedNormBlock(args.norm, read, NormFactor(read, s.value_dim, args.norm.eps), row, head * s.value_dim, warp * 32);
+}
+
+}  // namespace reprise::cuda

@@ -1,0 +1,185 @@
+// Steps of one row, whose launches are fewer: the same bits as the single launches of steps of more rows, in everything that they leave in memory; and
+// nothing becomes one that must not.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <utility>
+
+#include "backend/cpu/cpu_rig.h"
+#include "backend/cuda/cuda_plan.h"
+#include "backend/cuda/device_rig.h"
+#include "backend/weight_rig.h"
+
+namespace reprise {
+namespace {
+
+// Every way of cutting `job`, one row at a time among them, gives the same bits on each device (RunOnDevices); here also that they are near the CPU's.
+void Check(const Job& job, uint32_t seed, double tolerance) {
+  int rows = 0;
+  for (int n : job.lane_rows) rows += n;
+  const auto outcomes = RunEveryWay(job, RandomFloats(static_cast<size_t>(rows) * static_cast<size_t>(job.in), seed), seed);
+  const Outcome& wanted = outcomes.front();
+  for (const Outcome& got : outcomes) {
+    for (size_t lane = 0; lane < wanted.out.size(); ++lane) {
+      double top = 0, apart = 0;
+      for (size_t i = 0; i < wanted.out[lane].size(); ++i) {
+        top = std::max(top, std::abs(double{wanted.out[lane][i]}));
+        apart = std::max(apart, std::abs(double{wanted.out[lane][i]} - double{got.out[lane][i]}));
+      }
+      EXPECT_LE(apart, tolerance * top) << got.numerics;
+    }
+  }
+}
+
+struct ProductCase {
+  TensorType type, other;  // of the first products, and of a last one beside them
+  int inputs, inner, outputs;
+};
+class OneRowProduct : public testing::TestWithParam<ProductCase> {};
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, OneRowProduct,
+    testing::Values(ProductCase{TensorType::kQ8_0, TensorType::kF32, 160, 96, 70},    // a last segment that is not whole
+                    ProductCase{TensorType::kQ4_0, TensorType::kQ8_0, 256, 512, 33},  // more tiles than run at once
+                    ProductCase{TensorType::kQ4_K, TensorType::kQ6_K, 1280, 256, 64},  // few tiles of many segments: more warps
+                    ProductCase{TensorType::kQ5_K, TensorType::kQ4_1, 256, 256, 40},   // inner and inputs quantised in one place
+                    ProductCase{TensorType::kQ5_1, TensorType::kBF16, 4160, 64, 9600}),  // sums of more than one window
+    [](const auto& info) { return std::string(TensorTypeName(info.param.type)); });
+
+// A feed-forward network: norm, gate and up (and a product of another form of the same input), SwiGLU, down; then a product of what came, which is
+// quantised for it alone.
+TEST_P(OneRowProduct, GivesTheBitsOfSingleLaunches) {
+  const ProductCase c = GetParam();
+  constexpr int kOther = 45;
+  Job job;
+  job.in = c.inputs;
+  job.out = c.inputs + 2 * c.inner + kOther + 2 * c.outputs + kOther;
+  job.lane_rows = {3, 2};
+  const auto gate = RandomWeight(c.type, c.inputs, c.inner, 1), up = RandomWeight(c.type, c.inputs, c.inner, 2);
+  const auto other = RandomWeight(c.other, c.inputs, kOther, 3), down = RandomWeight(TensorType::kQ8_0, c.inner, c.outputs, 4);
+  const auto last = RandomWeight(TensorType::kQ8_0, 32, kOther, 5);
+  const Floats1d norm = RandomFloats(static_cast<size_t>(c.inputs), 6);
+  job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
+    int at = 0;
+    const auto next = [&](int width) { return out.Columns(std::exchange(at, at + width), width); };
+    const Rows normed = next(c.inputs), gated = next(c.inner), upper = next(c.inner), beside = next(kOther), sum = next(c.outputs);
+    const auto load = [&](TensorType type, int inputs, int outputs, const std::vector<std::byte>& bytes) {
+      return *backend.LoadMatrix({"w", type, inputs, outputs, bytes});
+    };
+    ops.RmsNorm(normed, in, LoadFloats(backend, norm), 1e-6f);
+    ops.MatMul(normed, std::array{Product{load(c.type, c.inputs, c.inner, gate), gated}, Product{load(c.type, c.inputs, c.inner, up), upper}});
+    ops.SwiGlu(gated, gated, upper);
+    const Product narrow{load(TensorType::kQ8_0, c.inner, c.outputs, down), sum};
+    ops.MatMul(gated, {&narrow, 1});
+    ops.MatMul(normed, std::array{Product{load(c.other, c.inputs, kOther, other), beside}});
+    const Rows again = next(c.outputs);
+    ops.SwiGlu(again, sum, sum);  // something to add to
+    ops.MatMul(gated, std::array{Product{narrow.weight, again, /*accumulate=*/true}});
+    ops.MatMul(sum.Columns(0, 32), std::array{Product{load(TensorType::kQ8_0, 32, kOther, last), next(kOther)}});
+  };
+  Check(job, 7, 0.05);
+}
+
+// A layer of the delta rule behind its first product, in lanes that bring rows and lanes that bring none.
+void CheckDelta(const Ops::DeltaNetShape& s, int kernel, uint32_t seed) {
+  const int keys = s.key_heads * s.key_dim, values = s.value_heads * s.value_dim, channels = 2 * keys + values;
+  const auto tail_bytes = sizeof(float) * static_cast<size_t>((kernel - 1) * channels);
+  const StateRef tail{0, tail_bytes, ElementType::kF32},
+      memory{(tail_bytes + 63) / 64 * 64, sizeof(float) * static_cast<size_t>(s.value_heads * s.key_dim * s.value_dim), ElementType::kF32};
+  Job job;
+  job.in = channels + 2 * s.value_heads + values;
+  job.out = channels + values + 40;
+  job.lane_rows = {4, 1, 3};
+  job.block_bytes = memory.offset + memory.bytes;
+  for (uint32_t lane = 0; lane < 3; ++lane) {
+    auto block = BytesOf(RandomFloats(job.block_bytes / sizeof(float), seed + lane, 0.3f));
+    std::memset(block.data() + tail_bytes, 0xff, memory.offset - tail_bytes);  // nobody's: poisoned in the write block
+    job.first_block.push_back(std::move(block));
+  }
+  const Floats1d weight = RandomFloats(static_cast<size_t>(channels * kernel), seed + 1), dt = RandomFloats(static_cast<size_t>(s.value_heads), seed + 2),
+                 norm = RandomFloats(static_cast<size_t>(s.value_dim), seed + 3), a(static_cast<size_t>(s.value_heads), -0.7f);
+  const auto output = values % 32 == 0 ? RandomWeight(TensorType::kQ8_0, values, 40, seed) : std::vector<std::byte>();
+  job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
+    const Rows qkv = in.Columns(0, channels), alpha = in.Columns(channels, s.value_heads), beta = in.Columns(channels + s.value_heads, s.value_heads),
+               gate = in.Columns(channels + 2 * s.value_heads, values);
+    const Rows convolved = out.Columns(0, channels), remembered = out.Columns(channels, values);
+    ops.CausalConv(convolved, qkv, tail, LoadFloats(backend, weight, channels), {}, kernel, true);
+    ops.DeltaNet(remembered, convolved, alpha, beta, LoadFloats(backend, a), LoadFloats(backend, dt), memory, s);
+    ops.GatedRmsNorm(remembered, remembered, gate, LoadFloats(backend, norm), 1e-6f);
+    if (values % 32 == 0) {
+      ops.MatMul(remembered, std::array{Product{*backend.LoadMatrix({"w", TensorType::kQ8_0, values, 40, output}), out.Columns(channels + values, 40)}});
+    } else {
+      ops.SwiGlu(out.Columns(channels + values, 40), in.Columns(0, 40), in.Columns(0, 40));
+    }
+  };
+  Check(job, seed, 0.05);
+}
+TEST(OneRowDelta, OneKeyHeadAValueHead) { CheckDelta({2, 64, 2, 64}, 4, 41); }
+TEST(OneRowDelta, KeyHeadsThatValueHeadsShare) { CheckDelta({2, 128, 6, 128}, 4, 42); }
+TEST(OneRowDelta, OddWidths) { CheckDelta({1, 10, 3, 21}, 3, 43); }
+TEST(OneRowDelta, WidestKeys) { CheckDelta({1, 256, 2, 32}, 2, 44); }
+TEST(OneRowDelta, ValuesTooWideForOneLaunch) { CheckDelta({2, 32, 2, 160}, 4, 45); }
+
+// How many launches a step of one row has, where it may be fewer and where it must not.
+TEST(OneRow, OnlyWhatMayBecomesOneLaunch) {
+  for (TestBackend& device : DeviceBackends()) {
+    Backend& backend = *device.backend;
+    StepTable table(4, 2);
+    constexpr int kWidth = 128;
+    auto* const x = reinterpret_cast<float*>(*backend.Allocate(size_t{64} * kWidth * sizeof(float), "rows"));
+    const auto rows = [&](int n) { return Rows{x + n * 4 * kWidth, kWidth, kWidth, Domain::kRows}; };
+    const auto bytes = RandomWeight(TensorType::kQ8_0, kWidth, kWidth, 1);
+    const Matrix* const w = *backend.LoadMatrix({"w", TensorType::kQ8_0, kWidth, kWidth, bytes});
+    const Vector norm = LoadFloats(backend, Floats1d(kWidth, 1.0f));
+    const auto launches = [&](const std::function<void(Ops&)>& record) {
+      auto plan = backend.Capture(table, record);
+      EXPECT_TRUE(plan.ok()) << plan.status().message();
+      const auto& captured = static_cast<const cuda::CudaPlan&>(**plan);
+      EXPECT_EQ(captured.launches(2, 1), captured.launches()) << "two rows";
+      return captured.launches(1, 1);
+    };
+    const auto multiply = [&](Ops& ops, Rows in, Rows out) { ops.MatMul(in, std::array{Product{w, out}}); };
+    EXPECT_EQ(launches([&](Ops& ops) { multiply(ops, rows(0), rows(1)); }), 1u) << "quantises by itself";
+    EXPECT_EQ(launches([&](Ops& ops) { ops.RmsNorm(rows(1), rows(0), norm, 1e-6f), multiply(ops, rows(1), rows(2)); }), 1u);
+    EXPECT_EQ(launches([&](Ops& ops) { ops.RmsNorm(rows(1), rows(1), norm, 1e-6f), multiply(ops, rows(1), rows(2)); }), 2u)
+        << "a norm in place: who is late would take the norm of it again";
+    EXPECT_EQ(launches([&](Ops& ops) { ops.RmsNorm(rows(1), rows(0), norm, 1e-6f), multiply(ops, rows(1), rows(0)); }), 2u)
+        << "a product over what the norm is of";
+    EXPECT_EQ(launches([&](Ops& ops) { multiply(ops, rows(1), rows(1)); }), 2u) << "a product over what it quantises";
+    const auto gated = [&](Ops& ops, Rows out, Rows gate, Rows up) {
+      ops.RmsNorm(rows(1), rows(0), norm, 1e-6f);
+      ops.MatMul(rows(1), std::array{Product{w, gate}, Product{w, up}});
+      ops.SwiGlu(out, gate, up);
+    };
+    EXPECT_EQ(launches([&](Ops& ops) { gated(ops, rows(2), rows(2), rows(3)); }), 1u);
+    EXPECT_EQ(launches([&](Ops& ops) { gated(ops, rows(4), rows(2), rows(3)); }), 1u);
+    EXPECT_EQ(launches([&](Ops& ops) { gated(ops, rows(0), rows(2), rows(3)); }), 2u) << "its result over what the norm is of";
+    EXPECT_EQ(launches([&](Ops& ops) { gated(ops, rows(2), rows(2), rows(3)), multiply(ops, rows(2), rows(4)); }), 2u + 1u)
+        << "its result, as wide as the input, is quantised where the input is: the SwiGLU stays a launch";
+    EXPECT_EQ(launches([&](Ops& ops) {
+                ops.RmsNorm(rows(1), rows(0), norm, 1e-6f);
+                ops.MatMul(rows(1), std::array{Product{w, rows(2)}, Product{w, rows(3)}});
+                ops.SwiGlu(rows(4), rows(3), rows(2));
+              }),
+              2u)
+        << "gate and up the other way round";
+
+    const Ops::DeltaNetShape s{1, 32, 2, 32};
+    constexpr int kChannels = 128;
+    const StateRef tail{0, 3 * kChannels * 4, ElementType::kF32}, memory{4096, 2 * 32 * 32 * 4, ElementType::kF32};
+    const auto weight = LoadFloats(backend, Floats1d(kChannels * 4, 0.1f), kChannels), of_heads = LoadFloats(backend, {1.0f, 1.0f}),
+               head_norm = LoadFloats(backend, Floats1d(32, 1.0f));
+    const auto delta = [&](Ops& ops, Rows qkv, Rows out) {
+      ops.CausalConv(rows(1), qkv, tail, weight, {}, 4, true);
+      ops.DeltaNet(out.Columns(0, 64), rows(1), rows(2).Columns(0, 2), rows(2).Columns(2, 2), of_heads, of_heads, memory, s);
+      ops.GatedRmsNorm(out.Columns(0, 64), out.Columns(0, 64), rows(3).Columns(0, 64), head_norm, 1e-6f);
+    };
+    EXPECT_EQ(launches([&](Ops& ops) { delta(ops, rows(0), rows(4)); }), 1u);
+    EXPECT_EQ(launches([&](Ops& ops) { delta(ops, rows(0), rows(0)); }), 4u) << "its result over what other heads convolve";
+  }
+}
+
+}  // namespace
+}  // namespace reprise
