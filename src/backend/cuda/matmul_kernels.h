@@ -166,48 +166,76 @@ REPRISE_KERNEL_OF(kVectorWarps * 32, 2, MatVecKernel, MatMulArgs) {
 // A block has 64 rows and 128 outputs; each of its 8 warps 32 rows and one tile of 32 outputs. Segments come through three stages of shared
 // memory, two of them on their way while the third is multiplied.
 
+// What a thread brings of each stage: always the same pieces of 16 bytes, a segment further on each time, so that a stage costs it an addition a piece.
 template <Form kForm>
-REPRISE_DEVICE void FetchStage(const MatMulArgs& args, const WeightView& w, int tile, int tiles, int first_row, int segment,
-                               std::byte* stage) {
-  const int thread = ThreadId();
-  for (int i = 0; i < tiles; ++i) {
-    const std::byte* from = w.data + (static_cast<int64_t>(tile + i) * w.segments + segment) * SegmentBytes(kForm);
-    for (int at = thread * 16; at < SegmentBytes(kForm); at += kMmaThreads * 16) {
-      CopyAsync16(stage + i * SegmentBytes(kForm) + at, from + at);
-    }
-  }
-  // The rows' buffers hold whole groups of 64 rows, so rows past the last are there to be read, whatever is in them.
-  const int stride = args.quant.stride;
-  REPRISE_UNROLLED for (int piece = thread; piece < kMmaRows * 8; piece += kMmaThreads) {
-    const int row = piece / 8, chunk = piece % 8;
-    const int8_t* from = args.quant.quants + static_cast<int64_t>(first_row + row) * stride + segment * kSegment + chunk * 16;
-    CopyAsync16(stage + StageQuantAt(kForm, chunk, row), reinterpret_cast<const std::byte*>(from));
-  }
-  if (thread < kMmaRows) {
-    const int64_t at = static_cast<int64_t>(first_row + thread) * (stride / kBlock) + segment * kSegmentBlocks;
-    CopyAsync16(stage + StageScales(kForm) + thread * 16, reinterpret_cast<const std::byte*>(args.quant.scales + at));
-    if constexpr (HasMin(kForm)) {
-      CopyAsync16(stage + StageSums(kForm) + thread * 16, reinterpret_cast<const std::byte*>(args.quant.sums + at));
-    }
-  }
-}
+struct StageFetch {
+  static constexpr int kPieces = kMmaTiles * SegmentBytes(kForm) / 16, kRounds = (kPieces + kMmaThreads - 1) / kMmaThreads;
+  static constexpr int kRowPieces = kSegment / 16, kRowRounds = kMmaRows * kRowPieces / kMmaThreads;
+  const std::byte* weights;    // of the group of tiles, in the next segment
+  uint32_t of_group[kRounds];  // where in it the thread's pieces are: 32 bits, for registers are short
+  const int8_t* quants;
+  const float *scales, *sums;
+  int32_t round_stride;  // from the quants of one round to those of the next
 
-// Adds block `b` of the stage to a warp's sums: [2 tiles of 16 rows][4 tiles of 8 outputs][4].
+  REPRISE_DEVICE StageFetch(const MatMulArgs& args, const WeightView& w, int tile, int first_row) {
+    const int thread = ThreadId();
+    const uint32_t tile_bytes = static_cast<uint32_t>(w.segments) * SegmentBytes(kForm);
+    weights = w.data + static_cast<int64_t>(tile) * tile_bytes;
+    REPRISE_UNROLLED for (int i = 0; i < kRounds; ++i) {
+      constexpr int kOfTile = SegmentBytes(kForm) / 16;
+      const int piece = i * kMmaThreads + thread, wanted = piece / kOfTile, last = w.tiles() - 1 - tile;
+      // Where there is no such tile, nobody keeps what becomes of it.
+      of_group[i] = static_cast<uint32_t>(wanted < last ? wanted : last) * tile_bytes + static_cast<uint32_t>(piece % kOfTile * 16);
+    }
+    // The rows' buffers hold whole groups of 64 rows, so rows past the last are there to be read, whatever is in them.
+    const int stride = args.quant.stride, row = first_row + thread / kRowPieces;
+    quants = args.quant.quants + static_cast<int64_t>(row) * stride + thread % kRowPieces * 16;
+    round_stride = kMmaThreads / kRowPieces * stride;
+    const int64_t at = static_cast<int64_t>(first_row + thread % kMmaRows) * (stride / kBlock);
+    scales = args.quant.scales + at;
+    sums = args.quant.sums + at;
+  }
+  REPRISE_DEVICE void Bring(std::byte* stage) {
+    const int thread = ThreadId();
+    REPRISE_UNROLLED for (int i = 0; i < kRounds; ++i) {
+      const int piece = i * kMmaThreads + thread;
+      if (piece < kPieces) CopyAsync16(stage + piece * 16, weights + of_group[i]);
+    }
+    weights += SegmentBytes(kForm);
+    REPRISE_UNROLLED for (int i = 0; i < kRowRounds; ++i) {
+      std::byte* to = stage + StageQuantAt(kForm, thread % kRowPieces, thread / kRowPieces + i * (kMmaThreads / kRowPieces));
+      CopyAsync16(to, reinterpret_cast<const std::byte*>(quants + i * round_stride));
+    }
+    quants += kSegment;
+    if (thread < kMmaRows) CopyAsync16(stage + StageScales(kForm) + thread * 16, reinterpret_cast<const std::byte*>(scales));
+    scales += kSegmentBlocks;
+    if constexpr (HasMin(kForm)) {
+      if (thread < kMmaRows) CopyAsync16(stage + StageSums(kForm) + thread * 16, reinterpret_cast<const std::byte*>(sums));
+      sums += kSegmentBlocks;
+    }
+  }
+};
+
+// Adds block `b` of the stage, at `stage` in shared memory, to a warp's sums: [2 tiles of 16 rows][4 tiles of 8 outputs][4].
 template <Form kForm>
-REPRISE_DEVICE void AddStageBlock(const std::byte* stage, const std::byte* tile, int b, int warp_row, float (&sums)[2][4][4]) {
+REPRISE_DEVICE void AddStageBlock(const std::byte* shared, int stage, const std::byte* tile, int b, int warp_row, float (&sums)[2][4][4]) {
   const int lane = ThreadId() % 32;
   const auto word = [](const std::byte* p) { return *reinterpret_cast<const uint32_t*>(p); };
+  static_assert(StageBytes(kForm) % kSegment == 0 && StageQuants(kForm) % kSegment == 0);  // what ChunkOf asks for
+  // The lane's first row, from which its others are 8, 16 and 24 away.
+  const int quants = stage + StageQuantAt(kForm, 0, warp_row + ActivationWord(lane, 0).row);
+  const std::byte* scales_from = shared + stage + StageScales(kForm) + (warp_row + SumRow(lane, 0)) * kSegmentBlocks * 4 + b * 4;
   uint32_t acts[2][4];
   float scales[2][2], act_sums[2][2];
   REPRISE_UNROLLED for (int m = 0; m < 2; ++m) {
     REPRISE_UNROLLED for (int i = 0; i < 4; ++i) {
-      const TilePlace place = ActivationWord(lane, i);
-      acts[m][i] = word(stage + StageQuantAt(kForm, 2 * b + place.chunk, warp_row + m * 16 + place.row) + WordInputs(lane));
+      const TilePlace place = ActivationWord(0, i);
+      acts[m][i] = word(shared + ChunkOf(quants, 2 * b + place.chunk) + WordInputs(lane) + (m * 16 + place.row) * kSegment);
     }
     REPRISE_UNROLLED for (int half = 0; half < 2; ++half) {
-      const int at = ((warp_row + m * 16 + SumRow(lane, 2 * half)) * kSegmentBlocks + b) * 4;
-      scales[m][half] = *reinterpret_cast<const float*>(stage + StageScales(kForm) + at);
-      act_sums[m][half] = HasMin(kForm) ? *reinterpret_cast<const float*>(stage + StageSums(kForm) + at) : 0.0f;
+      const std::byte* at = scales_from + (m * 16 + SumRow(0, 2 * half)) * kSegmentBlocks * 4;
+      scales[m][half] = *reinterpret_cast<const float*>(at);
+      act_sums[m][half] = HasMin(kForm) ? *reinterpret_cast<const float*>(at + StageSums(kForm) - StageScales(kForm)) : 0.0f;
     }
   }
   REPRISE_UNROLLED for (int n = 0; n < 4; ++n) {
@@ -242,7 +270,7 @@ REPRISE_DEVICE void AddStageBlock(const std::byte* stage, const std::byte* tile,
 }
 
 template <Form kForm>
-REPRISE_KERNEL_OF(kMmaThreads, 1, MatMulKernel, MatMulArgs) {
+REPRISE_KERNEL_OF(kMmaThreads, 2, MatMulKernel, MatMulArgs) {
   BeginKernel();
   const int rows = RowCount(args.step, args.in.domain), first_row = BlockX() * kMmaRows;
   if (first_row >= rows) return;
@@ -254,8 +282,9 @@ REPRISE_KERNEL_OF(kMmaThreads, 1, MatMulKernel, MatMulArgs) {
   const int warp_row = warp / kMmaTiles * 32, warp_tile = warp % kMmaTiles;
   std::byte* shared = SharedMemory();
 
+  StageFetch<kForm> fetch(args, w, at.tile, first_row);
   REPRISE_UNROLLED for (int i = 0; i < kMmaStages - 1; ++i) {
-    if (i < w.segments) FetchStage<kForm>(args, w, at.tile, tiles, first_row, i, shared + i * StageBytes(kForm));
+    if (i < w.segments) fetch.Bring(shared + i * StageBytes(kForm));
     CommitCopies();
   }
   float totals[2][4][4] = {};
@@ -263,15 +292,13 @@ REPRISE_KERNEL_OF(kMmaThreads, 1, MatMulKernel, MatMulArgs) {
     WaitCopies<kMmaStages - 2>();
     SyncBlock();  // the segment is there for all, and everybody has left the stage that comes next
     const int ahead = segment + kMmaStages - 1;
-    if (ahead < w.segments) {
-      FetchStage<kForm>(args, w, at.tile, tiles, first_row, ahead, shared + ahead % kMmaStages * StageBytes(kForm));
-    }
+    if (ahead < w.segments) fetch.Bring(shared + ahead % kMmaStages * StageBytes(kForm));
     CommitCopies();
     if (warp_tile >= tiles) continue;
-    const std::byte* stage = shared + segment % kMmaStages * StageBytes(kForm);
+    const int stage = segment % kMmaStages * StageBytes(kForm);
     float sums[2][4][4] = {};
     REPRISE_UNROLLED for (int b = 0; b < kSegmentBlocks; ++b) {
-      AddStageBlock<kForm>(stage, stage + warp_tile * SegmentBytes(kForm), b, warp_row, sums);
+      AddStageBlock<kForm>(shared, stage, shared + stage + warp_tile * SegmentBytes(kForm), b, warp_row, sums);
     }
     REPRISE_UNROLLED for (int i = 0; i < 32; ++i) totals[i / 16][i / 4 % 4][i % 4] =
         totals[i / 16][i / 4 % 4][i % 4] + sums[i / 16][i / 4 % 4][i % 4];

@@ -21,16 +21,21 @@ REPRISE_HD constexpr int SumColumn(int lane, int i) { return lane % 4 * 2 + i % 
 
 // A block of threads computes 64 rows by 128 outputs (4 tiles), one segment at a time. A stage of shared memory holds a segment of both:
 //   weights  4 tiles, as packed_weight.h lays them out
-//   quants   [8 chunks of 16 inputs][64 rows][16 bytes]
+//   quants   [64 rows][8 chunks of 16 inputs, in an order of the row's own][16 bytes]
 //   scales   [64 rows][4 blocks] float, and sums alike
-// so that the words that a warp takes at once are 128 consecutive bytes: no two lanes meet in a bank.
+// so that neither the words that a warp takes at once nor the pieces that it brings meet in a bank.
 inline constexpr int kMmaRows = 64;
 inline constexpr int kMmaTiles = 4;
 inline constexpr int kMmaThreads = 256;
 inline constexpr int kMmaStages = 3;
 
 REPRISE_HD constexpr int StageQuants(Form form) { return kMmaTiles * SegmentBytes(form); }
-REPRISE_HD constexpr int StageQuantAt(Form form, int chunk, int row) { return StageQuants(form) + (chunk * kMmaRows + row) * 16; }
+// A chunk is told by three bits of its place that the row has turned over; a stage begins on a multiple of 128 bytes, so they may be turned over in what is
+// added up already, and rows that are 8 apart have them alike.
+REPRISE_HD constexpr int ChunkOf(int first, int chunk) { return first ^ chunk * 16; }
+REPRISE_HD constexpr int StageQuantAt(Form form, int chunk, int row) {
+  return ChunkOf(StageQuants(form) + row * kSegment + row % 8 * 16, chunk);
+}
 REPRISE_HD constexpr int StageScales(Form form) { return StageQuants(form) + kSegment * kMmaRows; }
 REPRISE_HD constexpr int StageSums(Form form) { return StageScales(form) + kMmaRows * kSegmentBlocks * 4; }
 REPRISE_HD constexpr int StageBytes(Form form) { return StageSums(form) + (HasMin(form) ? kMmaRows * kSegmentBlocks * 4 : 0); }

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -105,6 +106,18 @@ TEST(TensorCores, LanesShareTheTileWithoutAGapOrAMeeting) {
     }
     EXPECT_EQ(banks, 0xffffffffu);
   }
+  // Eight threads are served at once when they bring pieces of 16 bytes: those of a row.
+  std::vector<int> places;
+  for (int row = 0; row < kMmaRows; ++row) {
+    uint32_t banks = 0;
+    for (int chunk = 0; chunk < kSegment / 16; ++chunk) {
+      places.push_back(StageQuantAt(Form::kByte, chunk, row));
+      banks |= 0xfu << places.back() / 4 % 32;
+    }
+    EXPECT_EQ(banks, 0xffffffffu);
+  }
+  std::sort(places.begin(), places.end());
+  for (size_t i = 0; i < places.size(); ++i) EXPECT_EQ(places[i], StageQuants(Form::kByte) + static_cast<int>(i) * 16);
 }
 
 // 16 outputs by 8 rows over a step, as the PTX manual gives the places of mma.m16n8k16: what the packed words and the lanes' pieces of rows make of it.
