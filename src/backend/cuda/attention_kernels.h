@@ -57,19 +57,31 @@ REPRISE_DEVICE float Attended(const AttentionArgs& args, int row, int head, int 
 struct AttentionQueries {
   const AttentionArgs& args;
   const AttentionUnit& unit;
-  int heads, queries, first_position, width;
+  int heads, queries, first_row, first_position, width;
 
   REPRISE_DEVICE AttentionQueries(const AttentionArgs& args_in, const AttentionUnit& unit_in, int heads_in)
       : args(args_in), unit(unit_in), heads(heads_in) {
     queries = unit.rows * heads;
+    first_row = args.step.lane[unit.lane].first_row + unit.row;
     first_position = args.step.lane[unit.lane].position + unit.row;
     width = args.q.width;
   }
-  REPRISE_DEVICE int Row(int query) const { return args.step.lane[unit.lane].first_row + unit.row + query / heads; }
+  REPRISE_DEVICE int Row(int query) const { return first_row + query / heads; }
   REPRISE_DEVICE int Head(int query) const { return unit.kv_head * heads + query % heads; }
   REPRISE_DEVICE int End(int query) const { return first_position + query / heads + 1; }  // the first position it must not see
-  REPRISE_DEVICE float Query(int query, int column) const {
-    return RowAt(args.q.rows, Row(query))[static_cast<int64_t>(Head(query)) * args.q.stride + column] * args.scale;
+  REPRISE_DEVICE const float* Query(int query) const {
+    return RowAt(args.q.rows, Row(query)) + static_cast<int64_t>(Head(query)) * args.q.stride;
+  }
+  // store(query, column, x): each of `most` queries times the scale, zero past the width up to `padded` and past the last query. A warp takes a query
+  // at a time, so that places are divided into queries once.
+  template <class Store>
+  REPRISE_DEVICE void EachElement(int most, int padded, const Store& store) const {
+    for (int query = ThreadId() / 32; query < most; query += kAttentionThreads / 32) {
+      const float* from = query < queries ? Query(query) : nullptr;
+      for (int column = ThreadId() % 32; column < padded; column += 32) {
+        store(query, column, from && column < width ? from[column] * args.scale : 0.0f);
+      }
+    }
   }
   REPRISE_DEVICE void KeepPartial(const AttentionCut& cut, const AttentionStats& stats, int query, int block, int column, float sum) const {
     float* partial = args.partials + cut.PartialAt(args, Row(query), Head(query), block);
@@ -123,10 +135,7 @@ struct AttentionBlockWork : AttentionQueries {
 
   // q times the scale, zero past the width and past the last query.
   REPRISE_DEVICE void LoadQueries() {
-    for (int i = ThreadId(); i < kQueries * padded; i += kAttentionThreads) {
-      const int query = i / padded, column = i % padded;
-      q[i] = query < queries && column < width ? Query(query, column) : 0.0f;
-    }
+    EachElement(kQueries, padded, [&](int query, int column, float x) { q[query * padded + column] = x; });
     stats.Clear(kQueries);
   }
 
@@ -346,8 +355,16 @@ REPRISE_KERNEL_OF(kJoinThreads, 4, JoinKernel, AttentionArgs) {
       carried[1] = run;
     }
     if (column < width) {
+      // One after another they are joined, but they come from memory together.
+      constexpr int kAtOnce = 16;
       const float* partial = args.partials + cut.PartialAt(args, row, head, base) + 2 + column;
-      for (int i = 0; i < count; ++i, partial += width + 2) sum = Joined(sum, *partial, {0.0f, kept[i], joined[i]});
+      for (int first = 0; first < count; first += kAtOnce, partial += kAtOnce * (width + 2)) {
+        float next[kAtOnce];
+        REPRISE_UNROLLED for (int n = 0; n < kAtOnce; ++n) next[n] = first + n < count ? partial[n * (width + 2)] : 0.0f;
+        REPRISE_UNROLLED for (int n = 0; n < kAtOnce; ++n) {
+          if (first + n < count) sum = Joined(sum, next[n], {0.0f, kept[first + n], joined[first + n]});
+        }
+      }
     }
     SyncBlock();
   }

@@ -117,7 +117,8 @@ inline Grid AttentionGrid(const AttentionArgs& args, const Bucket& b) {
   if (args.k.type == ElementType::kF16) {
     const int tiles = b.rows * heads <= b.lanes * HalfAttentionShared::kTileQueries ? 1 : 2;
     grid.shared = HalfAttentionShared::Bytes(tiles * HalfAttentionShared::kTileQueries, width);
-    grid.kernel = kHalfAttention + tiles - 1;
+    const bool aligned = width % 8 == 0 && args.k.bytes % 16 == 0 && args.v.bytes % 16 == 0;  // every state begins on 16 bytes
+    grid.kernel = kHalfAttention + tiles - 1 + (aligned ? 0 : 2);
     return grid;
   }
   const int queries = b.rows * heads <= kFewQueries ? kFewQueries : kMostQueries;

@@ -24,7 +24,8 @@ struct Halves {
   uint32_t w[kWords];
 };
 
-template <int kTiles>
+// kAligned: rows of the state and heads in them begin on 16 bytes, and heads end there.
+template <int kTiles, bool kAligned>
 struct HalfAttentionWork : AttentionQueries {
   using Shared = HalfAttentionShared;
   static constexpr int kQueries = kTiles * Shared::kTileQueries;
@@ -35,14 +36,12 @@ struct HalfAttentionWork : AttentionQueries {
   float* scores;  // [kQueries][kScorePitch]; then the weights' nearest halves and what is left, in the same rows; then sums of values
   AttentionStats stats;
   int padded, lane, warp;
-  bool aligned;
 
   REPRISE_DEVICE HalfAttentionWork(const AttentionArgs& args_in, const AttentionUnit& unit_in, int heads_in)
       : AttentionQueries(args_in, unit_in, heads_in) {
     padded = Shared::Padded(width);
     lane = ThreadId() % 32;
     warp = ThreadId() / 32;
-    aligned = width % 8 == 0 && args.k.bytes % 16 == 0 && args.v.bytes % 16 == 0;  // rows start on 16 bytes, like every state
     std::byte* shared = SharedMemory();
     parts[0] = reinterpret_cast<uint16_t*>(shared);
     parts[1] = parts[0] + kQueries * Shared::QueryPitch(width);
@@ -56,29 +55,30 @@ struct HalfAttentionWork : AttentionQueries {
   // Of a head's row from `column` on, zero past its width.
   template <int kWords>
   REPRISE_DEVICE Halves<kWords> Load(const uint16_t* row, int column) const {
-    if (aligned && column < width) return LoadWords<Halves<kWords>>(row + column);
     Halves<kWords> halves{};
-    REPRISE_UNROLLED for (int i = 0; i < 2 * kWords; ++i) {
-      if (column + i < width) halves.w[i / 2] |= static_cast<uint32_t>(row[column + i]) << (16 * (i % 2));
+    if constexpr (kAligned) {
+      if (column < width) halves = LoadWords<Halves<kWords>>(row + column);
+    } else {
+      REPRISE_UNROLLED for (int i = 0; i < 2 * kWords; ++i) {
+        if (column + i < width) halves.w[i / 2] |= static_cast<uint32_t>(row[column + i]) << (16 * (i % 2));
+      }
     }
     return halves;
   }
 
-  // q times the scale, zero past the width and past the last query.
   REPRISE_DEVICE void LoadQueries() {
-    for (int i = ThreadId(); i < kQueries * padded; i += kAttentionThreads) {
-      const int query = i / padded, column = i % padded;
-      const float x = query < queries && column < width ? Query(query, column) : 0.0f;
+    EachElement(kQueries, padded, [&](int query, int column, float x) {
       const uint16_t nearest = FloatToHalfBits(x);
       const int at = query * Shared::QueryPitch(width) + column;
       parts[0][at] = nearest;
       parts[1][at] = FloatToHalfBits(x - HalfBitsToFloat(nearest));
-    }
+    });
     stats.Clear(kQueries);
   }
 
   // A warp scores 8 positions of each run against all queries. Lane 4g + t brings 8 inputs of 32, from 8t on, of key g and of queries g and g + 8; a
-  // product takes 4 of them, so two products take the 32. Minus infinity where a query must not look.
+  // product takes 4 of them, so two products take the 32; the next 32 are on their way meanwhile. Minus infinity where a query must not look: positions
+  // past the last have that one's keys until then.
   REPRISE_DEVICE void ScoreBlock(int block_first, int from, int end) {
     const int g = lane / 4, t = lane % 4, pitch = Shared::QueryPitch(width);
     const auto tile_of = [&](int run) { return run * 64 + warp * 8; };  // its first position within the block
@@ -86,11 +86,19 @@ struct HalfAttentionWork : AttentionQueries {
     const uint16_t* keys[kRuns];
     REPRISE_UNROLLED for (int run = 0; run < kRuns; ++run) {
       const int position = block_first + tile_of(run) + g;
-      keys[run] = position < end ? Elements(args.k, position) : nullptr;
+      keys[run] = Elements(args.k, position < end ? position : end - 1);
     }
+    Halves<4> next[kRuns] = {};
+    const auto load = [&](int first) {
+      REPRISE_UNROLLED for (int run = 0; run < kRuns; ++run) {
+        if (block_first + tile_of(run) < end) next[run] = Load<4>(keys[run], first + 8 * t);
+      }
+    };
+    load(0);
     for (int first = 0; first < padded; first += 32) {
       Halves<4> key[kRuns];
-      REPRISE_UNROLLED for (int run = 0; run < kRuns; ++run) key[run] = keys[run] ? Load<4>(keys[run], first + 8 * t) : Halves<4>{};
+      REPRISE_UNROLLED for (int run = 0; run < kRuns; ++run) key[run] = next[run];
+      if (first + 32 < padded) load(first + 32);
       REPRISE_UNROLLED for (int tile = 0; tile < kTiles; ++tile) {
         REPRISE_UNROLLED for (int part = 0; part < 2; ++part) {
           const uint16_t* query = parts[part] + (tile * 16 + g) * pitch + first + 8 * t;
@@ -181,14 +189,21 @@ struct HalfAttentionWork : AttentionQueries {
     const int64_t stride = static_cast<int64_t>(args.v.bytes / sizeof(uint16_t));
     const auto place = [&](int n) { return 2 * t + n % 2 + n / 2 * 8; };
     float sums[kTiles][4][4] = {};
-    for (int first = begin; first < stop; first += 16) {
+    Halves<2> next[4];
+    const auto load = [&](int first) {
       const uint16_t* rows = Elements(args.v, first);  // 16 positions lie in one extent
-      const int word = (first - block_first) / 2 + t;
-      Halves<2> values[4];
       REPRISE_UNROLLED for (int n = 0; n < 4; ++n) {
         const int position = first + place(n);
-        values[n] = position >= from && position < end ? Load<2>(rows + place(n) * stride, group * 32 + 4 * g) : Halves<2>{};
+        next[n] = Halves<2>{};
+        if (position >= from && position < end) next[n] = Load<2>(rows + place(n) * stride, group * 32 + 4 * g);
       }
+    };
+    if (begin < stop) load(begin);
+    for (int first = begin; first < stop; first += 16) {
+      const int word = (first - block_first) / 2 + t;
+      Halves<2> values[4];
+      REPRISE_UNROLLED for (int n = 0; n < 4; ++n) values[n] = next[n];
+      if (first + 16 < stop) load(first + 16);
       if (first >= from && first + 16 <= End(0)) {
         REPRISE_UNROLLED for (int tile = 0; tile < kTiles; ++tile) MultiplyValues(sums[tile], tile, word, values);
         continue;
@@ -227,13 +242,27 @@ struct HalfAttentionWork : AttentionQueries {
   }
 };
 
+// Keys and values of a unit's block set out for the second cache, which the kernel before need not have ended for: a row that it is still to write comes
+// to no harm there. A thread has a position.
+REPRISE_DEVICE void PrefetchUnit(const AttentionArgs& args, const AttentionUnit& unit) {
+  const int position = unit.block * kAttentionBlock + ThreadId(), bytes = args.q.width * 2;
+  const LaneEntry lane = args.step.lane[unit.lane];
+  if (position >= lane.position + unit.row + unit.rows) return;
+  for (const StateRef* state : {&args.k, &args.v}) {
+    const std::byte* row = StateRow(args.step, unit.lane, *state, position) + unit.kv_head * bytes;
+    for (int at = 0; at < bytes; at += 128) PrefetchToL2(row + at);
+  }
+}
+
 // Sums of whole units run in the rows of the output: registers are short. An element is one thread's.
-template <int kTiles>
+template <int kTiles, bool kAligned>
 REPRISE_KERNEL_OF(kAttentionThreads, 2, HalfAttentionKernel, AttentionArgs) {
-  BeginKernel();
-  using Work = HalfAttentionWork<kTiles>;
+  static_assert(kAttentionThreads == kAttentionBlock);
+  using Work = HalfAttentionWork<kTiles, kAligned>;
   const AttentionCut cut(args, Work::kQueries);
   AttentionUnit unit;
+  if (cut.by_block && cut.Unit(args, BlockX(), &unit)) PrefetchUnit(args, unit);
+  BeginKernel();
   for (int64_t item = BlockX(); cut.Unit(args, item, &unit); item += GridX()) {
     Work work(args, unit, cut.heads);
     SyncBlock();  // the unit before is done with shared memory

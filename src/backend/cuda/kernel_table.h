@@ -8,7 +8,7 @@ namespace reprise::cuda {
 
 inline constexpr int kRowChoices = 4;        // of MatVec: 1 (of 32-bit floats), 2, 4 or 8 rows; of 16-bit floats: up to 8, up to 32, or more in 4 or 8 tiles
 inline constexpr int kAttentionChoices = 4;  // 4 queries, or 16 in 1, 2 or 4 groups
-inline constexpr int kHalfAttentionChoices = 2;  // 16 or 32 queries
+inline constexpr int kHalfAttentionChoices = 4;  // 16 or 32 queries; heads that begin and end on 16 bytes, or not
 inline constexpr int kStateChoices = 4;          // of the recurrences: states of 32, 64, 128 or 256 rows
 
 enum KernelId : int {
@@ -108,8 +108,10 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(kAttention + 1, AttentionArgs, AttentionKernel<16, 1>)     \
   ADD(kAttention + 2, AttentionArgs, AttentionKernel<16, 2>)     \
   ADD(kAttention + 3, AttentionArgs, AttentionKernel<16, 4>)     \
-  ADD(kHalfAttention + 0, AttentionArgs, HalfAttentionKernel<1>) \
-  ADD(kHalfAttention + 1, AttentionArgs, HalfAttentionKernel<2>) \
+  ADD(kHalfAttention + 0, AttentionArgs, HalfAttentionKernel<1, true>) \
+  ADD(kHalfAttention + 1, AttentionArgs, HalfAttentionKernel<2, true>) \
+  ADD(kHalfAttention + 2, AttentionArgs, HalfAttentionKernel<1, false>) \
+  ADD(kHalfAttention + 3, AttentionArgs, HalfAttentionKernel<2, false>) \
   ADD(kDeltaNet + 0, DeltaNetArgs, DeltaNetKernel<32>)            \
   ADD(kDeltaNet + 1, DeltaNetArgs, DeltaNetKernel<64>)            \
   ADD(kDeltaNet + 2, DeltaNetArgs, DeltaNetKernel<128>)            \
