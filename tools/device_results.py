@@ -91,7 +91,21 @@ def program_bench(name, result):
     return f"### {name}, `reprise bench`: {machine['backend']}\n\n" + table(["", "prompt", "median", "min to max"], rows)
 
 
-KINDS = [("ttft", time_to_first_token), ("spill", spill), ("bench", program_bench), ("transformers", transformers)]
+def steps(name, result):
+    overlap = "" if result["overlap"] else ", launches one after another"
+    text = f"### {name}: where a step's time goes: {result['device']}\n\n"
+    text += (f"After {result['position']:,} positions{overlap}; the mean of {result['replays']} replays, the least of {result['turns']} such. A kernel's time is what the step is "
+             "shorter by without its launches: launches overlap, so these do not add up to the whole.\n\n")
+    rows = []
+    for shape in result["shapes"]:
+        rows.append([f"**{shape['lanes']} x {shape['rows']}**", "whole step", shape["launches"], f"{shape['ms']:.3f}", ""])
+        for kernel in shape["kernels"]:
+            rate = f"{kernel['weight_bytes'] / kernel['ms'] / 1e6:,.0f}" if kernel["weight_bytes"] and kernel["ms"] > 0 else ""
+            rows.append(["", kernel["name"], kernel["launches"], f"{kernel['ms']:.3f}", rate])
+    return text + table(["lanes x rows", "kernel", "launches", "ms", "weights, GB/s"], rows)
+
+
+KINDS = [("ttft", time_to_first_token), ("steps", steps), ("spill", spill), ("bench", program_bench), ("transformers", transformers)]
 
 
 def section(folder):

@@ -44,7 +44,7 @@ use_vendor() {
 build() {
   command -v nvcc >/dev/null 2>&1 || PATH=/usr/local/cuda/bin:$PATH
   cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release >"$out/configure.log" 2>&1 || { tail -30 "$out/configure.log"; exit 1; }
-  cmake --build "$build" --target reprise backend_test device_test device_ttft >"$out/build.log" 2>&1 || { tail -40 "$out/build.log"; exit 1; }
+  cmake --build "$build" --target reprise backend_test device_test device_ttft device_steps >"$out/build.log" 2>&1 || { tail -40 "$out/build.log"; exit 1; }
   echo "built in $build"
 }
 
@@ -64,14 +64,14 @@ check() {
 test_device() {
   failed=0
   "$build/reprise" inspect --devices
-  kernels='Weights*:MatMul*:RowOps*:SwiGlu*:GatedRmsNorm*:NormRope*:Attention*:CausalConv*:DeltaNet*:Ssm*:LastRow*:Device*:CudaDevice*'
+  kernels='Weights*:Shapes*:OneRow*:MatMul*:RowOps*:SwiGlu*:GatedRmsNorm*:NormRope*:Attention*:CausalConv*:DeltaNet*:Ssm*:LastRow*:Device*:CudaDevice*'
   check kernels timeout 240 "$build/backend_test" --gtest_filter="$kernels"
   check models timeout 240 "$build/device_test" --gtest_filter='*cuda*'
   check verify timeout 120 "$build/device_test" --gtest_filter='*Promises*cuda*'
   "$build/reprise" verify --device cuda --quick | tee "$out/verify.txt" || failed=1
   if command -v compute-sanitizer >/dev/null 2>&1; then
-    check memcheck timeout 200 compute-sanitizer --error-exitcode 9 "$build/backend_test" --gtest_filter='DeltaNet.OddWidths:Ssm.OddWidths:Attention.OddWidths:Attention.GroupedHeads*:CausalConv*:LastRow*:DeviceOps*'
-    check racecheck timeout 200 compute-sanitizer --tool racecheck --error-exitcode 9 "$build/backend_test" --gtest_filter='DeltaNet.OddWidths:Ssm.OddWidths:Attention.OddWidths'
+    check memcheck timeout 200 compute-sanitizer --error-exitcode 9 "$build/backend_test" --gtest_filter='DeltaNet.OddWidths:OneRow*:Shapes*Q4_K:Ssm.OddWidths:Attention.OddWidths:Attention.GroupedHeads*:CausalConv*:LastRow*:DeviceOps*'
+    check racecheck timeout 200 compute-sanitizer --tool racecheck --error-exitcode 9 "$build/backend_test" --gtest_filter='DeltaNet.OddWidths:OneRowDelta.OddWidths:Shapes*Q4_K:Ssm.OddWidths:Attention.OddWidths'
   fi
   return $failed
 }
@@ -95,6 +95,7 @@ bench() {
     q4=$build/$shape-q4_k_m.gguf
     [ -e "$q8" ] || "$build/reprise" synth "$shape" "$q8" --type q8_0 >/dev/null
     figure "ttft-$shape-q8_0" 240 "$build/device_ttft" --seconds 25 "$q8" cuda 2048 2085 4096 8192 16384 65536
+    figure "steps-$shape-q8_0" 60 "$build/device_steps" "$q8" cuda 1x1 8x1 1x64 1x1024
     figure "transformers-$shape" 120 "$python" tools/bench_transformers.py "$shape"
     [ "$shape" != qwen3.5-0.8b ] || figure "spill-$shape-q8_0" 60 "$build/device_ttft" --spill 4096 "$q8" cuda 2048
     [ -e "$q4" ] || "$build/reprise" synth "$shape" "$q4" --type q4_k_m >/dev/null

@@ -1,20 +1,22 @@
 #!/bin/sh
 # What tools/gpu_check.sh measures on a GPU, on the emulator with the smallest model; and that every figure of it reaches the page.
 #
-#   figures_test.sh DEVICE_TTFT SOURCE_DIR
+#   figures_test.sh DEVICE_TTFT DEVICE_STEPS SOURCE_DIR
 set -eu
 program=$1
-cd "$2"
+steps=$2
+cd "$3"
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 model=tests/data/goldens/qwen35_equal.gguf
 "$program" --chunk 32 --runs 1 --steps 4 --suffixes 3,5 "$model" emulated 20 >"$out/ttft-tiny-q8_0.json"
 "$program" --chunk 32 --steps 40 --spill 64 "$model" emulated 20 >"$out/spill-tiny-q8_0.json"
+"$steps" --replays 1 --turns 1 --position 20 "$model" emulated 1x1 1x3 >"$out/steps-tiny-q8_0.json"
 echo '{"shape": "tiny", "skipped": "there is no torch"}' >"$out/transformers-tiny.json"
 tools/device_results.py "$out" >"$out/page.md"
 missing=0
 for wanted in '## On a GPU' 'CUDA kernels, emulated' '| 20 | 3 | ' '| 20 | 5 | ' '| snapshot |' '| fork |' '| 8 |' 'keys and values alone' \
-  'moved out of' 'there is no torch'; do
+  'moved out of' '| OneRowDeltaKernel | 3 |' '| **1 x 3** |' 'there is no torch'; do
   grep -qF -- "$wanted" "$out/page.md" || { echo "not on the page: $wanted"; missing=1; }
 done
 rm "$out"/*.json
