@@ -4,7 +4,7 @@
 // come: values go by RankOf, equal ones by their column. A block has one part of one row, and knows of no other.
 //
 // The least rank that still counts is found digit by digit: values are counted by the first 11 bits of their ranks, and of those that share the
-// digit in which the last wanted one lies, by the next. So a row is read five times, from a cache, and nothing is sorted.
+// digit in which the last wanted one lies, by the next. So the ranks are read five times, from shared memory where there is room, and nothing is sorted.
 #pragma once
 
 #include "backend/cuda/language.h"
@@ -78,10 +78,10 @@ REPRISE_DEVICE BestCut FindBestCut(const RankAt& rank_at, int count, BestShared&
 
 // shared.best = the places of the best among [0, count), ascending; returns how many.
 template <class RankAt>
-REPRISE_DEVICE int SelectBest(const RankAt& rank_at, int count, BestShared& shared) {
+REPRISE_DEVICE int SelectAmong(const RankAt& rank_at, int count, BestShared& shared) {
   const BestCut cut = FindBestCut(rank_at, count, shared);
   SyncBlock();
-  const int each = (count + kRowThreads - 1) / kRowThreads;
+  const int each = (count + kRowThreads - 1) / kRowThreads | 1;  // odd: threads that read side by side meet in no bank
   const int first = ThreadId() * each, end = first + each < count ? first + each : count;
   uint32_t below = 0, ties = 0;
   for (int i = first; i < end; ++i) {
@@ -102,6 +102,22 @@ REPRISE_DEVICE int SelectBest(const RankAt& rank_at, int count, BestShared& shar
   }
   SyncBlock();
   return static_cast<int>((total & 0xffffu) + limit(total >> 16));
+}
+
+template <class RankAt>
+REPRISE_DEVICE int SelectBest(const RankAt& rank_at, int count, BestShared& shared) {
+  if (count > BestShared::kMostRanks) return SelectAmong(rank_at, count, shared);
+  auto* const ranks = reinterpret_cast<uint32_t*>(SharedMemory() + sizeof(BestShared));
+  constexpr int kAtOnce = 8;
+  for (int first = ThreadId(); first < count; first += kAtOnce * kRowThreads) {
+    uint32_t next[kAtOnce];
+    REPRISE_UNROLLED for (int n = 0; n < kAtOnce; ++n) next[n] = first + n * kRowThreads < count ? rank_at(first + n * kRowThreads) : 0;
+    REPRISE_UNROLLED for (int n = 0; n < kAtOnce; ++n) {
+      if (first + n * kRowThreads < count) ranks[first + n * kRowThreads] = next[n];
+    }
+  }
+  SyncBlock();
+  return SelectAmong([&](int i) { return ranks[i]; }, count, shared);
 }
 
 REPRISE_KERNEL(BestPartKernel, BestArgs) {

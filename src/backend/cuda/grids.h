@@ -50,14 +50,17 @@ struct BestShared {
   uint32_t warps[kRowThreads / 32];
   uint32_t digit, wanted;
   int32_t best[kBestValues];
+  // The ranks follow, where they are no more than these.
+  static constexpr int kMostRanks = 16384;
+  static constexpr int Bytes(int count) { return static_cast<int>(sizeof(BestShared)) + (count <= kMostRanks ? count : 0) * 4; }
 };
 inline Grid BestPartGrid(const BestArgs& args, const Bucket& b) {
   const int rows = b.Of(args.in.domain);
-  return {args.parts(), rows < args.out.rows ? rows : args.out.rows, 1, kRowThreads, sizeof(BestShared)};
+  return {args.parts(), rows < args.out.rows ? rows : args.out.rows, 1, kRowThreads, BestShared::Bytes(BestArgs::kPart)};
 }
 inline Grid BestGrid(const BestArgs& args, const Bucket& b) {
   const int rows = b.Of(args.in.domain);
-  return {rows < args.out.rows ? rows : args.out.rows, 1, 1, kRowThreads, sizeof(BestShared)};
+  return {rows < args.out.rows ? rows : args.out.rows, 1, 1, kRowThreads, BestShared::Bytes(args.parts() * kBestValues)};
 }
 
 inline Grid AppendGrid(const AppendArgs& args, const Bucket& b) {
