@@ -197,6 +197,14 @@ inline Grid OneRowMatMulGrid(const OneRowMatMulArgs& args, const Bucket& b) {
   return {tiles < most ? tiles : most, 1, 1, (few ? kMostOneRowWarps : kVectorWarps) * 32, shared};
 }
 
+inline Grid OneRowAppendGrid(const OneRowAppendArgs& args, const Bucket& b) {
+  Grid grid = NormRopeGrid(args.turn, b);
+  const int pieces = CeilDiv(args.append.in[1].width, kHeadThreads);
+  grid.x = grid.x > pieces ? grid.x : pieces;
+  ++grid.z;  // the values
+  return grid;
+}
+
 inline constexpr int kMostOneRowColumns = 128;  // of a head's values, each of which has four threads
 struct OneRowDeltaShared {                      // floats: the head's convolved q, k and v; q and k at unit length; their product; what is read
   REPRISE_HD static int Unit(const Ops::DeltaNetShape& s) { return (2 * s.key_dim + s.value_dim + 3) / 4 * 4; }

@@ -40,7 +40,8 @@ enum KernelId : int {
   kDeltaNet = kHalfAttention + kHalfAttentionChoices,
   kSsm = kDeltaNet + kStateChoices,
   kOneRowMatMul = kSsm + kStateChoices,
-  kOneRowDelta = kOneRowMatMul + kForms,
+  kOneRowAppend = kOneRowMatMul + kForms,
+  kOneRowDelta,
   kKernels = kOneRowDelta + kStateChoices,
 };
 
@@ -120,6 +121,7 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(kSsm + 1, SsmArgs, SsmKernel<64>)                           \
   ADD(kSsm + 2, SsmArgs, SsmKernel<128>)                           \
   ADD(kSsm + 3, SsmArgs, SsmKernel<256>)                           \
+  ADD(kOneRowAppend, OneRowAppendArgs, OneRowAppendKernel) \
   ADD(kOneRowDelta + 0, OneRowDeltaArgs, OneRowDeltaKernel<32>) \
   ADD(kOneRowDelta + 1, OneRowDeltaArgs, OneRowDeltaKernel<64>) \
   ADD(kOneRowDelta + 2, OneRowDeltaArgs, OneRowDeltaKernel<128>) \

@@ -222,6 +222,11 @@ struct OneRowDeltaArgs {
   DeltaNetArgs delta;
   GatedRmsNormArgs norm;
 };
+// Queries and keys normed and turned, keys and values appended. append.in[0] is turn.heads[turn.count - 1], head by head.
+struct OneRowAppendArgs {
+  NormRopeArgs turn;
+  AppendArgs append;
+};
 
 // ---- Launches ----
 

@@ -96,6 +96,20 @@ std::optional<Fused> FuseDelta(std::span<const Launch> launches, size_t i, const
   return Fused{MakeLaunch<OneRowDeltaArgs, OneRowDeltaGrid>(kOneRowDelta + choice - 1, {*conv, *delta, *norm}), 4};
 }
 
+// NormRope Append
+std::optional<Fused> FuseAppend(std::span<const Launch> launches, size_t i, const Bucket& bucket) {
+  const auto turn = ArgsAt<NormRopeArgs>(launches, i, kNormRope);
+  const auto append = ArgsAt<AppendArgs>(launches, i + 1, kAppend);
+  if (!turn || !append || bucket.rows != 1 || append->count != 2) return std::nullopt;
+  const Heads& keys = turn->heads[turn->count - 1];
+  if (keys.rows.data != append->in[0].data || keys.stride != keys.width || keys.count * keys.width != append->in[0].width) return std::nullopt;
+  for (int h = 0; h < turn->count; ++h) {
+    if (Overlap(turn->heads[h].rows, append->in[1])) return std::nullopt;
+    if (h != turn->count - 1 && Overlap(turn->heads[h].rows, append->in[0])) return std::nullopt;
+  }
+  return Fused{MakeLaunch<OneRowAppendArgs, OneRowAppendGrid>(kOneRowAppend, {*turn, *append}), 2};
+}
+
 }  // namespace
 
 std::vector<Launch> FuseOneRow(std::span<const Launch> launches, const Bucket& bucket) {
@@ -103,6 +117,7 @@ std::vector<Launch> FuseOneRow(std::span<const Launch> launches, const Bucket& b
   for (size_t i = 0; i < launches.size();) {
     auto one = FuseProduct(launches, i, bucket);
     if (!one) one = FuseDelta(launches, i, bucket);
+    if (!one) one = FuseAppend(launches, i, bucket);
     fused.push_back(one ? one->launch : launches[i]);
     i += one ? one->count : 1;
   }

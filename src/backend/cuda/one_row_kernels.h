@@ -149,6 +149,26 @@ REPRISE_KERNEL_OF(kMostOneRowWarps * 32, 1, OneRowMatMulKernel, OneRowMatMulArgs
   }
 }
 
+// ---- Attention's beginning ----
+
+// The last layer of the grid has the values, the others the heads that are turned, each a warp's; whoever has turned a head of keys appends it.
+REPRISE_KERNEL(OneRowAppendKernel, OneRowAppendArgs) {
+  BeginKernel();
+  if (args.turn.step.header->rows < 1) return;
+  const int which = BlockZ(), head = BlockX() * (kHeadThreads / 32) + ThreadId() / 32;
+  if (which == args.turn.count) {
+    const int i = BlockX() * kHeadThreads + ThreadId();
+    if (i < args.append.in[1].width) AppendElement(args.append, 1, 0, i);
+    return;
+  }
+  const Heads& heads = args.turn.heads[which];
+  if (head >= heads.count) return;
+  NormRopeHead(args.turn, which, 0, head);
+  if (which != args.turn.count - 1) return;
+  SyncWarp();
+  for (int i = ThreadId() % 32; i < heads.width; i += 32) AppendElement(args.append, 0, 0, head * heads.width + i);
+}
+
 // ---- The delta rule ----
 
 // A block of threads has a head of a lane, and four threads a column of its state. Queries and keys are of a key head that several heads may share:

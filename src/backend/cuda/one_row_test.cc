@@ -122,6 +122,34 @@ TEST(OneRowDelta, OddWidths) { CheckDelta({1, 10, 3, 21}, 3, 43); }
 TEST(OneRowDelta, WidestKeys) { CheckDelta({1, 256, 2, 32}, 2, 44); }
 TEST(OneRowDelta, ValuesTooWideForOneLaunch) { CheckDelta({2, 32, 2, 160}, 4, 45); }
 
+// An attention layer up to its result, over halves and over floats.
+void CheckAppend(ElementType type, bool keys_alone, uint32_t seed) {
+  constexpr int kHeads = 4, kKeyHeads = 2, kWidth = 32, kKeys = kKeyHeads * kWidth;
+  const size_t element = type == ElementType::kF32 ? 4 : 2;
+  const StateRef k{0, kKeys * element, type}, v{kExtentRows * kKeys * element, kKeys * element, type};
+  Job job;
+  job.in = 2 * kHeads * kWidth + 2 * kKeys;
+  job.out = kHeads * kWidth;
+  job.lane_rows = {5, 3};
+  job.extent_bytes = 2 * kExtentRows * kKeys * element;
+  const Floats1d norm = RandomFloats(kWidth, seed);
+  job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
+    const Heads query{in.Columns(0, 2 * kHeads * kWidth), kHeads, kWidth, 2 * kWidth};  // each head: its query, then its gate
+    const Heads gate{in.Columns(kWidth, (2 * kHeads - 1) * kWidth), kHeads, kWidth, 2 * kWidth};
+    const Rows key = in.Columns(2 * kHeads * kWidth, kKeys), value = in.Columns(2 * kHeads * kWidth + kKeys, kKeys);
+    const RopeSpec rope{kWidth / 2, 1e4, false, nullptr};
+    if (!keys_alone) ops.NormRope(query, LoadFloats(backend, norm), 1e-6f, rope);
+    ops.NormRope({key, kKeyHeads, kWidth, kWidth}, LoadFloats(backend, norm), 1e-6f, rope);
+    ops.Append(k, key);
+    ops.Append(v, value);
+    ops.Attention(out, query, k, v, kKeyHeads, 0.2f, gate, 0);
+  };
+  Check(job, seed, 0.02);
+}
+TEST(OneRowAppend, Halves) { CheckAppend(ElementType::kF16, false, 51); }
+TEST(OneRowAppend, Floats) { CheckAppend(ElementType::kF32, false, 52); }
+TEST(OneRowAppend, KeysAreTurnedAlone) { CheckAppend(ElementType::kF16, true, 53); }
+
 // How many launches a step of one row has, where it may be fewer and where it must not.
 TEST(OneRow, OnlyWhatMayBecomesOneLaunch) {
   for (TestBackend& device : DeviceBackends()) {
@@ -165,6 +193,18 @@ TEST(OneRow, OnlyWhatMayBecomesOneLaunch) {
               }),
               2u)
         << "gate and up the other way round";
+
+    const RopeSpec rope{32, 1e4, false, nullptr};
+    const StateRef keys{0, kWidth * 2, ElementType::kF16}, values{32768, kWidth * 2, ElementType::kF16};
+    const auto append = [&](Ops& ops, Rows turned, Rows key, Rows value) {
+      ops.NormRope({turned, 4, 32, 32}, {}, 1e-6f, rope);
+      ops.Append(keys, key);
+      ops.Append(values, value);
+    };
+    const size_t table_of_angles = 1;
+    EXPECT_EQ(launches([&](Ops& ops) { append(ops, rows(0), rows(0), rows(1)); }), table_of_angles + 1);
+    EXPECT_EQ(launches([&](Ops& ops) { append(ops, rows(0), rows(2), rows(1)); }), table_of_angles + 2) << "what is turned is not what is appended";
+    EXPECT_EQ(launches([&](Ops& ops) { append(ops, rows(0), rows(0), rows(0)); }), table_of_angles + 2) << "values that are turned as well";
 
     const Ops::DeltaNetShape s{1, 32, 2, 32};
     constexpr int kChannels = 128;

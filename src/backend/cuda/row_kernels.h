@@ -126,15 +126,11 @@ REPRISE_KERNEL(RopeTableKernel, RopeTableArgs) {
   CosSin(static_cast<uint64_t>(args.step.row[row].position) * args.turns[i], cosine + i, cosine + half + i);
 }
 
-// The rotation rounds each product and the difference by itself.
-REPRISE_KERNEL(NormRopeKernel, NormRopeArgs) {
-  BeginKernel();
-  const int row = BlockY(), lane = ThreadId() % 32;
-  const int head = BlockX() * (kHeadThreads / 32) + ThreadId() / 32;
-  const Heads& heads = args.heads[BlockZ()];
-  const float* weight = args.weight[BlockZ()];
-  if (row >= args.step.header->rows || head >= heads.count) return;
-  const int width = heads.width, half = args.dims / 2;
+// A head of heads[which], normed and turned in place; by a warp. The rotation rounds each product and the difference by itself.
+REPRISE_DEVICE void NormRopeHead(const NormRopeArgs& args, int which, int row, int head) {
+  const Heads& heads = args.heads[which];
+  const float* weight = args.weight[which];
+  const int lane = ThreadId() % 32, width = heads.width, half = args.dims / 2;
   float* x = RowAt(heads.rows, row) + static_cast<int64_t>(head) * heads.stride;
   if (weight) {
     const float factor = NormFactor(x, width, args.eps);
@@ -150,6 +146,12 @@ REPRISE_KERNEL(NormRopeKernel, NormRopeArgs) {
     *first = a * cosine[i] - b * sine[i];
     *second = b * cosine[i] + a * sine[i];
   }
+}
+REPRISE_KERNEL(NormRopeKernel, NormRopeArgs) {
+  BeginKernel();
+  const int row = BlockY(), head = BlockX() * (kHeadThreads / 32) + ThreadId() / 32;
+  if (row >= args.step.header->rows || head >= args.heads[BlockZ()].count) return;
+  NormRopeHead(args, BlockZ(), row, head);
 }
 
 // The greatest value and the smallest column it stands at; a NaN is no candidate. Comparing commutes, so the order does not matter.

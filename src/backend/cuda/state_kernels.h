@@ -11,20 +11,22 @@
 
 namespace reprise::cuda {
 
-REPRISE_KERNEL(AppendKernel, AppendArgs) {
-  BeginKernel();
-  const int row = BlockY(), i = BlockX() * kRowThreads + ThreadId();
-  const Rows& in = args.in[BlockZ()];
-  const StateRef& state = args.state[BlockZ()];
-  if (row >= args.step.header->rows || i >= in.width) return;
+// Element `i` of in[which], into its place in the row of its position.
+REPRISE_DEVICE void AppendElement(const AppendArgs& args, int which, int row, int i) {
   const RowEntry entry = args.step.row[row];
+  const StateRef& state = args.state[which];
   std::byte* to = StateRow(args.step, entry.lane, state, entry.position);
-  const float x = RowAt(in, row)[i];
+  const float x = RowAt(args.in[which], row)[i];
   if (state.type == ElementType::kF32) {
     reinterpret_cast<float*>(to)[i] = x;
   } else {
     reinterpret_cast<uint16_t*>(to)[i] = FloatToHalfBits(x);
   }
+}
+REPRISE_KERNEL(AppendKernel, AppendArgs) {
+  BeginKernel();
+  const int row = BlockY(), i = BlockX() * kRowThreads + ThreadId();
+  if (row < args.step.header->rows && i < args.in[BlockZ()].width) AppendElement(args, BlockZ(), row, i);
 }
 
 // Input `t` of a lane's rows; before them, the tail that the step before left.
