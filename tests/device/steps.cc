@@ -153,21 +153,23 @@ class Steps {
     }
     network_ = Must(Network::Load(*file_, *backend_, layout_, network));
     const auto rows_of = [&](int width, const char* what) {
-      return Rows{reinterpret_cast<float*>(Must(backend_->Allocate(sizeof(float) * static_cast<size_t>(network.max_lanes) * static_cast<size_t>(width), what))),
+      return Rows{reinterpret_cast<float*>(
+                      Must(backend_->Allocate(sizeof(float) * static_cast<size_t>(network.max_lanes) * static_cast<size_t>(width), what))),
                   width, width, Domain::kLanes};
     };
     logits_ = rows_of(network_->info().vocabulary, "logits");
     last_ = rows_of(network_->info().width, "last rows");
     best_.rows = network.max_lanes;
     const auto values = static_cast<size_t>(network.max_lanes) * kBestValues;
-    best_.index = reinterpret_cast<int32_t*>(Must(backend_->AllocateForHost(sizeof(int32_t) * static_cast<size_t>(network.max_lanes), "tokens")));
+    best_.index =
+        reinterpret_cast<int32_t*>(Must(backend_->AllocateForHost(sizeof(int32_t) * static_cast<size_t>(network.max_lanes), "tokens")));
     best_.values = reinterpret_cast<float*>(Must(backend_->AllocateForHost(sizeof(float) * values, "values")));
     best_.columns = reinterpret_cast<int32_t*>(Must(backend_->AllocateForHost(sizeof(int32_t) * values, "columns")));
   }
 
   void Run() {
-    std::printf("{\"device\": \"%s\", \"position\": %d, \"replays\": %d, \"turns\": %d, \"overlap\": %s, \"shapes\": [", backend_->description().c_str(),
-                options_.position, options_.replays, options_.turns, options_.overlap ? "true" : "false");
+    std::printf("{\"device\": \"%s\", \"position\": %d, \"replays\": %d, \"turns\": %d, \"overlap\": %s, \"shapes\": [",
+                backend_->description().c_str(), options_.position, options_.replays, options_.turns, options_.overlap ? "true" : "false");
     const char* comma = "";
     for (const auto& [lanes, rows] : options_.shapes) {
       Shape(lanes, rows, comma);
@@ -207,8 +209,8 @@ class Steps {
     std::printf("%s\n{\"lanes\": %d, \"rows\": %d, \"ms\": %.4f, \"launches\": %d, \"kernels\": [", comma, lanes, rows, step, launches);
     comma = "";
     for (const Kernel& kernel : kernels) {
-      std::printf("%s\n  {\"name\": \"%s\", \"launches\": %d, \"ms\": %.4f, \"weight_bytes\": %.0f}", comma, kernel.name.c_str(), kernel.launches,
-                  kernel.ms, kernel.weight_bytes);
+      std::printf("%s\n  {\"name\": \"%s\", \"launches\": %d, \"ms\": %.4f, \"weight_bytes\": %.0f}", comma, kernel.name.c_str(),
+                  kernel.launches, kernel.ms, kernel.weight_bytes);
       comma = ",";
     }
     std::printf("]}");
@@ -254,7 +256,8 @@ class Steps {
       const auto at = static_cast<size_t>(i);
       auto& list = extents_[at];
       if (list.empty()) list = shared_;
-      while (static_cast<int>(list.size()) * kExtentRows < options_.position + rows) list.push_back(Must(backend_->Allocate(bytes, "extent")));
+      while (static_cast<int>(list.size()) * kExtentRows < options_.position + rows)
+        list.push_back(Must(backend_->Allocate(bytes, "extent")));
       table.lane[at] = {blocks_[2 * at], blocks_[2 * at + 1], list.data(), i * rows, rows, options_.position};
       for (int r = 0; r < rows; ++r) {
         const auto row = static_cast<size_t>(i * rows + r);
@@ -297,7 +300,10 @@ int main(int argc, char** argv) {
     const std::string_view flag = argv[i];
     if (flag == "--serial") {
       options.overlap = false;
-    } else if (int* number = flag == "--replays" ? &options.replays : flag == "--turns" ? &options.turns : flag == "--position" ? &options.position : nullptr;
+    } else if (int* number = flag == "--replays"    ? &options.replays
+                             : flag == "--turns"    ? &options.turns
+                             : flag == "--position" ? &options.position
+                                                    : nullptr;
                number && i + 1 < argc) {
       *number = Number(argv[++i]);
     } else {

@@ -9,8 +9,8 @@
 #include "backend/cuda/best_kernels.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/device.h"
-#include "backend/cuda/kernel_table.h"
 #include "backend/cuda/half_attention_kernels.h"
+#include "backend/cuda/kernel_table.h"
 #include "backend/cuda/matmul_kernels.h"
 #include "backend/cuda/one_row_kernels.h"
 #include "backend/cuda/row_kernels.h"
@@ -110,7 +110,8 @@ class CudaDevice : public Device {
 
   std::string rounding() const override { return "sm_" + std::to_string(properties_.major) + std::to_string(properties_.minor); }
   std::string description() const override {
-    return std::string("CUDA, ") + properties_.name + ", " + rounding() + ", " + std::to_string(properties_.multiProcessorCount) + " multiprocessors";
+    return std::string("CUDA, ") + properties_.name + ", " + rounding() + ", " + std::to_string(properties_.multiProcessorCount) +
+           " multiprocessors";
   }
   int multiprocessors() const override { return properties_.multiProcessorCount; }
   size_t total_bytes() const override { return properties_.totalGlobalMem; }

@@ -206,7 +206,7 @@ inline Grid OneRowAppendGrid(const OneRowAppendArgs& args, const Bucket& b) {
 }
 
 inline constexpr int kMostOneRowColumns = 128;  // of a head's values, each of which has four threads
-struct OneRowDeltaShared {                      // floats: the head's convolved q, k and v; q and k at unit length; their product; what is read
+struct OneRowDeltaShared {  // floats: the head's convolved q, k and v; q and k at unit length; their product; what is read
   REPRISE_HD static int Unit(const Ops::DeltaNetShape& s) { return (2 * s.key_dim + s.value_dim + 3) / 4 * 4; }
   REPRISE_HD static int Product(const Ops::DeltaNetShape& s) { return Unit(s) + 2 * StateRows(s.key_dim); }
   REPRISE_HD static int Out(const Ops::DeltaNetShape& s) { return Product(s) + 1; }

@@ -6,8 +6,9 @@
 
 namespace reprise::cuda {
 
-inline constexpr int kRowChoices = 4;        // of MatVec: 1 (of 32-bit floats), 2, 4 or 8 rows; of 16-bit floats: up to 8, up to 32, or more in 4 or 8 tiles
-inline constexpr int kAttentionChoices = 4;  // 4 queries, or 16 in 1, 2 or 4 groups
+inline constexpr int kRowChoices =
+    4;  // of MatVec: 1 (of 32-bit floats), 2, 4 or 8 rows; of 16-bit floats: up to 8, up to 32, or more in 4 or 8 tiles
+inline constexpr int kAttentionChoices = 4;      // 4 queries, or 16 in 1, 2 or 4 groups
 inline constexpr int kHalfAttentionChoices = 4;  // 16 or 32 queries; heads that begin and end on 16 bytes, or not
 inline constexpr int kStateChoices = 4;          // of the recurrences: states of 32, 64, 128 or 256 rows
 
@@ -63,66 +64,66 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(MatVecId(F, 1), MatMulArgs, MatVecKernel<F, 2>) \
   ADD(MatVecId(F, 2), MatMulArgs, MatVecKernel<F, 4>) \
   ADD(MatVecId(F, 3), MatMulArgs, MatVecKernel<F, 8>)
-#define REPRISE_KERNELS_OF_QUANTS(ADD, F)                          \
-  REPRISE_KERNELS_OF_FORM(ADD, F)                                  \
-  ADD(MatMulId(F), MatMulArgs, MatMulKernel<F>)                    \
+#define REPRISE_KERNELS_OF_QUANTS(ADD, F)       \
+  REPRISE_KERNELS_OF_FORM(ADD, F)               \
+  ADD(MatMulId(F), MatMulArgs, MatMulKernel<F>) \
   ADD(OneRowMatMulId(F), OneRowMatMulArgs, OneRowMatMulKernel<F>)
 #define REPRISE_KERNELS_OF_SHORTS(ADD, F)                  \
   ADD(MatVecId(F, 0), MatMulArgs, ShortMatVecKernel<F, 1>) \
   ADD(MatVecId(F, 1), MatMulArgs, ShortMatVecKernel<F, 4>) \
   ADD(MatVecId(F, 2), MatMulArgs, ShortMatMulKernel<F, 1>) \
   ADD(MatVecId(F, 3), MatMulArgs, ShortMatMulKernel<F, 2>)
-#define REPRISE_KERNELS(ADD)                                     \
-  ADD(kEmbed, EmbedArgs, EmbedKernel)                            \
-  ADD(kRmsNorm, RmsNormArgs, RmsNormKernel)                      \
-  ADD(kQuantise, QuantiseArgs, QuantiseKernel)                   \
-  ADD(kSwiGlu, SwiGluArgs, SwiGluKernel)                         \
-  ADD(kMultiply, MultiplyArgs, MultiplyKernel)                   \
-  ADD(kAddBias, AddBiasArgs, AddBiasKernel)                      \
-  ADD(kGatedRmsNorm, GatedRmsNormArgs, GatedRmsNormKernel)       \
-  ADD(kRopeTable, RopeTableArgs, RopeTableKernel)                \
-  ADD(kNormRope, NormRopeArgs, NormRopeKernel)                   \
-  ADD(kArgMaxPart, ArgMaxArgs, ArgMaxPartKernel)                 \
-  ADD(kArgMax, ArgMaxArgs, ArgMaxKernel)                         \
-  ADD(kBestPart, BestArgs, BestPartKernel)                       \
-  ADD(kBest, BestArgs, BestKernel)                               \
-  ADD(kAppend, AppendArgs, AppendKernel)                         \
-  ADD(kConv, ConvArgs, ConvKernel)                               \
-  ADD(kDeltaInputs, DeltaNetArgs, DeltaInputsKernel)             \
-  ADD(kPrevious, LastArgs, PreviousKernel)                       \
-  ADD(kSaveLast, LastArgs, SaveLastKernel)                       \
-  ADD(kLoadLast, LastArgs, LoadLastKernel)                       \
-  ADD(kLastRows, LastArgs, LastRowsKernel)                       \
-  ADD(kJoin, AttentionArgs, JoinKernel)                          \
+#define REPRISE_KERNELS(ADD)                                            \
+  ADD(kEmbed, EmbedArgs, EmbedKernel)                                   \
+  ADD(kRmsNorm, RmsNormArgs, RmsNormKernel)                             \
+  ADD(kQuantise, QuantiseArgs, QuantiseKernel)                          \
+  ADD(kSwiGlu, SwiGluArgs, SwiGluKernel)                                \
+  ADD(kMultiply, MultiplyArgs, MultiplyKernel)                          \
+  ADD(kAddBias, AddBiasArgs, AddBiasKernel)                             \
+  ADD(kGatedRmsNorm, GatedRmsNormArgs, GatedRmsNormKernel)              \
+  ADD(kRopeTable, RopeTableArgs, RopeTableKernel)                       \
+  ADD(kNormRope, NormRopeArgs, NormRopeKernel)                          \
+  ADD(kArgMaxPart, ArgMaxArgs, ArgMaxPartKernel)                        \
+  ADD(kArgMax, ArgMaxArgs, ArgMaxKernel)                                \
+  ADD(kBestPart, BestArgs, BestPartKernel)                              \
+  ADD(kBest, BestArgs, BestKernel)                                      \
+  ADD(kAppend, AppendArgs, AppendKernel)                                \
+  ADD(kConv, ConvArgs, ConvKernel)                                      \
+  ADD(kDeltaInputs, DeltaNetArgs, DeltaInputsKernel)                    \
+  ADD(kPrevious, LastArgs, PreviousKernel)                              \
+  ADD(kSaveLast, LastArgs, SaveLastKernel)                              \
+  ADD(kLoadLast, LastArgs, LoadLastKernel)                              \
+  ADD(kLastRows, LastArgs, LastRowsKernel)                              \
+  ADD(kJoin, AttentionArgs, JoinKernel)                                 \
   ADD(MatVecId(Form::kF32, 0), MatMulArgs, MatVecKernel<Form::kF32, 1>) \
-  REPRISE_KERNELS_OF_FORM(ADD, Form::kF32)                       \
-  REPRISE_KERNELS_OF_SHORTS(ADD, Form::kF16)                     \
-  REPRISE_KERNELS_OF_SHORTS(ADD, Form::kBF16)                    \
-  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kByte)                    \
-  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kByteMin)                 \
-  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kByteK)                   \
-  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kByteK16)                 \
-  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kNibble)                  \
-  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kNibbleMin)               \
-  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kNibbleK)                 \
-  ADD(kAttention + 0, AttentionArgs, AttentionKernel<4, 1>)      \
-  ADD(kAttention + 1, AttentionArgs, AttentionKernel<16, 1>)     \
-  ADD(kAttention + 2, AttentionArgs, AttentionKernel<16, 2>)     \
-  ADD(kAttention + 3, AttentionArgs, AttentionKernel<16, 4>)     \
-  ADD(kHalfAttention + 0, AttentionArgs, HalfAttentionKernel<1, true>) \
-  ADD(kHalfAttention + 1, AttentionArgs, HalfAttentionKernel<2, true>) \
+  REPRISE_KERNELS_OF_FORM(ADD, Form::kF32)                              \
+  REPRISE_KERNELS_OF_SHORTS(ADD, Form::kF16)                            \
+  REPRISE_KERNELS_OF_SHORTS(ADD, Form::kBF16)                           \
+  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kByte)                           \
+  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kByteMin)                        \
+  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kByteK)                          \
+  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kByteK16)                        \
+  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kNibble)                         \
+  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kNibbleMin)                      \
+  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kNibbleK)                        \
+  ADD(kAttention + 0, AttentionArgs, AttentionKernel<4, 1>)             \
+  ADD(kAttention + 1, AttentionArgs, AttentionKernel<16, 1>)            \
+  ADD(kAttention + 2, AttentionArgs, AttentionKernel<16, 2>)            \
+  ADD(kAttention + 3, AttentionArgs, AttentionKernel<16, 4>)            \
+  ADD(kHalfAttention + 0, AttentionArgs, HalfAttentionKernel<1, true>)  \
+  ADD(kHalfAttention + 1, AttentionArgs, HalfAttentionKernel<2, true>)  \
   ADD(kHalfAttention + 2, AttentionArgs, HalfAttentionKernel<1, false>) \
   ADD(kHalfAttention + 3, AttentionArgs, HalfAttentionKernel<2, false>) \
-  ADD(kDeltaNet + 0, DeltaNetArgs, DeltaNetKernel<32>)            \
-  ADD(kDeltaNet + 1, DeltaNetArgs, DeltaNetKernel<64>)            \
-  ADD(kDeltaNet + 2, DeltaNetArgs, DeltaNetKernel<128>)            \
-  ADD(kDeltaNet + 3, DeltaNetArgs, DeltaNetKernel<256>)            \
-  ADD(kSsm + 0, SsmArgs, SsmKernel<32>)                           \
-  ADD(kSsm + 1, SsmArgs, SsmKernel<64>)                           \
-  ADD(kSsm + 2, SsmArgs, SsmKernel<128>)                           \
-  ADD(kSsm + 3, SsmArgs, SsmKernel<256>)                           \
-  ADD(kOneRowAppend, OneRowAppendArgs, OneRowAppendKernel) \
-  ADD(kOneRowDelta + 0, OneRowDeltaArgs, OneRowDeltaKernel<32>) \
-  ADD(kOneRowDelta + 1, OneRowDeltaArgs, OneRowDeltaKernel<64>) \
-  ADD(kOneRowDelta + 2, OneRowDeltaArgs, OneRowDeltaKernel<128>) \
+  ADD(kDeltaNet + 0, DeltaNetArgs, DeltaNetKernel<32>)                  \
+  ADD(kDeltaNet + 1, DeltaNetArgs, DeltaNetKernel<64>)                  \
+  ADD(kDeltaNet + 2, DeltaNetArgs, DeltaNetKernel<128>)                 \
+  ADD(kDeltaNet + 3, DeltaNetArgs, DeltaNetKernel<256>)                 \
+  ADD(kSsm + 0, SsmArgs, SsmKernel<32>)                                 \
+  ADD(kSsm + 1, SsmArgs, SsmKernel<64>)                                 \
+  ADD(kSsm + 2, SsmArgs, SsmKernel<128>)                                \
+  ADD(kSsm + 3, SsmArgs, SsmKernel<256>)                                \
+  ADD(kOneRowAppend, OneRowAppendArgs, OneRowAppendKernel)              \
+  ADD(kOneRowDelta + 0, OneRowDeltaArgs, OneRowDeltaKernel<32>)         \
+  ADD(kOneRowDelta + 1, OneRowDeltaArgs, OneRowDeltaKernel<64>)         \
+  ADD(kOneRowDelta + 2, OneRowDeltaArgs, OneRowDeltaKernel<128>)        \
   ADD(kOneRowDelta + 3, OneRowDeltaArgs, OneRowDeltaKernel<256>)

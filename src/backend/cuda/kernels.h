@@ -213,7 +213,7 @@ struct OneRowMatMulArgs {
   MatMulArgs matmul;
   OneRowInput input;
   bool gated;
-  RmsNormArgs norm;    // where input is kNorm
+  RmsNormArgs norm;   // where input is kNorm
   SwiGluArgs swiglu;  // where gated: of matmul.product[0] and [1]
 };
 // A token's convolution, delta rule and norm, head by head.

@@ -61,10 +61,11 @@ std::optional<Fused> FuseProduct(std::span<const Launch> launches, size_t i, con
   }
   const auto swiglu = ArgsAt<SwiGluArgs>(launches, at, kSwiGlu);
   const auto apart = [](const Rows& a, const Rows& b) { return a.data == b.data || !Overlap(a, b); };
-  if (swiglu && args.matmul.products == 2 && Same(swiglu->gate, args.matmul.product[0].out) && Same(swiglu->up, args.matmul.product[1].out) &&
-      swiglu->out.width == args.matmul.product[0].weight.outputs && swiglu->out.width == args.matmul.product[1].weight.outputs &&
-      swiglu->out.domain == args.matmul.in.domain && !args.matmul.product[0].accumulate && !args.matmul.product[1].accumulate &&
-      !Overlap(swiglu->gate, swiglu->up) && apart(swiglu->out, swiglu->gate) && apart(swiglu->out, swiglu->up) && !is_read(swiglu->out) &&
+  if (swiglu && args.matmul.products == 2 && Same(swiglu->gate, args.matmul.product[0].out) &&
+      Same(swiglu->up, args.matmul.product[1].out) && swiglu->out.width == args.matmul.product[0].weight.outputs &&
+      swiglu->out.width == args.matmul.product[1].weight.outputs && swiglu->out.domain == args.matmul.in.domain &&
+      !args.matmul.product[0].accumulate && !args.matmul.product[1].accumulate && !Overlap(swiglu->gate, swiglu->up) &&
+      apart(swiglu->out, swiglu->gate) && apart(swiglu->out, swiglu->up) && !is_read(swiglu->out) &&
       swiglu->quant.quants != args.matmul.quant.quants) {
     args.gated = true;
     args.swiglu = *swiglu;
@@ -102,7 +103,8 @@ std::optional<Fused> FuseAppend(std::span<const Launch> launches, size_t i, cons
   const auto append = ArgsAt<AppendArgs>(launches, i + 1, kAppend);
   if (!turn || !append || bucket.rows != 1 || append->count != 2) return std::nullopt;
   const Heads& keys = turn->heads[turn->count - 1];
-  if (keys.rows.data != append->in[0].data || keys.stride != keys.width || keys.count * keys.width != append->in[0].width) return std::nullopt;
+  if (keys.rows.data != append->in[0].data || keys.stride != keys.width || keys.count * keys.width != append->in[0].width)
+    return std::nullopt;
   for (int h = 0; h < turn->count; ++h) {
     if (Overlap(turn->heads[h].rows, append->in[1])) return std::nullopt;
     if (h != turn->count - 1 && Overlap(turn->heads[h].rows, append->in[0])) return std::nullopt;

@@ -227,7 +227,8 @@ REPRISE_KERNEL_OF(kMostOneRowColumns * 4, 1, OneRowDeltaKernel, OneRowDeltaArgs)
   if (state.real && state.part == 0) read[column] = y;
   state.Write(reinterpret_cast<float*>(lane.write + args.delta.state.offset) + at);
   SyncBlock();
-  if (warp * 32 < s.value_dim) GatedNormBlock(args.norm, read, NormFactor(read, s.value_dim, args.norm.eps), row, head * s.value_dim, warp * 32);
+  if (warp * 32 < s.value_dim)
+    GatedNormBlock(args.norm, read, NormFactor(read, s.value_dim, args.norm.eps), row, head * s.value_dim, warp * 32);
 }
 
 }  // namespace reprise::cuda

@@ -41,10 +41,10 @@ struct ProductCase {
 class OneRowProduct : public testing::TestWithParam<ProductCase> {};
 INSTANTIATE_TEST_SUITE_P(
     Shapes, OneRowProduct,
-    testing::Values(ProductCase{TensorType::kQ8_0, TensorType::kF32, 160, 96, 70},    // a last segment that is not whole
-                    ProductCase{TensorType::kQ4_0, TensorType::kQ8_0, 256, 512, 33},  // more tiles than run at once
-                    ProductCase{TensorType::kQ4_K, TensorType::kQ6_K, 1280, 256, 64},  // few tiles of many segments: more warps
-                    ProductCase{TensorType::kQ5_K, TensorType::kQ4_1, 256, 256, 40},   // inner and inputs quantised in one place
+    testing::Values(ProductCase{TensorType::kQ8_0, TensorType::kF32, 160, 96, 70},       // a last segment that is not whole
+                    ProductCase{TensorType::kQ4_0, TensorType::kQ8_0, 256, 512, 33},     // more tiles than run at once
+                    ProductCase{TensorType::kQ4_K, TensorType::kQ6_K, 1280, 256, 64},    // few tiles of many segments: more warps
+                    ProductCase{TensorType::kQ5_K, TensorType::kQ4_1, 256, 256, 40},     // inner and inputs quantised in one place
                     ProductCase{TensorType::kQ5_1, TensorType::kBF16, 4160, 64, 9600}),  // sums of more than one window
     [](const auto& info) { return std::string(TensorTypeName(info.param.type)); });
 
@@ -69,7 +69,8 @@ TEST_P(OneRowProduct, GivesTheBitsOfSingleLaunches) {
       return *backend.LoadMatrix({"w", type, inputs, outputs, bytes});
     };
     ops.RmsNorm(normed, in, LoadFloats(backend, norm), 1e-6f);
-    ops.MatMul(normed, std::array{Product{load(c.type, c.inputs, c.inner, gate), gated}, Product{load(c.type, c.inputs, c.inner, up), upper}});
+    ops.MatMul(normed,
+               std::array{Product{load(c.type, c.inputs, c.inner, gate), gated}, Product{load(c.type, c.inputs, c.inner, up), upper}});
     ops.SwiGlu(gated, gated, upper);
     const Product narrow{load(TensorType::kQ8_0, c.inner, c.outputs, down), sum};
     ops.MatMul(gated, {&narrow, 1});
@@ -98,18 +99,20 @@ void CheckDelta(const Ops::DeltaNetShape& s, int kernel, uint32_t seed) {
     std::memset(block.data() + tail_bytes, 0xff, memory.offset - tail_bytes);  // nobody's: poisoned in the write block
     job.first_block.push_back(std::move(block));
   }
-  const Floats1d weight = RandomFloats(static_cast<size_t>(channels * kernel), seed + 1), dt = RandomFloats(static_cast<size_t>(s.value_heads), seed + 2),
+  const Floats1d weight = RandomFloats(static_cast<size_t>(channels * kernel), seed + 1),
+                 dt = RandomFloats(static_cast<size_t>(s.value_heads), seed + 2),
                  norm = RandomFloats(static_cast<size_t>(s.value_dim), seed + 3), a(static_cast<size_t>(s.value_heads), -0.7f);
   const auto output = values % 32 == 0 ? RandomWeight(TensorType::kQ8_0, values, 40, seed) : std::vector<std::byte>();
   job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
-    const Rows qkv = in.Columns(0, channels), alpha = in.Columns(channels, s.value_heads), beta = in.Columns(channels + s.value_heads, s.value_heads),
-               gate = in.Columns(channels + 2 * s.value_heads, values);
+    const Rows qkv = in.Columns(0, channels), alpha = in.Columns(channels, s.value_heads),
+               beta = in.Columns(channels + s.value_heads, s.value_heads), gate = in.Columns(channels + 2 * s.value_heads, values);
     const Rows convolved = out.Columns(0, channels), remembered = out.Columns(channels, values);
     ops.CausalConv(convolved, qkv, tail, LoadFloats(backend, weight, channels), {}, kernel, true);
     ops.DeltaNet(remembered, convolved, alpha, beta, LoadFloats(backend, a), LoadFloats(backend, dt), memory, s);
     ops.GatedRmsNorm(remembered, remembered, gate, LoadFloats(backend, norm), 1e-6f);
     if (values % 32 == 0) {
-      ops.MatMul(remembered, std::array{Product{*backend.LoadMatrix({"w", TensorType::kQ8_0, values, 40, output}), out.Columns(channels + values, 40)}});
+      ops.MatMul(remembered, std::array{Product{*backend.LoadMatrix({"w", TensorType::kQ8_0, values, 40, output}),
+                                                out.Columns(channels + values, 40)}});
     } else {
       ops.SwiGlu(out.Columns(channels + values, 40), in.Columns(0, 40), in.Columns(0, 40));
     }
@@ -203,7 +206,8 @@ TEST(OneRow, OnlyWhatMayBecomesOneLaunch) {
     };
     const size_t table_of_angles = 1;
     EXPECT_EQ(launches([&](Ops& ops) { append(ops, rows(0), rows(0), rows(1)); }), table_of_angles + 1);
-    EXPECT_EQ(launches([&](Ops& ops) { append(ops, rows(0), rows(2), rows(1)); }), table_of_angles + 2) << "what is turned is not what is appended";
+    EXPECT_EQ(launches([&](Ops& ops) { append(ops, rows(0), rows(2), rows(1)); }), table_of_angles + 2)
+        << "what is turned is not what is appended";
     EXPECT_EQ(launches([&](Ops& ops) { append(ops, rows(0), rows(0), rows(0)); }), table_of_angles + 2) << "values that are turned as well";
 
     const Ops::DeltaNetShape s{1, 32, 2, 32};

@@ -38,7 +38,8 @@ REPRISE_DEVICE float ConvInput(const ConvArgs& args, const LaneEntry& lane, int 
 REPRISE_DEVICE float Convolved(const ConvArgs& args, const LaneEntry& lane, int t, int channel) {
   float sum = args.bias ? args.bias[channel] : 0.0f;
   for (int k = 0; k < args.kernel; ++k) {
-    sum = fmaf(ConvInput(args, lane, t - (args.kernel - 1) + k, channel), args.weight[static_cast<int64_t>(channel) * args.kernel + k], sum);
+    sum =
+        fmaf(ConvInput(args, lane, t - (args.kernel - 1) + k, channel), args.weight[static_cast<int64_t>(channel) * args.kernel + k], sum);
   }
   return args.silu ? Silu(sum) : sum;
 }
@@ -186,7 +187,7 @@ REPRISE_KERNEL(DeltaInputsKernel, DeltaNetArgs) {
 // A block of threads has 16 columns of a head of a lane. What tokens bring, eight of them at a time, is on its way to shared memory while the eight
 // before are computed.
 template <int kRows>
-REPRISE_KERNEL_OF(kDeltaColumns * kStateParts, 4, DeltaNetKernel, DeltaNetArgs) {
+REPRISE_KERNEL_OF(kDeltaColumns* kStateParts, 4, DeltaNetKernel, DeltaNetArgs) {
   using Token = DeltaToken<kRows>;
   const Ops::DeltaNetShape& s = args.shape;
   const int head = BlockY(), key_head = head % s.key_heads, columns = BlockX() * kDeltaColumns;
@@ -275,7 +276,8 @@ REPRISE_KERNEL_OF(32, 8, SsmKernel, SsmArgs) {
   const int head = BlockY(), column = BlockX() * kSsmColumns + ThreadId() / kSsmThreads, inner = s.heads * s.head_dim;
   const int group = head / (s.heads / s.groups);
   const int64_t at = static_cast<int64_t>(head) * s.state_dim * s.head_dim + column;
-  StateColumn<kRows, kSsmThreads> state(reinterpret_cast<const float*>(lane.read + args.state.offset) + at, s.state_dim, s.head_dim, column);
+  StateColumn<kRows, kSsmThreads> state(reinterpret_cast<const float*>(lane.read + args.state.offset) + at, s.state_dim, s.head_dim,
+                                        column);
 
   const float a = args.a[head], bias = args.dt_bias[head], skip = args.d[head];
   TokenVectors<kRows> next;

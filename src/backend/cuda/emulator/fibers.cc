@@ -138,7 +138,8 @@ const std::byte* Exchange(const void* mine, size_t bytes) {
 }
 
 void CopyAsync(std::byte* to, const std::byte* from, int bytes) {
-  if (reinterpret_cast<uintptr_t>(to) % static_cast<uintptr_t>(bytes) != 0 || reinterpret_cast<uintptr_t>(from) % static_cast<uintptr_t>(bytes) != 0) {
+  if (reinterpret_cast<uintptr_t>(to) % static_cast<uintptr_t>(bytes) != 0 ||
+      reinterpret_cast<uintptr_t>(from) % static_cast<uintptr_t>(bytes) != 0) {
     std::fprintf(stderr, "emulated kernel: a copy of %d bytes that does not lie on a multiple of as many\n", bytes);
     std::abort();
   }
