@@ -106,6 +106,9 @@ class Recorder : public Ops {
   void Best(const BestRows& out, Rows in) override {
     Keep("best", [=](Ops& ops) { ops.Best(out, in); });
   }
+  void Weigh(RowMass* mass, Rows in) override {
+    Keep("weigh", [=](Ops& ops) { ops.Weigh(mass, in); });
+  }
 
  private:
   static int Outputs(const std::vector<Product>& list) {

@@ -202,6 +202,13 @@ void CheckedOps::Best(const BestRows& out, Rows in) {
   }
 }
 
+void CheckedOps::Weigh(RowMass* mass, Rows in) {
+  if (CheckRows("Weigh", in, in.width, in.domain) && Check(mass != nullptr, "Weigh", "there is nowhere to write the mass"))
+    RecordWeigh(mass, in);
+}
+
+void CheckedOps::RecordWeigh(RowMass*, const Rows&) { Check(false, "Weigh", "this backend's logits are read where they lie"); }
+
 void CheckedOps::RecordBest(const BestRows&, const Rows&) { Check(false, "Best", "this backend's logits are read where they lie"); }
 
 }  // namespace reprise

@@ -86,6 +86,16 @@ struct BestRows {
   int rows = 0;  // that there is room for, which no step exceeds
 };
 
+// What one row weighs as a distribution, asked and answered in memory that the host and the backend both read.
+struct RowMass {
+  int32_t row = 0;
+  float temperature = 1;
+  float greatest = 0;  // of its values
+  float unused = 0;
+  double mass = 0;  // the answer: the sum of exp((x - greatest) / temperature) over its values but NaN and minus infinity
+};
+inline constexpr double kMassError = 1e-5;  // of the answer: how far it may be from the exact sum
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -166,6 +176,8 @@ class Ops {
   // fewer than kBestValues, the columns after the last are -1. out.index[r] is the smallest column of the greatest, or 0 where there is none.
   // Only of a backend that finds_best().
   virtual void Best(const BestRows& out, Rows in) = 0;
+  // The mass of the row of `in` that `mass` names when the step runs, whatever rows the step has. Only of a backend that finds_best().
+  virtual void Weigh(RowMass* mass, Rows in) = 0;
 };
 
 }  // namespace reprise

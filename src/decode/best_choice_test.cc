@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <random>
 
 #include "decode/sampler.h"
@@ -28,6 +29,22 @@ struct Best {
     for (const int32_t id : ids) logits.push_back(row[static_cast<size_t>(id)]);
   }
   BestLogits view() const { return {logits, ids, all}; }
+  // With the mass of the row, wrong by `share` of what it may be wrong by.
+  BestLogits Weighed(std::span<const float> row, float temperature, double share) const {
+    BestLogits best{logits, ids, all, 0, kError};
+    if (logits.empty()) return best;
+    const float greatest = *std::max_element(logits.begin(), logits.end());
+    for (const float x : row) {
+      if (x == greatest) {
+        best.mass += 1;
+      } else if (x > -kInfinity) {
+        best.mass += std::exp((static_cast<double>(x) - greatest) / static_cast<double>(temperature));
+      }
+    }
+    best.mass *= 1 + share * kError;
+    return best;
+  }
+  static constexpr double kError = 1e-5;
   std::vector<int32_t> ids;
   std::vector<float> logits;
   bool all;
@@ -35,7 +52,7 @@ struct Best {
 
 // Whether the best decide; where they do, that it is as the whole row would.
 bool Decided(const SamplingNumbers& numbers, std::span<const float> row, std::span<const int32_t> window = {},
-             const SamplingOptions& biased = {}, size_t most = kBest) {
+             const SamplingOptions& biased = {}, size_t most = kBest, std::optional<double> mass_share = {}) {
   const TokenBiases biases = TokenBiases::Of(biased);
   SampleWorkspace workspace(static_cast<int>(row.size()));
   const Best best(row, most);
@@ -43,7 +60,8 @@ bool Decided(const SamplingNumbers& numbers, std::span<const float> row, std::sp
   for (uint64_t seed = 0; seed < 3; ++seed) {
     Generator whole{seed, 5}, few{seed, 5};
     const auto expected = ChooseToken(numbers, row, window, whole, workspace, biases);
-    const auto got = ChooseFromBest(numbers, best.view(), window, few, workspace, biases);
+    const auto known = mass_share && MassTemperature(numbers) > 0 ? best.Weighed(row, numbers.temperature, *mass_share) : best.view();
+    const auto got = ChooseFromBest(numbers, known, window, few, workspace, biases);
     EXPECT_EQ(got.status().code(), got.ok() ? StatusCode::kOk : expected.status().code());
     if (!got.ok()) continue;
     decided = got->has_value();
@@ -120,13 +138,36 @@ TEST(ChooseFromBest, AsksForTheRowWhereAnotherTokenMightCount) {
   EXPECT_FALSE(Decided({.temperature = 1, .top_k = 40, .presence_penalty = 50, .penalty_window = -1}, row, best));
 }
 
+TEST(ChooseFromBest, DecidesByTheMassOfTheRow) {
+  const SamplingNumbers usual{.temperature = 0.5f, .top_p = 0.9f}, wide{.temperature = 3, .top_p = 0.9f};
+  SamplingNumbers penalised = usual, many = usual;
+  penalised.presence_penalty = 1;
+  many.top_k = 1000;
+  int decided = 0;
+  for (uint32_t seed = 0; seed < 20; ++seed) {
+    const auto row = Row(5000, seed, 3);
+    EXPECT_FALSE(Decided(usual, row)) << "without it";
+    decided += Decided(usual, row, {}, {}, kBest, 0.5) ? 1 : 0;
+    decided += Decided(penalised, row, Window(row, 20), {}, kBest, -0.5) ? 1 : 0;
+    EXPECT_FALSE(Decided(wide, row, {}, {}, kBest, 0)) << "more tokens are left than are known";
+  }
+  EXPECT_GT(decided, 36) << "of 40";
+  // What the others weigh is nothing, or all but nothing, so that none of what is unknown of it matters.
+  auto row = Row(5000, 30, 1);
+  row[7] = 14, row[8] = 13.5f;
+  EXPECT_TRUE(Decided(many, row, {}, {}, kBest, 0));
+  const auto unknown = static_cast<int32_t>(std::min_element(row.begin(), row.end()) - row.begin());
+  EXPECT_TRUE(Decided(usual, row, {}, {.bias = {{unknown, -5.0f}}}, kBest, 0));
+  EXPECT_FALSE(Decided(usual, row, {}, {.bias = {{unknown, 5.0f}}}, kBest, 0));
+}
+
 TEST(ChooseFromBest, IsNeverAnotherChoice) {
   std::mt19937 random(5);
   const auto any = [&](auto... of) {
     const float list[] = {static_cast<float>(of)...};
     return list[random() % sizeof...(of)];
   };
-  int decided = 0;
+  int decided = 0, by_mass = 0;
   constexpr int kRounds = 20000;
   for (int round = 0; round < kRounds; ++round) {
     auto row = Row(1 + random() % 300, random(), any(0.5, 4, 30));
@@ -147,10 +188,42 @@ TEST(ChooseFromBest, IsNeverAnotherChoice) {
     numbers.penalty_window = static_cast<int32_t>(any(-1, 0, 8, 64));
     SamplingOptions biased;
     for (int32_t id = 0; id < 300; id += 1 + static_cast<int32_t>(random() % 200)) biased.bias.emplace_back(id, any(-100, -1, 0.5, 5));
-    decided += Decided(numbers, row, window, random() % 3 == 0 ? biased : SamplingOptions(), 16 + random() % 64) ? 1 : 0;
+    const SamplingOptions& biases = random() % 3 == 0 ? biased : SamplingOptions();
+    const size_t most = 16 + random() % 64;
+    const bool alone = Decided(numbers, row, window, biases, most);
+    const bool weighed = Decided(numbers, row, window, biases, most, any(-1, 0, 1));
+    EXPECT_LE(alone, weighed);
+    decided += alone ? 1 : 0;
+    by_mass += weighed && !alone ? 1 : 0;
   }
+  EXPECT_GT(by_mass, kRounds / 100);
   EXPECT_GT(decided, kRounds / 4);
   EXPECT_LT(decided, kRounds);
+}
+
+// Few tokens, of which half are known and the best may be taken down: where it matters how much the others weigh, and who ranks before them.
+TEST(ChooseFromBest, IsNeverAnotherChoiceByTheMass) {
+  std::mt19937 random(6);
+  const auto any = [&](auto... of) {
+    const float list[] = {static_cast<float>(of)...};
+    return list[random() % sizeof...(of)];
+  };
+  int decided = 0;
+  constexpr int kRounds = 60000;
+  for (int round = 0; round < kRounds; ++round) {
+    const auto row = Row(20 + random() % 30, random(), any(0.5, 1, 2));
+    const Best best(row, 3 + random() % 6);
+    std::vector<int32_t> window;
+    for (const int32_t id : best.ids) {
+      if (random() % 2 == 0) window.push_back(id);
+    }
+    if (random() % 4 == 0) window.push_back(static_cast<int32_t>(random() % row.size()));
+    SamplingNumbers numbers{.temperature = any(0.3, 0.7, 1.5), .top_k = static_cast<int32_t>(any(0, 0, 12, 25))};
+    numbers.top_p = static_cast<float>(random() % 1000) / 1000;
+    numbers.presence_penalty = any(0, 0.5, 1, 4);
+    decided += Decided(numbers, row, window, {}, 8 + random() % 10, any(-1, 1)) ? 1 : 0;
+  }
+  EXPECT_GT(decided, kRounds / 10);
 }
 
 }  // namespace

@@ -32,6 +32,8 @@ struct BestLogits {
   std::span<const float> logits;
   std::span<const int32_t> ids;
   bool all = false;  // whether the others are all NaN or minus infinity
+  // Zero, or what the whole row weighs at the temperature of the choice, the best of it being 1, to within `error` of that.
+  double mass = 0, error = 0;
 };
 
 }  // namespace reprise

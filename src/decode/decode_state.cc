@@ -205,6 +205,8 @@ Result<std::optional<int32_t>> DecodeState::SampleFromBest(const BestLogits& bes
   });
 }
 
+float DecodeState::MassTemperature(const std::byte* host) const { return reprise::MassTemperature(Load<SamplingNumbers>(host, kOptions)); }
+
 int32_t DecodeState::PenaltyWindow(const std::byte* host) const { return Load<SamplingNumbers>(host, kOptions).Window(); }
 
 int32_t DecodeState::pending(const std::byte* host) const { return Load<int32_t>(host, kPending); }

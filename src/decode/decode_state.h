@@ -62,6 +62,8 @@ class DecodeState {
   // The same token from the best of them alone; or nothing, and nothing has changed, where it takes them all (ChooseFromBest).
   Result<std::optional<int32_t>> SampleFromBest(const BestLogits& best, std::span<const int32_t> window, std::byte* host,
                                                 SampleWorkspace& workspace, AllowedTokens allowed = {}) const;
+  // The temperature at which SampleFromBest may decide more if it knows the mass of the row, or 0.
+  float MassTemperature(const std::byte* host) const;
   // How many of the last tokens Sample() will look at: 0 without penalties, -1 for all.
   int32_t PenaltyWindow(const std::byte* host) const;
 

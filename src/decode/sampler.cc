@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <limits>
 #include <string>
 
@@ -51,8 +52,21 @@ class Sampler {
   Sampler(const SamplingNumbers& numbers, std::span<const float> logits, std::span<const int32_t> ids, SampleWorkspace& workspace)
       : numbers_(numbers), logits_(logits), ids_(ids), workspace_(workspace) {}
 
+  // What the unknown tokens weigh, given the best of the row before anything is taken from or added to it.
+  void KnowMass(const BestLogits& best) {
+    if (best.mass <= 0 || numbers_.temperature == 0) return;
+    greatest_before_ = *std::max_element(best.logits.begin(), best.logits.end());
+    double known = 0;
+    for (const float logit : best.logits) known += WeightOf(logit, greatest_before_);
+    const double slack = best.mass * best.error;
+    least_unknown_ = std::max(0.0, best.mass - known - slack);
+    most_unknown_ = std::max(0.0, best.mass - known) + slack;
+    knows_mass_ = true;
+  }
+
   void Allow(AllowedTokens allowed) {
     if (allowed.empty()) return;
+    lowers_unknown_ = true;
     CopyLogits();
     const auto forbid = [this](size_t at) { workspace_.logits_[at] = kNever; };
     if (!ids_.empty()) {
@@ -88,6 +102,8 @@ class Sampler {
         logit -= numbers_.presence_penalty;
       } else if (!(numbers_.repetition_penalty >= 1 && numbers_.frequency_penalty >= 0 && numbers_.presence_penalty >= 0)) {
         raises_unknown_ = true;
+      } else {
+        lowers_unknown_ = true;
       }
       count = 0;
     }
@@ -100,8 +116,8 @@ class Sampler {
       if (!InRange(entry.token)) continue;
       if (const size_t at = PlaceOf(entry.token); at < logits_.size()) {
         workspace_.logits_[at] += entry.bias;
-      } else if (entry.bias > 0) {
-        raises_unknown_ = true;
+      } else {
+        (entry.bias > 0 ? raises_unknown_ : lowers_unknown_) = true;
       }
     }
   }
@@ -123,7 +139,8 @@ class Sampler {
     // What ranks behind the bound weighs no more than it, but for the last bits of the exponential.
     const double weight = WeightOf(bound_logit, logits_[static_cast<size_t>(best)]);
     constexpr double kSlack = 1 + 1e-9;
-    return weight == 0 || (numbers_.top_p >= 1 && weight * kSlack < static_cast<double>(numbers_.min_p));
+    if (weight == 0 || (numbers_.top_p >= 1 && weight * kSlack < static_cast<double>(numbers_.min_p))) return true;
+    return MassDecides(static_cast<size_t>(best), least);
   }
 
   int32_t Greedy() const { return ArgMax(logits_); }
@@ -134,7 +151,7 @@ class Sampler {
     Gather();
     double total = Weigh(logits_[static_cast<size_t>(best)]);
     if (numbers_.top_p < 1) {
-      count_ = KeepTopP(ranked().first(count_), workspace_.weights_, static_cast<double>(numbers_.top_p) * total);
+      count_ = KeepTopP(ranked().first(count_), workspace_.weights_, static_cast<double>(numbers_.top_p) * (total + unknown_));
       SortById();
     }
     total = 0;
@@ -153,6 +170,41 @@ class Sampler {
   }
 
  private:
+  // Whether top_p leaves the same tokens, each of which ranks before `least`, whatever the unknown ones weigh; sets what they are taken to weigh.
+  bool MassDecides(size_t best, uint64_t least) {
+    if (!knows_mass_ || numbers_.top_p >= 1) return false;
+    // Weights are relative to the best there is now.
+    const float greatest = logits_[best];
+    if (greatest != greatest_before_) {
+      const double log_scale = (static_cast<double>(greatest_before_) - greatest) / static_cast<double>(numbers_.temperature);
+      if (!(std::abs(log_scale) < 600)) return false;
+      const double scale = log_scale <= 0 ? PortableExp(log_scale) : 1 / PortableExp(-log_scale);
+      least_unknown_ *= scale * (1 - 1e-12);
+      most_unknown_ *= scale * (1 + 1e-12);
+    }
+    count_ = AllCandidates(logits_, ranked());
+    const double known = Weigh(greatest), top_p = static_cast<double>(numbers_.top_p);
+    const auto all = ranked().first(count_);
+    std::sort(all.begin(), all.end());
+    double least_total = known + (lowers_unknown_ ? 0 : least_unknown_);
+    if (numbers_.top_k > 0) {  // of the tokens that it leaves, those are known which rank before every unknown one
+      least_total = 0;
+      for (const uint64_t key : all) least_total += key <= least ? workspace_.weights_[IdOf(key)] : 0;
+    }
+    const double most_total = known + most_unknown_;
+    const double least_wanted = top_p * least_total * (1 - 1e-12), most_wanted = top_p * most_total * (1 + 1e-12);
+    double sum = 0;
+    for (size_t i = 0; i < all.size() && all[i] <= least; ++i) {
+      if (i > 0 && sum >= least_wanted) return false;  // by the least it ends before this token, by the most it does not
+      sum += workspace_.weights_[IdOf(all[i])];
+      if (sum >= most_wanted) {
+        unknown_ = (least_total + most_total) / 2 - known;
+        return true;
+      }
+    }
+    return false;
+  }
+
   // The logits become ones that may be changed.
   void CopyLogits() {
     if (logits_.data() == workspace_.logits_.data()) return;
@@ -220,7 +272,12 @@ class Sampler {
   std::span<const int32_t> ids_;  // empty: of the whole row
   SampleWorkspace& workspace_;
   bool raises_unknown_ = false;  // whether a penalty or a bias may raise a logit that is not known
-  size_t count_ = 0;             // of the candidates left in ranked()
+  bool lowers_unknown_ = false;  // or lower one, or a grammar forbid it
+  bool knows_mass_ = false;
+  float greatest_before_ = 0;
+  double least_unknown_ = 0, most_unknown_ = 0;  // what the tokens that are not known weigh together
+  double unknown_ = 0;                           // between them, where it decides
+  size_t count_ = 0;                             // of the candidates left in ranked()
 };
 
 Result<int32_t> ChooseToken(const SamplingNumbers& numbers, std::span<const float> logits, std::span<const int32_t> window,
@@ -250,6 +307,7 @@ Result<std::optional<int32_t>> ChooseFromBest(const SamplingNumbers& numbers, co
     return std::optional<int32_t>();
   }
   Sampler sampler(numbers, best.logits, best.ids, workspace);
+  sampler.KnowMass(best);
   sampler.Allow(allowed);
   sampler.Penalise(window);
   sampler.AddBiases(biases);
@@ -264,5 +322,7 @@ Result<std::optional<int32_t>> ChooseFromBest(const SamplingNumbers& numbers, co
   if (at < 0) return NoToken(allowed);
   return std::optional(best.ids[static_cast<size_t>(at)]);
 }
+
+float MassTemperature(const SamplingNumbers& numbers) { return numbers.top_p < 1 ? numbers.temperature : 0; }
 
 }  // namespace reprise

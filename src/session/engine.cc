@@ -199,6 +199,18 @@ BestLogits Engine::best(int i) const {
   return {{best_.values + at, count}, ids.first(count), count < kBestValues};
 }
 
+Result<BestLogits> Engine::BestWithMass(int i, float temperature) {
+  BestLogits known = best(i);
+  if (known.ids.empty()) return known;
+  mass_->row = i;
+  mass_->temperature = temperature;
+  mass_->greatest = *std::max_element(known.logits.begin(), known.logits.end());
+  REPRISE_RETURN_IF_ERROR(ReplayForHost(*weigh_));
+  known.mass = mass_->mass;
+  known.error = kMassError;
+  return known;
+}
+
 void Engine::CopyTokens(const HeldState& held, int first, std::span<int32_t> out) const {
   const StateDecl& history = space_->layout()[history_];
   const int last = first + static_cast<int>(out.size());

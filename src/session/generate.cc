@@ -18,12 +18,17 @@ Status Session::State::Choose(int entry, std::span<const int32_t> ahead, Token& 
   std::copy_n(ahead.end() - (count - committed), count - committed, context.begin() + committed);
   token = Token();
   const size_t shown = text.size();
-  // Most choices are decided by the best logits alone; the whole row is asked for, and copied where it lies elsewhere, for the rest.
+  // Most choices are decided by the best logits alone, or with the sum of the others; the whole row is asked for, and copied where it lies elsewhere,
+  // for the rest.
   REPRISE_ASSIGN_OR_RETURN(const AllowedTokens allowed, engine().Allowed(to));
   const BestLogits best = engine().best(entry);
   std::optional<int32_t> chosen;
   if (!best.ids.empty()) {
     REPRISE_ASSIGN_OR_RETURN(chosen, decode().SampleFromBest(best, context, to, engine().workspace(), allowed));
+    if (const float temperature = decode().MassTemperature(to); !chosen && temperature > 0) {
+      REPRISE_ASSIGN_OR_RETURN(const BestLogits weighed, engine().BestWithMass(entry, temperature));
+      REPRISE_ASSIGN_OR_RETURN(chosen, decode().SampleFromBest(weighed, context, to, engine().workspace(), allowed));
+    }
   }
   if (!chosen) {
     REPRISE_ASSIGN_OR_RETURN(chosen, decode().Sample(engine().logits(entry), context, to, engine().workspace(), allowed));

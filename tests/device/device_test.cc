@@ -169,7 +169,8 @@ TEST_P(OnDevice, SampledTokensAreThoseOfTheWholeRow) {
                {biased, true},
                {{.temperature = 1.5f, .top_k = 128, .seed = 9}, true},
                {{.temperature = 1, .seed = 4}, false},
-               {{.temperature = 2, .top_p = 0.9f, .seed = 5}, false},
+               {{.temperature = 0.3f, .top_p = 0.6f, .seed = 5}, true},  // the device adds up what the others weigh
+               {{.temperature = 2, .top_p = 0.99f, .seed = 5}, false},
                {raising, false}};
   Session session = *model.NewSession();
   ASSERT_TRUE(session.Append(prompt).ok());

@@ -183,4 +183,11 @@ void CudaOps::RecordBest(const BestRows& out, const Rows& in) {
   Add<BestArgs, BestGrid>(kBest, args);
 }
 
+void CudaOps::RecordWeigh(RowMass* mass, const Rows& in) {
+  WeighArgs args{in, mass, nullptr};
+  args.parts = Scratch<double>("the masses of parts", CeilDiv(in.width, WeighArgs::kPart));
+  Add<WeighArgs, WeighPartGrid>(kWeighPart, args);
+  Add<WeighArgs, WeighGrid>(kWeigh, args);
+}
+
 }  // namespace reprise::cuda

@@ -145,6 +145,44 @@ TEST(DeviceOps, TheBestAreThoseOfTheDefinition) {
   }
 }
 
+// Against a sum of doubles: one part and many, temperatures from cold to hot, and what is no number or infinite.
+TEST(DeviceOps, ARowWeighsWhatItsDistributionSays) {
+  const float inf = INFINITY;
+  for (TestBackend& device : DeviceBackends()) {
+    Backend& backend = *device.backend;
+    auto* const mass = reinterpret_cast<RowMass*>(*backend.AllocateForHost(sizeof(RowMass), "mass"));
+    for (const int width : {1, 300, 4096, 13000}) {
+      constexpr int kRows = 4;
+      Floats1d rows = RandomFloats(static_cast<size_t>(kRows * width), 9, 4.0f);
+      const auto at = [&](int row, int column) -> float& { return rows[static_cast<size_t>(row * width + column)]; };
+      at(1, width / 2) = std::nanf("");
+      at(1, 0) = -inf;
+      at(2, width - 1) = at(2, 0) = inf;
+      StepTable table(kRows, 1);
+      float* const x = NewFloats(backend, rows);
+      auto plan = backend.Capture(table, [&](Ops& ops) { ops.Weigh(mass, {x, width, width, Domain::kRows}); });
+      ASSERT_TRUE(plan.ok()) << plan.status().message();
+      table.rows = table.lanes = 1;  // fewer than the row that is asked for
+      for (int row = 0; row < kRows; ++row) {
+        for (const float temperature : {0.05f, 0.7f, 1.0f, 20.0f}) {
+          float greatest = -inf;
+          for (int i = 0; i < width; ++i) greatest = at(row, i) > greatest ? at(row, i) : greatest;
+          double wanted = 0;
+          for (int i = 0; i < width; ++i) {
+            const float value = at(row, i);
+            if (value > -inf) wanted += value == greatest ? 1 : std::exp((double{value} - greatest) / double{temperature});
+          }
+          *mass = {row, temperature, greatest, 0, -1};
+          ASSERT_TRUE(backend.stream().Replay(**plan).ok());
+          ASSERT_TRUE(backend.stream().Synchronize().ok());
+          EXPECT_NEAR(mass->mass, wanted, kMassError / 10 * wanted)
+              << device.name << ", width " << width << ", row " << row << ", " << temperature;
+        }
+      }
+    }
+  }
+}
+
 TEST(DeviceOps, LoadLastIsOneRowALane) {
   for (TestBackend& device : DeviceBackends()) {
     Backend& backend = *device.backend;

@@ -26,6 +26,8 @@ enum KernelId : int {
   kArgMax,
   kBestPart,
   kBest,
+  kWeighPart,
+  kWeigh,
   kAppend,
   kConv,
   kDeltaInputs,
@@ -87,6 +89,8 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(kArgMax, ArgMaxArgs, ArgMaxKernel)                                \
   ADD(kBestPart, BestArgs, BestPartKernel)                              \
   ADD(kBest, BestArgs, BestKernel)                                      \
+  ADD(kWeighPart, WeighArgs, WeighPartKernel)                           \
+  ADD(kWeigh, WeighArgs, WeighKernel)                                   \
   ADD(kAppend, AppendArgs, AppendKernel)                                \
   ADD(kConv, ConvArgs, ConvKernel)                                      \
   ADD(kDeltaInputs, DeltaNetArgs, DeltaInputsKernel)                    \

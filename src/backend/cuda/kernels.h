@@ -203,6 +203,12 @@ struct BestArgs {
   int32_t* part_columns;  // ascending
   REPRISE_HD int parts() const { return (in.width + kPart - 1) / kPart; }
 };
+struct WeighArgs {
+  static constexpr int kPart = 4096;
+  Rows in;
+  RowMass* mass;
+  double* parts;
+};
 
 // ---- What a step of one row does in fewer launches (one_row.h) ----
 

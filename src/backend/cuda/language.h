@@ -135,6 +135,10 @@ REPRISE_DEVICE int WarpSum(int x) {
   REPRISE_UNROLLED for (int mask = 16; mask > 0; mask /= 2) x = x + ShuffleXor(x, mask);
   return x;
 }
+REPRISE_DEVICE double WarpSum(double x) {
+  REPRISE_UNROLLED for (int mask = 16; mask > 0; mask /= 2) x = x + ShuffleXor(x, mask);
+  return x;
+}
 REPRISE_DEVICE float WarpMax(float x) {
   REPRISE_UNROLLED for (int mask = 16; mask > 0; mask /= 2) x = fmaxf(x, ShuffleXor(x, mask));
   return x;
