@@ -106,8 +106,8 @@ class Recorder : public Ops {
   void Best(const BestRows& out, Rows in) override {
     Keep("best", [=](Ops& ops) { ops.Best(out, in); });
   }
-  void Weigh(RowMass* mass, Rows in) override {
-    Keep("weigh", [=](Ops& ops) { ops.Weigh(mass, in); });
+  void Weigh(double* parts, const WeighedRow* row, Rows in) override {
+    Keep("weigh", [=](Ops& ops) { ops.Weigh(parts, row, in); });
   }
 
  private:

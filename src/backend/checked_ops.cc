@@ -202,12 +202,15 @@ void CheckedOps::Best(const BestRows& out, Rows in) {
   }
 }
 
-void CheckedOps::Weigh(RowMass* mass, Rows in) {
-  if (CheckRows("Weigh", in, in.width, in.domain) && Check(mass != nullptr, "Weigh", "there is nowhere to write the mass"))
-    RecordWeigh(mass, in);
+void CheckedOps::Weigh(double* parts, const WeighedRow* row, Rows in) {
+  if (CheckRows("Weigh", in, in.width, in.domain) && Check(parts && row, "Weigh", "the row's name or the place of the sums is missing")) {
+    RecordWeigh(parts, row, in);
+  }
 }
 
-void CheckedOps::RecordWeigh(RowMass*, const Rows&) { Check(false, "Weigh", "this backend's logits are read where they lie"); }
+void CheckedOps::RecordWeigh(double*, const WeighedRow*, const Rows&) {
+  Check(false, "Weigh", "this backend's logits are read where they lie");
+}
 
 void CheckedOps::RecordBest(const BestRows&, const Rows&) { Check(false, "Best", "this backend's logits are read where they lie"); }
 

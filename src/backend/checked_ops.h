@@ -39,7 +39,7 @@ class CheckedOps : public Ops {
   void LastRows(Rows out, Rows in) final;
   void ArgMax(int32_t* index, Rows in) final;
   void Best(const BestRows& out, Rows in) final;
-  void Weigh(RowMass* mass, Rows in) final;
+  void Weigh(double* parts, const WeighedRow* row, Rows in) final;
 
  protected:
   CheckedOps(const StepTable& table, Workspace& workspace) : table_(table), workspace_(workspace) {}
@@ -72,8 +72,8 @@ class CheckedOps : public Ops {
   virtual void RecordLoadLast(const Rows& out, const StateRef& last) = 0;
   virtual void RecordLastRows(const Rows& out, const Rows& in) = 0;
   virtual void RecordArgMax(int32_t* index, const Rows& in) = 0;
-  virtual void RecordBest(const BestRows& out, const Rows& in);  // refused, unless the backend finds_best()
-  virtual void RecordWeigh(RowMass* mass, const Rows& in);       // as well
+  virtual void RecordBest(const BestRows& out, const Rows& in);                    // refused, unless the backend finds_best()
+  virtual void RecordWeigh(double* parts, const WeighedRow* row, const Rows& in);  // as well
 
   // For what a backend alone demands. False, remembering "op: what" as the error, when `condition` does not hold.
   bool Check(bool condition, const char* op, const char* what);

@@ -86,15 +86,14 @@ struct BestRows {
   int rows = 0;  // that there is room for, which no step exceeds
 };
 
-// What one row weighs as a distribution, asked and answered in memory that the host and the backend both read.
-struct RowMass {
+// Which row is to be weighed as a distribution, in memory that the host writes and the backend reads.
+struct WeighedRow {
   int32_t row = 0;
   float temperature = 1;
   float greatest = 0;  // of its values
-  float unused = 0;
-  double mass = 0;  // the answer: the sum of exp((x - greatest) / temperature) over its values but NaN and minus infinity
 };
-inline constexpr double kMassError = 1e-5;  // of the answer: how far it may be from the exact sum
+inline constexpr int kWeighedPart = 4096;     // columns
+inline constexpr double kWeighError = 1e-11;  // of a part's weight: what the order of its sum may do
 
 class Ops {
  public:
@@ -176,8 +175,9 @@ class Ops {
   // fewer than kBestValues, the columns after the last are -1. out.index[r] is the smallest column of the greatest, or 0 where there is none.
   // Only of a backend that finds_best().
   virtual void Best(const BestRows& out, Rows in) = 0;
-  // The mass of the row of `in` that `mass` names when the step runs, whatever rows the step has. Only of a backend that finds_best().
-  virtual void Weigh(RowMass* mass, Rows in) = 0;
+  // parts[p] = the sum of the weights (base/logit_weight.h) of the row's columns from p * kWeighedPart on, without NaN and minus infinity; of the row that
+  // `row` names when the step runs, whatever rows the step has. `parts`: memory that the host reads. Only of a backend that finds_best().
+  virtual void Weigh(double* parts, const WeighedRow* row, Rows in) = 0;
 };
 
 }  // namespace reprise

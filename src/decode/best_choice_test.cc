@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -29,26 +30,24 @@ struct Best {
     for (const int32_t id : ids) logits.push_back(row[static_cast<size_t>(id)]);
   }
   BestLogits view() const { return {logits, ids, all}; }
-  // With the mass of the row, wrong by `share` of what it may be wrong by.
-  BestLogits Weighed(std::span<const float> row, float temperature, double share) const {
-    BestLogits best{logits, ids, all, 0, kError};
-    if (logits.empty()) return best;
-    const float greatest = *std::max_element(logits.begin(), logits.end());
-    for (const float x : row) {
-      if (x == greatest) {
-        best.mass += 1;
-      } else if (x > -kInfinity) {
-        best.mass += std::exp((static_cast<double>(x) - greatest) / static_cast<double>(temperature));
-      }
-    }
-    best.mass *= 1 + share * kError;
-    return best;
-  }
-  static constexpr double kError = 1e-5;
   std::vector<int32_t> ids;
   std::vector<float> logits;
   bool all;
 };
+
+// What the row weighs, in parts of `columns` by the plain definition, wrong by `share` of what they may be wrong by.
+constexpr double kError = 1e-5;
+std::vector<double> PartWeights(std::span<const float> row, float temperature, size_t columns, double share) {
+  float greatest = -kInfinity;
+  for (const float x : row) greatest = x > greatest ? x : greatest;
+  std::vector<double> parts((row.size() + columns - 1) / columns);
+  for (size_t i = 0; i < row.size(); ++i) {
+    if (!(row[i] > -kInfinity)) continue;
+    const double weight = row[i] == greatest ? 1 : std::exp((static_cast<double>(row[i]) - greatest) / static_cast<double>(temperature));
+    parts[i / columns] += weight * (1 + share * kError);
+  }
+  return parts;
+}
 
 // Whether the best decide; where they do, that it is as the whole row would.
 bool Decided(const SamplingNumbers& numbers, std::span<const float> row, std::span<const int32_t> window = {},
@@ -60,8 +59,9 @@ bool Decided(const SamplingNumbers& numbers, std::span<const float> row, std::sp
   for (uint64_t seed = 0; seed < 3; ++seed) {
     Generator whole{seed, 5}, few{seed, 5};
     const auto expected = ChooseToken(numbers, row, window, whole, workspace, biases);
-    const auto known = mass_share && MassTemperature(numbers) > 0 ? best.Weighed(row, numbers.temperature, *mass_share) : best.view();
-    const auto got = ChooseFromBest(numbers, known, window, few, workspace, biases);
+    std::vector<double> parts;
+    if (mass_share && numbers.temperature > 0) parts = PartWeights(row, numbers.temperature, 64, *mass_share);
+    const auto got = ChooseFromBest(numbers, best.view(), window, few, workspace, biases, {}, {parts, 64, kError});
     EXPECT_EQ(got.status().code(), got.ok() ? StatusCode::kOk : expected.status().code());
     if (!got.ok()) continue;
     decided = got->has_value();
@@ -224,6 +224,73 @@ TEST(ChooseFromBest, IsNeverAnotherChoiceByTheMass) {
     decided += Decided(numbers, row, window, {}, 8 + random() % 10, any(-1, 1)) ? 1 : 0;
   }
   EXPECT_GT(decided, kRounds / 10);
+}
+
+struct PartOf : RowReader {
+  explicit PartOf(std::span<const float> row_in) : row(row_in) {}
+  std::span<const float> Read(size_t first, size_t count) override {
+    ++reads;
+    return row.subspan(first, std::min(count, row.size() - first));
+  }
+  std::span<const float> row;
+  int reads = 0;
+};
+
+// A draw from the whole distribution: the whole row's choice, or none, from one part; and seldom none, where the weights are as good as a device's.
+TEST(ChooseFromPart, IsTheRowsChoiceFromOnePart) {
+  std::mt19937 random(8);
+  int decided = 0, coarse = 0;
+  constexpr int kRounds = 8000;
+  for (int round = 0; round < kRounds; ++round) {
+    auto row = Row(1 + random() % 2000, random(), round % 3 == 0 ? 0.1f : 3.0f);
+    for (int i = 0; i < 3; ++i) row[random() % row.size()] = std::array{-kInfinity, std::nanf(""), 0.0f}[random() % 3];
+    const SamplingNumbers numbers{.temperature = round % 2 == 0 ? 1.0f : 0.4f};
+    const Best best(row, kBest);
+    SampleWorkspace workspace(static_cast<int>(row.size()));
+    for (const double error : {kError, 1e-11}) {
+      constexpr size_t kColumns = 8;
+      auto parts = PartWeights(row, numbers.temperature, kColumns, 0);
+      for (double& part : parts) part *= error == kError ? 1 + (random() % 2 == 0 ? kError : -kError) : 1;
+      Generator whole{random(), 5}, few = whole;
+      PartOf reader(row);
+      const auto expected = ChooseToken(numbers, row, {}, whole, workspace);
+      const auto got = ChooseFromPart(numbers, best.view(), {parts, kColumns, error}, reader, {}, few);
+      ASSERT_TRUE(got.ok());
+      EXPECT_LE(reader.reads, 1);
+      if (got->has_value()) {
+        EXPECT_EQ(**got, *expected);
+      }
+      EXPECT_EQ(few.drawn, got->has_value() ? whole.drawn : 5u);
+      (error == kError ? coarse : decided) += got->has_value() ? 1 : 0;
+    }
+  }
+  EXPECT_GT(decided, kRounds * 99 / 100);
+  EXPECT_GT(coarse, kRounds / 2);
+  EXPECT_LT(coarse, decided);
+}
+
+TEST(ChooseFromPart, AsksForTheRowWhereTokensAreTakenAwayOrChanged) {
+  const auto row = Row(500, 3, 2);
+  const Best best(row, kBest);
+  const auto parts = PartWeights(row, 1, 64, 0);
+  const RowWeights weights{parts, 64, 1e-11};
+  const std::vector<int32_t> window = {3};
+  const std::vector<uint64_t> all(8, ~uint64_t{0});
+  const auto decides = [&](const SamplingNumbers& numbers, std::span<const int32_t> context = {}, const SamplingOptions& biased = {},
+                           AllowedTokens allowed = {}) {
+    Generator generator{1, 0};
+    PartOf reader(row);
+    return ChooseFromPart(numbers, best.view(), weights, reader, context, generator, TokenBiases::Of(biased), allowed)->has_value();
+  };
+  EXPECT_TRUE(decides({.temperature = 1}));
+  EXPECT_TRUE(decides({.temperature = 1}, window)) << "a context that nothing is made of";
+  EXPECT_FALSE(decides({}));
+  EXPECT_FALSE(decides({.temperature = 1, .top_k = 200}));
+  EXPECT_FALSE(decides({.temperature = 1, .top_p = 0.9f}));
+  EXPECT_FALSE(decides({.temperature = 1, .min_p = 0.01f}));
+  EXPECT_FALSE(decides({.temperature = 1, .presence_penalty = 1}, window));
+  EXPECT_FALSE(decides({.temperature = 1}, {}, {.bias = {{1, 1.0f}}}));
+  EXPECT_FALSE(decides({.temperature = 1}, {}, {}, all));
 }
 
 }  // namespace

@@ -32,8 +32,25 @@ struct BestLogits {
   std::span<const float> logits;
   std::span<const int32_t> ids;
   bool all = false;  // whether the others are all NaN or minus infinity
-  // Zero, or what the whole row weighs at the temperature of the choice, the best of it being 1, to within `error` of that.
-  double mass = 0, error = 0;
+};
+
+// What a row of logits weighs at the temperature of a choice, the best of it being 1: in parts of `columns` ids each, each to within `error` of itself.
+struct RowWeights {
+  std::span<const double> parts;
+  size_t columns = 0;
+  double error = 0;
+
+  double total() const {
+    double sum = 0;
+    for (const double part : parts) sum += part;
+    return sum;
+  }
+};
+// Reads logits of a row that lies elsewhere: [first, first + count), or as far as the row goes. Valid until the next call.
+class RowReader {
+ public:
+  virtual ~RowReader() = default;
+  virtual std::span<const float> Read(size_t first, size_t count) = 0;
 };
 
 }  // namespace reprise

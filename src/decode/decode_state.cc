@@ -199,13 +199,23 @@ Result<int32_t> DecodeState::Sample(std::span<const float> logits, std::span<con
 }
 
 Result<std::optional<int32_t>> DecodeState::SampleFromBest(const BestLogits& best, std::span<const int32_t> window, std::byte* host,
-                                                           SampleWorkspace& workspace, AllowedTokens allowed) const {
+                                                           SampleWorkspace& workspace, AllowedTokens allowed,
+                                                           const RowWeights& weights) const {
   return Chosen<std::optional<int32_t>>(host, [&](const SamplingNumbers& numbers, Generator& generator, const TokenBiases& biases) {
-    return ChooseFromBest(numbers, best, window, generator, workspace, biases, allowed);
+    return ChooseFromBest(numbers, best, window, generator, workspace, biases, allowed, weights);
   });
 }
 
-float DecodeState::MassTemperature(const std::byte* host) const { return reprise::MassTemperature(Load<SamplingNumbers>(host, kOptions)); }
+Result<std::optional<int32_t>> DecodeState::SampleFromPart(const BestLogits& best, const RowWeights& weights, RowReader& reader,
+                                                           std::span<const int32_t> window, std::byte* host, AllowedTokens allowed) const {
+  return Chosen<std::optional<int32_t>>(host, [&](const SamplingNumbers& numbers, Generator& generator, const TokenBiases& biases) {
+    return ChooseFromPart(numbers, best, weights, reader, window, generator, biases, allowed);
+  });
+}
+
+float DecodeState::WeighingTemperature(const std::byte* host) const {
+  return reprise::WeighingTemperature(Load<SamplingNumbers>(host, kOptions));
+}
 
 int32_t DecodeState::PenaltyWindow(const std::byte* host) const { return Load<SamplingNumbers>(host, kOptions).Window(); }
 

@@ -61,9 +61,13 @@ class DecodeState {
                          AllowedTokens allowed = {}) const;
   // The same token from the best of them alone; or nothing, and nothing has changed, where it takes them all (ChooseFromBest).
   Result<std::optional<int32_t>> SampleFromBest(const BestLogits& best, std::span<const int32_t> window, std::byte* host,
-                                                SampleWorkspace& workspace, AllowedTokens allowed = {}) const;
-  // The temperature at which SampleFromBest may decide more if it knows the mass of the row, or 0.
-  float MassTemperature(const std::byte* host) const;
+                                                SampleWorkspace& workspace, AllowedTokens allowed = {},
+                                                const RowWeights& weights = {}) const;
+  // And from one part of them (ChooseFromPart).
+  Result<std::optional<int32_t>> SampleFromPart(const BestLogits& best, const RowWeights& weights, RowReader& reader,
+                                                std::span<const int32_t> window, std::byte* host, AllowedTokens allowed = {}) const;
+  // The temperature at which the weights of the row may help these two to decide, or 0.
+  float WeighingTemperature(const std::byte* host) const;
   // How many of the last tokens Sample() will look at: 0 without penalties, -1 for all.
   int32_t PenaltyWindow(const std::byte* host) const;
 

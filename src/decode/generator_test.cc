@@ -5,7 +5,7 @@
 #include <cmath>
 #include <vector>
 
-#include "decode/portable_exp.h"
+#include "base/portable_exp.h"
 
 namespace reprise {
 namespace {

@@ -6,14 +6,14 @@
 #include <limits>
 #include <string>
 
+#include "base/logit_weight.h"
 #include "decode/candidates.h"
-#include "decode/portable_exp.h"
 
 namespace reprise {
 namespace {
 
-// e^-50 of the most likely token's probability: a million such tokens together weigh less than the last bit of the draw.
-constexpr double kLeastLogWeight = -50;
+// By how much of itself a sum of some hundred thousand weights may differ from the same in another order, and more.
+constexpr double kOrderError = 1e-10;
 
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 Status NoToken(AllowedTokens allowed) {
@@ -53,14 +53,15 @@ class Sampler {
       : numbers_(numbers), logits_(logits), ids_(ids), workspace_(workspace) {}
 
   // What the unknown tokens weigh, given the best of the row before anything is taken from or added to it.
-  void KnowMass(const BestLogits& best) {
-    if (best.mass <= 0 || numbers_.temperature == 0) return;
+  void KnowMass(const BestLogits& best, const RowWeights& weights) {
+    const double mass = weights.total();
+    if (!(mass > 0) || numbers_.temperature == 0) return;
     greatest_before_ = *std::max_element(best.logits.begin(), best.logits.end());
     double known = 0;
     for (const float logit : best.logits) known += WeightOf(logit, greatest_before_);
-    const double slack = best.mass * best.error;
-    least_unknown_ = std::max(0.0, best.mass - known - slack);
-    most_unknown_ = std::max(0.0, best.mass - known) + slack;
+    const double slack = mass * (weights.error + kOrderError);
+    least_unknown_ = std::max(0.0, mass - known - slack);
+    most_unknown_ = std::max(0.0, mass - known) + slack;
     knows_mass_ = true;
   }
 
@@ -192,7 +193,7 @@ class Sampler {
       for (const uint64_t key : all) least_total += key <= least ? workspace_.weights_[IdOf(key)] : 0;
     }
     const double most_total = known + most_unknown_;
-    const double least_wanted = top_p * least_total * (1 - 1e-12), most_wanted = top_p * most_total * (1 + 1e-12);
+    const double least_wanted = top_p * least_total * (1 - kOrderError), most_wanted = top_p * most_total * (1 + kOrderError);
     double sum = 0;
     for (size_t i = 0; i < all.size() && all[i] <= least; ++i) {
       if (i > 0 && sum >= least_wanted) return false;  // by the least it ends before this token, by the most it does not
@@ -245,11 +246,7 @@ class Sampler {
     std::sort(kept.begin(), kept.end(), [](uint64_t a, uint64_t b) { return IdOf(a) < IdOf(b); });
   }
 
-  double WeightOf(float logit, float greatest) const {
-    if (logit == greatest) return 1;  // also where both are infinite and their difference is not a number
-    const double log_weight = (static_cast<double>(logit) - greatest) / static_cast<double>(numbers_.temperature);
-    return log_weight >= kLeastLogWeight ? PortableExp(log_weight) : 0;
-  }
+  double WeightOf(float logit, float greatest) const { return LogitWeight(logit, greatest, numbers_.temperature); }
 
   // Gives every candidate its weight, the most likely one's being 1, and returns their sum.
   double Weigh(float greatest) {
@@ -297,7 +294,7 @@ Result<int32_t> ChooseToken(const SamplingNumbers& numbers, std::span<const floa
 
 Result<std::optional<int32_t>> ChooseFromBest(const SamplingNumbers& numbers, const BestLogits& best, std::span<const int32_t> window,
                                               Generator& generator, SampleWorkspace& workspace, const TokenBiases& biases,
-                                              AllowedTokens allowed) {
+                                              AllowedTokens allowed, const RowWeights& weights) {
   if (best.ids.size() != best.logits.size() || best.ids.size() > static_cast<size_t>(workspace.vocabulary())) {
     return InvalidArgument("the best of a row of " + std::to_string(workspace.vocabulary()) + " logits cannot be " +
                            std::to_string(best.logits.size()) + " logits and " + std::to_string(best.ids.size()) + " ids");
@@ -307,7 +304,7 @@ Result<std::optional<int32_t>> ChooseFromBest(const SamplingNumbers& numbers, co
     return std::optional<int32_t>();
   }
   Sampler sampler(numbers, best.logits, best.ids, workspace);
-  sampler.KnowMass(best);
+  sampler.KnowMass(best, weights);
   sampler.Allow(allowed);
   sampler.Penalise(window);
   sampler.AddBiases(biases);
@@ -323,6 +320,43 @@ Result<std::optional<int32_t>> ChooseFromBest(const SamplingNumbers& numbers, co
   return std::optional(best.ids[static_cast<size_t>(at)]);
 }
 
-float MassTemperature(const SamplingNumbers& numbers) { return numbers.top_p < 1 ? numbers.temperature : 0; }
+// The sums of the whole row run in the order of its ids, those of parts and of the known ones otherwise: each is near the exact one, which is what is
+// known of the row's own.
+Result<std::optional<int32_t>> ChooseFromPart(const SamplingNumbers& numbers, const BestLogits& best, const RowWeights& weights,
+                                              RowReader& reader, std::span<const int32_t> window, Generator& generator,
+                                              const TokenBiases& biases, AllowedTokens allowed) {
+  const std::optional<int32_t> undecided;
+  const bool whole = numbers.temperature > 0 && numbers.top_k == 0 && numbers.top_p >= 1 && numbers.min_p <= 0;
+  if (!whole || best.ids.empty() || biases.count > 0 || !allowed.empty() || (numbers.Window() != 0 && !window.empty())) return undecided;
+  const double total = weights.total();
+  if (!(total > 0)) return undecided;
+  const float greatest = *std::max_element(best.logits.begin(), best.logits.end());
+  Generator next = generator;
+  const double point = next.Uniform() * total;
+  const double apart =
+      2 * total * (weights.error + kOrderError);  // sums in the row's own order are on the same side of its point as these of this one
+  double sum = 0;
+  size_t part = 0;
+  while (part < weights.parts.size() && sum + weights.parts[part] <= point + apart) {
+    if (sum + weights.parts[part] >= point - apart) return undecided;
+    sum += weights.parts[part++];
+  }
+  if (part == weights.parts.size()) return undecided;
+  const std::span<const float> logits = reader.Read(part * weights.columns, weights.columns);
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (!(logits[i] > kNever)) continue;
+    sum += LogitWeight(logits[i], greatest, numbers.temperature);
+    if (std::abs(sum - point) <= apart) return undecided;
+    if (sum > point) {
+      generator = next;
+      return std::optional(static_cast<int32_t>(part * weights.columns + i));
+    }
+  }
+  return undecided;
+}
+
+float WeighingTemperature(const SamplingNumbers& numbers) {
+  return numbers.top_p < 1 || (numbers.top_k == 0 && numbers.min_p <= 0) ? numbers.temperature : 0;
+}
 
 }  // namespace reprise

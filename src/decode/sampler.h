@@ -76,13 +76,19 @@ Result<int32_t> ChooseToken(const SamplingNumbers& numbers, std::span<const floa
 
 // The same choice from the best of the row alone; or nothing, and no number taken, where the row's other tokens might make a difference. They make
 // none where top_k leaves only tokens that are known, penalties and biases included; nor where whatever they weigh is less than min_p asks (without
-// top_p) or nothing at all; nor, where the mass of the row is known (MassTemperature), if top_p leaves the same known ones whatever the others weigh
+// top_p) or nothing at all; nor, where `weights` of the row are given, if top_p leaves the same known ones whatever the others weigh
 // within what is known of it. Penalties and biases that lower a token's logit never bring it back; one that raises an unknown token's asks for the row.
 Result<std::optional<int32_t>> ChooseFromBest(const SamplingNumbers& numbers, const BestLogits& best, std::span<const int32_t> window,
                                               Generator& generator, SampleWorkspace& workspace, const TokenBiases& biases = TokenBiases(),
-                                              AllowedTokens allowed = {});
+                                              AllowedTokens allowed = {}, const RowWeights& weights = {});
 
-// The temperature at which the mass of the row may help ChooseFromBest to decide, or 0 where it cannot.
-float MassTemperature(const SamplingNumbers& numbers);
+// The same choice from the weights of the row and the logits of one part of it; or nothing, and no number taken. It is for a draw from the whole
+// distribution: a temperature, and nothing that takes tokens away or changes their logits. `best` gives the greatest logit.
+Result<std::optional<int32_t>> ChooseFromPart(const SamplingNumbers& numbers, const BestLogits& best, const RowWeights& weights,
+                                              RowReader& reader, std::span<const int32_t> window, Generator& generator,
+                                              const TokenBiases& biases = TokenBiases(), AllowedTokens allowed = {});
+
+// The temperature at which the weights of the row may help either to decide, or 0 where they cannot.
+float WeighingTemperature(const SamplingNumbers& numbers);
 
 }  // namespace reprise

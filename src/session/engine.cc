@@ -180,15 +180,18 @@ Status Engine::ReplayForHost(const Plan& plan) {
 }
 
 // A row is copied when it is asked for: most choices take the best few of it, which are there already.
-std::span<const float> Engine::logits(int i) const {
-  const size_t at = static_cast<size_t>(i) * static_cast<size_t>(logits_.stride), width = static_cast<size_t>(logits_.width);
+std::span<const float> Engine::logits(int i) const { return logits(i, 0, static_cast<size_t>(logits_.width)); }
+
+std::span<const float> Engine::logits(int i, size_t first, size_t count) const {
+  const size_t at = static_cast<size_t>(i) * static_cast<size_t>(logits_.stride) + first;
+  count = std::min(count, static_cast<size_t>(logits_.width) - first);
   if (host_logits_ != logits_.data) {
     Stream& stream = backend_->stream();
     const Status copied = stream.Copy(reinterpret_cast<std::byte*>(host_logits_ + at),
-                                      reinterpret_cast<const std::byte*>(logits_.data + at), width * sizeof(float));
-    if (!copied.ok() || !stream.Synchronize().ok()) std::fill_n(host_logits_ + at, width, std::numeric_limits<float>::quiet_NaN());
+                                      reinterpret_cast<const std::byte*>(logits_.data + at), count * sizeof(float));
+    if (!copied.ok() || !stream.Synchronize().ok()) std::fill_n(host_logits_ + at, count, std::numeric_limits<float>::quiet_NaN());
   }
-  return {host_logits_ + at, width};
+  return {host_logits_ + at, count};
 }
 
 BestLogits Engine::best(int i) const {
@@ -199,16 +202,12 @@ BestLogits Engine::best(int i) const {
   return {{best_.values + at, count}, ids.first(count), count < kBestValues};
 }
 
-Result<BestLogits> Engine::BestWithMass(int i, float temperature) {
-  BestLogits known = best(i);
-  if (known.ids.empty()) return known;
-  mass_->row = i;
-  mass_->temperature = temperature;
-  mass_->greatest = *std::max_element(known.logits.begin(), known.logits.end());
+Result<RowWeights> Engine::Weigh(int i, float temperature) {
+  const BestLogits known = best(i);
+  if (known.ids.empty()) return RowWeights();
+  *weighed_ = {i, temperature, *std::max_element(known.logits.begin(), known.logits.end())};
   REPRISE_RETURN_IF_ERROR(ReplayForHost(*weigh_));
-  known.mass = mass_->mass;
-  known.error = kMassError;
-  return known;
+  return RowWeights{part_weights_, kWeighedPart, kWeighError};
 }
 
 void Engine::CopyTokens(const HeldState& held, int first, std::span<int32_t> out) const {

@@ -66,8 +66,9 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::span<const float> logits(int i) const;  // from a device of memory of its own, copied by this call
   // The best of them, which such a device leaves for the host with each step; nothing (and not `all`) where logits() costs nothing.
   BestLogits best(int i) const;
-  // The same, with what the whole row weighs at `temperature`, for which the device adds it up.
-  Result<BestLogits> BestWithMass(int i, float temperature);
+  // What entry i's row weighs at `temperature`, which such a device adds up for it, best(i) being given; and some of its logits, copied by this call.
+  Result<RowWeights> Weigh(int i, float temperature);
+  std::span<const float> logits(int i, size_t first, size_t count) const;
   int32_t greedy(int i) const { return greedy_[static_cast<size_t>(i)]; }  // the most likely token of the same entry
 
   // The logits after each row of the Advance of kEveryRow, or the RunTentative, just made, which had at most kMaxLogitRows rows, in the same
@@ -151,7 +152,8 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Rows logits_;
   float* host_logits_ = nullptr;  // the same where the host reads the backend's memory; otherwise a copy, made by whoever asks
   int32_t* greedy_ = nullptr;
-  RowMass* mass_ = nullptr;
+  WeighedRow* weighed_ = nullptr;  // whose weights `weigh_` leaves in `part_weights_`
+  std::span<double> part_weights_;
   std::unique_ptr<Plan> weigh_;
   BestRows best_;          // of the same entries, where the backend finds them; then its index is greedy_
   int rows_advanced_ = 0;  // whose hidden rows are there

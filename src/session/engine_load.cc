@@ -167,9 +167,12 @@ Status Engine::CapturePlans() {
     REPRISE_ASSIGN_OR_RETURN(std::byte * values, backend_->AllocateForHost(rows * kBestValues * sizeof(float), "the best logits"));
     REPRISE_ASSIGN_OR_RETURN(std::byte * ids, backend_->AllocateForHost(rows * kBestValues * sizeof(int32_t), "the best logits' tokens"));
     best_ = {greedy_, reinterpret_cast<float*>(values), reinterpret_cast<int32_t*>(ids), static_cast<int>(rows)};
-    REPRISE_ASSIGN_OR_RETURN(std::byte * mass, backend_->AllocateForHost(sizeof(RowMass), "a row's mass"));
-    mass_ = reinterpret_cast<RowMass*>(mass);
-    REPRISE_ASSIGN_OR_RETURN(weigh_, backend_->Capture(*table_, [&](Ops& ops) { ops.Weigh(mass_, logits_); }));
+    const size_t parts = (vocabulary + kWeighedPart - 1) / kWeighedPart;
+    REPRISE_ASSIGN_OR_RETURN(std::byte * weighed, backend_->AllocateForHost(sizeof(WeighedRow), "the name of a row"));
+    REPRISE_ASSIGN_OR_RETURN(std::byte * weights, backend_->AllocateForHost(parts * sizeof(double), "a row's weights"));
+    weighed_ = reinterpret_cast<WeighedRow*>(weighed);
+    part_weights_ = {reinterpret_cast<double*>(weights), parts};
+    REPRISE_ASSIGN_OR_RETURN(weigh_, backend_->Capture(*table_, [&](Ops& ops) { ops.Weigh(part_weights_.data(), weighed_, logits_); }));
   }
   const auto choose = [&](Ops& ops, const Rows& from) {
     if (best_.rows > 0) {

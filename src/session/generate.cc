@@ -4,6 +4,20 @@
 #include "session/session_state.h"
 
 namespace reprise {
+namespace {
+
+// Of an entry's logits, what is asked for.
+class EntryReader : public RowReader {
+ public:
+  EntryReader(const Engine& engine, int entry) : engine_(engine), entry_(entry) {}
+  std::span<const float> Read(size_t first, size_t count) override { return engine_.logits(entry_, first, count); }
+
+ private:
+  const Engine& engine_;
+  const int entry_;
+};
+
+}  // namespace
 
 // With `ahead` empty the step is a host step; otherwise its rows hold `ahead` and are not committed yet.
 Status Session::State::Choose(int entry, std::span<const int32_t> ahead, Token& token) {
@@ -18,16 +32,20 @@ Status Session::State::Choose(int entry, std::span<const int32_t> ahead, Token& 
   std::copy_n(ahead.end() - (count - committed), count - committed, context.begin() + committed);
   token = Token();
   const size_t shown = text.size();
-  // Most choices are decided by the best logits alone, or with the sum of the others; the whole row is asked for, and copied where it lies elsewhere,
-  // for the rest.
+  // Most choices are decided by the best logits alone, by what the others weigh, or by one part of the row; the whole row is asked for, and copied where
+  // it lies elsewhere, for the rest.
   REPRISE_ASSIGN_OR_RETURN(const AllowedTokens allowed, engine().Allowed(to));
   const BestLogits best = engine().best(entry);
   std::optional<int32_t> chosen;
   if (!best.ids.empty()) {
     REPRISE_ASSIGN_OR_RETURN(chosen, decode().SampleFromBest(best, context, to, engine().workspace(), allowed));
-    if (const float temperature = decode().MassTemperature(to); !chosen && temperature > 0) {
-      REPRISE_ASSIGN_OR_RETURN(const BestLogits weighed, engine().BestWithMass(entry, temperature));
-      REPRISE_ASSIGN_OR_RETURN(chosen, decode().SampleFromBest(weighed, context, to, engine().workspace(), allowed));
+    if (const float temperature = decode().WeighingTemperature(to); !chosen && temperature > 0) {
+      REPRISE_ASSIGN_OR_RETURN(const RowWeights weights, engine().Weigh(entry, temperature));
+      REPRISE_ASSIGN_OR_RETURN(chosen, decode().SampleFromBest(best, context, to, engine().workspace(), allowed, weights));
+      if (!chosen) {
+        EntryReader reader(engine(), entry);
+        REPRISE_ASSIGN_OR_RETURN(chosen, decode().SampleFromPart(best, weights, reader, context, to, allowed));
+      }
     }
   }
   if (!chosen) {

@@ -9,6 +9,7 @@
 
 #include "backend/cuda/language.h"
 #include "backend/cuda/row_kernels.h"
+#include "base/logit_weight.h"
 
 namespace reprise::cuda {
 
@@ -158,18 +159,16 @@ REPRISE_KERNEL(BestKernel, BestArgs) {
   if (i == 0) args.out.index[row] = best.index < 0 ? 0 : best.index;
 }
 
-// The mass of one row (ops.h, RowMass): of a part by a block of threads, each value a float, all sums of doubles; then of the parts by a warp. It decides
-// what the host may conclude, and no bits.
-REPRISE_KERNEL(WeighPartKernel, WeighArgs) {
+// What a part of one row weighs, by a block of threads. It decides what the host may conclude, and no bits of any state.
+REPRISE_KERNEL(WeighKernel, WeighArgs) {
   BeginKernel();
-  const RowMass asked = *args.mass;
-  const float* in = RowAt(args.in, asked.row);
-  const int first = BlockX() * WeighArgs::kPart, end = first + WeighArgs::kPart < args.in.width ? first + WeighArgs::kPart : args.in.width;
+  const WeighedRow row = *args.row;
+  const float* in = RowAt(args.in, row.row);
+  const int first = BlockX() * kWeighedPart, end = first + kWeighedPart < args.in.width ? first + kWeighedPart : args.in.width;
   double sum = 0;
   for (int i = first + ThreadId(); i < end; i += kRowThreads) {
     const float x = in[i];
-    const float weight = x == asked.greatest ? 1.0f : Exp((x - asked.greatest) / asked.temperature);
-    sum = sum + (x > FloatOf(0xff800000u) ? static_cast<double>(weight) : 0.0);
+    if (x > FloatOf(0xff800000u)) sum = sum + LogitWeight(x, row.greatest, row.temperature);
   }
   auto* shared = reinterpret_cast<double*>(SharedMemory());
   sum = WarpSum(sum);
@@ -178,13 +177,6 @@ REPRISE_KERNEL(WeighPartKernel, WeighArgs) {
   if (ThreadId() != 0) return;
   for (int warp = 1; warp < kRowThreads / 32; ++warp) sum = sum + shared[warp];
   args.parts[BlockX()] = sum;
-}
-REPRISE_KERNEL(WeighKernel, WeighArgs) {
-  BeginKernel();
-  double sum = 0;
-  for (int i = ThreadId(); i < (args.in.width + WeighArgs::kPart - 1) / WeighArgs::kPart; i += 32) sum = sum + args.parts[i];
-  sum = WarpSum(sum);
-  if (ThreadId() == 0) args.mass->mass = sum;
 }
 
 }  // namespace reprise::cuda

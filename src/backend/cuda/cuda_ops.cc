@@ -183,11 +183,6 @@ void CudaOps::RecordBest(const BestRows& out, const Rows& in) {
   Add<BestArgs, BestGrid>(kBest, args);
 }
 
-void CudaOps::RecordWeigh(RowMass* mass, const Rows& in) {
-  WeighArgs args{in, mass, nullptr};
-  args.parts = Scratch<double>("the masses of parts", CeilDiv(in.width, WeighArgs::kPart));
-  Add<WeighArgs, WeighPartGrid>(kWeighPart, args);
-  Add<WeighArgs, WeighGrid>(kWeigh, args);
-}
+void CudaOps::RecordWeigh(double* parts, const WeighedRow* row, const Rows& in) { Add<WeighArgs, WeighGrid>(kWeigh, {in, row, parts}); }
 
 }  // namespace reprise::cuda

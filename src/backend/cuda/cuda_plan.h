@@ -78,7 +78,7 @@ class CudaOps : public CheckedOps {
   void RecordLastRows(const Rows& out, const Rows& in) override;
   void RecordArgMax(int32_t* index, const Rows& in) override;
   void RecordBest(const BestRows& out, const Rows& in) override;
-  void RecordWeigh(RowMass* mass, const Rows& in) override;
+  void RecordWeigh(double* parts, const WeighedRow* row, const Rows& in) override;
 
   template <class Args, Grid (*kGrid)(const Args&, const Bucket&)>
   void Add(int kernel, const Args& args) {

@@ -63,10 +63,9 @@ inline Grid BestGrid(const BestArgs& args, const Bucket& b) {
   return {rows < args.out.rows ? rows : args.out.rows, 1, 1, kRowThreads, BestShared::Bytes(args.parts() * kBestValues)};
 }
 
-inline Grid WeighPartGrid(const WeighArgs& args, const Bucket&) {
-  return {CeilDiv(args.in.width, WeighArgs::kPart), 1, 1, kRowThreads, kRowThreads / 32 * 8};
+inline Grid WeighGrid(const WeighArgs& args, const Bucket&) {
+  return {CeilDiv(args.in.width, kWeighedPart), 1, 1, kRowThreads, kRowThreads / 32 * 8};
 }
-inline Grid WeighGrid(const WeighArgs&, const Bucket&) { return {1, 1, 1, 32}; }
 
 inline Grid AppendGrid(const AppendArgs& args, const Bucket& b) {
   int width = 0;

@@ -26,7 +26,6 @@ enum KernelId : int {
   kArgMax,
   kBestPart,
   kBest,
-  kWeighPart,
   kWeigh,
   kAppend,
   kConv,
@@ -89,7 +88,6 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(kArgMax, ArgMaxArgs, ArgMaxKernel)                                \
   ADD(kBestPart, BestArgs, BestPartKernel)                              \
   ADD(kBest, BestArgs, BestKernel)                                      \
-  ADD(kWeighPart, WeighArgs, WeighPartKernel)                           \
   ADD(kWeigh, WeighArgs, WeighKernel)                                   \
   ADD(kAppend, AppendArgs, AppendKernel)                                \
   ADD(kConv, ConvArgs, ConvKernel)                                      \

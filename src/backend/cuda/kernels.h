@@ -204,9 +204,8 @@ struct BestArgs {
   REPRISE_HD int parts() const { return (in.width + kPart - 1) / kPart; }
 };
 struct WeighArgs {
-  static constexpr int kPart = 4096;
   Rows in;
-  RowMass* mass;
+  const WeighedRow* row;
   double* parts;
 };
 

@@ -1,4 +1,5 @@
-// An exponential made of additions and multiplications alone, so that two machines with different C libraries draw the same token.
+// An exponential made of additions and multiplications alone, so that two machines with different C libraries, and a device (constexpr is for nvcc), draw
+// the same token.
 // It needs a compiler that neither fuses nor reorders them (-ffp-contract=off, no -ffast-math).
 #pragma once
 
@@ -8,7 +9,7 @@
 namespace reprise {
 
 // e^x for -700 <= x <= 0, to within 2 units in the last place.
-inline double PortableExp(double x) {
+constexpr double PortableExp(double x) {
   constexpr double kLog2E = 0x1.71547652b82fep+0;
   // ln 2 in two parts; the first has trailing zeros enough that k * kLn2High is exact.
   constexpr double kLn2High = 0x1.62e42feep-1;
