@@ -16,7 +16,7 @@ echo '{"shape": "tiny", "skipped": "there is no torch"}' >"$out/transformers-tin
 tools/device_results.py "$out" >"$out/page.md"
 missing=0
 for wanted in '## On a GPU' 'CUDA kernels, emulated' '| 20 | 3 | ' '| 20 | 5 | ' '| snapshot |' '| fork |' '| 8 |' 'keys and values alone' \
-  'moved out of' '| OneRowDeltaKernel | 3 |' '| **1 x 3** |' 'there is no torch'; do
+  'moved out of' '| FusedDeltaKernel | 3 |' '| **1 x 3** |' 'there is no torch'; do
   grep -qF -- "$wanted" "$out/page.md" || { echo "not on the page: $wanted"; missing=1; }
 done
 rm "$out"/*.json

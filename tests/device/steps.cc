@@ -65,9 +65,9 @@ Args ArgsOf(const Launch& launch) {
   return args;
 }
 double WeightBytes(const Launch& launch) {
-  const bool one_row = launch.kernel >= cuda::kOneRowMatMul && launch.kernel < cuda::kOneRowMatMul + cuda::kForms;
-  if (!one_row && launch.kernel != cuda::kMatVec) return 0;
-  const auto args = one_row ? ArgsOf<cuda::OneRowMatMulArgs>(launch).matmul : ArgsOf<cuda::MatMulArgs>(launch);
+  const bool fused = launch.kernel >= cuda::kFusedMatMul && launch.kernel < cuda::kFusedMatMul + cuda::kForms;
+  if (!fused && launch.kernel != cuda::kMatVec) return 0;
+  const auto args = fused ? ArgsOf<cuda::FusedMatMulArgs>(launch).matmul : ArgsOf<cuda::MatMulArgs>(launch);
   double bytes = 0;
   for (int i = 0; i < args.products; ++i) {
     const cuda::WeightView& w = args.product[i].weight;

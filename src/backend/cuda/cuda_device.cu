@@ -12,7 +12,7 @@
 #include "backend/cuda/half_attention_kernels.h"
 #include "backend/cuda/kernel_table.h"
 #include "backend/cuda/matmul_kernels.h"
-#include "backend/cuda/one_row_kernels.h"
+#include "backend/cuda/fused_kernels.h"
 #include "backend/cuda/row_kernels.h"
 #include "backend/cuda/short_matmul_kernels.h"
 #include "backend/cuda/state_kernels.h"

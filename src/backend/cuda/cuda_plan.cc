@@ -1,6 +1,6 @@
 #include "backend/cuda/cuda_plan.h"
 
-#include "backend/cuda/one_row.h"
+#include "backend/cuda/fuse.h"
 
 namespace reprise::cuda {
 
@@ -28,7 +28,7 @@ Status CudaPlan::Finish(Device& device) {
   for (const int rows : rows_) {
     for (const int lanes : lanes_) {
       const Bucket bucket{rows, lanes, device.multiprocessors()};
-      const std::vector<Launch> launches = FuseOneRow(array, bucket);
+      const std::vector<Launch> launches = Fuse(array, bucket);
       REPRISE_ASSIGN_OR_RETURN(auto graph, device.Instantiate(launches, bucket));
       graphs_.push_back({std::move(graph), launches.size()});
     }

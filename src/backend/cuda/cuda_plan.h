@@ -30,7 +30,7 @@ class CudaPlan : public CapturedPlan {
 
   // Instantiates the graphs from `array`.
   Status Finish(Device& device);
-  // The graph of the smallest bucket with so many rows and lanes, and how many launches it has: where something is one row, fewer than `array`.
+  // The graph of the smallest bucket with so many rows and lanes, and how many launches it has: `array`, or fewer (fuse.h).
   const Graph& Find(int rows, int lanes) const { return *Of(rows, lanes).graph; }
   size_t launches(int rows, int lanes) const { return Of(rows, lanes).launches; }
 

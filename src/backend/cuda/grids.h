@@ -177,31 +177,31 @@ inline Grid ProductGrid(const MatMulArgs& args, const Bucket& b) {
 }
 
 // One row. A block of threads takes tiles until there are none, and of each the segments of one product or, gated, of both in turns: its items.
-inline constexpr int kOneRowItems = 64;  // whose sums meet in shared memory at a time; there are two such places
-struct OneRowShared {
-  REPRISE_HD static constexpr int Sums() { return 2 * kOneRowItems * kTileOutputs * 4; }
+inline constexpr int kFusedItems = 64;  // whose sums meet in shared memory at a time; there are two such places
+struct FusedShared {
+  REPRISE_HD static constexpr int Sums() { return 2 * kFusedItems * kTileOutputs * 4; }
   // Then the row's quants, scales and sums, where they are made here.
   REPRISE_HD static int Scales(int stride) { return Sums() + stride; }
   REPRISE_HD static int ActSums(int stride) { return Scales(stride) + stride / kBlock * 4; }
   REPRISE_HD static int Bytes(int stride) { return ActSums(stride) + stride / kBlock * 4; }
 };
-REPRISE_HD int OneRowItems(const OneRowMatMulArgs& args) { return args.matmul.product[0].weight.segments * (args.gated ? 2 : 1); }
-REPRISE_HD int OneRowTiles(const OneRowMatMulArgs& args) {
+REPRISE_HD int FusedItems(const FusedMatMulArgs& args) { return args.matmul.product[0].weight.segments * (args.gated ? 2 : 1); }
+REPRISE_HD int FusedTiles(const FusedMatMulArgs& args) {
   int tiles = 0;
   for (int i = 0; i < (args.gated ? 1 : args.matmul.products); ++i) tiles += args.matmul.product[i].weight.tiles();
   return tiles;
 }
 // Where tiles are so few that a multiprocessor has one, more warps share it: twice as much of it is on its way at a time.
-inline constexpr int kMostOneRowWarps = 2 * kVectorWarps;
-inline Grid OneRowMatMulGrid(const OneRowMatMulArgs& args, const Bucket& b) {
-  const int tiles = OneRowTiles(args);
-  const bool few = tiles <= b.multiprocessors && OneRowItems(args) > kVectorWarps;
+inline constexpr int kMostFusedWarps = 2 * kVectorWarps;
+inline Grid FusedMatMulGrid(const FusedMatMulArgs& args, const Bucket& b) {
+  const int tiles = FusedTiles(args);
+  const bool few = tiles <= b.multiprocessors && FusedItems(args) > kVectorWarps;
   const int most = few ? b.multiprocessors : 2 * b.multiprocessors;
-  const int shared = args.input == OneRowInput::kQuantised ? OneRowShared::Sums() : OneRowShared::Bytes(args.matmul.quant.stride);
-  return {tiles < most ? tiles : most, 1, 1, (few ? kMostOneRowWarps : kVectorWarps) * 32, shared};
+  const int shared = args.input == FusedInput::kQuantised ? FusedShared::Sums() : FusedShared::Bytes(args.matmul.quant.stride);
+  return {tiles < most ? tiles : most, 1, 1, (few ? kMostFusedWarps : kVectorWarps) * 32, shared};
 }
 
-inline Grid OneRowAppendGrid(const OneRowAppendArgs& args, const Bucket& b) {
+inline Grid FusedAppendGrid(const FusedAppendArgs& args, const Bucket& b) {
   Grid grid = NormRopeGrid(args.turn, b);
   const int pieces = CeilDiv(args.append.in[1].width, kHeadThreads);
   grid.x = grid.x > pieces ? grid.x : pieces;
@@ -209,16 +209,16 @@ inline Grid OneRowAppendGrid(const OneRowAppendArgs& args, const Bucket& b) {
   return grid;
 }
 
-inline constexpr int kMostOneRowColumns = 128;  // of a head's values, each of which has four threads
-struct OneRowDeltaShared {  // floats: the head's convolved q, k and v; q and k at unit length; their product; what is read
+inline constexpr int kMostFusedColumns = 128;  // of a head's values, each of which has four threads
+struct FusedDeltaShared {  // floats: the head's convolved q, k and v; q and k at unit length; their product; what is read
   REPRISE_HD static int Unit(const Ops::DeltaNetShape& s) { return (2 * s.key_dim + s.value_dim + 3) / 4 * 4; }
   REPRISE_HD static int Product(const Ops::DeltaNetShape& s) { return Unit(s) + 2 * StateRows(s.key_dim); }
   REPRISE_HD static int Out(const Ops::DeltaNetShape& s) { return Product(s) + 1; }
   REPRISE_HD static int Bytes(const Ops::DeltaNetShape& s) { return (Out(s) + s.value_dim) * 4; }
 };
-inline Grid OneRowDeltaGrid(const OneRowDeltaArgs& args, const Bucket& b) {
+inline Grid FusedDeltaGrid(const FusedDeltaArgs& args, const Bucket& b) {
   const Ops::DeltaNetShape& s = args.delta.shape;
-  return {s.value_heads, 1, b.lanes, 32 * CeilDiv(s.value_dim, 8), OneRowDeltaShared::Bytes(s)};
+  return {s.value_heads, 1, b.lanes, 32 * CeilDiv(s.value_dim, 8), FusedDeltaShared::Bytes(s)};
 }
 
 }  // namespace reprise::cuda

@@ -41,15 +41,15 @@ enum KernelId : int {
   kHalfAttention = kAttention + kAttentionChoices,
   kDeltaNet = kHalfAttention + kHalfAttentionChoices,
   kSsm = kDeltaNet + kStateChoices,
-  kOneRowMatMul = kSsm + kStateChoices,
-  kOneRowAppend = kOneRowMatMul + kForms,
-  kOneRowDelta,
-  kKernels = kOneRowDelta + kStateChoices,
+  kFusedMatMul = kSsm + kStateChoices,
+  kFusedAppend = kFusedMatMul + kForms,
+  kFusedDelta,
+  kKernels = kFusedDelta + kStateChoices,
 };
 
 inline int MatVecId(Form form, int row_choice) { return kMatVec + static_cast<int>(form) * kRowChoices + row_choice; }
 inline int MatMulId(Form form) { return kMatMul + static_cast<int>(form); }
-inline int OneRowMatMulId(Form form) { return kOneRowMatMul + static_cast<int>(form); }
+inline int FusedMatMulId(Form form) { return kFusedMatMul + static_cast<int>(form); }
 
 // Whether its results are sums of products of 16-bit floats on the tensor cores, which each kind of device rounds in its own way.
 inline bool RoundsInItsOwnWay(int kernel) {
@@ -68,7 +68,7 @@ inline bool RoundsInItsOwnWay(int kernel) {
 #define REPRISE_KERNELS_OF_QUANTS(ADD, F)       \
   REPRISE_KERNELS_OF_FORM(ADD, F)               \
   ADD(MatMulId(F), MatMulArgs, MatMulKernel<F>) \
-  ADD(OneRowMatMulId(F), OneRowMatMulArgs, OneRowMatMulKernel<F>)
+  ADD(FusedMatMulId(F), FusedMatMulArgs, FusedMatMulKernel<F>)
 #define REPRISE_KERNELS_OF_SHORTS(ADD, F)                  \
   ADD(MatVecId(F, 0), MatMulArgs, ShortMatVecKernel<F, 1>) \
   ADD(MatVecId(F, 1), MatMulArgs, ShortMatVecKernel<F, 4>) \
@@ -124,8 +124,8 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(kSsm + 1, SsmArgs, SsmKernel<64>)                                 \
   ADD(kSsm + 2, SsmArgs, SsmKernel<128>)                                \
   ADD(kSsm + 3, SsmArgs, SsmKernel<256>)                                \
-  ADD(kOneRowAppend, OneRowAppendArgs, OneRowAppendKernel)              \
-  ADD(kOneRowDelta + 0, OneRowDeltaArgs, OneRowDeltaKernel<32>)         \
-  ADD(kOneRowDelta + 1, OneRowDeltaArgs, OneRowDeltaKernel<64>)         \
-  ADD(kOneRowDelta + 2, OneRowDeltaArgs, OneRowDeltaKernel<128>)        \
-  ADD(kOneRowDelta + 3, OneRowDeltaArgs, OneRowDeltaKernel<256>)
+  ADD(kFusedAppend, FusedAppendArgs, FusedAppendKernel)                 \
+  ADD(kFusedDelta + 0, FusedDeltaArgs, FusedDeltaKernel<32>)            \
+  ADD(kFusedDelta + 1, FusedDeltaArgs, FusedDeltaKernel<64>)            \
+  ADD(kFusedDelta + 2, FusedDeltaArgs, FusedDeltaKernel<128>)           \
+  ADD(kFusedDelta + 3, FusedDeltaArgs, FusedDeltaKernel<256>)

@@ -209,26 +209,26 @@ struct WeighArgs {
   double* parts;
 };
 
-// ---- What a step of one row does in fewer launches (one_row.h) ----
+// ---- What several launches become (fuse.h) ----
 
 // A product of quantised weights and one row. It may begin with what makes its input, which every block of threads then does for itself, and end with
 // the SwiGLU of its two results.
-enum class OneRowInput : int32_t { kQuantised, kFloats, kNorm };  // quantised already; matmul.in, to be quantised; what `norm` makes
-struct OneRowMatMulArgs {
+enum class FusedInput : int32_t { kQuantised, kFloats, kNorm };  // quantised already; matmul.in, to be quantised; what `norm` makes
+struct FusedMatMulArgs {
   MatMulArgs matmul;
-  OneRowInput input;
+  FusedInput input;
   bool gated;
   RmsNormArgs norm;   // where input is kNorm
   SwiGluArgs swiglu;  // where gated: of matmul.product[0] and [1]
 };
-// A token's convolution, delta rule and norm, head by head.
-struct OneRowDeltaArgs {
+// The convolution, delta rule and norm of a lane's few tokens, head by head.
+struct FusedDeltaArgs {
   ConvArgs conv;
   DeltaNetArgs delta;
   GatedRmsNormArgs norm;
 };
 // Queries and keys normed and turned, keys and values appended. append.in[0] is turn.heads[turn.count - 1], head by head.
-struct OneRowAppendArgs {
+struct FusedAppendArgs {
   NormRopeArgs turn;
   AppendArgs append;
 };

@@ -1,6 +1,6 @@
 // Matrix products of weights of blocks and of 32-bit floats: for few rows on the ordinary cores, a thread an output, and for many on the tensor
 // cores (32-bit floats are on the ordinary cores for any number). Weights of 16-bit floats have short_matmul_kernels.h, blocks and one row
-// one_row_kernels.h.
+// fused_kernels.h.
 //
 // Promise 3: both sum as packed_weight.h says. A segment of an output is summed whole by one thread, from zero, by AddBlock; segments are added
 // in ascending order to a sum that starts at zero. The integer product of a block has one value however it is formed.

@@ -1,4 +1,4 @@
-// Steps of one row, whose launches are fewer: the same bits as the single launches of steps of more rows, in everything that they leave in memory; and
+// Steps of few rows, whose launches are fewer: the same bits as the single launches of steps of more rows, in everything that they leave in memory; and
 // nothing becomes one that must not.
 #include <gtest/gtest.h>
 
@@ -38,9 +38,9 @@ struct ProductCase {
   TensorType type, other;  // of the first products, and of a last one beside them
   int inputs, inner, outputs;
 };
-class OneRowProduct : public testing::TestWithParam<ProductCase> {};
+class FusedProduct : public testing::TestWithParam<ProductCase> {};
 INSTANTIATE_TEST_SUITE_P(
-    Shapes, OneRowProduct,
+    Shapes, FusedProduct,
     testing::Values(ProductCase{TensorType::kQ8_0, TensorType::kF32, 160, 96, 70},       // a last segment that is not whole
                     ProductCase{TensorType::kQ4_0, TensorType::kQ8_0, 256, 512, 33},     // more tiles than run at once
                     ProductCase{TensorType::kQ4_K, TensorType::kQ6_K, 1280, 256, 64},    // few tiles of many segments: more warps
@@ -50,7 +50,7 @@ INSTANTIATE_TEST_SUITE_P(
 
 // A feed-forward network: norm, gate and up (and a product of another form of the same input), SwiGLU, down; then a product of what came, which is
 // quantised for it alone.
-TEST_P(OneRowProduct, GivesTheBitsOfSingleLaunches) {
+TEST_P(FusedProduct, GivesTheBitsOfSingleLaunches) {
   const ProductCase c = GetParam();
   constexpr int kOther = 45;
   Job job;
@@ -92,7 +92,7 @@ void CheckDelta(const Ops::DeltaNetShape& s, int kernel, uint32_t seed) {
   Job job;
   job.in = channels + 2 * s.value_heads + values;
   job.out = channels + values + 40;
-  job.lane_rows = {4, 1, 3};
+  job.lane_rows = {9, 1, 6};  // in one step more than kFewRows
   job.block_bytes = memory.offset + memory.bytes;
   for (uint32_t lane = 0; lane < 3; ++lane) {
     auto block = BytesOf(RandomFloats(job.block_bytes / sizeof(float), seed + lane, 0.3f));
@@ -119,11 +119,11 @@ void CheckDelta(const Ops::DeltaNetShape& s, int kernel, uint32_t seed) {
   };
   Check(job, seed, 0.05);
 }
-TEST(OneRowDelta, OneKeyHeadAValueHead) { CheckDelta({2, 64, 2, 64}, 4, 41); }
-TEST(OneRowDelta, KeyHeadsThatValueHeadsShare) { CheckDelta({2, 128, 6, 128}, 4, 42); }
-TEST(OneRowDelta, OddWidths) { CheckDelta({1, 10, 3, 21}, 3, 43); }
-TEST(OneRowDelta, WidestKeys) { CheckDelta({1, 256, 2, 32}, 2, 44); }
-TEST(OneRowDelta, ValuesTooWideForOneLaunch) { CheckDelta({2, 32, 2, 160}, 4, 45); }
+TEST(FusedDelta, OneKeyHeadAValueHead) { CheckDelta({2, 64, 2, 64}, 4, 41); }
+TEST(FusedDelta, KeyHeadsThatValueHeadsShare) { CheckDelta({2, 128, 6, 128}, 4, 42); }
+TEST(FusedDelta, OddWidths) { CheckDelta({1, 10, 3, 21}, 3, 43); }
+TEST(FusedDelta, WidestKeys) { CheckDelta({1, 256, 2, 32}, 2, 44); }
+TEST(FusedDelta, ValuesTooWideForOneLaunch) { CheckDelta({2, 32, 2, 160}, 4, 45); }
 
 // An attention layer up to its result, over halves and over floats.
 void CheckAppend(ElementType type, bool keys_alone, uint32_t seed) {
@@ -149,27 +149,28 @@ void CheckAppend(ElementType type, bool keys_alone, uint32_t seed) {
   };
   Check(job, seed, 0.02);
 }
-TEST(OneRowAppend, Halves) { CheckAppend(ElementType::kF16, false, 51); }
-TEST(OneRowAppend, Floats) { CheckAppend(ElementType::kF32, false, 52); }
-TEST(OneRowAppend, KeysAreTurnedAlone) { CheckAppend(ElementType::kF16, true, 53); }
+TEST(FusedAppend, Halves) { CheckAppend(ElementType::kF16, false, 51); }
+TEST(FusedAppend, Floats) { CheckAppend(ElementType::kF32, false, 52); }
+TEST(FusedAppend, KeysAreTurnedAlone) { CheckAppend(ElementType::kF16, true, 53); }
 
-// How many launches a step of one row has, where it may be fewer and where it must not.
-TEST(OneRow, OnlyWhatMayBecomesOneLaunch) {
+// How many launches a step has, where it may be fewer and where it must not.
+TEST(Fuse, OnlyWhatMayBecomesOneLaunch) {
   for (TestBackend& device : DeviceBackends()) {
     Backend& backend = *device.backend;
-    StepTable table(4, 2);
-    constexpr int kWidth = 128;
-    auto* const x = reinterpret_cast<float*>(*backend.Allocate(size_t{64} * kWidth * sizeof(float), "rows"));
-    const auto rows = [&](int n) { return Rows{x + n * 4 * kWidth, kWidth, kWidth, Domain::kRows}; };
+    constexpr int kWidth = 128, kMost = 16;
+    StepTable table(kMost, 2);
+    auto* const x = reinterpret_cast<float*>(*backend.Allocate(size_t{6} * kMost * kWidth * sizeof(float), "rows"));
+    const auto rows = [&](int n) { return Rows{x + n * kMost * kWidth, kWidth, kWidth, Domain::kRows}; };
     const auto bytes = RandomWeight(TensorType::kQ8_0, kWidth, kWidth, 1);
     const Matrix* const w = *backend.LoadMatrix({"w", TensorType::kQ8_0, kWidth, kWidth, bytes});
     const Vector norm = LoadFloats(backend, Floats1d(kWidth, 1.0f));
-    const auto launches = [&](const std::function<void(Ops&)>& record) {
+    // Of a step of so many rows; `of_many`: how many fewer than recorded those of many rows are.
+    const auto launches = [&](const std::function<void(Ops&)>& record, int step_rows = 1, size_t of_many = 0) {
       auto plan = backend.Capture(table, record);
       EXPECT_TRUE(plan.ok()) << plan.status().message();
       const auto& captured = static_cast<const cuda::CudaPlan&>(**plan);
-      EXPECT_EQ(captured.launches(2, 1), captured.launches()) << "two rows";
-      return captured.launches(1, 1);
+      EXPECT_EQ(captured.launches(kMost, 1) + of_many, captured.launches());
+      return captured.launches(step_rows, 1);
     };
     const auto multiply = [&](Ops& ops, Rows in, Rows out) { ops.MatMul(in, std::array{Product{w, out}}); };
     EXPECT_EQ(launches([&](Ops& ops) { multiply(ops, rows(0), rows(1)); }), 1u) << "quantises by itself";
@@ -205,7 +206,17 @@ TEST(OneRow, OnlyWhatMayBecomesOneLaunch) {
       ops.Append(values, value);
     };
     const size_t table_of_angles = 1;
-    EXPECT_EQ(launches([&](Ops& ops) { append(ops, rows(0), rows(0), rows(1)); }), table_of_angles + 1);
+    EXPECT_EQ(launches([&](Ops& ops) { append(ops, rows(0), rows(0), rows(1)); }, kMost, 1), table_of_angles + 1);
+    const Rows half = rows(0).Columns(0, 64), other_half = rows(0).Columns(64, 64);
+    EXPECT_EQ(launches(
+                  [&](Ops& ops) {
+                    ops.NormRope({half, 2, 32, 32}, {}, 1e-6f, rope);
+                    ops.Append({0, 128, ElementType::kF16}, half);
+                    ops.Append({8192, 128, ElementType::kF16}, other_half);
+                  },
+                  kMost, 1),
+              table_of_angles + 1)
+        << "values that lie in turns with what is turned";
     EXPECT_EQ(launches([&](Ops& ops) { append(ops, rows(0), rows(2), rows(1)); }), table_of_angles + 2)
         << "what is turned is not what is appended";
     EXPECT_EQ(launches([&](Ops& ops) { append(ops, rows(0), rows(0), rows(0)); }), table_of_angles + 2) << "values that are turned as well";
@@ -220,7 +231,9 @@ TEST(OneRow, OnlyWhatMayBecomesOneLaunch) {
       ops.DeltaNet(out.Columns(0, 64), rows(1), rows(2).Columns(0, 2), rows(2).Columns(2, 2), of_heads, of_heads, memory, s);
       ops.GatedRmsNorm(out.Columns(0, 64), out.Columns(0, 64), rows(3).Columns(0, 64), head_norm, 1e-6f);
     };
-    EXPECT_EQ(launches([&](Ops& ops) { delta(ops, rows(0), rows(4)); }), 1u);
+    for (const int few : {1, 2, 8}) EXPECT_EQ(launches([&](Ops& ops) { delta(ops, rows(0), rows(4)); }, few), 1u) << few;
+    EXPECT_EQ(launches([&](Ops& ops) { delta(ops, rows(0), rows(0).Columns(64, 64)); }, 8), 4u)
+        << "its result among what other heads convolve";
     EXPECT_EQ(launches([&](Ops& ops) { delta(ops, rows(0), rows(0)); }), 4u) << "its result over what other heads convolve";
   }
 }

@@ -1,7 +1,6 @@
-// Kernels of steps of one row: what a stream of tokens waits for is less the weights than one launch after another, so here a launch does what takes
-// several for more rows (one_row.h says when).
+// Kernels that do what takes several launches otherwise (fuse.h says when).
 //
-// Promise 3: every element comes of the same operations in the same order as in the kernels for more rows. Norms are summed by 256 threads as in
+// Promise 3: every element comes of the same operations in the same order as in the single kernels. Norms are summed by 256 threads as in
 // RmsNormKernel, however many there are; a segment is summed by AddActivations, and segments in ascending order; the recurrence is StateColumn's.
 //
 // What lies before BeginKernel runs while the kernel before is still at work, so it may read only what no kernel of a graph writes: weights, the
@@ -14,21 +13,21 @@
 
 namespace reprise::cuda {
 
-// ---- Products ----
+// ---- Products of one row ----
 
 // The quantised row: in memory as the kernel before left it, or made here by every block of threads for itself, in shared memory. The first block also
 // leaves it (and what it comes of) where launches of their own would, for whoever reads it later.
-REPRISE_DEVICE QuantRows OneRowQuants(const OneRowMatMulArgs& args) {
+REPRISE_DEVICE QuantRows FusedQuants(const FusedMatMulArgs& args) {
   const QuantRows& kept = args.matmul.quant;
-  if (args.input == OneRowInput::kQuantised) return kept;
+  if (args.input == FusedInput::kQuantised) return kept;
   const int width = args.matmul.in.width, stride = kept.stride, thread = ThreadId();
-  const bool norm = args.input == OneRowInput::kNorm, keeps = BlockX() == 0;
+  const bool norm = args.input == FusedInput::kNorm, keeps = BlockX() == 0;
   const float* in = norm ? args.norm.in.data : args.matmul.in.data;
   std::byte* shared = SharedMemory();
   QuantRows made;
-  made.quants = reinterpret_cast<int8_t*>(shared + OneRowShared::Sums());
-  made.scales = reinterpret_cast<float*>(shared + OneRowShared::Scales(stride));
-  made.sums = reinterpret_cast<float*>(shared + OneRowShared::ActSums(stride));
+  made.quants = reinterpret_cast<int8_t*>(shared + FusedShared::Sums());
+  made.scales = reinterpret_cast<float*>(shared + FusedShared::Scales(stride));
+  made.sums = reinterpret_cast<float*>(shared + FusedShared::ActSums(stride));
   made.stride = stride;
 
   float factor = 1.0f;
@@ -59,7 +58,7 @@ REPRISE_DEVICE QuantRows OneRowQuants(const OneRowMatMulArgs& args) {
 }
 
 template <Form kForm>
-REPRISE_DEVICE const std::byte* OneRowItem(const OneRowMatMulArgs& args, int tile, int item) {
+REPRISE_DEVICE const std::byte* FusedItem(const FusedMatMulArgs& args, int tile, int item) {
   TileOfProduct at{item % 2, tile};
   int segment = item / 2;
   if (!args.gated) {
@@ -71,7 +70,7 @@ REPRISE_DEVICE const std::byte* OneRowItem(const OneRowMatMulArgs& args, int til
 }
 
 // By one warp, a lane an output.
-REPRISE_DEVICE void StoreOneRow(const OneRowMatMulArgs& args, int tile, const float totals[2]) {
+REPRISE_DEVICE void StoreFused(const FusedMatMulArgs& args, int tile, const float totals[2]) {
   const int lane = ThreadId() % 32;
   if (!args.gated) {
     const TileOfProduct at = FindTile<1>(args.matmul, tile);
@@ -89,15 +88,15 @@ REPRISE_DEVICE void StoreOneRow(const OneRowMatMulArgs& args, int tile, const fl
 }
 
 template <Form kForm>
-REPRISE_KERNEL_OF(kMostOneRowWarps * 32, 1, OneRowMatMulKernel, OneRowMatMulArgs) {
+REPRISE_KERNEL_OF(kMostFusedWarps * 32, 1, FusedMatMulKernel, FusedMatMulArgs) {
   const int warp = ThreadId() / 32, lane = ThreadId() % 32, warps = ThreadCount() / 32;
-  const int items = OneRowItems(args), tiles = OneRowTiles(args);
+  const int items = FusedItems(args), tiles = FusedTiles(args);
   // A warp's next item is on its way while it sums the one before, from tile to tile.
   int next_tile = BlockX(), next_item = warp;
   SegmentWeights<kForm> next;
   const auto load = [&] {
     if (next_tile >= tiles || next_item >= items) return;
-    next.Load(OneRowItem<kForm>(args, next_tile, next_item));
+    next.Load(FusedItem<kForm>(args, next_tile, next_item));
     next_item += warps;
     if (next_item >= items) {
       next_item = warp;
@@ -106,21 +105,21 @@ REPRISE_KERNEL_OF(kMostOneRowWarps * 32, 1, OneRowMatMulKernel, OneRowMatMulArgs
   };
   load();
   if (next_tile < tiles && next_item < items) {
-    const std::byte* bytes = OneRowItem<kForm>(args, next_tile, next_item);
+    const std::byte* bytes = FusedItem<kForm>(args, next_tile, next_item);
     for (int line = lane * 128; line < SegmentBytes(kForm); line += 32 * 128) PrefetchToL2(bytes + line);
   }
-  if (args.input == OneRowInput::kNorm && ThreadId() * 32 < args.matmul.in.width) {
+  if (args.input == FusedInput::kNorm && ThreadId() * 32 < args.matmul.in.width) {
     PrefetchToL2(reinterpret_cast<const std::byte*>(args.norm.weight + ThreadId() * 32));
   }
   BeginKernel();
   if (RowCount(args.matmul.step, args.matmul.in.domain) < 1) return;
-  const QuantRows row = OneRowQuants(args);
+  const QuantRows row = FusedQuants(args);
   int side = 0;
   for (int tile = BlockX(); tile < tiles; tile += GridX()) {
     float totals[2] = {0.0f, 0.0f};
-    for (int first = 0; first < items; first += kOneRowItems) {
-      const int end = first + kOneRowItems < items ? first + kOneRowItems : items;
-      float* sums = reinterpret_cast<float*>(SharedMemory()) + side * kOneRowItems * kTileOutputs;
+    for (int first = 0; first < items; first += kFusedItems) {
+      const int end = first + kFusedItems < items ? first + kFusedItems : items;
+      float* sums = reinterpret_cast<float*>(SharedMemory()) + side * kFusedItems * kTileOutputs;
       REPRISE_ROLLED for (int item = first + warp; item < end; item += warps) {
         const SegmentWeights<kForm> weights = next;
         load();
@@ -145,36 +144,37 @@ REPRISE_KERNEL_OF(kMostOneRowWarps * 32, 1, OneRowMatMulKernel, OneRowMatMulArgs
         for (int item = first; item < end; ++item) totals[0] = totals[0] + sums[(item - first) * kTileOutputs + lane];
       }
     }
-    if (warp == 0) StoreOneRow(args, tile, totals);
+    if (warp == 0) StoreFused(args, tile, totals);
   }
 }
 
 // ---- Attention's beginning ----
 
 // The last layer of the grid has the values, the others the heads that are turned, each a warp's; whoever has turned a head of keys appends it.
-REPRISE_KERNEL(OneRowAppendKernel, OneRowAppendArgs) {
+REPRISE_KERNEL(FusedAppendKernel, FusedAppendArgs) {
   BeginKernel();
-  if (args.turn.step.header->rows < 1) return;
-  const int which = BlockZ(), head = BlockX() * (kHeadThreads / 32) + ThreadId() / 32;
+  const int row = BlockY(), which = BlockZ(), head = BlockX() * (kHeadThreads / 32) + ThreadId() / 32;
+  if (row >= args.turn.step.header->rows) return;
   if (which == args.turn.count) {
     const int i = BlockX() * kHeadThreads + ThreadId();
-    if (i < args.append.in[1].width) AppendElement(args.append, 1, 0, i);
+    if (i < args.append.in[1].width) AppendElement(args.append, 1, row, i);
     return;
   }
   const Heads& heads = args.turn.heads[which];
   if (head >= heads.count) return;
-  NormRopeHead(args.turn, which, 0, head);
+  NormRopeHead(args.turn, which, row, head);
   if (which != args.turn.count - 1) return;
   SyncWarp();
-  for (int i = ThreadId() % 32; i < heads.width; i += 32) AppendElement(args.append, 0, 0, head * heads.width + i);
+  for (int i = ThreadId() % 32; i < heads.width; i += 32) AppendElement(args.append, 0, row, head * heads.width + i);
 }
 
-// ---- The delta rule ----
+// ---- The delta rule of few rows ----
 
-// A block of threads has a head of a lane, and four threads a column of its state. Queries and keys are of a key head that several heads may share:
-// each makes them for itself, and the first of them leaves them, and their tail, in memory.
+// A block of threads has a head of a lane, and four threads a column of its state. Tokens come one after another, from the convolution to the norm.
+// Queries and keys are of a key head that several heads may share: each makes them for itself, and the first of them leaves them, and their tail, in
+// memory.
 template <int kRows>
-REPRISE_KERNEL_OF(kMostOneRowColumns * 4, 1, OneRowDeltaKernel, OneRowDeltaArgs) {
+REPRISE_KERNEL_OF(kMostFusedColumns * 4, 1, FusedDeltaKernel, FusedDeltaArgs) {
   const StepView& step = args.delta.step;
   const ConvArgs& conv = args.conv;
   const Ops::DeltaNetShape& s = args.delta.shape;
@@ -188,6 +188,7 @@ REPRISE_KERNEL_OF(kMostOneRowColumns * 4, 1, OneRowDeltaKernel, OneRowDeltaArgs)
     if (i < 2 * s.key_dim) return keys + key_head * s.key_dim + i - s.key_dim;
     return 2 * keys + head * s.value_dim + i - 2 * s.key_dim;
   };
+  const auto keeps = [&](int i) { return head == key_head || i >= 2 * s.key_dim; };
   StateColumn<kRows, 4> state(reinterpret_cast<const float*>(lane.read + args.delta.state.offset) + at, s.key_dim, s.value_dim,
                               live ? column : s.value_dim);
   for (int i = ThreadId(); i < channels; i += ThreadCount()) {
@@ -196,39 +197,38 @@ REPRISE_KERNEL_OF(kMostOneRowColumns * 4, 1, OneRowDeltaKernel, OneRowDeltaArgs)
   BeginKernel();
   if (!live) return;
 
-  const int row = lane.first_row;
   float* const convolved = reinterpret_cast<float*>(SharedMemory());
-  float* const q = convolved + OneRowDeltaShared::Unit(s);
+  float* const q = convolved + FusedDeltaShared::Unit(s);
   float* const k = q + kRows;
-  float* const product = convolved + OneRowDeltaShared::Product(s);
-  float* const read = convolved + OneRowDeltaShared::Out(s);
-  for (int i = ThreadId(); i < channels; i += ThreadCount()) {
-    const int channel = channel_of(i);
-    const bool keeps = head == key_head || i >= 2 * s.key_dim;
-    if (keeps) WriteTail(conv, lane, channel);
-    if (lane.rows == 0) continue;
-    convolved[i] = Convolved(conv, lane, 0, channel);
-    if (keeps) RowAt(conv.out, row)[channel] = convolved[i];
+  float* const product = convolved + FusedDeltaShared::Product(s);
+  float* const read = convolved + FusedDeltaShared::Out(s);
+  for (int t = 0; t < lane.rows; ++t) {
+    const int row = lane.first_row + t;
+    for (int i = ThreadId(); i < channels; i += ThreadCount()) {
+      const int channel = channel_of(i);
+      convolved[i] = Convolved(conv, lane, t, channel);
+      if (keeps(i)) RowAt(conv.out, row)[channel] = convolved[i];
+    }
+    SyncBlock();
+    if (warp == 0) {
+      const float kq = DeltaUnits(convolved, convolved + s.key_dim, q, k, s.key_dim, kRows);
+      if (ThreadId() == 0) *product = kq;
+    }
+    const float v = state.real ? convolved[2 * s.key_dim + column] : 0.0f;
+    DeltaGates gates = GatesOf(args.delta, row, head, 0.0f);
+    SyncBlock();
+    gates.kq = *product;
+    const float y = DeltaStep(state, q, k, v, gates);
+    if (state.real && state.part == 0) read[column] = y;
+    SyncBlock();
+    if (warp * 32 < s.value_dim) {
+      GatedNormBlock(args.norm, read, NormFactor(read, s.value_dim, args.norm.eps), row, head * s.value_dim, warp * 32);
+    }
   }
-  if (lane.rows == 0) {
-    state.Write(reinterpret_cast<float*>(lane.write + args.delta.state.offset) + at);
-    return;
-  }
-  SyncBlock();
-  if (warp == 0) {
-    const float kq = DeltaUnits(convolved, convolved + s.key_dim, q, k, s.key_dim, kRows);
-    if (ThreadId() == 0) *product = kq;
-  }
-  const float v = state.real ? convolved[2 * s.key_dim + column] : 0.0f;
-  DeltaGates gates = GatesOf(args.delta, row, head, 0.0f);
-  SyncBlock();
-  gates.kq = *product;
-  const float y = DeltaStep(state, q, k, v, gates);
-  if (state.real && state.part == 0) read[column] = y;
   state.Write(reinterpret_cast<float*>(lane.write + args.delta.state.offset) + at);
-  SyncBlock();
-  if (warp * 32 < s.value_dim)
-    GatedNormBlock(args.norm, read, NormFactor(read, s.value_dim, args.norm.eps), row, head * s.value_dim, warp * 32);
+  for (int i = ThreadId(); i < channels; i += ThreadCount()) {
+    if (keeps(i)) WriteTail(conv, lane, channel_of(i));
+  }
 }
 
 }  // namespace reprise::cuda

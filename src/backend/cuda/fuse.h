@@ -1,0 +1,24 @@
+// Launches that follow one another and become one, where a step has so few rows that it gains by it.
+//
+// A launch of few rows is microseconds of waiting for the one before, whatever it computes, so a small model's token is mostly that. Of one row, what
+// makes the input of a product of quantised weights (a norm, or quantising) goes into the product, and the SwiGLU of its two results as well. Of few
+// rows, the convolution, the delta rule and the gated norm become one launch. Of any number, so do what turns queries and keys and what appends keys
+// and values. Everything that the single launches leave in memory for later ones is left there all the same, but for their scratch; the bits are the
+// same (fused_kernels.h).
+//
+// Two launches become one only where no block of threads writes what another still has to read, which is checked by address: rows that are never alive
+// together may share memory (models/loader.h, NewSharedRows).
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "backend/cuda/kernels.h"
+
+namespace reprise::cuda {
+
+// The launches for the steps of a bucket, which do what `launches` do.
+inline constexpr int kFewRows = 8;
+std::vector<Launch> Fuse(std::span<const Launch> launches, const Bucket& bucket);
+
+}  // namespace reprise::cuda
