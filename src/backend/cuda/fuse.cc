@@ -110,8 +110,9 @@ std::optional<Fused> FuseAppend(std::span<const Launch> launches, size_t i, cons
   if (!turn || !append || append->count != 2) return std::nullopt;
   const Heads& keys = turn->heads[turn->count - 1];
   if (keys.rows.data != append->in[0].data || keys.stride != keys.width || keys.count * keys.width != append->in[0].width ||
-      keys.rows.stride != append->in[0].stride)
+      keys.rows.stride != append->in[0].stride) {
     return std::nullopt;
+  }
   for (int h = 0; h < turn->count; ++h) {
     if (Overlap(turn->heads[h].rows, append->in[1], bucket.rows)) return std::nullopt;
     if (h != turn->count - 1 && Overlap(turn->heads[h].rows, append->in[0], bucket.rows)) return std::nullopt;
