@@ -30,6 +30,17 @@ REPRISE_DEVICE QuantRows FusedQuants(const FusedMatMulArgs& args) {
   made.sums = reinterpret_cast<float*>(shared + FusedShared::ActSums(stride));
   made.stride = stride;
 
+  // A thread's elements and their factors are on their way while the row's squares are summed.
+  const int threads = ThreadCount();
+  float x[kElementsAtOnce], weight[kElementsAtOnce];
+  const auto load = [&](int base) {
+    REPRISE_UNROLLED for (int n = 0; n < kElementsAtOnce; ++n) {
+      const int i = base + n * threads;
+      x[n] = i < width ? in[i] : 0.0f;
+      weight[n] = norm && i < width ? args.norm.weight[i] : 1.0f;
+    }
+  };
+  load(thread);
   float factor = 1.0f;
   if (norm) {
     float* warps = reinterpret_cast<float*>(shared);
@@ -41,17 +52,23 @@ REPRISE_DEVICE QuantRows FusedQuants(const FusedMatMulArgs& args) {
     if (thread % 32 == 0) warps[thread / 32] = squares;
     SyncBlock();
     squares = 0.0f;
-    for (int warp = 0; warp < kRowThreads / 32; ++warp) squares = squares + warps[warp];
+    REPRISE_UNROLLED for (int warp = 0; warp < kRowThreads / 32; ++warp) squares = squares + warps[warp];
     factor = 1.0f / sqrtf(squares / static_cast<float>(width) + args.norm.eps);
   }
-  for (int i = thread; i / kBlock * kBlock < stride; i += ThreadCount()) {
-    float y = 0.0f;  // past the last as well: a scale of zero
-    if (i < width) {
-      y = norm ? in[i] * factor * args.norm.weight[i] : in[i];
-      if (norm && keeps) args.norm.out.data[i] = y;
+  for (int base = thread; base / kBlock * kBlock < stride; base += kElementsAtOnce * threads) {
+    if (base != thread) load(base);
+    REPRISE_UNROLLED for (int n = 0; n < kElementsAtOnce; ++n) {
+      if (norm && base + n * threads < width) x[n] = x[n] * factor * weight[n];  // past the last they stay zero, with a scale of zero
     }
-    QuantiseBlock(made, 0, i / kBlock, y);
-    if (keeps && i / kBlock * kBlock < width) QuantiseBlock(kept, 0, i / kBlock, y);
+    Quantised quantised[kElementsAtOnce];
+    QuantiseTogether(x, quantised);
+    REPRISE_UNROLLED for (int n = 0; n < kElementsAtOnce; ++n) {
+      const int i = base + n * threads, block = i / kBlock;
+      if (block * kBlock < stride) StoreQuantised(made, 0, block, quantised[n]);
+      if (!keeps || block * kBlock >= width) continue;
+      StoreQuantised(kept, 0, block, quantised[n]);
+      if (norm && i < width) args.norm.out.data[i] = x[n];
+    }
   }
   SyncBlock();
   return made;

@@ -15,20 +15,47 @@ REPRISE_KERNEL(EmbedKernel, EmbedArgs) {
   RowAt(args.out, row)[i] = Unpack(args.weight, args.step.row[row].token, i) * args.scale;
 }
 
-// Element ThreadId() % 32 of a block of 32 of `row`; every lane of the warp calls.
-REPRISE_DEVICE void QuantiseBlock(const QuantRows& to, int row, int block, float x) {
-  const uint32_t top = WarpMax(BitsOf(x) & 0x7fffffffu);
-  const QuantScale scale = ScaleOfTop(top);
-  const int q = Quantise(x, scale.inverse);
-  const int sum = WarpSum(q);
+// An element of a block of 32, quantised; the block's scale and sum are every lane's.
+struct Quantised {
+  int8_t quant;
+  float scale, sum;
+};
+// Element ThreadId() % 32 of each of some blocks; every lane of the warp calls. What a block waits for the others wait for meanwhile.
+template <int kCount>
+REPRISE_DEVICE void QuantiseTogether(const float (&x)[kCount], Quantised (&to)[kCount]) {
+  uint32_t top[kCount];
+  int sum[kCount];
+  REPRISE_UNROLLED for (int n = 0; n < kCount; ++n) top[n] = BitsOf(x[n]) & 0x7fffffffu;
+  REPRISE_UNROLLED for (int mask = 16; mask > 0; mask /= 2) {
+    REPRISE_UNROLLED for (int n = 0; n < kCount; ++n) top[n] = Greater(top[n], ShuffleXor(top[n], mask));
+  }
+  REPRISE_UNROLLED for (int n = 0; n < kCount; ++n) {
+    const QuantScale scale = ScaleOfTop(top[n]);
+    sum[n] = Quantise(x[n], scale.inverse);
+    to[n] = {static_cast<int8_t>(sum[n]), scale.scale, 0.0f};
+  }
+  REPRISE_UNROLLED for (int mask = 16; mask > 0; mask /= 2) {
+    REPRISE_UNROLLED for (int n = 0; n < kCount; ++n) sum[n] = sum[n] + ShuffleXor(sum[n], mask);
+  }
+  REPRISE_UNROLLED for (int n = 0; n < kCount; ++n) to[n].sum = to[n].scale * static_cast<float>(sum[n]);
+}
+REPRISE_DEVICE void StoreQuantised(const QuantRows& to, int row, int block, const Quantised& x) {
   const int lane = ThreadId() % 32;
-  to.quants[static_cast<int64_t>(row) * to.stride + block * kBlock + lane] = static_cast<int8_t>(q);
+  to.quants[static_cast<int64_t>(row) * to.stride + block * kBlock + lane] = x.quant;
   if (lane == 0) {
     const int64_t at = static_cast<int64_t>(row) * (to.stride / kBlock) + block;
-    to.scales[at] = scale.scale;
-    to.sums[at] = scale.scale * static_cast<float>(sum);
+    to.scales[at] = x.scale;
+    to.sums[at] = x.sum;
   }
 }
+REPRISE_DEVICE void QuantiseBlock(const QuantRows& to, int row, int block, float x) {
+  const float one[1] = {x};
+  Quantised made[1];
+  QuantiseTogether(one, made);
+  StoreQuantised(to, row, block, made[0]);
+}
+// How many elements of a row a thread takes at a time: what it waits for, loads and sums over the warp, it waits for together.
+inline constexpr int kElementsAtOnce = 4;
 
 REPRISE_KERNEL(RmsNormKernel, RmsNormArgs) {
   BeginKernel();
@@ -40,14 +67,22 @@ REPRISE_KERNEL(RmsNormKernel, RmsNormArgs) {
   for (int i = ThreadId(); i < width; i += kRowThreads) squares = fmaf(in[i], in[i], squares);
   squares = BlockSum(squares, reinterpret_cast<float*>(SharedMemory()));
   const float factor = 1.0f / sqrtf(squares / static_cast<float>(width) + args.eps);
-  for (int base = 0; base < width; base += kRowThreads) {
-    const int i = base + ThreadId();
-    float y = 0.0f;
-    if (i < width) {
-      y = in[i] * factor * args.weight[i];
-      out[i] = y;
+  for (int base = ThreadId(); base / 32 * 32 < width; base += kElementsAtOnce * kRowThreads) {
+    float y[kElementsAtOnce];
+    REPRISE_UNROLLED for (int n = 0; n < kElementsAtOnce; ++n) {
+      const int i = base + n * kRowThreads;
+      y[n] = i < width ? in[i] * factor * args.weight[i] : 0.0f;
     }
-    if (args.quant.quants && i / 32 * 32 < width) QuantiseBlock(args.quant, row, i / kBlock, y);
+    REPRISE_UNROLLED for (int n = 0; n < kElementsAtOnce; ++n) {
+      if (base + n * kRowThreads < width) out[base + n * kRowThreads] = y[n];
+    }
+    if (args.quant.quants == nullptr) continue;
+    Quantised made[kElementsAtOnce];
+    QuantiseTogether(y, made);
+    REPRISE_UNROLLED for (int n = 0; n < kElementsAtOnce; ++n) {
+      const int i = base + n * kRowThreads;
+      if (i / 32 * 32 < width) StoreQuantised(args.quant, row, i / kBlock, made[n]);
+    }
   }
 }
 
