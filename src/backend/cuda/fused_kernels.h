@@ -219,6 +219,11 @@ REPRISE_KERNEL_OF(kMostFusedColumns * 4, 1, FusedDeltaKernel, FusedDeltaArgs) {
   float* const k = q + kRows;
   float* const product = convolved + FusedDeltaShared::Product(s);
   float* const read = convolved + FusedDeltaShared::Out(s);
+  const auto write_tails = [&](int first, int threads) {
+    for (int i = first; i < channels; i += threads) {
+      if (keeps(i)) WriteTail(conv, lane, channel_of(i));
+    }
+  };
   for (int t = 0; t < lane.rows; ++t) {
     const int row = lane.first_row + t;
     for (int i = ThreadId(); i < channels; i += ThreadCount()) {
@@ -227,6 +232,8 @@ REPRISE_KERNEL_OF(kMostFusedColumns * 4, 1, FusedDeltaKernel, FusedDeltaArgs) {
       if (keeps(i)) RowAt(conv.out, row)[channel] = convolved[i];
     }
     SyncBlock();
+    // What the first warp does the others wait for: meanwhile they leave the tails.
+    if (t == 0 && warp > 0) write_tails(ThreadId() - 32, ThreadCount() - 32);
     if (warp == 0) {
       const float kq = DeltaUnits(convolved, convolved + s.key_dim, q, k, s.key_dim, kRows);
       if (ThreadId() == 0) *product = kq;
@@ -243,9 +250,7 @@ REPRISE_KERNEL_OF(kMostFusedColumns * 4, 1, FusedDeltaKernel, FusedDeltaArgs) {
     }
   }
   state.Write(reinterpret_cast<float*>(lane.write + args.delta.state.offset) + at);
-  for (int i = ThreadId(); i < channels; i += ThreadCount()) {
-    if (keeps(i)) WriteTail(conv, lane, channel_of(i));
-  }
+  if (lane.rows == 0 || ThreadCount() == 32) write_tails(ThreadId(), ThreadCount());
 }
 
 }  // namespace reprise::cuda

@@ -47,8 +47,15 @@ REPRISE_DEVICE float Convolved(const ConvArgs& args, const LaneEntry& lane, int 
 REPRISE_DEVICE void WriteTail(const ConvArgs& args, const LaneEntry& lane, int channel) {
   const int history = args.kernel - 1;
   float* tail = reinterpret_cast<float*>(lane.write + args.tail.offset);
-  for (int k = 0; k < history; ++k) {
-    tail[static_cast<int64_t>(k) * args.in.width + channel] = ConvInput(args, lane, lane.rows - history + k, channel);
+  constexpr int kAtOnce = 4;  // the inputs come from memory together
+  for (int first = 0; first < history; first += kAtOnce) {
+    float x[kAtOnce] = {};
+    REPRISE_UNROLLED for (int n = 0; n < kAtOnce; ++n) {
+      if (first + n < history) x[n] = ConvInput(args, lane, lane.rows - history + first + n, channel);
+    }
+    REPRISE_UNROLLED for (int n = 0; n < kAtOnce; ++n) {
+      if (first + n < history) tail[static_cast<int64_t>(first + n) * args.in.width + channel] = x[n];
+    }
   }
 }
 // The first layer of the grid has the rows, the second the lanes, whose new tails it writes.
