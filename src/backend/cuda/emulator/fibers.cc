@@ -5,7 +5,6 @@
 #include <csetjmp>
 #include <cstdio>
 #include <cstdlib>
-#include <deque>
 #include <memory>
 #include <vector>
 
@@ -36,7 +35,11 @@ struct Fiber {
   jmp_buf here;
   bool started = false;
   bool done = true;
-  std::deque<std::vector<Copy>> copies;  // groups under way, the last one still open
+  // Copies in the order they were asked for, `made` of them made already; and where groups of them end, `waited` of which were waited for. They keep
+  // their memory, so that a block that has run before allocates nothing.
+  std::vector<Copy> copies;
+  std::vector<size_t> groups;
+  size_t made = 0, waited = 0;
 };
 
 struct Scheduler {
@@ -104,7 +107,9 @@ void RunBlock(const Grid& grid) {
   for (int i = 0; i < s.threads; ++i) {
     Fiber& fiber = s.fibers[static_cast<size_t>(i)];
     fiber.started = fiber.done = false;
-    fiber.copies.assign(1, {});
+    fiber.copies.clear();
+    fiber.groups.clear();
+    fiber.made = fiber.waited = 0;
   }
   const bool backwards = ++s.turn % 2 == 0;
   for (int left = s.threads; left > 0;) {
@@ -147,14 +152,19 @@ void CopyAsync(std::byte* to, const std::byte* from, int bytes) {
   copy.to = to;
   copy.size = bytes;
   std::memcpy(copy.bytes, from, static_cast<size_t>(bytes));
-  s.fibers[static_cast<size_t>(s.current)].copies.back().push_back(copy);
+  s.fibers[static_cast<size_t>(s.current)].copies.push_back(copy);
 }
-void CommitCopies() { s.fibers[static_cast<size_t>(s.current)].copies.emplace_back(); }
+void CommitCopies() {
+  Fiber& fiber = s.fibers[static_cast<size_t>(s.current)];
+  fiber.groups.push_back(fiber.copies.size());
+}
 void WaitCopies(int pending) {
-  auto& groups = s.fibers[static_cast<size_t>(s.current)].copies;
-  while (static_cast<int>(groups.size()) - 1 > pending) {
-    for (const Copy& copy : groups.front()) std::memcpy(copy.to, copy.bytes, static_cast<size_t>(copy.size));
-    groups.pop_front();
+  Fiber& fiber = s.fibers[static_cast<size_t>(s.current)];
+  for (; fiber.groups.size() - fiber.waited > static_cast<size_t>(pending); ++fiber.waited) {
+    for (; fiber.made < fiber.groups[fiber.waited]; ++fiber.made) {
+      const Copy& copy = fiber.copies[fiber.made];
+      std::memcpy(copy.to, copy.bytes, static_cast<size_t>(copy.size));
+    }
   }
 }
 
