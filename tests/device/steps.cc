@@ -1,5 +1,5 @@
 // Where the time of a step goes on a device: what a step takes as a whole, and what it takes without the launches of each kernel. What a kernel is
-// worth is the difference, since launches overlap and none can be timed by itself. (Without a kernel a step computes nonsense, in the same time.)
+// worth is the difference, since launches overlap and none can be timed by itself. (Without a kernel a step computes nonsense, in much the same time.)
 //
 //   device_steps [--replays N] [--turns N] [--position N] [--serial] MODEL DEVICE SHAPE...     a shape: LANESxROWS, as 1x1, 8x1 or 1x1024
 //

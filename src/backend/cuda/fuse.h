@@ -17,8 +17,9 @@
 
 namespace reprise::cuda {
 
+inline constexpr int kFewRows = 8;  // beyond it, by count and unmeasured, tokens one after another take longer than several launches
+
 // The launches for the steps of a bucket, which do what `launches` do.
-inline constexpr int kFewRows = 8;
 std::vector<Launch> Fuse(std::span<const Launch> launches, const Bucket& bucket);
 
 }  // namespace reprise::cuda

@@ -2,9 +2,6 @@
 //
 // Promise 3: every element comes of the same operations in the same order as in the single kernels. Norms are summed by 256 threads as in
 // RmsNormKernel, however many there are; a segment is summed by AddActivations, and segments in ascending order; the recurrence is StateColumn's.
-//
-// What lies before BeginKernel runs while the kernel before is still at work, so it may read only what no kernel of a graph writes: weights, the
-// binding table, and the state that the lane had before the step.
 #pragma once
 
 #include "backend/cuda/matmul_kernels.h"

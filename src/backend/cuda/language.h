@@ -109,8 +109,10 @@ REPRISE_DEVICE T LoadWords(const void* p) {
 }
 REPRISE_DEVICE uint32_t LoadConstant4(const std::byte* p) { return __ldg(reinterpret_cast<const unsigned int*>(p)); }
 
-// The first words of every kernel, before anything that an earlier kernel wrote is read and before any thread returns: the next kernel of the
-// graph may be set up from here on, and the one before has ended. Every thread waits, so that "has ended" reaches back over the whole graph.
+// In every kernel, before anything that an earlier kernel wrote is read and before any thread returns: the next kernel of the graph may be set up from
+// here on, and the one before has ended. Every thread waits, so that "has ended" reaches back over the whole graph. What stands before this call runs
+// while the kernel before is still at work, so it may read only what no kernel of a graph writes: weights, the binding table, and the state that a lane
+// had before the step (and prefetch what it likes).
 REPRISE_DEVICE void BeginKernel() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
