@@ -61,6 +61,17 @@ class Recorder : public Ops {
   void SwiGlu(Rows out, Rows gate, Rows up) override {
     Keep("swiglu", [=](Ops& ops) { ops.SwiGlu(out, gate, up); });
   }
+  void MixExperts(Rows out, Rows in, Rows scores, const Experts& experts) override {
+    Recorded& call = Keep("experts", [=](Ops& ops) { ops.MixExperts(out, in, scores, experts); });
+    for (const Matrix* matrix : {experts.gate, experts.up, experts.down}) {
+      const double share = static_cast<double>(experts.used) / experts.count;
+      call.bytes += share * static_cast<double>(dynamic_cast<const PackedMatrix&>(*matrix).total_bytes());
+      call.macs += share * matrix->inputs * matrix->outputs;
+    }
+  }
+  void SigmoidGate(Rows rows, Rows gate) override {
+    Keep("sigmoid gate", [=](Ops& ops) { ops.SigmoidGate(rows, gate); });
+  }
   void AddBias(Rows rows, Vector bias) override {
     Keep("bias", [=](Ops& ops) { ops.AddBias(rows, bias); });
   }

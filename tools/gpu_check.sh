@@ -64,14 +64,14 @@ check() {
 test_device() {
   failed=0
   "$build/reprise" inspect --devices
-  kernels='Weights*:Shapes*:Fuse*:MatMul*:RowOps*:SwiGlu*:GatedRmsNorm*:NormRope*:Attention*:CausalConv*:DeltaNet*:Ssm*:LastRow*:Device*:CudaDevice*'
+  kernels='Weights*:Shapes*:Fuse*:MatMul*:RowOps*:SwiGlu*:GatedRmsNorm*:NormRope*:Attention*:CausalConv*:DeltaNet*:Ssm*:LastRow*:Device*:CudaDevice*:Forms*:MixExperts*:SigmoidGate*'
   check kernels timeout 240 "$build/backend_test" --gtest_filter="$kernels"
   check models timeout 240 "$build/device_test" --gtest_filter='*cuda*'
   check verify timeout 120 "$build/device_test" --gtest_filter='*Promises*cuda*'
   "$build/reprise" verify --device cuda --quick | tee "$out/verify.txt" || failed=1
   if command -v compute-sanitizer >/dev/null 2>&1; then
-    check memcheck timeout 200 compute-sanitizer --error-exitcode 9 "$build/backend_test" --gtest_filter='DeltaNet.OddWidths:Fuse*:Shapes*Q4_K:Ssm.OddWidths:Attention.OddWidths:Attention.GroupedHeads*:CausalConv*:LastRow*:DeviceOps*'
-    check racecheck timeout 200 compute-sanitizer --tool racecheck --error-exitcode 9 "$build/backend_test" --gtest_filter='DeltaNet.OddWidths:FusedDelta.OddWidths:Shapes*Q4_K:Ssm.OddWidths:Attention.OddWidths'
+    check memcheck timeout 200 compute-sanitizer --error-exitcode 9 "$build/backend_test" --gtest_filter='DeltaNet.OddWidths:Fuse*:Shapes*Q4_K:Ssm.OddWidths:Attention.OddWidths:Attention.GroupedHeads*:CausalConv*:LastRow*:DeviceOps*:MixExpertsLayer*:MixExpertsLanes*'
+    check racecheck timeout 200 compute-sanitizer --tool racecheck --error-exitcode 9 "$build/backend_test" --gtest_filter='DeltaNet.OddWidths:FusedDelta.OddWidths:Shapes*Q4_K:Ssm.OddWidths:Attention.OddWidths:MixExpertsLayer*'
   fi
   return $failed
 }

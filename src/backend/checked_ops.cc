@@ -55,6 +55,33 @@ void CheckedOps::SwiGlu(Rows out, Rows gate, Rows up) {
   }
 }
 
+void CheckedOps::MixExperts(Rows out, Rows in, Rows scores, const Experts& experts) {
+  const char* const op = "MixExperts";
+  if (!Check(experts.count > 0 && experts.used > 0 && experts.used <= experts.count, op, "more experts are used than there are, or none") ||
+      !CheckRows(op, in, in.width, in.domain) || !CheckRows(op, out, out.width, in.domain) ||
+      !CheckRows(op, scores, experts.count, in.domain) ||
+      !Check(!experts.bias.data || (experts.sigmoid && experts.bias.size == experts.count), op,
+             "the bias is not one value an expert, or the probabilities are no sigmoids")) {
+    return;
+  }
+  for (const Matrix* matrix : {experts.gate, experts.up, experts.down}) {
+    if (!Check(matrix && Owns(*matrix), op, "a matrix is missing or belongs to another backend")) return;
+  }
+  if (Check(experts.gate->inputs == in.width && experts.up->inputs == in.width, op,
+            "an expert has other inputs than the row has columns") &&
+      Check(experts.gate->outputs == int64_t{experts.count} * experts.down->inputs && experts.up->outputs == experts.gate->outputs, op,
+            "the experts' gates, ups and downs do not agree") &&
+      Check(experts.down->outputs == int64_t{experts.count} * out.width, op, "the experts' results are not as wide as the row")) {
+    RecordMixExperts(out, in, scores, experts);
+  }
+}
+
+void CheckedOps::SigmoidGate(Rows rows, Rows gate) {
+  if (CheckRows("SigmoidGate", rows, rows.width, rows.domain) && CheckRows("SigmoidGate", gate, 1, rows.domain)) {
+    RecordSigmoidGate(rows, gate);
+  }
+}
+
 void CheckedOps::Multiply(Rows out, Rows a, Rows b) {
   if (CheckRows("Multiply", out, out.width, out.domain) && CheckRows("Multiply", a, out.width, out.domain) &&
       CheckRows("Multiply", b, out.width, out.domain)) {

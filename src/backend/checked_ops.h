@@ -24,6 +24,8 @@ class CheckedOps : public Ops {
   void RmsNorm(Rows out, Rows in, Vector weight, float eps) final;
   void MatMul(Rows in, std::span<const Product> products) final;
   void SwiGlu(Rows out, Rows gate, Rows up) final;
+  void MixExperts(Rows out, Rows in, Rows scores, const Experts& experts) final;
+  void SigmoidGate(Rows rows, Rows gate) final;
   void Multiply(Rows out, Rows a, Rows b) final;
   void AddBias(Rows rows, Vector bias) final;
   void NormRope(Heads heads, Vector weight, float eps, const RopeSpec& rope) final;
@@ -52,6 +54,8 @@ class CheckedOps : public Ops {
   virtual void RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, float eps) = 0;
   virtual void RecordMatMul(const Rows& in, std::span<const Product> products) = 0;
   virtual void RecordSwiGlu(const Rows& out, const Rows& gate, const Rows& up) = 0;
+  virtual void RecordMixExperts(const Rows& out, const Rows& in, const Rows& scores, const Experts& experts) = 0;
+  virtual void RecordSigmoidGate(const Rows& rows, const Rows& gate) = 0;
   virtual void RecordMultiply(const Rows& out, const Rows& a, const Rows& b) = 0;
   virtual void RecordAddBias(const Rows& rows, const float* bias) = 0;
   // angles[row][dims] = the cosines, then the sines, of `turns` at the row's position. Recorded once a plan, before the first call that reads it.

@@ -69,6 +69,18 @@ struct Product {
   bool accumulate = false;  // out += W x instead of out = W x (the residual stream)
 };
 
+// The experts of a mixture, and how a router's scores choose among them.
+struct Experts {
+  const Matrix* gate = nullptr;  // [count x inner, inputs]: the rows of one expert after those of another
+  const Matrix* up = nullptr;    // [count x inner, inputs]
+  const Matrix* down = nullptr;  // [count x outputs, inner]
+  Vector bias;                   // [count], of the choice alone; without data: none
+  int count = 0;
+  int used = 0;          // of a row
+  bool sigmoid = false;  // probabilities are sigmoids of the scores, not their softmax
+  float scale = 1.0f;    // of the weights
+};
+
 // Rotary position embedding over the first `dims` values of a head.
 struct RopeSpec {
   int dims = 0;
@@ -112,6 +124,16 @@ class Ops {
 
   // out[r] = silu(gate[r]) * up[r]. `out` may be `gate` or `up`.
   virtual void SwiGlu(Rows out, Rows gate, Rows up) = 0;
+
+  // out[r] += what the experts that row r goes to make of in[r], each as much as the router trusts it: with p = softmax(scores[r]) or
+  // sigmoid(scores[r]), the `used` experts e at which p + bias is greatest (of equal ones the first; a NaN counts as the least), from the
+  // greatest on,
+  //   w[e] = scale * p[e] / (the sum of p of the chosen);  out[r] += w[e] * (down[e] (silu(gate[e] in[r]) * (up[e] in[r]))).
+  // A bias goes with sigmoids alone. scores: experts.count wide. `out` is neither `in` nor `scores`.
+  virtual void MixExperts(Rows out, Rows in, Rows scores, const Experts& experts) = 0;
+
+  // In place: rows[r] *= sigmoid(gate[r]), one number a row.
+  virtual void SigmoidGate(Rows rows, Rows gate) = 0;
 
   // out[r] = a[r] * b[r], element by element. `out` may be `a` or `b`.
   virtual void Multiply(Rows out, Rows a, Rows b) = 0;

@@ -60,18 +60,44 @@ void StorePairs(const OfBlocks<int32_t>& steps, const OfBlocks<int32_t>& sums, i
   }
 }
 
+// Where the rows of a group are, and where the group begins among all.
+struct InputGroup {
+  int first, size;
+  int index[kRowGroup];  // of `in`
+};
+
+// The groups of a step.
+class InputGroups {
+ public:
+  explicit InputGroups(const ArrangeArgs& args) : args_(args), rows_(ProductGroups(args.visits ? 0 : RowCount(*args.table, args.in))) {}
+  int count() const { return args_.visits ? args_.visits->groups : rows_.count; }
+  int rows() const { return args_.visits ? args_.visits->first[args_.visits->runs] : rows_.rows; }
+  InputGroup At(int g) const {
+    InputGroup group{};
+    group.first = args_.visits ? args_.visits->group[g] : rows_.First(g);
+    group.size = args_.visits ? args_.visits->group[g + 1] - group.first : rows_.Size(g);
+    for (int r = 0; r < group.size; ++r) group.index[r] = args_.visits ? args_.source[group.first + r] : group.first + r;
+    return group;
+  }
+
+ private:
+  const ArrangeArgs& args_;
+  const RowGroups rows_;
+};
+
 // A span of a group of rows, of `blocks` blocks from block `first_block` on. Block by block, because the rows' quants interleave: every line is
 // written at once.
-void QuantizeSpan(const ArrangeArgs& args, int first, int size, int first_block, int blocks) {
+void QuantizeSpan(const ArrangeArgs& args, const InputGroup& group, int first_block, int blocks) {
   const Activations& to = args.to;
   const int64_t row_blocks = args.in.width / kQuantBlock, row_spans = SpansOf(args.in.width / kQuantBlock);
   OfBlocks<int32_t> tops = {}, span_tops, steps, sums;
   OfBlocks<float> span_inverses, inverses;
   HWY_ALIGN int32_t most[16] = {};
   HWY_ALIGN float scales[16], most_inverses[16];
-  const float* const begin = RowAt(args.in, first) + first_block * kQuantBlock;
-  const int64_t stride = args.in.stride;
-  const auto in = [begin, stride](int r, int b) { return begin + r * stride + b * kQuantBlock; };
+  const int first = group.first, size = group.size;
+  const float* begin[kRowGroup];
+  for (int r = 0; r < size; ++r) begin[r] = RowAt(args.in, group.index[r]) + first_block * kQuantBlock;
+  const auto in = [&begin](int r, int b) { return begin[r] + b * kQuantBlock; };
   const bool halves = std::any_of(to.halves, to.halves + Activations::kMostZeros, [](bool half) { return half; });
   for (int r = 0; r < size; ++r) {
     for (int b = 0; b < blocks; ++b) tops.of[r][b] = GreatestBits(Load(in(r, b)), Load(in(r, b) + 16));
@@ -117,43 +143,42 @@ void QuantizeSpan(const ArrangeArgs& args, int first, int size, int first_block,
 }
 
 // The columns [from, end) of a group of rows, of which `from` begins a span.
-void QuantizeGroup(const ArrangeArgs& args, int first, int size, int from, int end) {
-  for (int k = from; k < end; k += kSpanInputs)
-    QuantizeSpan(args, first, size, k / kQuantBlock, std::min(kSpanInputs, end - k) / kQuantBlock);
+void QuantizeGroup(const ArrangeArgs& args, const InputGroup& group, int from, int end) {
+  for (int k = from; k < end; k += kSpanInputs) QuantizeSpan(args, group, k / kQuantBlock, std::min(kSpanInputs, end - k) / kQuantBlock);
 }
 
 int ArrangePieces(const ArrangeArgs& args) { return (args.in.width + args.piece - 1) / args.piece; }
 
 Split SplitArrange(const ArrangeArgs& args) {
-  const int rows = RowCount(*args.table, args.in);
-  if (rows == 0) return {};
-  const RowGroups groups = ProductGroups(rows);
+  const InputGroups groups(args);
+  if (groups.count() == 0) return {};
   const double column = (args.to.quants ? 0.2 : 0.4) + (args.before.run ? 0.2 : 0.0);
-  const int64_t block = args.piece < args.in.width ? int64_t{groups.count} * std::max(1, kBlockColumns / args.piece) : 0;
-  return EvenSplit(int64_t{groups.count} * ArrangePieces(args), column * args.piece * rows / groups.count, /*unit=*/4000, block);
+  const int64_t block = args.piece < args.in.width ? int64_t{groups.count()} * std::max(1, kBlockColumns / args.piece) : 0;
+  return EvenSplit(int64_t{groups.count()} * ArrangePieces(args), column * args.piece * groups.rows() / groups.count(), /*unit=*/4000,
+                   block);
 }
 
 // An item is a piece of the columns of a group of rows. Pieces of the same columns follow one another.
 void Arrange(const ArrangeArgs& args, int64_t first_item, int64_t last_item, int thread) {
-  const RowGroups groups = ProductGroups(RowCount(*args.table, args.in));
+  const InputGroups groups(args);
   const int width = args.in.width;
   for (int64_t item = first_item; item < last_item; ++item) {
-    const int group = static_cast<int>(item % groups.count), from = static_cast<int>(item / groups.count) * args.piece;
-    const int end = std::min(from + args.piece, width);
-    const int first = groups.First(group), size = groups.Size(group);
+    const InputGroup group = groups.At(static_cast<int>(item % groups.count()));
+    const int from = static_cast<int>(item / groups.count()) * args.piece, end = std::min(from + args.piece, width);
     if (args.before.run) {
       const int columns = args.before_columns;
       const int64_t in_row = (width + columns - 1) / columns;
-      for (int row = first; row < first + size; ++row) {
+      for (int r = 0; r < group.size; ++r) {
+        const int64_t row = group.index[r];
         args.before.run(args.before.args, row * in_row + from / columns, row * in_row + (end + columns - 1) / columns, thread);
       }
     }
-    if (args.to.quants) QuantizeGroup(args, first, size, from, end);
+    if (args.to.quants) QuantizeGroup(args, group, from, end);
     if (args.to.floats) {
-      float* const floats = args.to.floats + static_cast<int64_t>(first) * width;
-      for (int r = 0; r < size; ++r) {
-        const float* in = RowAt(args.in, first + r);
-        for (int k = from; k < end; ++k) floats[static_cast<int64_t>(k) * size + r] = in[k];
+      float* const floats = args.to.floats + static_cast<int64_t>(group.first) * width;
+      for (int r = 0; r < group.size; ++r) {
+        const float* in = RowAt(args.in, group.index[r]);
+        for (int k = from; k < end; ++k) floats[static_cast<int64_t>(k) * group.size + r] = in[k];
       }
     }
   }

@@ -95,6 +95,7 @@ class CpuBackend : public Backend {
       : isa_(isa), team_(threads, pin), workspace_(*this), taps_(*this), stream_(this, team_) {
     AddArrange(isa.target, kernels_);
     AddMatMul(isa.target, isa.dot, kernels_);
+    AddExperts(isa.target, kernels_);
     AddNorms(isa.target, kernels_);
     AddRope(isa.target, kernels_);
     AddAttention(isa.target, kernels_);

@@ -1,6 +1,7 @@
 #include "backend/cpu/cpu_plan.h"
 
 #include <algorithm>
+#include <array>
 
 namespace reprise {
 
@@ -26,12 +27,11 @@ void CpuOps::RecordRmsNorm(const Rows& out, const Rows& in, const float* weight,
   AddRowWork(kernels_.rms_norm, RmsNormArgs{&table(), out, in, weight, eps}, out.width);
 }
 
-void CpuOps::RecordMatMul(const Rows& in, std::span<const Product> products) {
-  Activations to;
-  std::vector<ProductArgs> list;
+CpuOps::Inputs CpuOps::InputsOf(std::span<const Product> products, int64_t rows, int width, int experts) {
+  Inputs made;
+  Activations& to = made.in;
   bool quantised = false, floats = false, sums = false, pairs = false;
-  int zeros = 0, tiles = 0;
-  double bytes = 0;
+  int zeros = 0;
   std::vector<int> shift_of;  // of each product: which of the zeros, or -1
   for (const Product& product : products) {
     const auto* m = static_cast<const PackedMatrix*>(product.weight);
@@ -46,18 +46,18 @@ void CpuOps::RecordMatMul(const Rows& in, std::span<const Product> products) {
       const int zero = m->zero - (kernels_.signed_bytes && m->form == PackedForm::kByte ? 128 : 0);
       for (shift = 0; shift < zeros && (to.zeros[shift] != zero || to.halves[shift] != halves); ++shift) {
       }
-      if (!Check(shift < Activations::kMostZeros, "MatMul", "the products mix too many weight types")) return;
+      if (!Check(shift < Activations::kMostZeros, "MatMul", "the products mix too many weight types")) return made;
       if (shift == zeros) {
         to.zeros[zeros] = zero;
         to.halves[zeros++] = halves;
       }
     }
     shift_of.push_back(shift);
-    list.push_back({m, product.out, nullptr, tiles, product.accumulate});
-    tiles += m->tiles();
-    bytes += static_cast<double>(m->total_bytes());
+    made.products.push_back({m, product.out, nullptr, made.tiles, product.accumulate});
+    made.tiles += m->tiles() / experts;
+    made.bytes += static_cast<double>(m->total_bytes()) / experts;
   }
-  const int64_t rows = MostRows(in.domain), width = in.width, blocks = width / kQuantBlock, spans = SpansOf(in.width / kQuantBlock);
+  const int64_t blocks = width / kQuantBlock, spans = SpansOf(width / kQuantBlock);
   if (floats) to.floats = Scratch<float>("matmul floats", rows * width);
   if (quantised) {
     to.quants = Scratch<int8_t>("matmul quants", rows * width);
@@ -67,17 +67,68 @@ void CpuOps::RecordMatMul(const Rows& in, std::span<const Product> products) {
     if (pairs) to.pairs = Scratch<int32_t>("matmul pairs", rows * spans * kSpanBlocks / 2);
     for (int i = 0; i < zeros; ++i) to.shifts[i] = Scratch<int32_t>("matmul shifts " + std::to_string(i), rows * blocks * 2);
   }
+  for (size_t i = 0; i < made.products.size(); ++i) made.products[i].shifts = shift_of[i] < 0 ? nullptr : to.shifts[shift_of[i]];
+  return made;
+}
+
+void CpuOps::RecordMatMul(const Rows& in, std::span<const Product> products) {
+  const Inputs inputs = InputsOf(products, MostRows(in.domain), in.width, /*experts=*/1);
   if (!error().ok()) return;
-  for (size_t i = 0; i < list.size(); ++i) list[i].shifts = shift_of[i] < 0 ? nullptr : to.shifts[shift_of[i]];
-  Add(kernels_.arrange, Arranging(in, to));
-  plan_.products.push_back(std::move(list));
-  const auto& kept = plan_.products.back();
-  Add(kernels_.matmul, MatMulArgs{&table(), kept.data(), static_cast<int>(kept.size()), tiles, in.width, in.domain, bytes / tiles, to});
+  Add(kernels_.arrange, Arranging(in, inputs.in));
+  Add(kernels_.matmul, Multiplying(inputs, in));
+}
+
+void CpuOps::RecordMixExperts(const Rows& out, const Rows& in, const Rows& scores, const Experts& experts) {
+  const int inner = experts.down->inputs;
+  if (!Check(inner % kTileColumns == 0 && out.width % kTileColumns == 0, "MixExperts", "an expert is no multiple of 16 wide") ||
+      !Check(experts.used <= kMostExpertsUsed, "MixExperts", "a row goes to more than 64 experts")) {
+    return;
+  }
+  const int64_t visits = MostRows(in.domain) * experts.used;
+  ExpertVisits& to = plan_.visits.emplace_back();
+  to.count = experts.count;
+  to.used = experts.used;
+  to.choice = Scratch<int32_t>("experts chosen", visits);
+  to.weight = Scratch<float>("experts' weights", visits);
+  to.visit = Scratch<int32_t>("visits of experts", visits);
+  to.row = Scratch<int32_t>("rows of visits", visits);
+  to.expert = Scratch<int32_t>("experts of runs", visits);
+  to.first = Scratch<int32_t>("runs of visits", visits + 1);
+  to.group = Scratch<int32_t>("groups of visits", visits + 1);
+  to.places = Scratch<int32_t>("places of experts", experts.count);
+  const Rows gate{Scratch<float>("experts' gates", visits * inner), inner, inner, in.domain};
+  const Rows up{Scratch<float>("experts' ups", visits * inner), inner, inner, in.domain};
+  const Rows parts{Scratch<float>("experts' results", visits * out.width), out.width, out.width, in.domain};
+  if (!error().ok()) return;
+  Add(RouteKernel(), RouteArgs{&table(), scores, experts.bias.data, &to, experts.sigmoid, experts.scale});
+  Add(kernels_.group_visits, GroupVisitsArgs{&table(), in.domain, &to});
+
+  const std::array ahead{Product{experts.gate, gate}, Product{experts.up, up}};
+  AddExpertMatMul(InputsOf(ahead, visits, in.width, experts.count), in, {}, to, to.row);
+
+  // The rows of SwiGLU are visits, which the step table does not count: it runs where its rows are arranged, and nowhere else.
+  const Launch& swiglu =
+      plan_.row_work.emplace_back(MakeLaunch(kernels_.swiglu.run, kernels_.swiglu.split, SwiGluArgs{&table(), gate, gate, up}));
+  const std::array back{Product{experts.down, parts}};
+  AddExpertMatMul(InputsOf(back, visits, inner, experts.count), gate, {swiglu.run, swiglu.args}, to, to.visit);
+  Add(kernels_.mix_visits, MixVisitsArgs{&table(), out, parts.data, &to});
+}
+
+void CpuOps::AddExpertMatMul(const Inputs& inputs, const Rows& in, RowWork before, const ExpertVisits& visits, const int32_t* source) {
+  static_assert(kSpanInputs % kPairColumns == 0);
+  if (!error().ok()) return;
+  Add(kernels_.arrange, ArrangeArgs{&table(), in, inputs.in, kSpanInputs, before, kPairColumns, &visits, source});
+  Add(kernels_.expert_matmul, ExpertMatMulArgs{Multiplying(inputs, in), &visits});
+}
+
+MatMulArgs CpuOps::Multiplying(const Inputs& inputs, const Rows& in) {
+  const auto& kept = plan_.products.emplace_back(inputs.products);
+  return {&table(), kept.data(), static_cast<int>(kept.size()), inputs.tiles, in.width, in.domain, inputs.bytes / inputs.tiles, inputs.in};
 }
 
 ArrangeArgs CpuOps::Arranging(const Rows& in, const Activations& to) {
   constexpr int kPiece = kSpanInputs;
-  ArrangeArgs args{&table(), in, to, kPiece, {}, 0};
+  ArrangeArgs args{&table(), in, to, kPiece, {}, 0, nullptr, nullptr};
   if (last_made_.data != in.data || last_made_.stride != in.stride || last_made_.width != in.width || last_made_.domain != in.domain ||
       !error().ok()) {
     return args;
@@ -93,6 +144,10 @@ ArrangeArgs CpuOps::Arranging(const Rows& in, const Activations& to) {
 
 void CpuOps::RecordSwiGlu(const Rows& out, const Rows& gate, const Rows& up) {
   AddRowWork(kernels_.swiglu, SwiGluArgs{&table(), out, gate, up}, kPairColumns);
+}
+
+void CpuOps::RecordSigmoidGate(const Rows& rows, const Rows& gate) {
+  AddRowWork(kernels_.sigmoid_gate, SigmoidGateArgs{&table(), rows, gate}, rows.width);
 }
 
 void CpuOps::RecordMultiply(const Rows& out, const Rows& a, const Rows& b) {

@@ -27,6 +27,7 @@ class CpuPlan : public CapturedPlan {
   std::vector<Launch> array;
   std::deque<std::vector<ProductArgs>> products;  // what MatMul launches point to
   std::deque<Launch> row_work;                    // what their arranging launches run first
+  std::deque<ExpertVisits> visits;                // of each mixture of experts
 };
 
 // The weights of convolutions, [kernel][channels] of what a file holds as [channels][kernel]. Made once for all plans.
@@ -51,6 +52,8 @@ class CpuOps : public CheckedOps {
   void RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, float eps) override;
   void RecordMatMul(const Rows& in, std::span<const Product> products) override;
   void RecordSwiGlu(const Rows& out, const Rows& gate, const Rows& up) override;
+  void RecordMixExperts(const Rows& out, const Rows& in, const Rows& scores, const Experts& experts) override;
+  void RecordSigmoidGate(const Rows& rows, const Rows& gate) override;
   void RecordMultiply(const Rows& out, const Rows& a, const Rows& b) override;
   void RecordAddBias(const Rows& rows, const float* bias) override;
   void RecordRopeTable(float* angles, const uint64_t* turns, int dims) override;
@@ -85,6 +88,17 @@ class CpuOps : public CheckedOps {
   }
   // How a state is worked on in slices, with scratch memory for them.
   SliceArgs Slices(const StateRef& state, int heads, int rows, int columns);
+  // Memory for the input of products, which share it, and what the products are told.
+  struct Inputs {
+    Activations in;
+    std::vector<ProductArgs> products;
+    int tiles = 0;  // of all products; where weights are those of several experts, of one
+    double bytes = 0;
+  };
+  Inputs InputsOf(std::span<const Product> products, int64_t rows, int width, int experts);
+  MatMulArgs Multiplying(const Inputs& inputs, const Rows& in);
+  // Products of the rows that visit experts: source[i] is the row of `in` of the i-th sorted visit.
+  void AddExpertMatMul(const Inputs& inputs, const Rows& in, RowWork before, const ExpertVisits& visits, const int32_t* source);
   // How the input of a product is arranged. Takes the launch that made the input, if that was the last, out of the plan.
   ArrangeArgs Arranging(const Rows& in, const Activations& to);
   // How attention of a shape is cut: made by a launch of its own, before the first attention that needs it.

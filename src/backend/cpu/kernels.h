@@ -42,6 +42,23 @@ inline constexpr int kSteps = 8;
 inline constexpr float kStepFactors[kSteps] = {1.0f, 0.79370052f, 0.62996054f, 0.5f, 0.39685026f, 0.31498027f, 0.25f, 0.19842513f};
 constexpr int SpansOf(int blocks) { return (blocks + kSpanBlocks - 1) / kSpanBlocks; }
 
+// How the rows of a step meet the experts of a mixture. A row visits each expert that it goes to: visit row * used + rank, the weightiest expert
+// having rank 0. For products visits are sorted by expert: those of one expert are a run, and run after run they go in groups.
+struct ExpertVisits {
+  int count = 0;  // experts
+  int used = 0;   // of a row
+  // Written in each step.
+  int32_t* choice = nullptr;  // [rows][used]: the expert of a visit
+  float* weight = nullptr;    // [rows][used]
+  int32_t* visit = nullptr;   // [rows x used], sorted
+  int32_t* row = nullptr;     // [rows x used]: the row that each of these is of
+  int32_t* expert = nullptr;  // [runs]
+  int32_t* first = nullptr;   // [runs + 1]: places in `visit`
+  int32_t* group = nullptr;   // [groups + 1]: places in `visit`
+  int32_t* places = nullptr;  // [count]: where an expert's next visit goes
+  int runs = 0, groups = 0;
+};
+
 // The input rows of matrix products, laid out for the kernels. A group of R rows starts at its first row's place in each array.
 //   floats  [inputs][R]
 //   quants  [blocks][8 groups of 4 inputs][R][4] int8
@@ -72,9 +89,11 @@ struct ArrangeArgs {
   const StepTable* table;
   Rows in;
   Activations to;
-  int piece;           // columns of an item: a multiple of a span and of before_columns, or all of a row
-  RowWork before;      // what makes `in`, if anything
-  int before_columns;  // of one of its items: a row is a whole number of items, or one and a part
+  int piece;                             // columns of an item: a multiple of a span and of before_columns, or all of a row
+  RowWork before;                        // what makes `in`, if anything
+  int before_columns;                    // of one of its items: a row is a whole number of items, or one and a part
+  const ExpertVisits* visits = nullptr;  // the rows are arranged for these; null: each once, in its order
+  const int32_t* source = nullptr;       // [visits]: which row of `in` stands for a sorted visit
 };
 
 struct ProductArgs {
@@ -95,6 +114,34 @@ struct MatMulArgs {
   Activations in;
 };
 
+// Products with the experts of a mixture: `products` are those of expert 0, and the rows of a weight those of all experts, one after another. A row
+// of a result is a visit.
+struct ExpertMatMulArgs {
+  MatMulArgs matmul;
+  const ExpertVisits* visits;
+};
+
+inline constexpr int kMostExpertsUsed = 64;
+struct RouteArgs {
+  const StepTable* table;
+  Rows scores;
+  const float* bias;  // null: none
+  ExpertVisits* visits;
+  bool sigmoid;
+  float scale;
+};
+struct GroupVisitsArgs {
+  const StepTable* table;
+  Domain domain;
+  ExpertVisits* visits;
+};
+struct MixVisitsArgs {
+  const StepTable* table;
+  Rows out;
+  const float* parts;  // [visits][out.width]
+  const ExpertVisits* visits;
+};
+
 struct RmsNormArgs {
   const StepTable* table;
   Rows out, in;
@@ -108,7 +155,7 @@ struct GatedRmsNormArgs {
   int width;
   float eps;
 };
-inline constexpr int kPairColumns = 256;  // of a row: an item of SwiGLU, Multiply and AddBias
+inline constexpr int kPairColumns = 256;  // of a row: an item of SwiGLU, Multiply, AddBias and the sum of experts' results
 struct SwiGluArgs {
   const StepTable* table;
   Rows out, gate, up;
@@ -121,6 +168,10 @@ struct AddBiasArgs {
   const StepTable* table;
   Rows rows;
   const float* bias;
+};
+struct SigmoidGateArgs {
+  const StepTable* table;
+  Rows out, gate;
 };
 
 struct RopeTableArgs {
@@ -227,7 +278,8 @@ struct Kernel {
 struct KernelTable {
   bool signed_bytes = false;  // the products with PackedForm::kByte take its quants less 128
   Kernel arrange, matmul;
-  Kernel rms_norm, gated_rms_norm, swiglu, multiply, add_bias;
+  Kernel group_visits, expert_matmul, mix_visits;
+  Kernel rms_norm, gated_rms_norm, swiglu, multiply, add_bias, sigmoid_gate;
   Kernel norm_rope;
   Kernel attention, combine_attention;
   Kernel conv;
@@ -239,6 +291,7 @@ struct KernelTable {
 // The kernels that are the same code on every machine (kernels_portable.cc).
 Kernel RopeTableKernel();
 Kernel AttentionCutKernel();  // attention_cut.cc
+Kernel RouteKernel();         // experts.cc
 Kernel AppendKernel();
 Kernel EmbedKernel();
 Kernel PreviousKernel();
@@ -252,6 +305,7 @@ int64_t AttentionScratchFloats(const AttentionArgs& args);
 // Each file of kernels adds its own to the table of `target` (a Highway target bit).
 void AddArrange(int64_t target, KernelTable& table);
 void AddMatMul(int64_t target, ByteDot dot, KernelTable& table);
+void AddExperts(int64_t target, KernelTable& table);
 void AddNorms(int64_t target, KernelTable& table);
 void AddRope(int64_t target, KernelTable& table);
 void AddAttention(int64_t target, KernelTable& table);

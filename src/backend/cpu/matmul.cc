@@ -107,14 +107,15 @@ TableKernel TableKernelOf(PackedForm form) {
 constexpr int kPassRows = 264;
 constexpr int kPassBytes = 544 << 10;
 
-// The groups of rows of a step, and how they share passes.
+// Some rows in groups, and how these share passes.
 struct Passes {
   RowGroups groups;
   int count;
-  explicit Passes(const MatMulArgs& args) : groups(ProductGroups(args.domain == Domain::kRows ? args.table->rows : args.table->lanes)) {
-    const int most = std::clamp(kPassBytes / args.inputs, kProductRows, kPassRows) / kProductRows;
+  Passes(int rows, int inputs) : groups(ProductGroups(rows)) {
+    const int most = std::clamp(kPassBytes / inputs, kProductRows, kPassRows) / kProductRows;
     count = (groups.count + most - 1) / most;
   }
+  explicit Passes(const MatMulArgs& args) : Passes(args.domain == Domain::kRows ? args.table->rows : args.table->lanes, args.inputs) {}
   int First(int pass) const { return groups.count * pass / count; }
   bool many() const { return groups.rows >= kManyRows; }
 };
@@ -134,23 +135,30 @@ Split SplitMatMul(const MatMulArgs& args) {
   return EvenSplit(TileItems(args) * passes.count, kProductTiles * nanoseconds, /*unit=*/12000, block);
 }
 
-// Totals of `rows` rows and C tiles; of the last tile there are `last_columns` in the result.
-template <int C>
-HWY_INLINE void StoreTotals(const Floats* totals, int rows, float* out, int64_t stride, int last_columns, bool accumulate) {
-  for (int r = 0; r < rows; ++r, out += stride, totals += C) {
+// Which arranged rows a product takes, and which rows of the result are theirs.
+struct ProductRun {
+  int first = 0;                 // arranged row
+  const int32_t* row = nullptr;  // of the result, for each of the run; null: the same as arranged
+};
+
+// Totals of `rows` rows and C tiles; of the last tile there are `last_columns` in the result. row_at(r): where the r-th begins.
+template <int C, class RowAtFunction>
+HWY_INLINE void StoreTotals(const Floats* totals, int rows, const RowAtFunction& row_at, int last_columns, bool accumulate) {
+  for (int r = 0; r < rows; ++r, totals += C) {
     REPRISE_UNROLL for (int c = 0; c < C; ++c) {
-      float* const to = out + c * kTileColumns;
+      float* const to = row_at(r) + c * kTileColumns;
       const int columns = c == C - 1 ? last_columns : kTileColumns;
       StoreFirst(accumulate ? Add(LoadFirst(to, columns), totals[c]) : totals[c], to, columns);
     }
   }
 }
 
-// The groups [first, end) of rows times C tiles, of which `tile` is the first.
+// The groups [first, end) of the run's rows times C tiles of the weight, of which `tile` is the first, for the result from `column` on.
 template <class Dot, int C, bool kMany>
-void TilesTimesGroups(const MatMulArgs& args, const ProductArgs& product, int tile, const RowGroups& groups, int first, int end) {
+void TilesTimesGroups(const MatMulArgs& args, const ProductArgs& product, int tile, int column, const ProductRun& run,
+                      const RowGroups& groups, int first, int end) {
   const PackedMatrix& m = *product.weight;
-  const int column = tile * kTileColumns, last_columns = std::min(kTileColumns, m.outputs - column - (C - 1) * kTileColumns);
+  const int last_columns = std::min(kTileColumns, product.out.width - column - (C - 1) * kTileColumns);
   const int row = groups.First(first);
   const int halves = m.form == PackedForm::kSixK ? 2 : 1;
   const std::byte* const weights = m.tile(tile);
@@ -163,9 +171,9 @@ void TilesTimesGroups(const MatMulArgs& args, const ProductArgs& product, int ti
     const bool last = block + length >= blocks;
     const Panel panel{block, std::min(length, blocks - block)};
     for (int c = 0; kMany && m.blocks && c < C; ++c) TableKernelOf(m.form)(m, m.tile(tile + c), panel, tables[c]);
-    for (int g = first, at = row, next; g < end; ++g, at = next) {
+    for (int g = first, in_run = row, next; g < end; ++g, in_run = next) {
       next = groups.First(g + 1);
-      const int size = next - at;
+      const int size = next - in_run, at = run.first + in_run;
       Group group{};
       if (args.in.floats) group.floats = args.in.floats + int64_t{at} * args.inputs;
       if (m.blocks) {
@@ -177,19 +185,36 @@ void TilesTimesGroups(const MatMulArgs& args, const ProductArgs& product, int ti
         if (args.in.pairs) group.pairs = args.in.pairs + int64_t{at} * spans * (kSpanBlocks / 2);
         if (product.shifts) group.shifts = product.shifts + int64_t{at} * m.blocks * halves;
       }
-      Floats* const total = totals + (at - row) * C;
+      Floats* const total = totals + (in_run - row) * C;
       if (block == 0) std::fill_n(total, size * C, Zeros());
       // Rows of the result lie far apart: each store would wait for its line.
-      float* const out = RowAt(product.out, at) + column;
-      const int64_t stride = product.out.stride;
+      const auto row_at = [&, in_run](int r) HWY_ATTR { return RowAt(product.out, run.row ? run.row[in_run + r] : in_run + r) + column; };
       if (last) {
         for (int r = 0; r < size; ++r) {
-          REPRISE_UNROLL for (int c = 0; c < C; ++c) FetchToWrite(out + r * stride + c * kTileColumns);
+          REPRISE_UNROLL for (int c = 0; c < C; ++c) FetchToWrite(row_at(r) + c * kTileColumns);
         }
       }
       KernelFor<Dot, C, kMany>(m.form, size)(m, weights, group, panel, tables, total);
-      if (last) StoreTotals<C>(total, size, out, stride, last_columns, product.accumulate);
+      if (last) StoreTotals<C>(total, size, row_at, last_columns, product.accumulate);
     }
+  }
+}
+
+// The tiles of an item and the rows of a pass. Of a mixture's weights, those of expert `expert`.
+template <class Dot>
+void MultiplyItem(const MatMulArgs& args, int64_t tile_item, int expert, const ProductRun& run, const Passes& passes, int pass) {
+  const int begin = static_cast<int>(tile_item) * kProductTiles, stop = std::min(begin + kProductTiles, args.tiles);
+  const ProductArgs* product = args.products;
+  for (int tile = begin, count; tile < stop; tile += count) {
+    while (product + 1 < args.products + args.count && tile >= product[1].first_tile) ++product;
+    const int product_end = product + 1 < args.products + args.count ? product[1].first_tile : args.tiles;
+    const bool together = passes.many() && tile + kProductTiles <= std::min(stop, product_end);
+    count = together ? kProductTiles : 1;
+    const auto multiply = together        ? TilesTimesGroups<Dot, kProductTiles, true>
+                          : passes.many() ? TilesTimesGroups<Dot, 1, true>
+                                          : TilesTimesGroups<Dot, 1, false>;
+    const int own_tile = tile - product->first_tile, of_weight = expert * (product_end - product->first_tile) + own_tile;
+    multiply(args, *product, of_weight, own_tile * kTileColumns, run, passes.groups, passes.First(pass), passes.First(pass + 1));
   }
 }
 
@@ -199,18 +224,28 @@ void MatMul(const MatMulArgs& args, int64_t first_item, int64_t last_item, int) 
   const Passes passes(args);
   const int64_t tile_items = TileItems(args);
   for (int64_t item = first_item; item < last_item; ++item) {
-    const int pass = static_cast<int>(item / tile_items), first = passes.First(pass), end = passes.First(pass + 1);
-    const int begin = static_cast<int>(item % tile_items) * kProductTiles, stop = std::min(begin + kProductTiles, args.tiles);
-    const ProductArgs* product = args.products;
-    for (int tile = begin, count; tile < stop; tile += count) {
-      while (product + 1 < args.products + args.count && tile >= product[1].first_tile) ++product;
-      const int product_end = product + 1 < args.products + args.count ? product[1].first_tile : args.tiles;
-      const bool together = passes.many() && tile + kProductTiles <= std::min(stop, product_end);
-      count = together ? kProductTiles : 1;
-      const auto multiply = together        ? TilesTimesGroups<Dot, kProductTiles, true>
-                            : passes.many() ? TilesTimesGroups<Dot, 1, true>
-                                            : TilesTimesGroups<Dot, 1, false>;
-      multiply(args, *product, tile - product->first_tile, passes.groups, first, end);
+    MultiplyItem<Dot>(args, item % tile_items, /*expert=*/0, ProductRun{}, passes, static_cast<int>(item / tile_items));
+  }
+}
+
+// An item is some tiles of an expert, for all rows that visit it. Experts follow one another, each with its tiles in the order of memory.
+Split SplitExpertMatMul(const ExpertMatMulArgs& args) {
+  const ExpertVisits& visits = *args.visits;
+  if (visits.runs == 0) return {};
+  const double rows = static_cast<double>(visits.first[visits.runs]) / visits.runs;
+  const double nanoseconds = std::max(args.matmul.tile_bytes / 20.0, rows * kTileColumns * args.matmul.inputs / 300.0);
+  return EvenSplit(TileItems(args.matmul) * visits.runs, kProductTiles * nanoseconds, /*unit=*/12000);
+}
+template <class Dot>
+void ExpertMatMul(const ExpertMatMulArgs& args, int64_t first_item, int64_t last_item, int) {
+  const ExpertVisits& visits = *args.visits;
+  const int64_t tile_items = TileItems(args.matmul);
+  for (int64_t item = first_item; item < last_item; ++item) {
+    const int64_t run = item / tile_items;
+    const int first = visits.first[run];
+    const Passes passes(visits.first[run + 1] - first, args.matmul.inputs);
+    for (int pass = 0; pass < passes.count; ++pass) {
+      MultiplyItem<Dot>(args.matmul, item % tile_items, visits.expert[run], {first, visits.visit + first}, passes, pass);
     }
   }
 }
@@ -219,6 +254,7 @@ void AddMatMul(ByteDot dot, KernelTable& table) {
   WithDot(dot, [&table]<class Dot>() {
     table.signed_bytes = Dot::kSignedBytes;
     table.matmul = {RunUntyped<MatMulArgs, MatMul<Dot>>, SplitUntyped<MatMulArgs, SplitMatMul>};
+    table.expert_matmul = {RunUntyped<ExpertMatMulArgs, ExpertMatMul<Dot>>, SplitUntyped<ExpertMatMulArgs, SplitExpertMatMul>};
   });
 }
 

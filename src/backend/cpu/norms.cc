@@ -95,6 +95,18 @@ void AddBias(const AddBiasArgs& args, int64_t first, int64_t last, int) {
   RunPairs(args.rows, args.rows, args.bias, 0, first, last, [](Floats x, Floats bias) HWY_ATTR { return Add(x, bias); });
 }
 
+Split SplitSigmoidGate(const SigmoidGateArgs& args) { return EvenSplit(RowCount(*args.table, args.out), args.out.width * 0.1); }
+void SigmoidGate(const SigmoidGateArgs& args, int64_t first, int64_t last, int) {
+  for (int row = static_cast<int>(first); row < last; ++row) {
+    float* const x = RowAt(args.out, row);
+    const Floats factor = Sigmoid(Set(*RowAt(args.gate, row)));
+    for (int i = 0; i < args.out.width; i += 16) {
+      const int count = args.out.width - i;
+      StoreFirst(Mul(LoadFirst(x + i, count), factor), x + i, count);
+    }
+  }
+}
+
 Split SplitArgMax(const ArgMaxArgs& args) { return EvenSplit(RowCount(*args.table, args.in), args.in.width * 0.05); }
 void ArgMax(const ArgMaxArgs& args, int64_t first, int64_t last, int) {
   const Floats lowest = Set(-std::numeric_limits<float>::infinity());
@@ -122,6 +134,7 @@ void AddNorms(KernelTable& table) {
   table.swiglu = {RunUntyped<SwiGluArgs, SwiGlu>, SplitUntyped<SwiGluArgs, SplitSwiGlu>};
   table.multiply = {RunUntyped<MultiplyArgs, Multiply>, SplitUntyped<MultiplyArgs, SplitMultiply>};
   table.add_bias = {RunUntyped<AddBiasArgs, AddBias>, SplitUntyped<AddBiasArgs, SplitAddBias>};
+  table.sigmoid_gate = {RunUntyped<SigmoidGateArgs, SigmoidGate>, SplitUntyped<SigmoidGateArgs, SplitSigmoidGate>};
   table.argmax = {RunUntyped<ArgMaxArgs, ArgMax>, SplitUntyped<ArgMaxArgs, SplitArgMax>};
 }
 

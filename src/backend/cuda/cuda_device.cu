@@ -9,6 +9,7 @@
 #include "backend/cuda/best_kernels.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/device.h"
+#include "backend/cuda/expert_kernels.h"
 #include "backend/cuda/half_attention_kernels.h"
 #include "backend/cuda/kernel_table.h"
 #include "backend/cuda/matmul_kernels.h"

@@ -15,17 +15,22 @@ void CudaOps::RecordRmsNorm(const Rows& out, const Rows& in, const float* weight
   Add<RmsNormArgs, RmsNormGrid>(kRmsNorm, {step_, out, in, weight, eps, {}});
 }
 
+QuantRows CudaOps::NewQuants(const std::string& use, int inputs, int64_t rows) {
+  const int stride = CeilDiv(inputs, kSegment) * kSegment;
+  rows = (rows + kMmaRows - 1) / kMmaRows * kMmaRows;
+  // By the number of inputs, since what lies past them must stay zero.
+  const std::string name = std::to_string(inputs) + " inputs' " + use;
+  QuantRows quant;
+  quant.quants = Scratch<int8_t>(name + "quants", rows * stride);
+  quant.scales = Scratch<float>(name + "scales", rows * (stride / kBlock));
+  quant.sums = Scratch<float>(name + "sums", rows * (stride / kBlock));
+  quant.stride = stride;
+  return error().ok() ? quant : QuantRows{};
+}
+
 // The kernel that made the rows quantises them in passing where it can: they are in its registers then.
 QuantRows CudaOps::Quantised(const Rows& in) {
-  const int stride = CeilDiv(in.width, kSegment) * kSegment;
-  const int64_t rows = CeilDiv(static_cast<int>(MostRows(in.domain)), kMmaRows) * int64_t{kMmaRows};
-  // By the number of inputs, since what lies past them must stay zero.
-  const std::string inputs = std::to_string(in.width) + " inputs' ";
-  QuantRows quant;
-  quant.quants = Scratch<int8_t>(inputs + "quants", rows * stride);
-  quant.scales = Scratch<float>(inputs + "scales", rows * (stride / kBlock));
-  quant.sums = Scratch<float>(inputs + "sums", rows * (stride / kBlock));
-  quant.stride = stride;
+  const QuantRows quant = NewQuants("", in.width, MostRows(in.domain));
   if (!error().ok()) return {};
   const auto makes = [&](const auto& args) {
     return args.out.data == in.data && args.out.width == in.width && args.out.stride == in.stride && args.out.domain == in.domain;
@@ -69,6 +74,67 @@ void CudaOps::RecordMatMul(const Rows& in, std::span<const Product> products) {
 
 void CudaOps::RecordSwiGlu(const Rows& out, const Rows& gate, const Rows& up) {
   Add<SwiGluArgs, SwiGluGrid>(kSwiGlu, {step_, out, gate, up, {}});
+}
+
+void CudaOps::RecordMixExperts(const Rows& out, const Rows& in, const Rows& scores, const Experts& experts) {
+  const char* const op = "MixExperts";
+  const auto view = [](const Matrix* matrix) { return static_cast<const PackedWeight*>(matrix)->view; };
+  ExpertsArgs args{};
+  args.step = step_;
+  args.out = out;
+  args.in = in;
+  args.scores = scores;
+  args.gate = view(experts.gate);
+  args.up = view(experts.up);
+  args.down = view(experts.down);
+  args.bias = experts.bias.data;
+  args.count = experts.count;
+  args.used = experts.used;
+  args.sigmoid = experts.sigmoid;
+  args.scale = experts.scale;
+  args.inner = args.down.inputs;
+  if (!Check(args.used <= kMostUsed && args.count <= kMostExperts, op, "a row goes to more than 32 experts, or there are more than 1024") ||
+      !Check(args.inner % kTileOutputs == 0 && out.width % kTileOutputs == 0, op, "an expert's results are no multiple of 32")) {
+    return;
+  }
+  const int64_t rows = MostRows(in.domain), visits = rows * args.used;
+  if (!Check(visits <= INT32_MAX / kTileOutputs, op, "a step has too many rows")) return;
+  args.chosen = Scratch<int32_t>("chosen experts", visits);
+  args.weights = Scratch<float>("weights of experts", visits);
+  if (!IsFloat(args.gate.form) || !IsFloat(args.up.form)) args.quant = NewQuants("", in.width, rows);
+  if (IsFloat(args.down.form)) {
+    args.hidden = {Scratch<float>("experts' hidden rows", visits * args.inner), args.inner, args.inner, in.domain};
+  } else {
+    args.hidden_quant = NewQuants("experts' ", args.inner, visits);
+  }
+  const auto in_runs = [&](const WeightView& weight) { return InRuns(weight.form, static_cast<int>(rows)); };
+  if (in_runs(args.gate) || in_runs(args.up) || in_runs(args.down)) {
+    args.order = Scratch<int32_t>("visits of experts", visits);
+    args.run_count = Scratch<int32_t>("runs of visits, counted", 1);
+    args.runs = Scratch<ExpertRun>("runs of visits", MostRuns(static_cast<int>(visits), args.count));
+  }
+  if (in_runs(args.down)) args.values = Scratch<float>("what experts made", visits * out.width);
+  Add<ExpertsArgs, RouteExpertsGrid>(kRouteExperts, args);
+  Add<ExpertsArgs, GroupExpertsGrid>(kGroupExperts, args);
+  if (args.gate.form == args.up.form) {
+    Add<ExpertsArgs, ExpertGateUpGrid>(ExpertGateUpId(args.gate.form), args);
+  } else {
+    args.gates = Scratch<float>("experts' gates", visits * args.inner);
+    args.ups = Scratch<float>("experts' ups", visits * args.inner);
+    for (const bool up : {false, true}) {
+      ExpertsArgs half = args;
+      half.gate = up ? args.up : args.gate;
+      half.alone = up ? args.ups : args.gates;
+      Add<ExpertsArgs, ExpertGateUpGrid>(ExpertGateUpId(half.gate.form), half);
+    }
+    Add<ExpertsArgs, ExpertSwiGluGrid>(kExpertSwiGlu, args);
+  }
+  Add<ExpertsArgs, ExpertDownGrid>(ExpertDownId(args.down.form), args);
+  Add<ExpertsArgs, JoinExpertsGrid>(kJoinExperts, args);
+}
+
+void CudaOps::RecordSigmoidGate(const Rows& rows, const Rows& gate) {
+  Add<SigmoidGateArgs, SigmoidGateGrid>(kSigmoidGate, {step_, rows, gate});
 }
 
 void CudaOps::RecordMultiply(const Rows& out, const Rows& a, const Rows& b) {

@@ -28,7 +28,8 @@ Status CudaPlan::Finish(Device& device) {
   for (const int rows : rows_) {
     for (const int lanes : lanes_) {
       const Bucket bucket{rows, lanes, device.multiprocessors()};
-      const std::vector<Launch> launches = Fuse(array, bucket);
+      std::vector<Launch> launches = Fuse(array, bucket);
+      std::erase_if(launches, [&](const Launch& launch) { return launch.grid(launch.args, bucket).x == 0; });
       REPRISE_ASSIGN_OR_RETURN(auto graph, device.Instantiate(launches, bucket));
       graphs_.push_back({std::move(graph), launches.size()});
     }

@@ -58,6 +58,8 @@ class CudaOps : public CheckedOps {
   void RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, float eps) override;
   void RecordMatMul(const Rows& in, std::span<const Product> products) override;
   void RecordSwiGlu(const Rows& out, const Rows& gate, const Rows& up) override;
+  void RecordMixExperts(const Rows& out, const Rows& in, const Rows& scores, const Experts& experts) override;
+  void RecordSigmoidGate(const Rows& rows, const Rows& gate) override;
   void RecordMultiply(const Rows& out, const Rows& a, const Rows& b) override;
   void RecordAddBias(const Rows& rows, const float* bias) override;
   void RecordRopeTable(float* angles, const uint64_t* turns, int dims) override;
@@ -94,6 +96,8 @@ class CudaOps : public CheckedOps {
     std::memcpy(plan_.array.back().args, &args, sizeof(args));
     return true;
   }
+  // Room for `rows` rows of so many inputs, quantised, that calls of the same `use` share.
+  QuantRows NewQuants(const std::string& use, int inputs, int64_t rows);
   // Where `in` lies quantised: by the launch just recorded, if it computed `in`, or by one of its own.
   QuantRows Quantised(const Rows& in);
 

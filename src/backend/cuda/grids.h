@@ -201,6 +201,51 @@ inline Grid FusedMatMulGrid(const FusedMatMulArgs& args, const Bucket& b) {
   return {tiles < most ? tiles : most, 1, 1, (few ? kMostFusedWarps : kVectorWarps) * 32, shared};
 }
 
+// Mixtures of experts. Of more rows than kVectorRows the visits of an expert are computed together, run by run, but where weights are 32-bit floats. A
+// launch that a bucket has no use for has no blocks, and is left out (cuda_plan.cc).
+inline constexpr int kShortRunRows = 4 * kShortColumns;  // of a run, for a block of threads, where weights are 16-bit floats
+inline bool InRuns(Form form, int rows) { return rows > kVectorRows && form != Form::kF32; }
+inline int MostRuns(int visits, int experts) { return visits / ExpertRun::kMost + (visits < experts ? visits : experts); }
+
+inline Grid SigmoidGateGrid(const SigmoidGateArgs& args, const Bucket& b) {
+  return {Pieces(args.rows.width), b.Of(args.rows.domain), 1, kRowThreads};
+}
+inline Grid RouteExpertsGrid(const ExpertsArgs& args, const Bucket& b) { return {b.Of(args.in.domain), 1, 1, kRowThreads, args.count * 8}; }
+inline Grid GroupExpertsGrid(const ExpertsArgs& args, const Bucket& b) {
+  const int rows = b.Of(args.in.domain);
+  const bool runs = InRuns(args.gate.form, rows) || InRuns(args.up.form, rows) || InRuns(args.down.form, rows);
+  return {runs ? 1 : 0, 1, 1, kRowThreads, (args.count + kRowThreads / 32) * 4};
+}
+inline Grid VisitGrid(int x, int tiles, int items, int kernel, const Bucket& b) {
+  const bool few = x * tiles <= b.multiprocessors && items > kVectorWarps;
+  return {x, tiles, 1, (few ? kMostFusedWarps : kVectorWarps) * 32, FusedShared::Sums(), kernel};
+}
+inline Grid RunGrid(const ExpertsArgs& args, Form form, int rows, int tiles, int block_tiles, int kernel) {
+  const int runs = MostRuns(rows * args.used, args.count);
+  if (!IsShort(form)) return {runs, CeilDiv(tiles, block_tiles), 1, kMmaThreads, kMmaStages * StageBytes(form), kernel};
+  constexpr int kShared = kWindow * kShortColumns * kTileOutputs * 4;
+  return {runs, tiles, ExpertRun::kMost / kShortRunRows, kVectorWarps * 32, kShared, kernel};
+}
+inline Grid ExpertGateUpGrid(const ExpertsArgs& args, const Bucket& b) {
+  const Form form = args.gate.form;
+  const int rows = b.Of(args.in.domain), tiles = args.inner / kTileOutputs;
+  if (InRuns(form, rows)) return RunGrid(args, form, rows, tiles, kMmaTiles / 2, RunGateUpId(form));
+  return VisitGrid(rows * args.used, tiles, (args.alone ? 1 : 2) * args.gate.segments, ExpertGateUpId(form), b);
+}
+inline Grid ExpertSwiGluGrid(const ExpertsArgs& args, const Bucket& b) {
+  return {b.Of(args.in.domain) * args.used, Pieces(args.inner), 1, kRowThreads};
+}
+inline Grid ExpertDownGrid(const ExpertsArgs& args, const Bucket& b) {
+  const Form form = args.down.form;
+  const int rows = b.Of(args.in.domain), tiles = args.out.width / kTileOutputs;
+  if (InRuns(form, rows)) return RunGrid(args, form, rows, tiles, kMmaTiles, RunDownId(form));
+  return VisitGrid(rows, tiles, args.used * args.down.segments, ExpertDownId(form), b);
+}
+inline Grid JoinExpertsGrid(const ExpertsArgs& args, const Bucket& b) {
+  const int rows = b.Of(args.in.domain);
+  return {InRuns(args.down.form, rows) ? Pieces(args.out.width) : 0, rows, 1, kRowThreads};
+}
+
 inline Grid FusedAppendGrid(const FusedAppendArgs& args, const Bucket& b) {
   Grid grid = NormRopeGrid(args.turn, b);
   const int pieces = CeilDiv(args.append.in[1].width, kHeadThreads);

@@ -35,6 +35,11 @@ enum KernelId : int {
   kLoadLast,
   kLastRows,
   kJoin,
+  kSigmoidGate,
+  kRouteExperts,
+  kGroupExperts,
+  kJoinExperts,
+  kExpertSwiGlu,
   kMatVec,
   kMatMul = kMatVec + kForms * kRowChoices,
   kAttention = kMatMul + kForms,
@@ -44,17 +49,26 @@ enum KernelId : int {
   kFusedMatMul = kSsm + kStateChoices,
   kFusedAppend = kFusedMatMul + kForms,
   kFusedDelta,
-  kKernels = kFusedDelta + kStateChoices,
+  kExpertGateUp = kFusedDelta + kStateChoices,
+  kExpertDown = kExpertGateUp + kForms,
+  kRunGateUp = kExpertDown + kForms,
+  kRunDown = kRunGateUp + kForms,
+  kKernels = kRunDown + kForms,
 };
 
 inline int MatVecId(Form form, int row_choice) { return kMatVec + static_cast<int>(form) * kRowChoices + row_choice; }
 inline int MatMulId(Form form) { return kMatMul + static_cast<int>(form); }
 inline int FusedMatMulId(Form form) { return kFusedMatMul + static_cast<int>(form); }
+inline int ExpertGateUpId(Form form) { return kExpertGateUp + static_cast<int>(form); }
+inline int ExpertDownId(Form form) { return kExpertDown + static_cast<int>(form); }
+inline int RunGateUpId(Form form) { return kRunGateUp + static_cast<int>(form); }
+inline int RunDownId(Form form) { return kRunDown + static_cast<int>(form); }
 
 // Whether its results are sums of products of 16-bit floats on the tensor cores, which each kind of device rounds in its own way.
 inline bool RoundsInItsOwnWay(int kernel) {
   const int form = (kernel - kMatVec) / kRowChoices;
   if (kernel >= kMatVec && kernel < kMatMul && IsShort(static_cast<Form>(form))) return true;
+  if (kernel >= kExpertGateUp && kernel < kKernels && IsShort(static_cast<Form>((kernel - kExpertGateUp) % kForms))) return true;
   return kernel >= kHalfAttention && kernel < kHalfAttention + kHalfAttentionChoices;
 }
 
@@ -65,14 +79,23 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(MatVecId(F, 1), MatMulArgs, MatVecKernel<F, 2>) \
   ADD(MatVecId(F, 2), MatMulArgs, MatVecKernel<F, 4>) \
   ADD(MatVecId(F, 3), MatMulArgs, MatVecKernel<F, 8>)
-#define REPRISE_KERNELS_OF_QUANTS(ADD, F)       \
-  REPRISE_KERNELS_OF_FORM(ADD, F)               \
-  ADD(MatMulId(F), MatMulArgs, MatMulKernel<F>) \
+#define REPRISE_EXPERTS_OF_FORM(ADD, F)                      \
+  ADD(ExpertGateUpId(F), ExpertsArgs, ExpertGateUpKernel<F>) \
+  ADD(ExpertDownId(F), ExpertsArgs, ExpertDownKernel<F>)
+#define REPRISE_KERNELS_OF_QUANTS(ADD, F)              \
+  REPRISE_KERNELS_OF_FORM(ADD, F)                      \
+  REPRISE_EXPERTS_OF_FORM(ADD, F)                      \
+  ADD(RunGateUpId(F), ExpertsArgs, RunGateUpKernel<F>) \
+  ADD(RunDownId(F), ExpertsArgs, RunDownKernel<F>)     \
+  ADD(MatMulId(F), MatMulArgs, MatMulKernel<F>)        \
   ADD(FusedMatMulId(F), FusedMatMulArgs, FusedMatMulKernel<F>)
-#define REPRISE_KERNELS_OF_SHORTS(ADD, F)                  \
-  ADD(MatVecId(F, 0), MatMulArgs, ShortMatVecKernel<F, 1>) \
-  ADD(MatVecId(F, 1), MatMulArgs, ShortMatVecKernel<F, 4>) \
-  ADD(MatVecId(F, 2), MatMulArgs, ShortMatMulKernel<F, 1>) \
+#define REPRISE_KERNELS_OF_SHORTS(ADD, F)                   \
+  REPRISE_EXPERTS_OF_FORM(ADD, F)                           \
+  ADD(RunGateUpId(F), ExpertsArgs, ShortRunGateUpKernel<F>) \
+  ADD(RunDownId(F), ExpertsArgs, ShortRunDownKernel<F>)     \
+  ADD(MatVecId(F, 0), MatMulArgs, ShortMatVecKernel<F, 1>)  \
+  ADD(MatVecId(F, 1), MatMulArgs, ShortMatVecKernel<F, 4>)  \
+  ADD(MatVecId(F, 2), MatMulArgs, ShortMatMulKernel<F, 1>)  \
   ADD(MatVecId(F, 3), MatMulArgs, ShortMatMulKernel<F, 2>)
 #define REPRISE_KERNELS(ADD)                                            \
   ADD(kEmbed, EmbedArgs, EmbedKernel)                                   \
@@ -97,8 +120,14 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(kLoadLast, LastArgs, LoadLastKernel)                              \
   ADD(kLastRows, LastArgs, LastRowsKernel)                              \
   ADD(kJoin, AttentionArgs, JoinKernel)                                 \
+  ADD(kSigmoidGate, SigmoidGateArgs, SigmoidGateKernel)                 \
+  ADD(kRouteExperts, ExpertsArgs, RouteExpertsKernel)                   \
+  ADD(kGroupExperts, ExpertsArgs, GroupExpertsKernel)                   \
+  ADD(kJoinExperts, ExpertsArgs, JoinExpertsKernel)                     \
+  ADD(kExpertSwiGlu, ExpertsArgs, ExpertSwiGluKernel)                   \
   ADD(MatVecId(Form::kF32, 0), MatMulArgs, MatVecKernel<Form::kF32, 1>) \
   REPRISE_KERNELS_OF_FORM(ADD, Form::kF32)                              \
+  REPRISE_EXPERTS_OF_FORM(ADD, Form::kF32)                              \
   REPRISE_KERNELS_OF_SHORTS(ADD, Form::kF16)                            \
   REPRISE_KERNELS_OF_SHORTS(ADD, Form::kBF16)                           \
   REPRISE_KERNELS_OF_QUANTS(ADD, Form::kByte)                           \

@@ -181,6 +181,40 @@ struct SsmArgs {
   StateRef state;
   Ops::SsmShape shape;
 };
+// A mixture of experts. A visit is a row and one of the experts that it goes to: visit v is of row v / used, whose (v % used)-th choice it is.
+inline constexpr int kMostUsed = 32;  // a lane of a warp each
+inline constexpr int kMostExperts = 1024;
+// Visits of one expert that are computed together: order[first], ..., order[first + count - 1].
+struct alignas(16) ExpertRun {
+  static constexpr int kMost = 64;
+  int32_t expert, first, count, unused;
+};
+struct ExpertsArgs {
+  StepView step;
+  Rows out, in, scores;
+  WeightView gate, up, down;  // of all experts
+  const float* bias;          // null: none
+  int32_t count, used;
+  bool sigmoid;
+  float scale;
+  int32_t inner;           // columns between the products: those of a visit
+  int32_t* chosen;         // [visits]: the expert
+  float* weights;          // [visits]
+  QuantRows quant;         // of in, where gate and up are quantised
+  Rows hidden;             // [visits][inner], where down is of floats
+  QuantRows hidden_quant;  // of [visits][inner], where it is quantised
+  // Where gate and up are not of one form, a launch each makes [visits][inner] of one of them: of `gate`, to `alone`. Null where they go together.
+  float *gates, *ups, *alone;
+  // Of steps of many rows: visits by expert, and what down makes of each.
+  int32_t* order;
+  int32_t* run_count;
+  ExpertRun* runs;
+  float* values;  // [visits][out.width]
+};
+struct SigmoidGateArgs {
+  StepView step;
+  Rows rows, gate;
+};
 struct LastArgs {
   StepView step;
   Rows out, in;

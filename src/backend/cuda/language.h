@@ -36,8 +36,10 @@ template <class T>
 REPRISE_DEVICE T Shuffle(T x, int from) {
   return __shfl_sync(0xffffffffu, x, from);
 }
-// To a number in shared memory that other threads add to as well.
-REPRISE_DEVICE void AddShared(uint32_t* to, uint32_t x) { atomicAdd(to, x); }
+// The greatest that a lane of the warp brings.
+REPRISE_DEVICE uint32_t ReduceMax(uint32_t x) { return __reduce_max_sync(0xffffffffu, x); }
+// To a number in shared memory that other threads add to as well; returns what it was.
+REPRISE_DEVICE uint32_t AddShared(uint32_t* to, uint32_t x) { return atomicAdd(to, x); }
 // c + the products of four signed bytes.
 REPRISE_DEVICE int Dot4(uint32_t a, uint32_t b, int c) { return __dp4a(static_cast<int>(a), static_cast<int>(b), c); }
 

@@ -95,27 +95,33 @@ REPRISE_DEVICE float AddActivations(float sum, const WeightBlock& weights, const
   return AddBlock<kForm>(sum, dot, weights.scale, *scale, HasMin(kForm) ? *act_sum : 0.0f);
 }
 
+// The sums of a segment of 32-bit floats, which lies at `bytes`, for each row, of this lane's output; `in`: the rows' floats of the segment, of which
+// there are `left`.
+template <int kRows>
+REPRISE_DEVICE void FloatSegmentSums(const std::byte* bytes, int left, const float* const (&in)[kRows], float* sums) {
+  const int lane = ThreadId() % 32;
+  REPRISE_ROLLED for (int chunk = 0; chunk < Chunks(Form::kF32); ++chunk) {
+    if (chunk * 4 >= left) break;
+    const Words4 words = LoadConstant16(bytes + ChunkAt(Form::kF32, chunk, lane));
+    REPRISE_UNROLLED for (int i = 0; i < 4; ++i) {
+      if (chunk * 4 + i >= left) break;
+      const float weight = FloatOf(words.w[i]);
+      REPRISE_UNROLLED for (int r = 0; r < kRows; ++r) { sums[r] = fmaf(weight, in[r][chunk * 4 + i], sums[r]); }
+    }
+  }
+}
+
 // The segment's sums for each row, of this lane's output. Rows past the last of the step are computed on what lies there, and dropped.
 template <Form kForm, int kRows>
 REPRISE_DEVICE void SegmentSums(const MatMulArgs& args, const WeightView& w, int tile, int segment, int first_row, int rows, float* sums) {
   const std::byte* bytes = w.data + (static_cast<int64_t>(tile) * w.segments + segment) * SegmentBytes(kForm);
   REPRISE_UNROLLED for (int r = 0; r < kRows; ++r) sums[r] = 0.0f;
   if constexpr (kForm == Form::kF32) {
-    const int lane = ThreadId() % 32;
-    const int left = w.inputs - segment * kSegment;  // inputs past the last are in no row
     const float* in[kRows];
     REPRISE_UNROLLED for (int r = 0; r < kRows; ++r) {
       in[r] = RowAt(args.in, first_row + r < rows ? first_row + r : rows - 1) + segment * kSegment;
     }
-    REPRISE_ROLLED for (int chunk = 0; chunk < Chunks(kForm); ++chunk) {
-      if (chunk * 4 >= left) break;
-      const Words4 words = LoadConstant16(bytes + ChunkAt(kForm, chunk, lane));
-      REPRISE_UNROLLED for (int i = 0; i < 4; ++i) {
-        if (chunk * 4 + i >= left) break;
-        const float weight = FloatOf(words.w[i]);
-        REPRISE_UNROLLED for (int r = 0; r < kRows; ++r) { sums[r] = fmaf(weight, in[r][chunk * 4 + i], sums[r]); }
-      }
-    }
+    FloatSegmentSums<kRows>(bytes, w.inputs - segment * kSegment, in, sums);  // inputs past the last are in no row
   } else {
     SegmentWeights<kForm> weights;
     weights.Load(bytes);
@@ -216,9 +222,11 @@ struct StageFetch {
   }
 };
 
-// Adds block `b` of the stage, at `stage` in shared memory, to a warp's sums: [2 tiles of 16 rows][4 tiles of 8 outputs][4].
-template <Form kForm>
-REPRISE_DEVICE void AddStageBlock(const std::byte* shared, int stage, const std::byte* tile, int b, int warp_row, float (&sums)[2][4][4]) {
+// Adds block `b` of the stage, at `stage` in shared memory, to a warp's sums: [2 tiles of 16 rows][4 tiles of 8 outputs][4]. The second tile of rows
+// begins kApart rows after the first; `row_tiles`: how many of the two there are.
+template <Form kForm, int kApart = 16>
+REPRISE_DEVICE void AddStageBlock(const std::byte* shared, int stage, const std::byte* tile, int b, int warp_row, float (&sums)[2][4][4],
+                                  int row_tiles = 2) {
   const int lane = ThreadId() % 32;
   const auto word = [](const std::byte* p) { return *reinterpret_cast<const uint32_t*>(p); };
   static_assert(StageBytes(kForm) % kSegment == 0 && StageQuants(kForm) % kSegment == 0);  // what ChunkOf asks for
@@ -228,12 +236,13 @@ REPRISE_DEVICE void AddStageBlock(const std::byte* shared, int stage, const std:
   uint32_t acts[2][4];
   float scales[2][2], act_sums[2][2];
   REPRISE_UNROLLED for (int m = 0; m < 2; ++m) {
+    if (m >= row_tiles) break;
     REPRISE_UNROLLED for (int i = 0; i < 4; ++i) {
       const TilePlace place = ActivationWord(0, i);
-      acts[m][i] = word(shared + ChunkOf(quants, 2 * b + place.chunk) + WordInputs(lane) + (m * 16 + place.row) * kSegment);
+      acts[m][i] = word(shared + ChunkOf(quants, 2 * b + place.chunk) + WordInputs(lane) + (m * kApart + place.row) * kSegment);
     }
     REPRISE_UNROLLED for (int half = 0; half < 2; ++half) {
-      const std::byte* at = scales_from + (m * 16 + SumRow(0, 2 * half)) * kSegmentBlocks * 4;
+      const std::byte* at = scales_from + (m * kApart + SumRow(0, 2 * half)) * kSegmentBlocks * 4;
       scales[m][half] = *reinterpret_cast<const float*>(at);
       act_sums[m][half] = HasMin(kForm) ? *reinterpret_cast<const float*>(at + StageSums(kForm) - StageScales(kForm)) : 0.0f;
     }
@@ -255,6 +264,7 @@ REPRISE_DEVICE void AddStageBlock(const std::byte* shared, int stage, const std:
       scale[i] = ScaleOf<kForm>(reinterpret_cast<const uint32_t*>(tile) + n * 8 + SumColumn(lane, i), kTileOutputs, b);
     }
     REPRISE_UNROLLED for (int m = 0; m < 2; ++m) {
+      if (m >= row_tiles) break;
       int first[4], second[4] = {0, 0, 0, 0};
       if constexpr (kForm == Form::kByteK16) {
         MultiplyHalfTiles(first, acts[m], weights[0]);

@@ -114,6 +114,14 @@ REPRISE_KERNEL(MultiplyKernel, MultiplyArgs) {
   MakeElements(args, [&](int row, int i) { return RowAt(args.a, row)[i] * RowAt(args.b, row)[i]; });
 }
 
+REPRISE_KERNEL(SigmoidGateKernel, SigmoidGateArgs) {
+  BeginKernel();
+  const int row = BlockY(), i = BlockX() * kRowThreads + ThreadId();
+  if (row >= RowCount(args.step, args.rows.domain) || i >= args.rows.width) return;
+  float* x = RowAt(args.rows, row) + i;
+  *x = *x * Sigmoid(*RowAt(args.gate, row));
+}
+
 REPRISE_KERNEL(AddBiasKernel, AddBiasArgs) {
   BeginKernel();
   const Rows& rows = args.rows[BlockZ()];

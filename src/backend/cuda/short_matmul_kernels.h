@@ -89,10 +89,10 @@ REPRISE_DEVICE float ScaleOfSum(const PowerScale& mine, int i) {
 // A block has a tile of 32 outputs; warps share the segments, whose sums meet in shared memory as in MatVecKernel. A lane asks for all of its weights of
 // a segment at once, 256 bytes, and keeps them while it goes through the rows, 8 at a time.
 
-// to[rows / 8][output][row % 8]: the segment's sums.
-template <Form kForm, int kTiles>
-REPRISE_DEVICE void ShortSegmentSums(const MatMulArgs& args, const WeightView& w, int tile, int segment, int rows, bool aligned,
-                                     float* to) {
+// Gives the segment's sums away: store(row, output, sum), for whole groups of 8 rows. in_of(row): the row's floats.
+template <Form kForm, int kTiles, class InOf, class Store>
+REPRISE_DEVICE void ShortSegmentSums(const WeightView& w, int tile, int segment, int rows, bool aligned, const InOf& in_of,
+                                     const Store& store) {
   const int lane = ThreadId() % 32;
   const std::byte* bytes = w.data + (static_cast<int64_t>(tile) * w.segments + segment) * SegmentBytes(kForm);
   Words4 weights[kSegmentSteps][2];
@@ -100,7 +100,7 @@ REPRISE_DEVICE void ShortSegmentSums(const MatMulArgs& args, const WeightView& w
   REPRISE_ROLLED for (int n = 0; n < kTiles; ++n) {
     if (n * kShortColumns >= rows) break;
     const int column = n * kShortColumns + lane / 4;
-    const float* in = RowAt(args.in, column < rows ? column : rows - 1);
+    const float* in = in_of(column < rows ? column : rows - 1);
     const int first = segment * kSegment + lane % 4 * 4;
     Words4 inputs[kSegmentSteps];
     if (aligned && (segment + 1) * kSegment <= w.inputs) {
@@ -119,31 +119,27 @@ REPRISE_DEVICE void ShortSegmentSums(const MatMulArgs& args, const WeightView& w
     const float back[2] = {ScaleOfSum<kForm>(scale, 0), ScaleOfSum<kForm>(scale, 1)};
     REPRISE_UNROLLED for (int m = 0; m < 2; ++m) {
       REPRISE_UNROLLED for (int i = 0; i < 4; ++i) {
-        to[(n * kTileOutputs + m * 16 + SumRow(lane, i)) * kShortColumns + SumColumn(lane, i)] = sums[m][i] * back[i % 2];
+        store(n * kShortColumns + SumColumn(lane, i), m * 16 + SumRow(lane, i), sums[m][i] * back[i % 2]);
       }
     }
   }
 }
 
-template <Form kForm, int kTiles>
-REPRISE_KERNEL_OF(kVectorWarps * 32, 2, ShortMatVecKernel, MatMulArgs) {
+// totals[n] = the sum of this thread's output, ThreadId() / 8, for row 8 n + ThreadId() % 8. By a block of kVectorWarps.
+template <Form kForm, int kTiles, class InOf>
+REPRISE_DEVICE void ShortTotals(const WeightView& w, int tile, int rows, bool aligned, const InOf& in_of, float (&totals)[kTiles]) {
   constexpr int kThreads = kVectorWarps * 32, kSegments = kWindow / kTiles;
   static_assert(kThreads == kTileOutputs * kShortColumns, "a thread adds the segments of one output, and of one row of each 8");
-  const TileOfProduct at = FindTile<1>(args, BlockX());
-  const ProductView& product = args.product[at.product];
-  const WeightView& w = product.weight;
-  const int thread = ThreadId(), warp = thread / 32;
-  PrefetchSegment<kForm>(w, at.tile, warp);
-  BeginKernel();
-  const int rows = RowCount(args.step, args.in.domain);
-  const bool aligned = RowsAreAligned(args.in);
+  const int thread = ThreadId(), warp = thread / 32, row = thread % kShortColumns;
   float* shared = reinterpret_cast<float*>(SharedMemory());  // [kSegments][kTiles][kThreads]
-  const int output = thread / kShortColumns, row = thread % kShortColumns;
-  float totals[kTiles] = {};
+  REPRISE_UNROLLED for (int n = 0; n < kTiles; ++n) totals[n] = 0.0f;
   for (int window = 0; window < w.segments; window += kSegments) {
     const int end = window + kSegments < w.segments ? window + kSegments : w.segments;
     REPRISE_ROLLED for (int segment = window + warp; segment < end; segment += kVectorWarps) {
-      ShortSegmentSums<kForm, kTiles>(args, w, at.tile, segment, rows, aligned, shared + (segment - window) * kTiles * kThreads);
+      float* to = shared + (segment - window) * kTiles * kThreads;  // [rows / 8][output][row % 8]
+      ShortSegmentSums<kForm, kTiles>(w, tile, segment, rows, aligned, in_of, [&](int of_row, int output, float sum) {
+        to[(of_row / kShortColumns * kTileOutputs + output) * kShortColumns + of_row % kShortColumns] = sum;
+      });
     }
     SyncBlock();
     REPRISE_UNROLLED for (int n = 0; n < kTiles; ++n) {
@@ -154,6 +150,21 @@ REPRISE_KERNEL_OF(kVectorWarps * 32, 2, ShortMatVecKernel, MatMulArgs) {
     }
     SyncBlock();
   }
+}
+
+template <Form kForm, int kTiles>
+REPRISE_KERNEL_OF(kVectorWarps * 32, 2, ShortMatVecKernel, MatMulArgs) {
+  const TileOfProduct at = FindTile<1>(args, BlockX());
+  const ProductView& product = args.product[at.product];
+  const WeightView& w = product.weight;
+  const int thread = ThreadId(), warp = thread / 32;
+  PrefetchSegment<kForm>(w, at.tile, warp);
+  BeginKernel();
+  const int rows = RowCount(args.step, args.in.domain);
+  const int output = thread / kShortColumns, row = thread % kShortColumns;
+  float totals[kTiles];
+  ShortTotals<kForm, kTiles>(
+      w, at.tile, rows, RowsAreAligned(args.in), [&](int i) { return RowAt(args.in, i); }, totals);
   REPRISE_UNROLLED for (int n = 0; n < kTiles; ++n) {
     if (n * kShortColumns + row < rows) StoreSum(product, n * kShortColumns + row, at.tile * kTileOutputs + output, totals[n]);
   }

@@ -11,6 +11,7 @@
 #include "backend/cuda/attention_kernels.h"
 #include "backend/cuda/best_kernels.h"
 #include "backend/cuda/emulator/fibers.h"
+#include "backend/cuda/expert_kernels.h"
 #include "backend/cuda/fused_kernels.h"
 #include "backend/cuda/half_attention_kernels.h"
 #include "backend/cuda/kernel_table.h"

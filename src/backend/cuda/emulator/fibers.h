@@ -60,7 +60,17 @@ template <class T>
 inline T ShuffleXor(T x, int mask) {
   return Shuffle(x, (ThreadId() % 32) ^ mask);
 }
-inline void AddShared(uint32_t* to, uint32_t x) { *to += x; }
+inline uint32_t ReduceMax(uint32_t x) {
+  for (int mask = 16; mask > 0; mask /= 2) {
+    const uint32_t other = ShuffleXor(x, mask);
+    x = x > other ? x : other;
+  }
+  return x;
+}
+inline uint32_t AddShared(uint32_t* to, uint32_t x) {
+  *to += x;
+  return *to - x;
+}
 inline int Dot4(uint32_t a, uint32_t b, int c) {
   for (int i = 0; i < 4; ++i) c += static_cast<int8_t>(a >> (8 * i)) * static_cast<int8_t>(b >> (8 * i));
   return c;
