@@ -54,6 +54,9 @@ struct ModelInfo {
   std::string name;
   std::string architecture;
   uint64_t parameters = 0;
+  uint64_t used_parameters = 0;  // by one token: fewer where there are experts
+  int experts = 0;               // of a mixture; 0: none
+  int experts_used = 0;          // by one token, in a layer
   uint64_t file_bytes = 0;
   int layers = 0;
   int width = 0;

@@ -97,6 +97,13 @@ std::map<TensorType, TypeUse> TypesOf(const GgufFile& file) {
   return types;
 }
 
+// That one token is computed with.
+uint64_t UsedParameters(const GgufFile& file, const NetworkInfo& network) {
+  double used = 0;
+  for (const GgufTensor& tensor : file.tensors()) used += network.UsedShare(tensor) * static_cast<double>(tensor.elements());
+  return static_cast<uint64_t>(used);
+}
+
 Json FileJson(const InspectFlags& flags, const std::string& path, const GgufFile& file) {
   Json json = {{"file", path}, {"format", "gguf"}, {"version", file.version()}, {"bytes", file.bytes().size()}};
   uint64_t parameters = 0;
@@ -191,6 +198,11 @@ Result<int> InspectModel(const InspectFlags& flags, const std::string& path) {
     json["vocabulary"] = network.vocabulary;
     json["context"] = network.context;
     json["draft"] = network.has_draft;
+    if (network.experts > 0) {
+      json["experts"] = network.experts;
+      json["experts_used"] = network.experts_used;
+      json["used_parameters"] = UsedParameters(*file, network);
+    }
     json["tokenizer"] = TokenizerJson(*file, *model);
     json["fingerprint"] = model->fingerprint.Hex();
     json["backend"] = model->backend;
@@ -200,6 +212,10 @@ Result<int> InspectModel(const InspectFlags& flags, const std::string& path) {
       Line("network", fmt::format("{} layers, {} wide, vocabulary of {}, made for {} positions{}", network.layers, network.width,
                                   Grouped(static_cast<uint64_t>(network.vocabulary)), Grouped(static_cast<uint64_t>(network.context)),
                                   network.has_draft ? ", with a draft block (MTP)" : ""));
+      if (network.experts > 0) {
+        Line("experts", fmt::format("{}, of which a token uses {} in a layer: {} parameters in all", network.experts, network.experts_used,
+                                    Grouped(json["used_parameters"].get<uint64_t>())));
+      }
       PrintTokenizer(json["tokenizer"]);
       Line("fingerprint", model->fingerprint.Hex());
       PrintStates(model->layout);

@@ -78,21 +78,4 @@ void GroupedAttention::Record(Ops& ops, const AttentionShape& shape, const Atten
   }
 }
 
-void FeedForward::Load(Loader& loader, const std::string& block, std::string_view norm_name, int width, int inner) {
-  for (const char* part : {"ffn_gate", "ffn_up", "ffn_down"}) {
-    loader.Require(!loader.Has(block + part + ".bias"), "biases of the feed-forward network are not supported");
-  }
-  norm = loader.LoadVector(block + std::string(norm_name) + ".weight", width);
-  gate = loader.LoadMatrix(block + "ffn_gate.weight", width, inner);
-  up = loader.LoadMatrix(block + "ffn_up.weight", width, inner);
-  down = loader.LoadMatrix(block + "ffn_down.weight", inner, width);
-}
-
-void FeedForward::Record(Ops& ops, const FeedForwardRows& rows, Rows residual, float eps) const {
-  ops.RmsNorm(rows.normed, residual, norm, eps);
-  ops.MatMul(rows.normed, std::array{Product{gate, rows.gate}, Product{up, rows.up}});
-  ops.SwiGlu(rows.gate, rows.gate, rows.up);
-  ops.MatMul(rows.gate, std::array{Product{down, residual, /*accumulate=*/true}});
-}
-
 }  // namespace reprise

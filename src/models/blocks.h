@@ -1,4 +1,4 @@
-// What several architectures are made of: an attention sublayer of grouped heads, and the gated feed-forward network.
+// What several architectures are made of: an attention sublayer of grouped heads.
 #pragma once
 
 #include <span>
@@ -60,23 +60,6 @@ struct GroupedAttention {
 
   void Load(Loader& loader, const std::string& block, const AttentionShape& shape, bool head_norms);
   void Record(Ops& ops, const AttentionShape& shape, const AttentionRows& rows, Rows residual, MixerPart part) const;
-};
-
-struct FeedForwardRows {
-  Rows normed;  // width
-  Rows gate;    // inner; then silu(gate) * up
-  Rows up;      // inner
-};
-
-// y = down(silu(gate x) * up x), added to the residual stream.
-struct FeedForward {
-  Vector norm;
-  const Matrix* gate = nullptr;
-  const Matrix* up = nullptr;
-  const Matrix* down = nullptr;
-
-  void Load(Loader& loader, const std::string& block, std::string_view norm_name, int width, int inner);
-  void Record(Ops& ops, const FeedForwardRows& rows, Rows residual, float eps) const;
 };
 
 }  // namespace reprise

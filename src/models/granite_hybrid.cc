@@ -5,6 +5,7 @@
 #include <string>
 
 #include "models/blocks.h"
+#include "models/feed_forward.h"
 
 namespace reprise {
 namespace {
@@ -50,8 +51,12 @@ class GraniteHybrid : public Network {
     attention_rows_.key = loader.NewRows(attention_.kv_width());
     attention_rows_.value = loader.NewRows(attention_.kv_width());
     scanned_ = loader.NewRows(inner_size());
-    loader.NewSharedRows({{&projected_, projected_width()}, {&attention_rows_.query, attention_.query_width()}, {&ffn_rows_.gate, inner_}});
-    loader.NewSharedRows({{&convolved_, channels()}, {&attention_rows_.attended, attention_.query_width()}, {&ffn_rows_.up, inner_}});
+    ffn_rows_.NewScores(loader, feed_forward_);
+    loader.NewSharedRows({{&projected_, projected_width()},
+                          {&attention_rows_.query, attention_.query_width()},
+                          {&ffn_rows_.gate, WidestInner(feed_forward_)}});
+    loader.NewSharedRows(
+        {{&convolved_, channels()}, {&attention_rows_.attended, attention_.query_width()}, {&ffn_rows_.up, WidestInner(feed_forward_)}});
   }
 
   void RecordReplay(Ops& ops) const override {
@@ -76,10 +81,8 @@ class GraniteHybrid : public Network {
   }
 
   void ReadNumbers(Loader& loader) {
-    const int experts = loader.Int("expert_count", 0, 1 << 16, 0);
-    loader.Require(experts == 0, "it has " + std::to_string(experts) + " experts, and mixtures of experts are not supported");
     width_ = loader.Int("embedding_length", 1, 1 << 20);
-    inner_ = loader.Int("feed_forward_length", 1, 1 << 22);
+    feed_forward_ = FeedForwardShape::Read(loader, width_, info_);
     info_.layers = loader.Int("block_count", 1, kMostLayers);
     info_.context = loader.Int("context_length", 1, INT32_MAX, 32768);
     info_.width = width_;
@@ -127,7 +130,7 @@ class GraniteHybrid : public Network {
     } else {
       block.attention.Load(loader, name, attention_, /*head_norms=*/false);
     }
-    block.feed_forward.Load(loader, name, "ffn_norm", width_, inner_);
+    block.feed_forward.Load(loader, name, "ffn_norm", feed_forward_);
   }
 
   Mamba LoadMamba(Loader& loader, const std::string& name) {
@@ -168,11 +171,12 @@ class GraniteHybrid : public Network {
     ops.Ssm(scanned_, convolved_, dt, block.a, block.dt_bias, block.d, block.memory, shape_);
   }
 
-  int width_ = 0, inner_ = 0, kernel_ = 0;
+  int width_ = 0, kernel_ = 0;
   float mamba_eps_ = 0;      // of the norm within a Mamba block
   float logit_divisor_ = 1;  // which divides the output norm, so that logits need not be divided
   Ops::SsmShape shape_{};
   AttentionShape attention_;
+  FeedForwardShape feed_forward_;
   std::vector<int> kv_heads_;  // of each block; 0: it is recurrent
   std::vector<Block> blocks_;
   Rows projected_, convolved_, scanned_;

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "models/blocks.h"
+#include "models/feed_forward.h"
 
 namespace reprise {
 namespace {
@@ -32,9 +33,8 @@ class Lfm2 : public Network {
   Lfm2(Loader& loader, NetworkInfo info) {
     info_ = std::move(info);
     width_ = loader.Int("embedding_length", 1, 1 << 20);
-    const int inner = loader.Int("feed_forward_length", 1, 1 << 22);
+    const FeedForwardShape feed_forward = FeedForwardShape::Read(loader, width_, info_);
     kernel_ = loader.Int("shortconv.l_cache", 2, 16);
-    loader.Require(loader.Int("expert_count", 0, 1 << 16, 0) == 0, "mixtures of experts are not supported");
     loader.Require(loader.Int("attention.sliding_window", 0, INT32_MAX, 0) == 0, "sliding windows are not supported");
     info_.context = loader.Int("context_length", 1, INT32_MAX, 32768);
     info_.width = width_;
@@ -55,15 +55,18 @@ class Lfm2 : public Network {
       } else {
         block.attention.Load(loader, name, attention_, /*head_norms=*/true);
       }
-      block.feed_forward.Load(loader, name, "ffn_norm", width_, inner);
+      block.feed_forward.Load(loader, name, "ffn_norm", feed_forward);
     }
     NewStream(loader);
     ffn_rows_.normed = attention_rows_.normed = loader.NewRows(width_);
     attention_rows_.key = loader.NewRows(attention_.kv_width());
     attention_rows_.value = loader.NewRows(attention_.kv_width());
     convolved_ = loader.NewRows(width_);
-    loader.NewSharedRows({{&projected_, 3 * width_}, {&attention_rows_.query, attention_.query_width()}, {&ffn_rows_.gate, inner}});
-    loader.NewSharedRows({{&gated_, width_}, {&attention_rows_.attended, attention_.query_width()}, {&ffn_rows_.up, inner}});
+    ffn_rows_.NewScores(loader, feed_forward);
+    loader.NewSharedRows(
+        {{&projected_, 3 * width_}, {&attention_rows_.query, attention_.query_width()}, {&ffn_rows_.gate, WidestInner(feed_forward)}});
+    loader.NewSharedRows(
+        {{&gated_, width_}, {&attention_rows_.attended, attention_.query_width()}, {&ffn_rows_.up, WidestInner(feed_forward)}});
   }
 
   void RecordReplay(Ops& ops) const override {

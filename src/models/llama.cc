@@ -1,6 +1,7 @@
 #include "models/llama.h"
 
 #include "models/blocks.h"
+#include "models/feed_forward.h"
 
 namespace reprise {
 namespace {
@@ -27,11 +28,10 @@ class Llama : public Network {
     info_ = std::move(info);
     const int width = loader.Int("embedding_length", 1, 1 << 20);
     const int layers = loader.Int("block_count", 1, kMostLayers);
-    const int inner = loader.Int("feed_forward_length", 1, 1 << 22);
+    const FeedForwardShape feed_forward = FeedForwardShape::Read(loader, width, info_);
     const int heads = loader.Int("attention.head_count", 1, 1 << 12);
     attention_ = AttentionShape::Read(loader, width, loader.Int("attention.head_count_kv", 1, 1 << 12, heads));
     attention_.rope.interleaved = member.interleaved_rope;
-    loader.Require(loader.Int("expert_count", 0, 1 << 16, 0) == 0, "mixtures of experts are not supported");
     info_.context = loader.Int("context_length", 1, INT32_MAX, 2048);
     info_.width = width;
     info_.layers = layers;
@@ -45,14 +45,15 @@ class Llama : public Network {
       const std::string name = "blk." + std::to_string(i) + ".";
       LlamaBlock& block = blocks_.emplace_back();
       block.attention.Load(loader, name, attention_, member.head_norms);
-      block.feed_forward.Load(loader, name, "ffn_norm", width, inner);
+      block.feed_forward.Load(loader, name, "ffn_norm", feed_forward);
     }
     NewStream(loader);
     ffn_rows_.normed = attention_rows_.normed = loader.NewRows(width);
+    ffn_rows_.NewScores(loader, feed_forward);
     attention_rows_.key = loader.NewRows(attention_.kv_width());
     attention_rows_.value = loader.NewRows(attention_.kv_width());
-    loader.NewSharedRows({{&attention_rows_.query, attention_.query_width()}, {&ffn_rows_.gate, inner}});
-    loader.NewSharedRows({{&attention_rows_.attended, attention_.query_width()}, {&ffn_rows_.up, inner}});
+    loader.NewSharedRows({{&attention_rows_.query, attention_.query_width()}, {&ffn_rows_.gate, WidestInner(feed_forward)}});
+    loader.NewSharedRows({{&attention_rows_.attended, attention_.query_width()}, {&ffn_rows_.up, WidestInner(feed_forward)}});
   }
 
   void RecordReplay(Ops& ops) const override { ops.SaveLast(last_hidden_, hidden_); }

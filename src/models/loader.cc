@@ -50,19 +50,39 @@ void Loader::Require(bool condition, std::string_view complaint) {
   if (!condition) Fail(Unsupported("this model cannot run here: " + std::string(complaint)));
 }
 
-WeightSource Loader::Weight(const std::string& name, int64_t inner, int64_t outer) {
+WeightSource Loader::Weight(const std::string& name, int64_t inner, int64_t outer, int64_t count) {
   if (!status_.ok()) return {};
-  const auto tensor = file_.Require(name, {static_cast<uint64_t>(inner), static_cast<uint64_t>(outer)});
+  const auto a = static_cast<uint64_t>(inner), b = static_cast<uint64_t>(outer);
+  const auto tensor = count == 1 ? file_.Require(name, {a, b}) : file_.Require(name, {a, b, static_cast<uint64_t>(count)});
   if (!tensor.ok()) {
     Fail(tensor.status());
     return {};
   }
-  parameters_ += static_cast<uint64_t>(inner) * static_cast<uint64_t>(outer);
-  return {(*tensor)->name, (*tensor)->type, inner, outer, (*tensor)->data};
+  parameters_ += (*tensor)->elements();
+  return {(*tensor)->name, (*tensor)->type, inner, outer * count, (*tensor)->data};
 }
 
 const Matrix* Loader::LoadMatrix(const std::string& name, int64_t inputs, int64_t outputs) {
-  const WeightSource source = Weight(name, inputs, outputs);
+  return LoadMatrix(Weight(name, inputs, outputs));
+}
+
+const Matrix* Loader::LoadExperts(const std::string& name, int64_t inputs, int64_t outputs, int64_t experts, Part part) {
+  WeightSource source = Weight(name, inputs, outputs * part.of, experts);
+  if (!status_.ok() || part.of == 1) return LoadMatrix(source);
+  if (part.index > 0) parameters_ -= static_cast<uint64_t>(inputs * source.outputs);  // counted with the first
+  std::vector<std::byte> own;
+  const size_t bytes = source.data.size() / static_cast<size_t>(experts * part.of);
+  own.reserve(bytes * static_cast<size_t>(experts));
+  for (int64_t e = 0; e < experts; ++e) {
+    const auto rows = source.data.subspan(static_cast<size_t>(e * part.of + part.index) * bytes, bytes);
+    own.insert(own.end(), rows.begin(), rows.end());
+  }
+  source.outputs = outputs * experts;
+  source.data = own;
+  return LoadMatrix(source);
+}
+
+const Matrix* Loader::LoadMatrix(const WeightSource& source) {
   if (!status_.ok()) return nullptr;
   auto matrix = backend_.LoadMatrix(source);
   if (!matrix.ok()) Fail(matrix.status());

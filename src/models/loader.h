@@ -39,6 +39,12 @@ class Loader {
 
   // Weights, with their shape checked: `outputs` rows of `inputs` values, and `size` values.
   const Matrix* LoadMatrix(const std::string& name, int64_t inputs, int64_t outputs);
+  // The matrices of `experts`, each of `outputs` rows, in one: the rows of one after those of another. A tensor that holds several such matrices an
+  // expert, as `part.of` says, gives that one of them.
+  struct Part {
+    int index = 0, of = 1;
+  };
+  const Matrix* LoadExperts(const std::string& name, int64_t inputs, int64_t outputs, int64_t experts, Part part = {0, 1});
   Vector LoadVector(const std::string& name, int64_t size);
   Vector LoadVector(const std::string& name, int64_t inner, int64_t outer);  // [outer][inner]
   Vector LoadScaledVector(const std::string& name, int64_t size, float scale);
@@ -64,8 +70,10 @@ class Loader {
   void Fail(Status status) {
     if (status_.ok()) status_ = std::move(status);
   }
-  // A tensor with dims[0] == `inner` and `outer` rows, as the backend takes it; an empty source, with the error kept, otherwise.
-  WeightSource Weight(const std::string& name, int64_t inner, int64_t outer);
+  // A tensor with dims[0] == `inner` and `outer` rows, or `count` times as many, as the backend takes it; an empty source, with the error kept,
+  // otherwise.
+  WeightSource Weight(const std::string& name, int64_t inner, int64_t outer, int64_t count = 1);
+  const Matrix* LoadMatrix(const WeightSource& source);
   StateRef Reference(int index) const;
 
   const GgufFile& file_;

@@ -19,13 +19,21 @@ struct Architecture {
 constexpr Architecture kArchitectures[] = {
     {"granitehybrid", LoadGraniteHybrid},
     {"lfm2", LoadLfm2},
+    {"lfm2moe", LoadLfm2},
     {"llama", LoadLlama},
     {"qwen2", LoadQwen2},
     {"qwen3", LoadQwen3},
     {"qwen35", LoadQwen35},
+    {"qwen35moe", LoadQwen35},
+    {"qwen3moe", LoadQwen3},
 };
 
 }  // namespace
+
+double NetworkInfo::UsedShare(const GgufTensor& tensor) const {
+  const bool of_experts = experts > 0 && tensor.n_dims == 3 && tensor.dims[2] == static_cast<uint64_t>(experts);
+  return of_experts ? static_cast<double>(experts_used) / experts : 1.0;
+}
 
 std::vector<std::string_view> Network::Architectures() {
   std::vector<std::string_view> names;

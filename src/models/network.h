@@ -43,7 +43,12 @@ struct NetworkInfo {
   int layers = 0;
   int context = 0;         // that the model was made for
   bool has_draft = false;  // an MTP block
+  int experts = 0;         // of a mixture; 0: none
+  int experts_used = 0;    // by a row
   uint64_t parameters = 0;
+
+  // Of a tensor's weights, the share that a row is multiplied with.
+  double UsedShare(const GgufTensor& tensor) const;
 };
 
 // What a body leaves behind.

@@ -163,17 +163,31 @@ TEST_F(NetworkHostile, ScalesBeyondReason) {
 }
 
 TEST_F(NetworkHostile, Experts) {
-  GgufWriter out;
-  out.String("general.architecture", "granitehybrid").Number<uint32_t>("granitehybrid.expert_count", 62);
-  out.Tensor("token_embd.weight", TensorType::kF32, {32, 8});
-  auto stream = out.WriteTo(path_);
-  ASSERT_TRUE(stream.ok()) << stream.status().message();
-  ASSERT_TRUE(stream->Append(std::vector<std::byte>(sizeof(float) * 32 * 8)).ok());
-  ASSERT_TRUE(stream->Finish().ok());
-  const auto bytes = ReadFile(path_, 1 << 20);
-  ASSERT_TRUE(bytes.ok());
-  const std::string error = Error({bytes->begin(), bytes->end()});
-  EXPECT_NE(error.find("62 experts"), std::string::npos) << error;
+  Make("tiny-qwen35moe");  // 8 experts, of which a row uses 3, 32 wide, and 64 wide what stands beside them
+  const std::string key = "qwen35moe.expert_";
+  Refused(key + "count", 0, "feed_forward_length");
+  for (const uint32_t value : {uint32_t{2}, uint32_t{4097}, kMinusOne}) Refused(key + "count", value, "expert_");
+  Refused(key + "count", 7, "blk.0.ffn_gate_inp.weight");
+  Refused(key + "count", 9, "blk.0.ffn_gate_inp.weight");
+  for (const uint32_t value : {uint32_t{0}, uint32_t{9}, kMinusOne}) Refused(key + "used_count", value, "expert_used_count");
+  Refused(key + "feed_forward_length", 0, "neither expert_feed_forward_length nor feed_forward_length");
+  for (const uint32_t value : {uint32_t{33}, uint32_t{1} << 22}) Refused(key + "feed_forward_length", value, "blk.0.ffn_gate_exps.weight");
+  Refused(key + "feed_forward_length", kMinusOne, "expert_feed_forward_length");
+  Refused(key + "shared_feed_forward_length", 65, "blk.0.ffn_gate_shexp.weight");
+  const auto refused_as = [&](const std::string& tensor, const std::string& name, const std::string& words) {
+    const std::string error = Renamed(tensor, name);
+    EXPECT_NE(error.find(words), std::string::npos) << error;
+  };
+  refused_as("blk.0.ffn_up_exps.weight", "blk.0.ffn_xx_exps.weight", "no tensor 'blk.0.ffn_up_exps.weight'");
+  refused_as("blk.0.ffn_gate_inp.weight", "blk.0.ffn_xxxx_inp.weight", "feed_forward_length is missing");
+  refused_as("blk.1.attn_norm.weight", "blk.0.exp_probs_b.bias", "goes with sigmoids alone");
+  refused_as("blk.1.ssm_conv1d.weight", "blk.0.ffn_gate_inp.bias", "a bias of the router's scores");
+  refused_as("blk.1.attn_norm.weight", "blk.0.ffn_up_exps.bias", "biases of experts");
+  refused_as("blk.1.ssm_conv1d.weight", "blk.0.ffn_up_shexp.bias", "biases of the feed-forward network");
+  Make("tiny-lfm2moe");
+  for (const uint32_t value : {uint32_t{3}, uint32_t{255}})
+    Refused("lfm2moe.expert_gating_func", value, "neither softmax (1) nor sigmoid (2)");
+  Refused("lfm2moe.expert_gating_func", 1, "goes with sigmoids alone");
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "models/blocks.h"
+#include "models/feed_forward.h"
 
 namespace reprise {
 namespace {
@@ -117,7 +118,7 @@ class Qwen35 : public Network {
     info_.has_draft = drafts > 0;
     loader.Require(info_.layers >= 1, "block_count leaves no block beside the MTP block");
     width_ = loader.Int("embedding_length", 1, 1 << 20);
-    inner_ = loader.Int("feed_forward_length", 1, 1 << 22);
+    feed_forward_ = FeedForwardShape::Read(loader, width_, info_);
     heads_ = loader.Int("attention.head_count", 1, 1 << 12);
     kv_heads_ = loader.Int("attention.head_count_kv", 1, 1 << 12);
     loader.Require(heads_ % kv_heads_ == 0, "attention.head_count is not a multiple of attention.head_count_kv");
@@ -153,7 +154,7 @@ class Qwen35 : public Network {
     } else {
       block.attention = LoadAttention(loader, name, name + "attn");
     }
-    block.feed_forward.Load(loader, name, "post_attention_norm", width_, inner_);
+    block.feed_forward.Load(loader, name, "post_attention_norm", feed_forward_);
     blocks_.push_back(block);
   }
 
@@ -196,7 +197,7 @@ class Qwen35 : public Network {
     draft_.hidden_norm = loader.LoadVector(name + "nextn.hnorm.weight", width_);
     draft_.merge = loader.LoadMatrix(name + "nextn.eh_proj.weight", 2 * width_, width_);
     draft_.attention = LoadAttention(loader, name, "mtp.attn");
-    draft_.feed_forward.Load(loader, name, "post_attention_norm", width_, inner_);
+    draft_.feed_forward.Load(loader, name, "post_attention_norm", feed_forward_);
     const std::string head_norm = name + "nextn.shared_head_norm.weight";
     draft_.head_norm = loader.Has(head_norm) ? loader.LoadVector(head_norm, width_) : output_norm_;
     const std::string head = name + "nextn.shared_head_head.weight";
@@ -215,8 +216,9 @@ class Qwen35 : public Network {
     inputs_.beta = loader.NewRows(shape_.value_heads);
     z_ = loader.NewRows(values);
     // What that product makes, and what comes between it and the second.
-    loader.NewSharedRows({{&inputs_.qkv, channels()}, {&query_, 2 * heads_ * head_dim_}, {&ffn_.gate, inner_}});
-    loader.NewSharedRows({{&convolved_, channels()}, {&attended_, heads_ * head_dim_}, {&ffn_.up, inner_}});
+    loader.NewSharedRows({{&inputs_.qkv, channels()}, {&query_, 2 * heads_ * head_dim_}, {&ffn_.gate, WidestInner(feed_forward_)}});
+    loader.NewSharedRows({{&convolved_, channels()}, {&attended_, heads_ * head_dim_}, {&ffn_.up, WidestInner(feed_forward_)}});
+    ffn_.NewScores(loader, feed_forward_);
     if (info_.has_draft) {
       draft_residual_ = loader.NewRows(width_);
       draft_merged_ = loader.NewRows(2 * width_);
@@ -280,8 +282,9 @@ class Qwen35 : public Network {
     ops.RmsNorm(draft_hidden_, draft_residual_, draft_.head_norm, eps_);
   }
 
-  int width_ = 0, inner_ = 0, heads_ = 0, kv_heads_ = 0, head_dim_ = 0, kernel_ = 0, interval_ = 4;
+  int width_ = 0, heads_ = 0, kv_heads_ = 0, head_dim_ = 0, kernel_ = 0, interval_ = 4;
   RopeSpec rope_;
+  FeedForwardShape feed_forward_;
   Ops::DeltaNetShape shape_{};
   std::vector<Block> blocks_;
   DraftBlock draft_;

@@ -16,7 +16,7 @@ namespace {
 
 constexpr std::string_view kGranite = "granitehybrid";
 
-// Published configurations (Qwen3.5, SmolLM2, Llama 3, Qwen2.5, Qwen3, LFM2, Granite 4.0-H), and seven of our own for tests.
+// Published configurations (Qwen3.5, SmolLM2, Llama 3, Qwen2.5, Qwen3, LFM2, Granite 4.0-H), and some of our own for tests.
 // clang-format off
 constexpr SynthShape kShapes[] = {
     //  name             arch   layers width    ffn heads kv  dim  nk  nv  state    vocab   tied       rope   context
@@ -43,21 +43,31 @@ constexpr SynthShape kShapes[] = {
     {"tiny-granite",    kGranite, 6,    64,    128,   4,  2,  16,  2,  4,   32,    512,   true,     1e4,    4096},
     {"granite-4.0-h-350m", kGranite, 32, 768, 2048,  12,  4,  64,  1, 48,  128, 100352,   true,     1e4,   32768},
     {"granite-4.0-h-1b", kGranite, 40, 1536,  4096,  12,  4, 128,  1, 48,  128, 100352,   true,     1e4,  131072},
+    // Mixtures of experts: their number, those of a row, the width of one and of the network beside them, blocks without.
+    {"tiny-qwen35moe", "qwen35moe", 4,  64,      0,   4,  2,  32,  2,  4,   32,    512,   true,     1e4,    4096,   8, 3,   32,   64, 0},
+    {"qwen3.5-35b-a3b", "qwen35moe", 40, 2048,   0,  16,  2, 256, 16, 32,  128, 248320,  false,     1e7,  262144, 256, 8,  512,  512, 0},
+    {"tiny-qwen3moe", "qwen3moe", 2,    64,    128,   4,  2,  32,  0,  0,    0,    512,   true,     1e4,    4096,   8, 2,   64,    0, 0},
+    {"qwen3-30b-a3b", "qwen3moe", 48, 2048,   6144,  32,  4, 128,  0,  0,    0, 151936,  false,     1e6,   40960, 128, 8,  768,    0, 0},
+    {"tiny-lfm2moe", "lfm2moe",   4,    64,    128,   4,  2,  16,  0,  0,    0,    512,   true,     1e4,    4096,   8, 2,   32,    0, 1},
+    {"lfm2-8b-a1b",  "lfm2moe",  24,  2048,   7168,  32,  8,  64,  0,  0,    0,  65536,   true,     1e6,  128000,  32, 4, 1792,    0, 2},
+    {"tiny-granite-moe", kGranite, 6,   64,     32,   4,  2,  16,  2,  4,   32,    512,   true,     1e4,    4096,   8, 3,   32,   64, 0},
+    {"granite-4.0-h-tiny", kGranite, 40, 1536, 512,  12,  4, 128,  1, 48,  128, 100352,   true,     1e4,  131072,  64, 6,  512, 1024, 0},
 };
 // clang-format on
 
 constexpr int kAttentionEvery = 4;
-constexpr int kLfm2Attention[] = {2, 5, 8, 10, 12, 14};     // of the published sizes, all of 16 layers
-constexpr int kSmallGraniteAttention[] = {10, 13, 17, 27};  // of 32 layers; the larger have every tenth
+constexpr int kLfm2Attention[] = {2, 5, 8, 10, 12, 14};      // of the published sizes without experts, all of 16 layers
+constexpr int kLfm2MoeAttention[] = {2, 6, 10, 14, 18, 21};  // of 24 layers
+constexpr int kSmallGraniteAttention[] = {10, 13, 17, 27};   // of 32 layers; the larger have every tenth
 constexpr int kConvKernel = 4;
 constexpr int kShortConvKernel = 3;
 constexpr float kNormEps = 1e-6f;
 
 bool Attends(const SynthShape& shape, int layer) {
-  if (shape.architecture == "qwen35") return (layer + 1) % kAttentionEvery == 0;
+  if (shape.family() == "qwen35") return (layer + 1) % kAttentionEvery == 0;
   const auto among = [&](std::span<const int> layers) { return std::ranges::find(layers, layer) != layers.end(); };
   if (shape.architecture == kGranite) return shape.layers == 32 ? among(kSmallGraniteAttention) : layer % 10 == 5;
-  return shape.architecture != "lfm2" || among(kLfm2Attention);
+  return shape.family() != "lfm2" || (shape.layers == 24 ? among(kLfm2MoeAttention) : among(kLfm2Attention));
 }
 
 // What Granite multiplies rows by: embeddings, what is added to the residual stream, scores of attention; and divides logits by.
@@ -94,17 +104,17 @@ class WeightList {
     const auto vocabulary = static_cast<uint64_t>(shape.vocabulary);
     // Rows of norm 2: logits of deviation about 2 when tied, and a residual stream that the blocks, not the last token, fill.
     Matrix("token_embd.weight", shape.width, vocabulary, 2.0f / scales_.embedding);
-    Norm(shape.architecture == "lfm2" ? "token_embd_norm.weight" : "output_norm.weight", shape.width, scales_.embedding * scales_.logits);
+    Norm(shape.family() == "lfm2" ? "token_embd_norm.weight" : "output_norm.weight", shape.width, scales_.embedding * scales_.logits);
     if (!shape.tied) Matrix("output.weight", shape.width, vocabulary, 2.0f);
     for (int i = 0; i < shape.layers; ++i) {
       prefix_ = fmt::format("blk.{}.", i);
-      if (shape.architecture == "qwen35") {
+      if (shape.family() == "qwen35") {
         if (Attends(shape, i)) {
           GatedAttention();
         } else {
           DeltaNet();
         }
-        FeedForward("post_attention_norm.weight");
+        FeedForward("post_attention_norm.weight", i);
       } else {
         if (Attends(shape, i)) {
           GroupedAttention();
@@ -113,7 +123,7 @@ class WeightList {
         } else {
           ShortConv();
         }
-        FeedForward("ffn_norm.weight");
+        FeedForward("ffn_norm.weight", i);
       }
     }
     if (mtp) MtpBlock();
@@ -135,7 +145,7 @@ class WeightList {
   // Where heads have norms, these sharpen, not the matrices.
   void GroupedAttention() {
     const uint64_t width = shape_.width, q = shape_.heads * shape_.head_dim, kv = shape_.kv_heads * shape_.head_dim;
-    const bool head_norms = shape_.architecture == "qwen3" || shape_.architecture == "lfm2";
+    const bool head_norms = shape_.family() == "qwen3" || shape_.family() == "lfm2";
     // Scaled by 1 / head_dim, not its root, keys and queries make up for the rest.
     const float gain = head_norms ? 1.0f : scales_.attention < 1.0f ? kSharpness / std::pow(scales_.attention, 0.25f) : kSharpness;
     Norm("attn_norm.weight", width);
@@ -203,17 +213,31 @@ class WeightList {
     Matrix("ssm_out.weight", values, width, residual_gain_);
   }
 
-  void FeedForward(std::string_view norm) {
+  void FeedForward(std::string_view norm, int layer) {
     Norm(norm, shape_.width);
-    Matrix("ffn_gate.weight", shape_.width, shape_.ffn);
-    Matrix("ffn_up.weight", shape_.width, shape_.ffn);
-    Matrix("ffn_down.weight", shape_.ffn, shape_.width, residual_gain_);
+    if (layer < shape_.dense_first || shape_.experts == 0) return EveryRows("", shape_.ffn);
+    const uint64_t width = shape_.width, inner = shape_.expert_ffn, experts = shape_.experts;
+    Matrix("ffn_gate_inp.weight", width, experts, 2.0f);
+    if (shape_.family() == "lfm2") Add("exp_probs_b.bias", {experts}, Fill::kBias, 1.0f);
+    Add("ffn_gate_exps.weight", {width, inner, experts}, Fill::kMatrix, 1.0f);
+    Add("ffn_up_exps.weight", {width, inner, experts}, Fill::kMatrix, 1.0f);
+    // A mean of as many as a row uses is smaller than one of them.
+    Add("ffn_down_exps.weight", {inner, width, experts}, Fill::kMatrix, residual_gain_ * std::sqrt(static_cast<float>(shape_.used)));
+    if (shape_.shared_ffn == 0) return;
+    if (shape_.family() == "qwen35") Matrix("ffn_gate_inp_shexp.weight", width, 1);
+    EveryRows("_shexp", shape_.shared_ffn);
+  }
+
+  void EveryRows(std::string_view suffix, uint64_t inner) {
+    Matrix(fmt::format("ffn_gate{}.weight", suffix), shape_.width, inner);
+    Matrix(fmt::format("ffn_up{}.weight", suffix), shape_.width, inner);
+    Matrix(fmt::format("ffn_down{}.weight", suffix), inner, shape_.width, residual_gain_);
   }
 
   void MtpBlock() {
     prefix_ = fmt::format("blk.{}.", shape_.layers);
     GatedAttention();
-    FeedForward("post_attention_norm.weight");
+    FeedForward("post_attention_norm.weight", shape_.layers);
     Matrix("nextn.eh_proj.weight", 2 * shape_.width, shape_.width);
     Norm("nextn.enorm.weight", shape_.width);
     Norm("nextn.hnorm.weight", shape_.width);
@@ -256,16 +280,29 @@ void AddGranite(GgufWriter& out, const SynthShape& shape) {
   out.Number<uint32_t>(key("ssm.inner_size"), 2 * shape.width);
 }
 
+void AddExperts(GgufWriter& out, const SynthShape& shape) {
+  const auto key = [&](std::string_view name) { return fmt::format("{}.{}", shape.architecture, name); };
+  out.Number<uint32_t>(key("expert_count"), shape.experts);
+  out.Number<uint32_t>(key("expert_used_count"), shape.used);
+  if (shape.architecture != kGranite) out.Number<uint32_t>(key("expert_feed_forward_length"), shape.expert_ffn);
+  if (shape.shared_ffn > 0) out.Number<uint32_t>(key("expert_shared_feed_forward_length"), shape.shared_ffn);
+  if (shape.family() != "lfm2") return;
+  constexpr uint32_t kSigmoids = 2;
+  out.Number<uint32_t>(key("expert_gating_func"), kSigmoids);
+  out.Number<uint32_t>(key("leading_dense_block_count"), shape.dense_first);
+}
+
 void AddShape(GgufWriter& out, const SynthShape& shape, bool mtp) {
   const auto key = [&](std::string_view name) { return fmt::format("{}.{}", shape.architecture, name); };
   out.Number<uint32_t>(key("context_length"), shape.context);
   out.Number<uint32_t>(key("block_count"), shape.layers + (mtp ? 1 : 0));
   if (mtp) out.Number<uint32_t>(key("nextn_predict_layers"), 1);
   out.Number<uint32_t>(key("embedding_length"), shape.width);
-  out.Number<uint32_t>(key("feed_forward_length"), shape.ffn);
+  if (shape.ffn > 0) out.Number<uint32_t>(key("feed_forward_length"), shape.ffn);
+  if (shape.experts > 0) AddExperts(out, shape);
   out.Number<uint32_t>(key("vocab_size"), shape.vocabulary);
   out.Number<uint32_t>(key("attention.head_count"), shape.heads);
-  if (shape.architecture == "lfm2" || shape.architecture == kGranite) {
+  if (shape.family() == "lfm2" || shape.architecture == kGranite) {
     std::vector<int32_t> kv_heads(static_cast<size_t>(shape.layers));
     for (int i = 0; i < shape.layers; ++i) kv_heads[static_cast<size_t>(i)] = Attends(shape, i) ? shape.kv_heads : 0;
     out.Numbers<int32_t>(key("attention.head_count_kv"), kv_heads);
@@ -276,8 +313,8 @@ void AddShape(GgufWriter& out, const SynthShape& shape, bool mtp) {
   out.Number<uint32_t>(key("attention.value_length"), shape.head_dim);
   out.Number<float>(key("attention.layer_norm_rms_epsilon"), kNormEps);
   out.Number<float>(key("rope.freq_base"), static_cast<float>(shape.rope_base));
-  if (shape.architecture == "lfm2") out.Number<uint32_t>(key("shortconv.l_cache"), kShortConvKernel);
-  if (shape.architecture != "qwen35") {
+  if (shape.family() == "lfm2") out.Number<uint32_t>(key("shortconv.l_cache"), kShortConvKernel);
+  if (shape.family() != "qwen35") {
     out.Number<uint32_t>(key("rope.dimension_count"), shape.head_dim);
     if (shape.architecture == kGranite) AddGranite(out, shape);
     return;
@@ -322,9 +359,9 @@ constexpr int32_t kNormalToken = 1;
 constexpr int32_t kControlToken = 3;
 
 std::string_view PreTokenizer(const SynthShape& shape) {
-  if (shape.architecture == "qwen35") return "qwen35";
-  if (shape.architecture == "qwen2" || shape.architecture == "qwen3") return "qwen2";
-  if (shape.architecture == "lfm2") return "lfm2";
+  if (shape.family() == "qwen35") return "qwen35";
+  if (shape.family() == "qwen2" || shape.family() == "qwen3") return "qwen2";
+  if (shape.family() == "lfm2") return "lfm2";
   if (shape.architecture == kGranite) return "dbrx";
   return shape.name.starts_with("llama") ? "llama-bpe" : "smollm";
 }
@@ -379,7 +416,9 @@ float VectorValue(const Weight& weight, RandomBits& random) {
 
 // Which matrices of a Q4_K_M file are Q6_K: the output's, and in the first eighth, the last eighth and a third of the layers between, the
 // values' and the one that leads out of the feed-forward part. Rows that are no multiple of 256 stay in 8 bits.
+// Routers are small, and what they choose is not to hang on rounding: they are floats in every file.
 TensorType MatrixType(TensorType type, const Weight& weight, const SynthShape& shape) {
+  if (weight.name.find(".ffn_gate_inp") != std::string::npos) return TensorType::kF32;
   if (type != TensorType::kQ4_K) return type;
   if (weight.dims[0] % 256 != 0) return TensorType::kQ8_0;
   if (weight.name == "output.weight" || (weight.name == "token_embd.weight" && shape.tied)) return TensorType::kQ6_K;
@@ -387,7 +426,8 @@ TensorType MatrixType(TensorType type, const Weight& weight, const SynthShape& s
   if (std::sscanf(weight.name.c_str(), "blk.%d.", &layer) != 1) return type;
   const int eighth = shape.layers / 8;
   const bool matters = layer < eighth || layer >= shape.layers - eighth || (layer - eighth) % 3 == 2;
-  return matters && (weight.name.ends_with("attn_v.weight") || weight.name.ends_with("ffn_down.weight")) ? TensorType::kQ6_K : type;
+  return matters && (weight.name.ends_with("attn_v.weight") || weight.name.find(".ffn_down") != std::string::npos) ? TensorType::kQ6_K
+                                                                                                                   : type;
 }
 
 struct Plan {
@@ -402,7 +442,7 @@ Result<Plan> MakePlan(const SynthOptions& options) {
     return InvalidArgument(
         fmt::format("random weights are made in F32, F16, BF16, Q8_0, Q4_0, Q4_1 and Q4_K, not in {}", TensorTypeName(options.type)));
   }
-  if (options.mtp && shape.architecture != "qwen35") {
+  if (options.mtp && shape.family() != "qwen35") {
     return InvalidArgument(
         fmt::format("shape '{}' is a {} model, which has no multi-token-prediction block", shape.name, shape.architecture));
   }

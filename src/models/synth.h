@@ -20,7 +20,7 @@ namespace reprise {
 
 struct SynthShape {
   std::string_view name;          // "qwen3.5-0.8b"
-  std::string_view architecture;  // "qwen35", "llama", "qwen2", "qwen3", "lfm2" or "granitehybrid"
+  std::string_view architecture;  // "qwen35", "qwen35moe", "llama", "qwen2", "qwen3", "qwen3moe", "lfm2", "lfm2moe" or "granitehybrid"
   int layers;
   int width;
   int ffn;
@@ -34,6 +34,15 @@ struct SynthShape {
   bool tied;  // the embedding is the output matrix too
   double rope_base;
   int context;
+  // Of a mixture of experts.
+  int experts = 0;
+  int used = 0;  // by a row
+  int expert_ffn = 0;
+  int shared_ffn = 0;   // of the network that every row goes through beside them; 0: none
+  int dense_first = 0;  // blocks at the beginning that have no experts
+
+  // The architecture that this one is but for its experts.
+  std::string_view family() const { return architecture.ends_with("moe") ? architecture.substr(0, architecture.size() - 3) : architecture; }
 };
 
 // Smallest first within an architecture.
@@ -45,7 +54,7 @@ struct SynthOptions {
   std::string shape;
   TensorType type = TensorType::kQ8_0;  // of the matrices: Q8_0, Q4_0, Q4_1, Q4_K, F16, BF16 or F32; vectors are F32.
                                         // Q4_K is the mixture that is known as Q4_K_M: the matrices that matter most are Q6_K
-  bool mtp = false;                     // add a multi-token-prediction block (qwen35 only)
+  bool mtp = false;                     // add a multi-token-prediction block (qwen35 and qwen35moe only)
   uint64_t seed = 1;
 };
 

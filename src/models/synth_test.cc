@@ -31,16 +31,20 @@ uint64_t Fnv1a(std::span<const std::byte> bytes) {
 }
 
 TEST_F(SynthTest, TinyModelsOfEveryTypeAreSoundFiles) {
-  for (const std::string shape : {"tiny", "tiny-llama", "tiny-qwen2", "tiny-qwen3", "tiny-lfm2", "tiny-granite"}) {
+  for (const std::string shape : {"tiny", "tiny-llama", "tiny-qwen2", "tiny-qwen3", "tiny-lfm2", "tiny-granite", "tiny-qwen35moe",
+                                  "tiny-qwen3moe", "tiny-lfm2moe", "tiny-granite-moe"}) {
     for (const TensorType type : kTypes) {
-      const SynthOptions options{shape, type, /*mtp=*/shape == "tiny"};
+      const SynthOptions options{shape, type, /*mtp=*/shape == "tiny" || shape == "tiny-qwen35moe"};
       ASSERT_TRUE(Synthesize(options, path_).ok());
       const auto file = GgufFile::Open(path_);
       ASSERT_TRUE(file.ok()) << file.status().message();
       EXPECT_EQ(file->bytes().size(), *SynthesizedBytes(options));
       EXPECT_EQ(file->Find("token_embd.weight")->type, type);
-      EXPECT_EQ(file->Find(shape == "tiny-lfm2" ? "token_embd_norm.weight" : "output_norm.weight")->type, TensorType::kF32);
+      EXPECT_EQ(file->Find(shape.starts_with("tiny-lfm2") ? "token_embd_norm.weight" : "output_norm.weight")->type, TensorType::kF32);
       EXPECT_EQ(file->Find("output.weight"), nullptr);
+      if (const GgufTensor* router = file->Find("blk.1.ffn_gate_inp.weight")) {
+        EXPECT_EQ(router->type, TensorType::kF32);
+      }
       EXPECT_EQ(file->GetStrings("tokenizer.ggml.tokens")->size(), 512u);
       EXPECT_EQ(file->Find("blk.4.nextn.eh_proj.weight") != nullptr, options.mtp);
       for (const GgufTensor& tensor : file->tensors()) {
@@ -101,6 +105,11 @@ TEST_F(SynthTest, FullShapesHaveTheirPublishedSizes) {
   EXPECT_NEAR(megabytes("lfm2-1.2b", TensorType::kBF16), 2 * 1170.3 + 2, 4);
   EXPECT_NEAR(megabytes("granite-4.0-h-350m", TensorType::kBF16), 2 * 340.3 + 4, 4);
   EXPECT_NEAR(megabytes("granite-4.0-h-1b", TensorType::kBF16), 2 * 1462 + 5, 8);
+  // 8.3, 6.9, 30.5 and 34.7 billion parameters.
+  EXPECT_NEAR(megabytes("lfm2-8b-a1b", TensorType::kBF16), 2 * 8340, 30);
+  EXPECT_NEAR(megabytes("granite-4.0-h-tiny", TensorType::kBF16), 2 * 6939, 30);
+  EXPECT_NEAR(megabytes("qwen3-30b-a3b", TensorType::kBF16), 2 * 30532, 80);
+  EXPECT_NEAR(megabytes("qwen3.5-35b-a3b", TensorType::kBF16), 2 * 34661, 150);
   EXPECT_GT(megabytes("qwen3.5-0.8b", TensorType::kQ8_0, true), 820);
   EXPECT_NEAR(megabytes("qwen3.5-0.8b", TensorType::kQ4_K), 530, 25);
   for (const SynthShape& shape : SynthShapes()) EXPECT_GT(megabytes(std::string(shape.name), TensorType::kQ4_0), 0) << shape.name;

@@ -113,6 +113,8 @@ Status Engine::MakeSpace(const ModelOptions& options) {
   info_.name = network.name;
   info_.architecture = network.architecture;
   info_.parameters = network.parameters;
+  info_.experts = network.experts;
+  info_.experts_used = network.experts_used;
   info_.layers = network.layers;
   info_.width = network.width;
   info_.vocabulary = network.vocabulary;
@@ -121,7 +123,11 @@ Status Engine::MakeSpace(const ModelOptions& options) {
   info_.lanes = space.lanes;
   info_.capsules = space.capsules;
   info_.backend = backend_->description();
-  for (const GgufTensor& tensor : file_->tensors()) info_.weight_bytes += tensor.data.size();
+  for (const GgufTensor& tensor : file_->tensors()) {
+    const double share = network.UsedShare(tensor);
+    info_.weight_bytes += static_cast<uint64_t>(share * static_cast<double>(tensor.data.size()));
+    info_.used_parameters += static_cast<uint64_t>(share * static_cast<double>(tensor.elements()));
+  }
   workspace_.emplace(network.vocabulary);
   token_scratch_.resize(static_cast<size_t>(space.max_position));
   return Ok();

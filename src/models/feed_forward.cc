@@ -1,0 +1,110 @@
+#include "models/feed_forward.h"
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+namespace reprise {
+namespace {
+
+constexpr int kMostInner = 1 << 22;
+
+}  // namespace
+
+FeedForwardShape FeedForwardShape::Read(Loader& loader, int width, NetworkInfo& info) {
+  FeedForwardShape shape;
+  shape.width = width;
+  shape.experts = loader.Int("expert_count", 0, 1 << 12, 0);
+  if (shape.experts == 0) {
+    shape.inner = loader.Int("feed_forward_length", 1, kMostInner);
+    return shape;
+  }
+  shape.inner = loader.Int("feed_forward_length", 0, kMostInner, 0);
+  shape.used = loader.Int("expert_used_count", 1, shape.experts);
+  info.experts = shape.experts;
+  info.experts_used = shape.used;
+  shape.expert_inner = loader.Int("expert_feed_forward_length", 0, kMostInner, 0);
+  if (shape.expert_inner == 0) shape.expert_inner = shape.inner;
+  loader.Require(shape.expert_inner > 0, "neither expert_feed_forward_length nor feed_forward_length says how wide an expert is");
+  shape.shared_inner = loader.Int("expert_shared_feed_forward_length", 0, kMostInner, 0);
+  constexpr int kSoftmax = 1, kSigmoid = 2;  // as GGUF numbers them
+  const int gating = loader.Int("expert_gating_func", 0, 255, 0);
+  loader.Require(gating == 0 || gating == kSoftmax || gating == kSigmoid,
+                 "expert_gating_func is " + std::to_string(gating) + ", neither softmax (1) nor sigmoid (2)");
+  shape.sigmoid = gating == kSigmoid;
+  loader.Require(loader.Int("expert_group_count", 0, INT32_MAX, 0) <= 1, "experts in groups are not supported");
+  loader.Require(loader.Bool("expert_weights_norm", true), "experts' weights that do not add up to one are not supported");
+  const auto scale = static_cast<float>(loader.Float("expert_weights_scale", 0.0));  // zero, as in llama.cpp, says that there is none
+  if (scale != 0.0f) shape.scale = scale;
+  return shape;
+}
+
+void FeedForwardRows::NewScores(Loader& loader, const FeedForwardShape& shape) {
+  if (shape.experts == 0) return;
+  scores = loader.NewRows(shape.experts);
+  shared_gate = loader.NewRows(1);
+}
+
+int WidestInner(const FeedForwardShape& shape) { return std::max({1, shape.inner, shape.shared_inner}); }
+
+void FeedForward::Load(Loader& loader, const std::string& block, std::string_view norm_name, const FeedForwardShape& shape) {
+  norm = loader.LoadVector(block + std::string(norm_name) + ".weight", shape.width);
+  const auto load = [&](const std::string& suffix, int inner) {
+    for (const char* part : {"ffn_gate", "ffn_up", "ffn_down"}) {
+      loader.Require(!loader.Has(block + part + suffix + ".bias"), "biases of the feed-forward network are not supported");
+    }
+    gate = loader.LoadMatrix(block + "ffn_gate" + suffix + ".weight", shape.width, inner);
+    up = loader.LoadMatrix(block + "ffn_up" + suffix + ".weight", shape.width, inner);
+    down = loader.LoadMatrix(block + "ffn_down" + suffix + ".weight", inner, shape.width);
+  };
+  // Some models begin with blocks that have no experts.
+  if (shape.experts == 0 || !loader.Has(block + "ffn_gate_inp.weight")) {
+    loader.Require(shape.inner > 0, "feed_forward_length is missing, and '" + block + "' has no experts");
+    return load("", shape.inner);
+  }
+  loader.Require(!loader.Has(block + "ffn_gate_inp.bias"), "a bias of the router's scores is not supported");
+  router = loader.LoadMatrix(block + "ffn_gate_inp.weight", shape.width, shape.experts);
+  experts.count = shape.experts;
+  experts.used = shape.used;
+  experts.sigmoid = shape.sigmoid;
+  experts.scale = shape.scale;
+  if (loader.Has(block + "exp_probs_b.bias")) {
+    loader.Require(shape.sigmoid, "a bias of the experts' probabilities goes with sigmoids alone");
+    experts.bias = loader.LoadVector(block + "exp_probs_b.bias", shape.experts);
+  }
+  for (const char* part : {"ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"}) {
+    loader.Require(!loader.Has(block + part + ".bias"), "biases of experts are not supported");
+  }
+  if (loader.Has(block + "ffn_gate_up_exps.weight")) {
+    experts.gate = loader.LoadExperts(block + "ffn_gate_up_exps.weight", shape.width, shape.expert_inner, shape.experts, {0, 2});
+    experts.up = loader.LoadExperts(block + "ffn_gate_up_exps.weight", shape.width, shape.expert_inner, shape.experts, {1, 2});
+  } else {
+    experts.gate = loader.LoadExperts(block + "ffn_gate_exps.weight", shape.width, shape.expert_inner, shape.experts);
+    experts.up = loader.LoadExperts(block + "ffn_up_exps.weight", shape.width, shape.expert_inner, shape.experts);
+  }
+  experts.down = loader.LoadExperts(block + "ffn_down_exps.weight", shape.expert_inner, shape.width, shape.experts);
+  if (shape.shared_inner > 0) {
+    load("_shexp", shape.shared_inner);
+    if (loader.Has(block + "ffn_gate_inp_shexp.weight"))
+      shared_gate = loader.LoadMatrix(block + "ffn_gate_inp_shexp.weight", shape.width, 1);
+  }
+}
+
+void FeedForward::Record(Ops& ops, const FeedForwardRows& rows, Rows residual, float eps) const {
+  ops.RmsNorm(rows.normed, residual, norm, eps);
+  if (router) {
+    std::vector<Product> scores{{router, rows.scores}};
+    if (shared_gate) scores.push_back({shared_gate, rows.shared_gate});
+    ops.MatMul(rows.normed, scores);
+    ops.MixExperts(residual, rows.normed, rows.scores, experts);
+  }
+  if (gate) {
+    const Rows gated = rows.gate.Columns(0, gate->outputs), upper = rows.up.Columns(0, up->outputs);
+    ops.MatMul(rows.normed, std::array{Product{gate, gated}, Product{up, upper}});
+    ops.SwiGlu(gated, gated, upper);
+    if (shared_gate) ops.SigmoidGate(gated, rows.shared_gate);
+    ops.MatMul(gated, std::array{Product{down, residual, /*accumulate=*/true}});
+  }
+}
+
+}  // namespace reprise
