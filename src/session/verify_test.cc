@@ -27,6 +27,8 @@ constexpr char kTinyQwen2[] = "tests/data/goldens/qwen2_gqa.gguf";
 constexpr char kTinyQwen3[] = "tests/data/goldens/qwen3_gqa.gguf";
 constexpr char kTinyLfm2[] = "tests/data/goldens/lfm2_hybrid.gguf";         // short convolutions and attention
 constexpr char kTinyGranite[] = "tests/data/goldens/granite_grouped.gguf";  // Mamba-2 of two groups and attention
+constexpr char kTinyQwen35Moe[] = "tests/data/goldens/qwen35_moe.gguf";
+constexpr char kTinyLfm2Moe[] = "tests/data/goldens/lfm2_moe.gguf";
 constexpr char kEmbedded[] = "models/reprise-austen.gguf";
 
 Model LoadTiny(const char* path = kTiny) {
@@ -63,6 +65,8 @@ TEST(VerifyTest, ATinyQwen2KeepsAllPromises) { ExpectKept(kTinyQwen2, false); }
 TEST(VerifyTest, ATinyQwen3KeepsAllPromises) { ExpectKept(kTinyQwen3, false); }
 TEST(VerifyTest, ATinyLfm2KeepsAllPromises) { ExpectKept(kTinyLfm2, false); }
 TEST(VerifyTest, ATinyGraniteKeepsAllPromises) { ExpectKept(kTinyGranite, false); }
+TEST(VerifyTest, ATinyMixtureOfExpertsKeepsAllPromises) { ExpectKept(kTinyQwen35Moe, false); }
+TEST(VerifyTest, ATinyMixtureByBiasedSigmoidsKeepsAllPromises) { ExpectKept(kTinyLfm2Moe, true); }
 TEST(VerifyTest, TheEmbeddedModelKeepsAllPromises) { ExpectKept(kEmbedded, true); }
 
 // What was asked for when loading holds for whatever verification loads beside it.

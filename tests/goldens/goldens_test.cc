@@ -52,15 +52,18 @@ TEST_P(GoldenTest, ASessionSaysTheSame) {
 
 INSTANTIATE_TEST_SUITE_P(Models, GoldenTest,
                          ::testing::Combine(::testing::Values("qwen35_equal", "qwen35_grouped", "llama_gqa", "qwen2_gqa", "qwen3_gqa",
-                                                              "lfm2_hybrid", "granite_hybrid", "granite_grouped"),
+                                                              "lfm2_hybrid", "granite_hybrid", "granite_grouped", "qwen35_moe", "qwen3_moe",
+                                                              "lfm2_moe", "granite_moe"),
                                             ::testing::ValuesIn(CpuInstructionSets())),
                          [](const auto& info) { return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param); });
 
 // The draft at position i + 1 (which sees the hidden row of i and the token at i + 1) is the reference's row i.
-TEST(GoldenDraftTest, TheMtpBlockForetellsWhatItsReferenceForetells) {
-  const Golden golden("qwen35_equal");
+class GoldenDraftTest : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(GoldenDraftTest, TheMtpBlockForetellsWhatItsReferenceForetells) {
+  const Golden golden(GetParam());
   const Model model = LoadModel(golden);
-  const auto expected = ReadGolden<float>("qwen35_equal.mtp_logits.f32");
+  const auto expected = ReadGolden<float>(std::string(GetParam()) + ".mtp_logits.f32");
   Engine& engine = model.engine();
   const auto vocabulary = static_cast<size_t>(engine.info().vocabulary);
   const size_t rows = expected.size() / vocabulary;
@@ -88,6 +91,9 @@ TEST(GoldenDraftTest, TheMtpBlockForetellsWhatItsReferenceForetells) {
     EXPECT_LT(worst, 2e-3) << "in steps of " << chunk;
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Models, GoldenDraftTest, ::testing::Values("qwen35_equal", "qwen35_moe"),
+                         [](const auto& info) { return std::string(info.param); });
 
 // What keys and values of bytes cost: the logits of a held-out text against those with halves, row by row.
 TEST(EmbeddedModelTest, KeysAndValuesOfBytesAreCloseToHalves) {

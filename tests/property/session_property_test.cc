@@ -24,6 +24,7 @@ namespace {
 
 constexpr char kQwen35[] = "tests/data/goldens/qwen35_equal.gguf";
 constexpr char kLfm2[] = "tests/data/goldens/lfm2_hybrid.gguf";
+constexpr char kExperts[] = "tests/data/goldens/qwen35_moe.gguf";
 constexpr char kGranite[] = "tests/data/goldens/granite_grouped.gguf";
 constexpr int kLanes = 5;
 constexpr size_t kMostTokens = 300;
@@ -370,6 +371,11 @@ TEST(SessionPropertyTest, RandomProgramsOfShortConvolutions) {
 // And the memories of Mamba-2.
 TEST(SessionPropertyTest, RandomProgramsOfStateSpaces) {
   RunPrograms({.threads = 2, .context = 512, .lanes = kLanes, .capsules = 100, .chunk = 33}, kGranite);
+}
+
+// A row's experts are its own, whatever rows of other lanes visit them beside it.
+TEST(SessionPropertyTest, RandomProgramsOfExperts) {
+  RunPrograms({.threads = 2, .context = 512, .lanes = kLanes, .capsules = 100, .chunk = 37}, kExperts);
 }
 
 // So few blocks that checkpoints must go again and again: a program may not see that.

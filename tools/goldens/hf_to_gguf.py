@@ -1,5 +1,5 @@
-"""Hugging Face checkpoints (qwen3_5_text, llama, qwen2, qwen3, lfm2, granitemoehybrid without experts) as GGUF files: what tensors are called
-there, and how they are laid out.
+"""Hugging Face checkpoints (qwen3_5_text, qwen3_5_moe_text, llama, qwen2, qwen3, qwen3_moe, lfm2, lfm2_moe, granitemoehybrid) as GGUF files: what
+tensors are called there, and how they are laid out.
 
 The facts, each of them checked by the agreement of transformers, llama.cpp and Reprise on the files made here:
  - Qwen3.5's RMS norms store weight - 1 in Hugging Face, the weight in GGUF; `linear_attn.norm` (ssm_norm) is plain in both.
@@ -11,17 +11,19 @@ The facts, each of them checked by the agreement of transformers, llama.cpp and 
  - Granite's rows of `ssm_in` are z, x, B, C, dt; `ssm_a` and `ssm_d` are columns, `ssm_norm` has a row for each group; the shared feed-forward
    network of a model without experts is its only one, its gate and its up rows apart; q and k are permuted as Llama's are.
  - The MTP block is the last block of the file, counted by block_count.
+ - A mixture's experts are three matrices a block, their gates, ups and downs, with the rows of one expert after those of another; in
+   transformers the rows of an expert's gate stand above those of its up, in one matrix.
+ - `exp_probs_b.bias` of LFM2 is added to the probabilities for the choice of experts alone, not to their weights.
+ - What every token goes through beside a mixture is called `ffn_*_shexp`. Qwen3.5's gate of it, `ffn_gate_inp_shexp`, is a vector here; llama.cpp
+   reads a matrix of one row as well, and its converter writes one.
+ - Qwen3.5's mixtures have no feed_forward_length, Granite's no expert_feed_forward_length: there feed_forward_length is the experts'.
+ - That the weights of the chosen experts are made to add up to one is not said in the file: all of these architectures do it.
 """
 
 import gguf
 import numpy as np
 
-EVERY_BLOCK = {
-    "attn_norm.weight": "input_layernorm.weight",
-    "ffn_gate.weight": "mlp.gate_proj.weight",
-    "ffn_up.weight": "mlp.up_proj.weight",
-    "ffn_down.weight": "mlp.down_proj.weight",
-}
+FEED_FORWARD = {f"ffn_{part}.weight": f"mlp.{part}_proj.weight" for part in ("gate", "up", "down")}
 ATTENTION = {
     "attn_q.weight": "self_attn.q_proj.weight",
     "attn_k.weight": "self_attn.k_proj.weight",
@@ -30,6 +32,7 @@ ATTENTION = {
 }
 BIASES = {f"attn_{part}.bias": f"self_attn.{part}_proj.bias" for part in "qkv"}
 HEAD_NORMS = {"attn_q_norm.weight": "self_attn.q_norm.weight", "attn_k_norm.weight": "self_attn.k_norm.weight"}
+QWEN35_SHARED_EXPERT = {f"ffn_{part}_shexp.weight": f"mlp.shared_expert.{part}_proj.weight" for part in ("gate", "up", "down")}
 
 
 def numpy_state(module):
@@ -48,9 +51,34 @@ def interleave_rotation(weight, heads):
     return np.ascontiguousarray(weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape))
 
 
+def mixture(state, source, router):
+    """The experts of a block, and the router that chooses among them; `source` is the module that holds both."""
+    gate, up = np.split(state[source + "experts.gate_up_proj"], 2, axis=1)
+    return {
+        "ffn_gate_inp.weight": state[f"{source}{router}.weight"],
+        "ffn_gate_exps.weight": gate,
+        "ffn_up_exps.weight": up,
+        "ffn_down_exps.weight": state[source + "experts.down_proj"],
+    }
+
+
+def feed_forward(state, source):
+    """Of Qwen and Llama: a network, or a mixture of them."""
+    if source + "mlp.gate.weight" not in state:
+        return {ours: state[source + theirs] for ours, theirs in FEED_FORWARD.items()}
+    out = mixture(state, source + "mlp.", "gate")
+    if source + "mlp.shared_expert_gate.weight" in state:
+        out |= {ours: state[source + theirs] for ours, theirs in QWEN35_SHARED_EXPERT.items()}
+        out["ffn_gate_inp_shexp.weight"] = state[source + "mlp.shared_expert_gate.weight"][0]
+    return out
+
+
+def qwen35_every_block(state, source):
+    return {"attn_norm.weight": state[source + "input_layernorm.weight"] + 1} | feed_forward(state, source)
+
+
 def qwen35_attention_block(state, source):
-    out = {ours: state[source + theirs] for ours, theirs in (EVERY_BLOCK | ATTENTION).items()}
-    out["attn_norm.weight"] = out["attn_norm.weight"] + 1
+    out = qwen35_every_block(state, source) | {ours: state[source + theirs] for ours, theirs in ATTENTION.items()}
     out["post_attention_norm.weight"] = state[source + "post_attention_layernorm.weight"] + 1
     return out | {ours: state[source + theirs] + 1 for ours, theirs in HEAD_NORMS.items()}
 
@@ -61,9 +89,7 @@ def qwen35_delta_net_block(state, source, config):
     get = lambda name: state[source + "linear_attn." + name]
     tiled = lambda array, axis=0: tile_value_heads(array, nk, nv, axis)
     tiled_tail = lambda array: np.concatenate([array[:key_rows], tiled(array[key_rows:])])
-    out = {ours: state[source + theirs] for ours, theirs in EVERY_BLOCK.items()}
-    out["attn_norm.weight"] = out["attn_norm.weight"] + 1
-    return out | {
+    return qwen35_every_block(state, source) | {
         "post_attention_norm.weight": state[source + "post_attention_layernorm.weight"] + 1,
         "attn_qkv.weight": tiled_tail(get("in_proj_qkv.weight")),
         "attn_gate.weight": tiled(get("in_proj_z.weight")),
@@ -100,15 +126,16 @@ def qwen35_tensors(model, mtp=None):
 
 
 def llama_tensors(model):
-    """Of Llama, and of Qwen2, which has biases, and Qwen3, which has norms of heads."""
+    """Of Llama, and of Qwen2, which has biases, and Qwen3, which has norms of heads and may have mixtures."""
     config, state = model.config, numpy_state(model)
     out = {"token_embd.weight": state["model.embed_tokens.weight"], "output_norm.weight": state["model.norm.weight"]}
     if not config.tie_word_embeddings:
         out["output.weight"] = state["lm_head.weight"]
     for i in range(config.num_hidden_layers):
         source = f"model.layers.{i}."
-        names = EVERY_BLOCK | ATTENTION | BIASES | HEAD_NORMS
-        block = {ours: state[source + theirs] for ours, theirs in names.items() if source + theirs in state}
+        names = ATTENTION | BIASES | HEAD_NORMS
+        block = {"attn_norm.weight": state[source + "input_layernorm.weight"]} | feed_forward(state, source)
+        block |= {ours: state[source + theirs] for ours, theirs in names.items() if source + theirs in state}
         block["ffn_norm.weight"] = state[source + "post_attention_layernorm.weight"]
         if config.model_type == "llama":
             block["attn_q.weight"] = interleave_rotation(block["attn_q.weight"], config.num_attention_heads)
@@ -117,9 +144,8 @@ def llama_tensors(model):
     return out
 
 
-LFM2_EVERY_BLOCK = {
-    "attn_norm.weight": "operator_norm.weight",
-    "ffn_norm.weight": "ffn_norm.weight",
+LFM2_NORMS = {"attn_norm.weight": "operator_norm.weight", "ffn_norm.weight": "ffn_norm.weight"}
+LFM2_FEED_FORWARD = {
     "ffn_gate.weight": "feed_forward.w1.weight",
     "ffn_up.weight": "feed_forward.w3.weight",
     "ffn_down.weight": "feed_forward.w2.weight",
@@ -139,8 +165,13 @@ def lfm2_tensors(model):
     state = numpy_state(model)
     out = {"token_embd.weight": state["model.embed_tokens.weight"], "token_embd_norm.weight": state["model.embedding_norm.weight"]}
     for i, kind in enumerate(model.config.layer_types):
-        names = LFM2_EVERY_BLOCK | (LFM2_CONVOLUTION if kind == "conv" else LFM2_ATTENTION)
-        block = {ours: state[f"model.layers.{i}.{theirs}"] for ours, theirs in names.items()}
+        source = f"model.layers.{i}."
+        dense = source + "feed_forward.w1.weight" in state
+        names = LFM2_NORMS | (LFM2_FEED_FORWARD if dense else {}) | (LFM2_CONVOLUTION if kind == "conv" else LFM2_ATTENTION)
+        block = {ours: state[source + theirs] for ours, theirs in names.items()}
+        if not dense:
+            block |= mixture(state, source + "feed_forward.", "gate")
+            block["exp_probs_b.bias"] = state[source + "feed_forward.expert_bias"]
         if kind == "conv":
             block["shortconv.conv.weight"] = block["shortconv.conv.weight"][:, 0]
         out |= {f"blk.{i}.{name}": array for name, array in block.items()}
@@ -174,8 +205,12 @@ def granite_hybrid_tensors(model):
             block["ssm_norm.weight"] = state[source + "mamba.norm.weight"].reshape(config.mamba_n_groups, -1)
         block["attn_norm.weight"] = state[source + "input_layernorm.weight"]
         block["ffn_norm.weight"] = state[source + "post_attention_layernorm.weight"]
-        block["ffn_gate.weight"], block["ffn_up.weight"] = np.split(state[source + "shared_mlp.input_linear.weight"], 2)
-        block["ffn_down.weight"] = state[source + "shared_mlp.output_linear.weight"]
+        suffix = "_shexp" if config.num_local_experts else ""
+        gate, up = np.split(state[source + "shared_mlp.input_linear.weight"], 2)
+        block |= {f"ffn_gate{suffix}.weight": gate, f"ffn_up{suffix}.weight": up}
+        block[f"ffn_down{suffix}.weight"] = state[source + "shared_mlp.output_linear.weight"]
+        if config.num_local_experts:
+            block |= mixture(state, source + "block_sparse_moe.", "router")
         out |= {f"blk.{i}.{name}": array for name, array in block.items()}
     return out
 
@@ -184,20 +219,37 @@ def add_common_metadata(writer, config, blocks):
     writer.add_context_length(config.max_position_embeddings)
     writer.add_block_count(blocks)
     writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
+    if hasattr(config, "intermediate_size"):
+        writer.add_feed_forward_length(config.intermediate_size)
     writer.add_vocab_size(config.vocab_size)
     writer.add_head_count(config.num_attention_heads)
     kinds, kv_heads = getattr(config, "layer_types", []), config.num_key_value_heads
-    recurrent = {"lfm2": "conv", "granitemoehybrid": "linear_attention"}.get(config.model_type)
+    recurrent = {"lfm2": "conv", "lfm2_moe": "conv", "granitemoehybrid": "linear_attention"}.get(config.model_type)
     writer.add_head_count_kv([0 if kind == recurrent else kv_heads for kind in kinds] if recurrent else kv_heads)
-    writer.add_layer_norm_rms_eps(config.norm_eps if config.model_type == "lfm2" else config.rms_norm_eps)
+    writer.add_layer_norm_rms_eps(config.norm_eps if hasattr(config, "norm_eps") else config.rms_norm_eps)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    if getattr(config, "num_experts", getattr(config, "num_local_experts", 0)):
+        add_mixture_metadata(writer, config)
+
+
+def add_mixture_metadata(writer, config):
+    writer.add_expert_count(config.num_local_experts if config.model_type == "granitemoehybrid" else config.num_experts)
+    writer.add_expert_used_count(config.num_experts_per_tok)
+    if hasattr(config, "moe_intermediate_size"):
+        writer.add_expert_feed_forward_length(config.moe_intermediate_size)
+    if config.model_type == "qwen3_5_moe_text":
+        writer.add_expert_shared_feed_forward_length(config.shared_expert_intermediate_size)
+    elif config.model_type == "granitemoehybrid":
+        writer.add_expert_shared_feed_forward_length(config.shared_intermediate_size)
+    elif config.model_type == "lfm2_moe":
+        writer.add_leading_dense_block_count(config.num_dense_layers)
+        writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
 
 
 def add_qwen35_metadata(writer, config, mtp=None):
     add_common_metadata(writer, config, config.num_hidden_layers + (mtp is not None))
     if mtp is not None:
-        writer.add_uint32("qwen35.nextn_predict_layers", 1)
+        writer.add_uint32(f"{writer.arch}.nextn_predict_layers", 1)
     rope_dims = int(config.head_dim * config.rope_parameters["partial_rotary_factor"])
     writer.add_key_length(config.head_dim)
     writer.add_value_length(config.head_dim)
@@ -208,7 +260,7 @@ def add_qwen35_metadata(writer, config, mtp=None):
     writer.add_ssm_group_count(config.linear_num_key_heads)
     writer.add_ssm_time_step_rank(config.linear_num_value_heads)
     writer.add_ssm_inner_size(config.linear_num_value_heads * config.linear_value_head_dim)
-    writer.add_uint32("qwen35.full_attention_interval", config.layer_types.index("full_attention") + 1)
+    writer.add_uint32(f"{writer.arch}.full_attention_interval", config.layer_types.index("full_attention") + 1)
 
 
 def add_llama_metadata(writer, config):

@@ -1,9 +1,13 @@
 """Goldens of whole models: tiny random checkpoints, and what Hugging Face transformers computes with them in fp32.
 
-    python tools/goldens/tiny_models.py tests/data/goldens
+    python tools/goldens/tiny_models.py tests/data/goldens [name ...]
+
+Without names all are made; with names those alone, and what tiny_models.json says of the others stays.
 
 Weights are drawn so that everything is load-bearing: logits of order one, decays from fast to slow, norms around one, gates away from their
-ends. A seed is taken only if the two best logits of every greedy step are well apart, so that the ids are the same on any machine.
+ends. A seed is taken only if the two best logits of every greedy step are well apart, so that the ids are the same on any machine. For the same
+reason the last expert that a router chooses and the first that it does not are well apart, at every position of the prompt and its continuation,
+and every expert has work.
 
 transformers has no code for the MTP block of Qwen3.5 (it skips `mtp.*`). Its reference is computed here from transformers' own norm and decoder
 layer, after the published checkpoints' layout: with e the embedding of token t + 1 and h the model's hidden state of position t, after the final
@@ -20,10 +24,12 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import GraniteMoeHybridConfig, GraniteMoeHybridForCausalLM
-from transformers import Lfm2Config, Lfm2ForCausalLM, LlamaConfig, LlamaForCausalLM
-from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import Lfm2Config, Lfm2ForCausalLM, Lfm2MoeConfig, Lfm2MoeForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 from transformers.models.qwen3_5.configuration_qwen3_5 import Qwen3_5TextConfig
 from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5DecoderLayer, Qwen3_5ForCausalLM, Qwen3_5RMSNorm
+from transformers.models.qwen3_5_moe.configuration_qwen3_5_moe import Qwen3_5MoeTextConfig
+from transformers.models.qwen3_5_moe.modeling_qwen3_5_moe import Qwen3_5MoeDecoderLayer, Qwen3_5MoeForCausalLM, Qwen3_5MoeRMSNorm
 
 import hf_to_gguf
 
@@ -32,6 +38,9 @@ PROMPT = 300  # past one block of 256 positions and several extents of 64 rows, 
 ROWS = 64  # logits are kept for the last of them: positions 236 to 299, each of which depends on all before it
 GREEDY = 48
 LEAST_GAP = 0.02  # ten times the tolerance of the tests
+LEAST_CHOICE_GAP = 4e-3  # between logits of experts, a hundred times what fp32 costs them; of sigmoids, four times as flat, a quarter
+LEAST_SHARE = 10  # an expert is chosen at no fewer positions
+SEEDS = range(1, 5000)
 
 
 @dataclass
@@ -42,10 +51,12 @@ class Tiny:
 
 
 def qwen35(heads, kv_heads, head_dim, key_heads, value_heads, state_dim, layers, attention_every, ffn, tied):
-    return Qwen3_5TextConfig(
+    """`ffn`: how wide the feed-forward network is, or the parameters of a mixture."""
+    mixture = isinstance(ffn, dict)
+    return (Qwen3_5MoeTextConfig if mixture else Qwen3_5TextConfig)(
         vocab_size=VOCABULARY,
         hidden_size=64,
-        intermediate_size=ffn,
+        **(ffn if mixture else {"intermediate_size": ffn}),
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
@@ -76,16 +87,16 @@ EVERY = dict(
 )
 
 
-def granite(layers, d_head, groups, tied, rope, embedding, residual, attention, logits):
+def granite(layers, d_head, groups, tied, rope, embedding, residual, attention, logits, ffn=64, experts=0, used=0):
     return GraniteMoeHybridConfig(
         **EVERY,
-        intermediate_size=64,
+        intermediate_size=ffn,  # of an expert
         shared_intermediate_size=64,
         num_hidden_layers=len(layers),
         layer_types=["full_attention" if kind == "a" else "linear_attention" for kind in layers],
         rms_norm_eps=1e-5,
-        num_local_experts=0,
-        num_experts_per_tok=0,
+        num_local_experts=experts,
+        num_experts_per_tok=used,
         mamba_n_heads=128 // d_head,
         mamba_d_head=d_head,
         mamba_n_groups=groups,
@@ -122,6 +133,52 @@ MODELS = [
     ),
     Tiny("granite_hybrid", granite("mamm", 32, 1, tied=True, rope=False, embedding=1.5, residual=0.4, attention=0.3, logits=0.8)),
     Tiny("granite_grouped", granite("mma", 16, 2, tied=False, rope=True, embedding=3.0, residual=0.22, attention=0.2, logits=1.5)),
+    # Mixtures have few blocks: their files are to stay small.
+    Tiny(
+        "qwen35_moe",
+        qwen35(
+            2, 1, 32, 2, 4, 16, layers=2, attention_every=2, tied=True,
+            ffn=dict(num_experts=6, num_experts_per_tok=3, moe_intermediate_size=32, shared_expert_intermediate_size=64),
+        ),
+        mtp=True,
+    ),  # fmt: skip
+    # Heads wider than the stream divided by their number. No block has the network of `intermediate_size`.
+    Tiny(
+        "qwen3_moe",
+        Qwen3MoeConfig(
+            **EVERY,
+            intermediate_size=96,
+            num_hidden_layers=1,
+            head_dim=32,
+            num_experts=8,
+            num_experts_per_tok=2,
+            moe_intermediate_size=64,
+            norm_topk_prob=True,
+            tie_word_embeddings=False,
+        ),
+    ),
+    Tiny(
+        "lfm2_moe",
+        Lfm2MoeConfig(
+            **EVERY,
+            intermediate_size=96,
+            num_hidden_layers=3,
+            layer_types=["conv", "full_attention", "conv"],
+            conv_L_cache=3,
+            num_dense_layers=1,
+            num_experts=8,
+            num_experts_per_tok=2,
+            moe_intermediate_size=32,
+            use_expert_bias=True,
+            norm_topk_prob=True,
+        ),
+    ),
+    Tiny(
+        "granite_moe",
+        granite(
+            "ma", 32, 1, tied=True, rope=False, embedding=1.5, residual=0.4, attention=0.3, logits=0.8, ffn=32, experts=8, used=3
+        ),
+    ),
 ]
 
 
@@ -141,7 +198,12 @@ ARCHITECTURES = {
     LlamaConfig: Architecture(LlamaForCausalLM, "llama", hf_to_gguf.llama_tensors, hf_to_gguf.add_llama_metadata, "smollm"),
     Qwen2Config: Architecture(Qwen2ForCausalLM, "qwen2", hf_to_gguf.llama_tensors, hf_to_gguf.add_qwen2_metadata, "qwen2"),
     Qwen3Config: Architecture(Qwen3ForCausalLM, "qwen3", hf_to_gguf.llama_tensors, hf_to_gguf.add_qwen3_metadata, "qwen2"),
+    Qwen3_5MoeTextConfig: Architecture(
+        Qwen3_5MoeForCausalLM, "qwen35moe", hf_to_gguf.qwen35_tensors, hf_to_gguf.add_qwen35_metadata, "qwen35"
+    ),
+    Qwen3MoeConfig: Architecture(Qwen3MoeForCausalLM, "qwen3moe", hf_to_gguf.llama_tensors, hf_to_gguf.add_qwen3_metadata, "qwen2"),
     Lfm2Config: Architecture(Lfm2ForCausalLM, "lfm2", hf_to_gguf.lfm2_tensors, hf_to_gguf.add_lfm2_metadata, "lfm2"),
+    Lfm2MoeConfig: Architecture(Lfm2MoeForCausalLM, "lfm2moe", hf_to_gguf.lfm2_tensors, hf_to_gguf.add_lfm2_metadata, "lfm2"),
     GraniteMoeHybridConfig: Architecture(
         GraniteMoeHybridForCausalLM, "granitehybrid", hf_to_gguf.granite_hybrid_tensors, hf_to_gguf.add_granite_hybrid_metadata, "dbrx"
     ),
@@ -154,11 +216,13 @@ class Mtp(nn.Module):
     def __init__(self, config):
         super().__init__()
         width, eps = config.hidden_size, config.rms_norm_eps
-        self.pre_fc_norm_embedding = Qwen3_5RMSNorm(width, eps)
-        self.pre_fc_norm_hidden = Qwen3_5RMSNorm(width, eps)
+        mixture = isinstance(config, Qwen3_5MoeTextConfig)
+        norm, layer = (Qwen3_5MoeRMSNorm, Qwen3_5MoeDecoderLayer) if mixture else (Qwen3_5RMSNorm, Qwen3_5DecoderLayer)
+        self.pre_fc_norm_embedding = norm(width, eps)
+        self.pre_fc_norm_hidden = norm(width, eps)
         self.fc = nn.Linear(2 * width, width, bias=False)
-        self.layer = Qwen3_5DecoderLayer(config, config.layer_types.index("full_attention"))
-        self.norm = Qwen3_5RMSNorm(width, eps)
+        self.layer = layer(config, config.layer_types.index("full_attention"))
+        self.norm = norm(width, eps)
 
     def logits(self, model, hidden, next_ids):
         """`hidden` [positions x width] after the final norm, `next_ids` the token after each position."""
@@ -176,7 +240,7 @@ def randomise(module, generator, config):
     uniform = lambda p, low, high: p.uniform_(low, high, generator=generator)
     # What a model scales down before it is added to the residual stream is drawn as much larger.
     into_stream = 1.5 / math.sqrt(config.num_hidden_layers) / getattr(config, "residual_multiplier", 1.0)
-    zero_centred = any(isinstance(m, Qwen3_5RMSNorm) for m in module.modules())
+    zero_centred = any(isinstance(m, (Qwen3_5RMSNorm, Qwen3_5MoeRMSNorm)) for m in module.modules())
     # Without norms on q and k attention would be flat.
     gain = 1.0 if any("q_norm" in name or "q_layernorm" in name for name, _ in module.named_parameters()) else 1.5
     for name, p in module.named_parameters():
@@ -185,6 +249,10 @@ def randomise(module, generator, config):
             p.copy_(torch.log(uniform(p, 0.02, 2.0)))  # a step keeps between 10 % and 99 % of a state
         elif "dt_bias" in leaf:
             uniform(p, -2.0, 1.0)
+        elif ".experts." in name:
+            normal(p, (gain * into_stream * 1.5 if "down_proj" in leaf else gain) / math.sqrt(p.shape[2]))
+        elif name.endswith((".gate.weight", ".router.weight")):  # of the chosen experts none has all the say, and none next to none
+            normal(p, 2.0 / math.sqrt(p.shape[1]))
         elif p.dim() == 3:  # a convolution's taps
             normal(p, 0.5)
         elif "linear_attn.norm" in name:
@@ -198,11 +266,63 @@ def randomise(module, generator, config):
         else:
             residual = any(part in name for part in ("o_proj", "out_proj", "down_proj", "feed_forward.w2", "output_linear"))
             normal(p, (gain if not residual else gain * into_stream) / math.sqrt(p.shape[1]))
+    for name, p in module.named_buffers():
+        if name.endswith("expert_bias"):
+            uniform(p, -0.3, 0.3)
 
 
 def gap(logits):
     best = logits.topk(2, dim=-1).values
     return (best[..., 0] - best[..., 1]).min().item()
+
+
+class Choices:
+    """What the routers below some modules score and choose while they are watched: [positions x experts] and [positions x used] each."""
+
+    def __init__(self, *modules):
+        self.scores, self.chosen, self.least_wanted = [], [], LEAST_CHOICE_GAP
+        self.routers = [m for module in modules for m in module.modules() if type(m).__name__.endswith("TopKRouter")]
+        self.hooks = [router.register_forward_hook(self.keep) for router in self.routers]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for hook in self.hooks:
+            hook.remove()
+
+    def keep(self, router, inputs, outputs):
+        """LFM2's router is handed the biases of its choice; the others choose by the greatest logits, which is by the greatest softmax."""
+        logits, _, chosen = outputs
+        biased = len(inputs) > 1
+        self.scores.append(logits.sigmoid() + inputs[1] if biased else logits)
+        self.chosen.append(chosen)
+        self.least_wanted = LEAST_CHOICE_GAP / 4 if biased else LEAST_CHOICE_GAP
+
+    def good(self):
+        return not self.routers or (self.least_gap() >= self.least_wanted and self.least_share() >= LEAST_SHARE)
+
+    def least_gap(self):
+        """Between the last chosen and the first unchosen."""
+        least = math.inf
+        for scores, chosen in zip(self.scores, self.chosen):
+            ordered = scores.sort(dim=-1, descending=True).values
+            assert torch.equal(scores.topk(chosen.shape[1]).indices.sort().values, chosen.sort().values)
+            least = min(least, (ordered[:, chosen.shape[1] - 1] - ordered[:, chosen.shape[1]]).min().item())
+        return least
+
+    def least_share(self):
+        """At how many positions the least wanted expert of any router is chosen."""
+        return min(torch.bincount(chosen.flatten(), minlength=scores.shape[1]).min().item() for scores, chosen in zip(self.scores, self.chosen))
+
+
+@torch.no_grad()
+def choices(model, mtp, ids):
+    with Choices(model, *([mtp] if mtp is not None else [])) as seen:
+        hidden = model.model(ids[None]).last_hidden_state[0]
+        if mtp is not None:
+            mtp.logits(model, hidden[:-1], ids[1:])
+    return seen
 
 
 @torch.no_grad()
@@ -220,6 +340,7 @@ def greedy(model, ids, count):
 def make(tiny, seed):
     generator = torch.Generator().manual_seed(seed)
     tiny.config._attn_implementation = "eager"
+    tiny.config._experts_implementation = "eager"
     model = ARCHITECTURES[type(tiny.config)].network(tiny.config).float().eval()
     randomise(model, generator, tiny.config)
     mtp = None
@@ -232,13 +353,16 @@ def make(tiny, seed):
 
 @torch.no_grad()
 def write(tiny, directory):
-    for seed in range(1, 100):
+    for seed in SEEDS:
         model, mtp, ids = make(tiny, seed)
+        if not choices(model, mtp, ids).good():
+            continue
         continuation, least = greedy(model, ids, GREEDY)
-        if least >= LEAST_GAP and len(set(continuation.tolist())) > GREEDY // 3:
+        text = torch.cat([ids, continuation])
+        if least >= LEAST_GAP and len(set(continuation.tolist())) > GREEDY // 3 and choices(model, mtp, text).good():
             break
     else:
-        raise SystemExit(f"{tiny.name}: no seed keeps the two best logits {LEAST_GAP} apart")
+        raise SystemExit(f"{tiny.name}: no seed keeps the two best logits {LEAST_GAP} apart, and the experts {LEAST_CHOICE_GAP}")
 
     # The cached path of transformers agrees with its own full passes, so the goldens do not hang on one of its code paths.
     cached = model.generate(
@@ -249,9 +373,12 @@ def write(tiny, directory):
 
     hidden = model.model(ids[None]).last_hidden_state[0]
     logits = model(ids[None]).logits[0]
+    seen = choices(model, mtp, text)
     exact = model.double()(ids[None]).logits[0]
     noise = (logits - exact).abs().max().item()
-    model.float()
+    exactly_seen = choices(model, mtp and mtp.double(), text)
+    for module in filter(None, (model, mtp)):
+        module.float()
 
     config = tiny.config
     path = lambda suffix: directory / f"{tiny.name}.{suffix}"
@@ -264,6 +391,9 @@ def write(tiny, directory):
     logits[-ROWS:].numpy().astype("<f4").tofile(path("logits.f32"))
     facts = {"prompt": PROMPT, "rows": ROWS, "vocabulary": VOCABULARY, "greedy": GREEDY, "seed": seed, "least_gap": round(least, 4),
              "fp32_noise": float(f"{noise:.1e}"), "logit_std": round(logits.std().item(), 2)}  # fmt: skip
+    if seen.routers:
+        choice_noise = max((a - b).abs().max().item() for a, b in zip(seen.scores, exactly_seen.scores))
+        facts |= {"least_choice_gap": round(seen.least_gap(), 5), "choice_noise": float(f"{choice_noise:.1e}"), "least_share": seen.least_share()}
     if mtp is not None:
         following = torch.cat([ids[1:], continuation[:1]])
         mtp_logits = mtp.logits(model, hidden, following)
@@ -274,10 +404,15 @@ def write(tiny, directory):
 
 
 def main():
-    directory = Path(sys.argv[1])
+    directory, names = Path(sys.argv[1]), sys.argv[2:] or [tiny.name for tiny in MODELS]
+    if unknown := set(names) - {tiny.name for tiny in MODELS}:
+        raise SystemExit(f"no such model: {' '.join(sorted(unknown))}")
     torch.set_num_threads(1)
-    facts = {tiny.name: write(tiny, directory) for tiny in MODELS}
-    (directory / "tiny_models.json").write_text(json.dumps(facts, indent=1) + "\n")
+    path = directory / "tiny_models.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    made = {tiny.name: write(tiny, directory) for tiny in MODELS if tiny.name in names}
+    facts = {tiny.name: (known | made)[tiny.name] for tiny in MODELS if tiny.name in known | made}
+    path.write_text(json.dumps(facts, indent=1) + "\n")
 
 
 if __name__ == "__main__":
