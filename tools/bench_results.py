@@ -41,6 +41,11 @@ SUITES = [
       for prompt, draft in ((512, 3), (2048, 0))),
     *(suite(f"{shape}-{prompt}", f"{shape} shape ({what}), Q8_0, random weights, {prompt:,} tokens", f"synth:{shape}:q8_0", str(prompt), 5)
       for shape, what in (("lfm2-350m", "short convolutions"), ("granite-4.0-h-350m", "Mamba-2")) for prompt in (512, 2048)),
+    *(suite(f"{shape}-{prompt}", f"{shape} shape ({what}), {kind.upper()}, random weights, {prompt:,} tokens", f"synth:{shape}:{kind}", str(prompt), runs)
+      for shape, what, kind in (("lfm2-8b-a1b", "32 experts", "q4_0"), ("granite-4.0-h-tiny", "Mamba-2, 64 experts", "q4_k_m"))
+      for prompt, runs in ((512, 5), (2048, 3))),
+    # 20 GB: beside the peer's it would not fit 24 GB of memory.
+    suite("qwen3.5-35b-a3b-2048", "qwen3.5-35b-a3b shape (256 experts), Q4_0, random weights, 2,048 tokens", "synth:qwen3.5-35b-a3b:q4_0", "2048", 3, branches="1,4", peer=False),
 ]
 
 SERVER, SERVER_TYPE = "server", "q8_0"

@@ -128,7 +128,7 @@ class Ops {
   // out[r] += what the experts that row r goes to make of in[r], each as much as the router trusts it: with p = softmax(scores[r]) or
   // sigmoid(scores[r]), the `used` experts e at which p + bias is greatest (of equal ones the first; a NaN counts as the least), from the
   // greatest on,
-  //   w[e] = scale * p[e] / (the sum of p of the chosen);  out[r] += w[e] * (down[e] (silu(gate[e] in[r]) * (up[e] in[r]))).
+  //   w[e] = scale * p[e] / (the sum of p of the chosen, in that order);  out[r] += w[e] * (down[e] (silu(gate[e] in[r]) * (up[e] in[r]))).
   // A bias goes with sigmoids alone. scores: experts.count wide. `out` is neither `in` nor `scores`.
   virtual void MixExperts(Rows out, Rows in, Rows scores, const Experts& experts) = 0;
 

@@ -114,7 +114,7 @@ void RouteRow(const RouteArgs& args, int row) {
     sum += shares[i];
   }
   float* const weights = visits.weight + int64_t{row} * visits.used;
-  for (int i = 0; i < visits.used; ++i) weights[i] = static_cast<float>(static_cast<double>(args.scale) * (shares[i] / sum));
+  for (int i = 0; i < visits.used; ++i) weights[i] = static_cast<float>(static_cast<double>(args.scale) * shares[i] / sum);
 }
 
 void Route(const RouteArgs& args, int64_t first, int64_t last, int) {
