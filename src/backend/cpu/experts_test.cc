@@ -20,7 +20,7 @@ struct Mixture {
   bool sigmoid = false;
   float scale = 1.0f;
   Floats1d bias;
-  std::vector<int> lane_rows{41, 1, 7};
+  std::vector<int> lane_rows{27, 1, 2};
 
   int rows() const { return std::accumulate(lane_rows.begin(), lane_rows.end(), 0); }
   std::vector<std::byte> Weights(int which) const {  // gate, up, down of all experts
