@@ -49,13 +49,14 @@ int WidestInner(const FeedForwardShape& shape) { return std::max({1, shape.inner
 
 void FeedForward::Load(Loader& loader, const std::string& block, std::string_view norm_name, const FeedForwardShape& shape) {
   norm = loader.LoadVector(block + std::string(norm_name) + ".weight", shape.width);
-  const auto load = [&](const std::string& suffix, int inner) {
+  const auto load = [&](std::string_view suffix, int inner) {
+    const auto named = [&](std::string_view part) { return std::string(block).append(part).append(suffix); };
     for (const char* part : {"ffn_gate", "ffn_up", "ffn_down"}) {
-      loader.Require(!loader.Has(block + part + suffix + ".bias"), "biases of the feed-forward network are not supported");
+      loader.Require(!loader.Has(named(part) + ".bias"), "biases of the feed-forward network are not supported");
     }
-    gate = loader.LoadMatrix(block + "ffn_gate" + suffix + ".weight", shape.width, inner);
-    up = loader.LoadMatrix(block + "ffn_up" + suffix + ".weight", shape.width, inner);
-    down = loader.LoadMatrix(block + "ffn_down" + suffix + ".weight", inner, shape.width);
+    gate = loader.LoadMatrix(named("ffn_gate") + ".weight", shape.width, inner);
+    up = loader.LoadMatrix(named("ffn_up") + ".weight", shape.width, inner);
+    down = loader.LoadMatrix(named("ffn_down") + ".weight", inner, shape.width);
   };
   // Some models begin with blocks that have no experts.
   if (shape.experts == 0 || !loader.Has(block + "ffn_gate_inp.weight")) {
