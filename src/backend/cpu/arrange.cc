@@ -161,10 +161,10 @@ Split SplitArrange(const ArrangeArgs& args) {
 // An item is a piece of the columns of a group of rows. Pieces of the same columns follow one another.
 void Arrange(const ArrangeArgs& args, int64_t first_item, int64_t last_item, int thread) {
   const InputGroups groups(args);
-  const int width = args.in.width;
+  const int count = std::max(1, groups.count()), width = args.in.width;
   for (int64_t item = first_item; item < last_item; ++item) {
-    const InputGroup group = groups.At(static_cast<int>(item % groups.count()));
-    const int from = static_cast<int>(item / groups.count()) * args.piece, end = std::min(from + args.piece, width);
+    const InputGroup group = groups.At(static_cast<int>(item % count));
+    const int from = static_cast<int>(item / count) * args.piece, end = std::min(from + args.piece, width);
     if (args.before.run) {
       const int columns = args.before_columns;
       const int64_t in_row = (width + columns - 1) / columns;

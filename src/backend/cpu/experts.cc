@@ -97,11 +97,13 @@ void RouteRow(const RouteArgs& args, int row) {
     double merit = args.sigmoid ? ExpertSigmoid(scores[e]) : static_cast<double>(scores[e]);
     if (args.bias) merit += static_cast<double>(args.bias[e]);
     if (!(merit == merit)) merit = -std::numeric_limits<double>::infinity();
-    if (size == visits.used && !(merit > merits[size - 1])) continue;
-    int at = size < visits.used ? size++ : size - 1;
-    for (; at > 0 && merit > merits[at - 1]; --at) {
-      merits[at] = merits[at - 1];
-      chosen[at] = chosen[at - 1];
+    int at = size;
+    while (at > 0 && merit > merits[at - 1]) --at;
+    if (at == visits.used) continue;
+    size = std::min(size + 1, visits.used);
+    for (int i = size - 1; i > at; --i) {
+      merits[i] = merits[i - 1];
+      chosen[i] = chosen[i - 1];
     }
     merits[at] = merit;
     chosen[at] = e;
