@@ -124,7 +124,7 @@ Status Conversation::GoOnFrom(const Capsule& capsule) {
   std::vector<int32_t> tokens = session_.tokens();
   const int32_t pending = session_.pending_token();
   if (pending >= 0 && !model.IsEndOfGeneration(pending)) tokens.push_back(pending);  // said, though not yet fed
-  auto messages = MessagesOf(model, tokens);
+  auto messages = MessagesOf(model, settings_->format, tokens);
   if (!messages.ok()) {
     REPRISE_RETURN_IF_ERROR(session_.Restore(before));
     return messages.status();

@@ -11,9 +11,9 @@
 #include <string_view>
 #include <vector>
 
-#include "cli/chat_template.h"
 #include "cli/generation.h"
 #include "reprise/session.h"
+#include "session/chat_format.h"
 
 namespace reprise {
 

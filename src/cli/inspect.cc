@@ -12,7 +12,6 @@
 #include "backend/devices.h"
 #include "base/file.h"
 #include "cli/capsule_file.h"
-#include "cli/chat_template.h"
 #include "cli/commands.h"
 #include "cli/model_flags.h"
 #include "cli/model_names.h"
@@ -20,6 +19,7 @@
 #include "cli/terminal.h"
 #include "formats/gguf.h"
 #include "formats/printable.h"
+#include "session/chat_format.h"
 #include "session/declare.h"
 
 namespace reprise {

@@ -7,7 +7,6 @@
 #include <memory>
 
 #include "cli/capsule_file.h"
-#include "cli/chat_template.h"
 #include "cli/commands.h"
 #include "cli/flags.h"
 #include "cli/generation.h"
@@ -18,6 +17,7 @@
 #include "cli/store_flags.h"
 #include "cli/terminal.h"
 #include "reprise/session.h"
+#include "session/chat_format.h"
 #include "session/engine.h"
 
 namespace reprise {

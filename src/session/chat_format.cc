@@ -1,6 +1,7 @@
-#include "cli/chat_template.h"
+#include "session/chat_format.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "session/engine.h"
 
@@ -15,7 +16,7 @@ Result<ChatFormat> ChatFormatOf(const GgufFile& file, const Tokenizer& tokenizer
   REPRISE_ASSIGN_OR_RETURN(const std::string_view text, file.GetStringOr("tokenizer.chat_template", ""));
   auto format = RecogniseChatFormat(tokenizer, text);
   if (!format.ok()) {
-    return Unsupported("this model cannot chat here: " + format.status().message() + "; 'reprise run' continues plain text with any model");
+    return Unsupported("this model cannot chat here: " + format.status().message() + "; plain text it continues as any model does");
   }
   return format;
 }
@@ -43,28 +44,31 @@ std::vector<Boundary> BoundariesOf(const Model& model, const ChatFormat& format,
   return boundaries;
 }
 
-Result<std::vector<ChatMessage>> MessagesOf(const Model& model, std::span<const int32_t> tokens) {
+Result<std::vector<ChatMessage>> MessagesOf(const Model& model, const ChatFormat& format, std::span<const int32_t> tokens) {
   REPRISE_ASSIGN_OR_RETURN(const Tokenizer* tokenizer, model.engine().tokenizer());
-  // Every format that is recognised opens and closes turns with these two, and content never becomes either.
-  const auto start = tokenizer->Find("<|im_start|>");
-  const auto end = tokenizer->Find("<|im_end|>");
-  if (!start || !end) return Unsupported("this model has no chat markers");
+  if (format.style == ChatStyle::kPlain)
+    return Unsupported("this model's chats have no markers by which their messages could be told apart");
   std::vector<ChatMessage> messages;
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    if (tokens[i] != *start) continue;
-    const size_t first = i + 1;
-    while (i + 1 < tokens.size() && tokens[i + 1] != *end && tokens[i + 1] != *start) ++i;
-    const std::string text = tokenizer->Decode(tokens.subspan(first, i + 1 - first));
-    const size_t newline = text.find('\n');
-    const std::string role = text.substr(0, newline);
-    if (newline == std::string::npos || (role != "system" && role != "user" && role != "assistant")) {
-      return InvalidArgument("it does not hold a chat");
-    }
-    messages.push_back({role, text.substr(newline + 1)});
+  for (ChatTurn& turn : TurnsOf(*tokenizer, format, tokens)) {
+    if (turn.role != "system" && turn.role != "user" && turn.role != "assistant") return InvalidArgument("it does not hold a chat");
+    messages.push_back({std::move(turn.role), std::move(turn.content)});
   }
   if (!messages.empty() && messages.back().role == "assistant" && messages.back().content.empty()) messages.pop_back();
   if (messages.empty()) return InvalidArgument("it does not hold a chat");
   return messages;
+}
+
+Result<ChatPrompt> ChatPrompt::Of(const Model& model, std::span<const Message> messages, const Options& options) {
+  REPRISE_ASSIGN_OR_RETURN(const ChatFormat format, ChatFormatOf(model));
+  std::vector<ChatMessage> chat;
+  chat.reserve(messages.size());
+  for (const Message& message : messages) chat.push_back({message.role, message.content});
+  ChatOptions with;
+  if (options.think) with.thinking = *options.think ? Thinking::kOn : Thinking::kOff;
+  ChatPrompt prompt;
+  REPRISE_ASSIGN_OR_RETURN(prompt.tokens, EncodeChatFor(model, format, chat, with));
+  prompt.boundaries = BoundariesOf(model, format, chat, with, prompt.tokens);
+  return prompt;
 }
 
 }  // namespace reprise

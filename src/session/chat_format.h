@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "formats/gguf.h"
-#include "reprise/session.h"
+#include "reprise/chat.h"
 #include "text/chat.h"
 
 namespace reprise {
@@ -24,7 +24,8 @@ std::vector<Boundary> BoundariesOf(const Model& model, const ChatFormat& format,
                                    const ChatOptions& options, std::span<const int32_t> prompt);
 
 // The messages that a context holds, read back from its tokens: what a capsule of a chat was about. kInvalidArgument when the tokens are no
-// chat. A message's content is what was written between its markers, thoughts included; an answer that has no word yet is left out.
-Result<std::vector<ChatMessage>> MessagesOf(const Model& model, std::span<const int32_t> tokens);
+// chat, kUnsupported for a format without markers. A message's content is what was written between its markers, thoughts included; an answer that
+// has no word yet is left out.
+Result<std::vector<ChatMessage>> MessagesOf(const Model& model, const ChatFormat& format, std::span<const int32_t> tokens);
 
 }  // namespace reprise
