@@ -19,6 +19,10 @@ echo '-- consumer with CMake'
 "$cmake" --build "$work/consumer" >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
 "$work/consumer/consumer"
 
+echo '-- consumer with the tree within its own, configured'
+"$cmake" -G Ninja -S "$source/tests/install/consumer" -B "$work/within" -DREPRISE_TREE="$source" -DREPRISE_WITH_CUDA=OFF -DCMAKE_CXX_COMPILER="$cxx" \
+  -DCMAKE_C_COMPILER="$cc" >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+
 model=$(find "$source/models" -maxdepth 1 -name '*.gguf' | sort | head -n 1)
 if [ -e "$source/include/reprise/reprise.h" ]; then
   echo '-- C example with pkg-config'
