@@ -2,7 +2,7 @@
 # Installs what building Reprise needs and is missing, with apt, where that is possible. When nothing is missing it touches nothing and needs
 # no network. When something is missing and cannot be installed it says so in one line and fails.
 #
-#   tools/setup.sh build|test|fuzz|lint|arm|pull|bench ...     each purpose includes what it builds on
+#   tools/setup.sh build|test|fuzz|lint|arm|pull|python|bench ...     each purpose includes what it builds on
 set -eu
 
 # purpose  Debian 12 package  how to see that it is there                  what it is for
@@ -23,6 +23,7 @@ test       libgtest-dev       module:gtest                                 # uni
 test       libpcre2-dev       module:libpcre2-8                            # the expressions that pre-tokenisers are checked against
 test       librapidcheck-dev  header:rapidcheck.h                          # property tests
 test       python3-venv       python:ensurepip                             # the clients that the server is tested with
+test       python3-dev        python-header                                # the Python package
 fuzz       clang              command:clang++
 fuzz       libclang-rt-14-dev clang-runtime                                # libFuzzer and its sanitizers
 arm        g++-aarch64-linux-gnu command:aarch64-linux-gnu-g++
@@ -31,6 +32,8 @@ arm        googletest         source:/usr/src/googletest                   # as 
 lint       clang-format       command:clang-format
 lint       clang-tidy         command:clang-tidy
 pull       python3-venv       python:ensurepip                             # reprise pull
+python     python3-venv       python:ensurepip                             # pip install .
+python     python3-dev        python-header
 bench      libbenchmark-dev   module:benchmark
 '
 
@@ -40,6 +43,7 @@ present() {
     module:*) pkg-config --exists "${1#*:}" 2>/dev/null ;;
     header:*) [ -e "/usr/include/${1#*:}" ] || [ -e "/usr/local/include/${1#*:}" ] ;;
     source:*) [ -d "${1#*:}" ] ;;
+    python-header) python3 -c 'import os.path, sysconfig; open(os.path.join(sysconfig.get_path("include"), "Python.h"))' >/dev/null 2>&1 ;;
     python:*) python3 -c "import venv, ${1#*:}" >/dev/null 2>&1 ;;
     clang-runtime) [ -e "$(clang++ -print-file-name=libclang_rt.fuzzer-x86_64.a 2>/dev/null)" ] ||
                    [ -e "$(clang++ -print-file-name=libclang_rt.fuzzer-aarch64.a 2>/dev/null)" ] ;;
@@ -50,9 +54,9 @@ wanted=" "
 for purpose in "$@"; do
   case $purpose in
     build|pull) wanted="$wanted$purpose " ;;
-    test|bench) wanted="${wanted}build $purpose " ;;
+    test|python|bench) wanted="${wanted}build $purpose " ;;
     fuzz|lint|arm) wanted="${wanted}build test $purpose " ;;
-    *) echo "usage: tools/setup.sh build|test|fuzz|lint|arm|pull|bench ..." >&2; exit 2 ;;
+    *) echo "usage: tools/setup.sh build|test|fuzz|lint|arm|pull|python|bench ..." >&2; exit 2 ;;
   esac
 done
 
