@@ -127,8 +127,9 @@ class StepHandle {
     CopyInto(Writable(view().Row(RowState<std::byte>{index}, row), state), state.type, state.shape, value);
   }
   nb::object History(std::string_view name, int64_t start, std::optional<int64_t> stop) const {
-    const auto [index, state] = FindRows(shared_->execution, name);
-    return RowsOf(state, start, stop, position() + rows(), [&](int64_t at) { return view().History(RowState<std::byte>{index}, at); });
+    const Declared rows = FindRows(shared_->execution, name);
+    return RowsOf(rows.state, start, stop, position() + this->rows(),
+                  [&](int64_t at) { return view().History(RowState<std::byte>{rows.index}, at); });
   }
   nb::object ReadInput(std::string_view name) const {
     const auto input = Value(shared_->execution.FindInput<std::byte>(name));
@@ -174,7 +175,7 @@ class LaneHandle {
     bool first_ = false;
   };
 
-  nb::object Step(nb::callable function, int rows) {
+  nb::object Step(const nb::callable& function, int rows) {
     const Own lane(*this);
     // A step within a step (of another lane) reads the same inputs, which the outer one holds already.
     std::optional<Waited<std::shared_lock<std::shared_mutex>>> reading;
@@ -218,8 +219,8 @@ ExecutionHandle Create(const StateLayout& layout, std::string_view identity, int
   return {std::make_shared<Shared>(Value(Execution::Create(layout, options, identity)))};
 }
 
-void AddInput(ExecutionHandle& self, std::string name, nb::object dtype, std::vector<int64_t> shape, std::string_view port,
-              size_t source_bytes, nb::object transform) {
+void AddInput(ExecutionHandle& self, std::string name, nb::handle dtype, std::vector<int64_t> shape, std::string_view port,
+              size_t source_bytes, nb::handle transform) {
   InputDecl decl{.name = std::move(name), .type = ElementTypeFrom(dtype), .shape = std::move(shape), .source_bytes = source_bytes};
   if (port == "swap") {
     decl.kind = PortKind::kSwap;
@@ -228,7 +229,8 @@ void AddInput(ExecutionHandle& self, std::string name, nb::object dtype, std::ve
   } else if (port == "staged") {
     decl.kind = PortKind::kStaged;
     if (!nb::isinstance<nb::callable>(transform)) Refuse("a staged input needs a transform: a function of the bytes given");
-    decl.transform = [transform, type = decl.type, shape = decl.shape](std::span<const std::byte> from, std::span<std::byte> to) -> Status {
+    decl.transform = [transform = nb::borrow(transform), type = decl.type, shape = decl.shape](std::span<const std::byte> from,
+                                                                                               std::span<std::byte> to) -> Status {
       try {
         CopyInto(to, type, shape, transform(ArrayOf(ElementType::kBytes, {static_cast<int64_t>(from.size())}, from)));
         return Ok();
@@ -272,11 +274,12 @@ void WriteInput(ExecutionHandle& self, std::string_view name, nb::handle value) 
 std::vector<LaneHandle> Fork(ExecutionHandle& self, const CapsuleHandle& capsule, int count) {
   auto lanes = Value(self.execution().Fork(capsule.capsule, count));
   std::vector<LaneHandle> handles;
+  handles.reserve(lanes.size());
   for (ExecutionLane& lane : lanes) handles.emplace_back(self.shared, std::move(lane));
   return handles;
 }
 
-void Declare(StateLayout& self, std::string name, nb::object dtype, std::vector<int64_t> shape, bool host, Growth growth) {
+void Declare(StateLayout& self, std::string name, nb::handle dtype, std::vector<int64_t> shape, bool host, Growth growth) {
   StateLayout next = self;  // a layout remembers its first mistake; this one must not
   const Space space = host ? Space::kHost : Space::kDevice;
   if (growth == Growth::kRecurrent) {
@@ -293,9 +296,9 @@ void BindLayout(nb::module_& module) {
       .def(nb::init<>())
       .def(
           "recurrent",
-          [](nb::object self, std::string name, nb::object dtype, std::vector<int64_t> shape, bool host) {
-            Declare(nb::cast<StateLayout&>(self), std::move(name), dtype, std::move(shape), host, Growth::kRecurrent);
-            return nb::borrow(self);
+          [](StateLayout& self, std::string name, nb::handle dtype, std::vector<int64_t> shape, bool host) {
+            Declare(self, std::move(name), dtype, std::move(shape), host, Growth::kRecurrent);
+            return nb::find(self);
           },
           nb::arg("name"), nb::arg("dtype"), nb::arg("shape"), nb::kw_only(), nb::arg("host") = false,
           nb::sig("def recurrent(self, name: str, dtype: object, shape: collections.abc.Sequence[int], *, host: bool = False) -> Layout"),
@@ -304,9 +307,9 @@ void BindLayout(nb::module_& module) {
           "a step of no rows. Returns the layout.")
       .def(
           "append",
-          [](nb::object self, std::string name, nb::object dtype, std::vector<int64_t> shape, bool host) {
-            Declare(nb::cast<StateLayout&>(self), std::move(name), dtype, std::move(shape), host, Growth::kAppend);
-            return nb::borrow(self);
+          [](StateLayout& self, std::string name, nb::handle dtype, std::vector<int64_t> shape, bool host) {
+            Declare(self, std::move(name), dtype, std::move(shape), host, Growth::kAppend);
+            return nb::find(self);
           },
           nb::arg("name"), nb::arg("dtype"), nb::arg("shape"), nb::kw_only(), nb::arg("host") = false,
           nb::sig("def append(self, name: str, dtype: object, shape: collections.abc.Sequence[int], *, host: bool = False) -> Layout"),
@@ -344,7 +347,7 @@ void BindLane(nb::module_& module) {
       .def(
           "__enter__", [](LaneHandle& self) { return nb::find(self); }, nb::sig("def __enter__(self) -> Lane"))
       .def(
-          "__exit__", [](LaneHandle& self, nb::args) { self.Close(); }, nb::sig("def __exit__(self, *error: object) -> None"))
+          "__exit__", [](LaneHandle& self, const nb::args&) { self.Close(); }, nb::sig("def __exit__(self, *error: object) -> None"))
       .def_prop_ro("position", [](LaneHandle& self) { return LaneHandle::Own(self)->position(); })
       .def("step", &LaneHandle::Step, nb::arg("function"), nb::arg("rows") = 1,
            nb::sig("def step(self, function: collections.abc.Callable[[Step], T], rows: int = 1) -> T"),
@@ -369,9 +372,10 @@ void BindLane(nb::module_& module) {
       .def(
           "history",
           [](LaneHandle& self, std::string_view name, int64_t start, std::optional<int64_t> stop) {
-            const auto [index, state] = FindRows(self.shared()->execution, name);
+            const Declared rows = FindRows(self.shared()->execution, name);
             const LaneHandle::Own lane(self);
-            return RowsOf(state, start, stop, lane->position(), [&](int64_t at) { return lane->Row(RowState<std::byte>{index}, at); });
+            return RowsOf(rows.state, start, stop, lane->position(),
+                          [&](int64_t at) { return lane->Row(RowState<std::byte>{rows.index}, at); });
           },
           nb::arg("state"), nb::arg("start") = 0, nb::arg("stop") = nb::none(),
           nb::sig("def history(self, state: str, start: int = 0, stop: int | None = None) -> numpy.ndarray"),
@@ -413,7 +417,7 @@ void BindExecution(nb::module_& module) {
            "Writes a whole input, between steps: waits for those that run.")
       .def(
           "set_origin",
-          [](ExecutionHandle& self, std::string_view name, nb::object value) {
+          [](ExecutionHandle& self, std::string_view name, nb::handle value) {
             const auto [index, state] = FindRecurrent(self.execution(), name);
             std::vector<std::byte> bytes(state.bytes);
             CopyInto(bytes, state.type, state.shape, value);
@@ -426,7 +430,7 @@ void BindExecution(nb::module_& module) {
       .def("fork", &Fork, nb::arg("capsule"), nb::arg("count"), "New lanes at the capsule: all of them, or none and an exception.")
       .def(
           "import_capsule",
-          [](ExecutionHandle& self, nb::object bytes) {
+          [](ExecutionHandle& self, nb::handle bytes) {
             const BytesOf given(bytes);
             CapsuleHandle handle;
             handle.capsule = Value(self.execution().Deserialize(given.span(), &handle.metadata));

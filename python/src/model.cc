@@ -25,9 +25,9 @@ KeyValueType KeyValuesFrom(std::string_view name) {
   return found->second;
 }
 
-void Load(ModelHandle* self, nb::object path, std::string_view device, int threads, bool pin_threads, int context, int lanes, int capsules,
-          size_t state_budget, size_t spill_budget, int chunk, std::string_view kv, std::string_view instruction_set, nb::object store,
-          nb::object progress) {
+void Load(ModelHandle* self, nb::handle path, std::string_view device, int threads, bool pin_threads, int context, int lanes, int capsules,
+          size_t state_budget, size_t spill_budget, int chunk, std::string_view kv, std::string_view instruction_set, nb::handle store,
+          nb::handle progress) {
   ModelOptions options;
   options.device = device;
   options.threads = threads;
@@ -49,7 +49,8 @@ void Load(ModelHandle* self, nb::object path, std::string_view device, int threa
   if (report.given()) {
     options.progress = [&](double fraction) { report.Call(fraction); };
   }
-  const std::string file = PathFrom(path.is_none() ? nb::object(nb::module_::import_("reprise._embedded").attr("MODEL")) : path);
+  const std::string file =
+      PathFrom(path.is_none() ? nb::object(nb::module_::import_("reprise._embedded").attr("MODEL")) : nb::borrow(path));
   auto model = [&] {
     const nb::gil_scoped_release released;
     return Model::Load(file, options);
@@ -147,7 +148,7 @@ void BindModel(nb::module_& module) {
           nb::arg("namespace") = "", "A session at position 0. What it puts into the store, and finds there, is of its namespace alone.")
       .def(
           "chat",
-          [](const ModelHandle& self, nb::object messages, std::optional<bool> think) {
+          [](const ModelHandle& self, nb::handle messages, std::optional<bool> think) {
             return Value(ChatPrompt::Of(self.model, MessagesFrom(messages), {.think = think}));
           },
           nb::arg("messages"), nb::arg("think") = nb::none(),
@@ -166,11 +167,11 @@ void BindModel(nb::module_& module) {
           "Control tokens written in the text become those tokens only with parse_special: never for text from people you do not trust.")
       .def(
           "detokenize",
-          [](const ModelHandle& self, nb::object tokens) { return TextFrom(Value(self.model.Detokenize(TokensFrom(tokens)))); },
+          [](const ModelHandle& self, nb::handle tokens) { return TextFrom(Value(self.model.Detokenize(TokensFrom(tokens)))); },
           nb::arg("tokens"), nb::sig("def detokenize(self, tokens: collections.abc.Iterable[int]) -> str"))
       .def(
           "detokenize_bytes",
-          [](const ModelHandle& self, nb::object tokens) {
+          [](const ModelHandle& self, nb::handle tokens) {
             const std::string text = Value(self.model.Detokenize(TokensFrom(tokens)));
             return BytesFrom(std::as_bytes(std::span(text)));
           },
@@ -181,7 +182,7 @@ void BindModel(nb::module_& module) {
           nb::arg("token"))
       .def(
           "import_capsule",
-          [](const ModelHandle& self, nb::object bytes) {
+          [](const ModelHandle& self, nb::handle bytes) {
             const BytesOf given(bytes);
             Capsule capsule = Value(self.gate->Run([&] { return self.model.ImportCapsule(given.span()); }));
             return CapsuleHandle{std::move(capsule), self.gate, Value(SummariseCapsule(given.span())).metadata};

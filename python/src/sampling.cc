@@ -35,7 +35,7 @@ void BindSampling(nb::module_& module) {
           "__init__",
           [](Options* self, float temperature, int top_k, float top_p, float min_p, float repetition_penalty, float presence_penalty,
              float frequency_penalty, int penalty_window, uint64_t seed, std::vector<std::string> stop,
-             const std::map<int32_t, float>& bias, nb::object json_schema) {
+             const std::map<int32_t, float>& bias, nb::handle json_schema) {
             Options options{.temperature = temperature,
                             .top_k = top_k,
                             .top_p = top_p,

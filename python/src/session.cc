@@ -56,7 +56,7 @@ Prompt PromptFrom(nb::handle given) {
   return prompt;
 }
 
-PrefillReport Prefill(SessionHandle& self, nb::object given, nb::object progress) {
+PrefillReport Prefill(SessionHandle& self, nb::handle given, nb::handle progress) {
   const Prompt prompt = PromptFrom(given);
   Callback between(progress);
   const PrefillOptions options = {
@@ -67,7 +67,7 @@ PrefillReport Prefill(SessionHandle& self, nb::object given, nb::object progress
   return Value(std::move(report));
 }
 
-void Append(SessionHandle& self, nb::object given, nb::object progress) {
+void Append(SessionHandle& self, nb::handle given, nb::handle progress) {
   const std::vector<int32_t> tokens = TokensFrom(given);
   Callback between(progress);
   const PrefillOptions options = {.progress = [&](int done, int total) { between.Call(done, total); }, .cancel = between.cancel()};
@@ -114,7 +114,7 @@ struct Completion {
   Finish finish = Finish::kLength;
 };
 
-Completion Complete(SessionHandle& self, std::optional<int64_t> max_tokens, nb::object on_text, bool flush) {
+Completion Complete(SessionHandle& self, std::optional<int64_t> max_tokens, nb::handle on_text, bool flush) {
   if (max_tokens && *max_tokens < 0) Refuse("max_tokens is not negative");
   Callback each(on_text);
   Completion done;
@@ -169,6 +169,7 @@ std::vector<Chosen> NextBatch(const std::vector<SessionHandle*>& handles) {
 std::vector<SessionHandle> Fork(SessionHandle& self, const CapsuleHandle& capsule, int count) {
   auto sessions = Value(self.Run([&](Session& session) { return session.Fork(capsule.capsule, count); }));
   std::vector<SessionHandle> handles;
+  handles.reserve(sessions.size());
   for (Session& session : sessions) handles.emplace_back(self.gate(), std::move(session));
   return handles;
 }
@@ -193,7 +194,7 @@ nb::object Logits(SessionHandle& self) {
   return ArrayOf(logits);
 }
 
-uint64_t Save(SessionHandle& self, std::string_view name, bool pinned, nb::object metadata) {
+uint64_t Save(SessionHandle& self, std::string_view name, bool pinned, nb::handle metadata) {
   const BytesOf given(metadata);
   const CapsuleStore::PutOptions options = {
       .name = std::string(name), .pinned = pinned, .metadata = {reinterpret_cast<const char*>(given.span().data()), given.span().size()}};
@@ -254,7 +255,7 @@ void BindSession(nb::module_& module) {
       .def(
           "__enter__", [](SessionHandle& self) { return nb::find(self); }, nb::sig("def __enter__(self) -> Session"))
       .def(
-          "__exit__", [](SessionHandle& self, nb::args) { self.Close(); }, nb::sig("def __exit__(self, *error: object) -> None"))
+          "__exit__", [](SessionHandle& self, const nb::args&) { self.Close(); }, nb::sig("def __exit__(self, *error: object) -> None"))
 
       .def_prop_ro(
           "position", [](SessionHandle& self) { return self.Run([](Session& s) { return s.position(); }); },

@@ -51,7 +51,7 @@ void BindOptions(nb::module_& module) {
   nb::class_<StoreOptions>(module, "StoreOptions", "What a store may use: see include/reprise/store.h.")
       .def(
           "__init__",
-          [](StoreOptions* self, nb::object directory, uint64_t memory_budget, uint64_t disk_budget, uint64_t write_rate,
+          [](StoreOptions* self, nb::handle directory, uint64_t memory_budget, uint64_t disk_budget, uint64_t write_rate,
              double write_delay, double tip_delay, bool read_only) {
             new (self) StoreOptions(OptionsOf(directory, memory_budget, disk_budget, write_rate, write_delay, tip_delay, read_only));
           },
