@@ -33,6 +33,12 @@ nb::bytes ToBytes(const CapsuleHandle& self, nb::handle metadata) {
 
 }  // namespace
 
+nb::typed<nb::list, StateDecl> StatesOf(const StateLayout& layout) {
+  nb::list states;
+  for (const StateDecl& state : layout.states()) states.append(nb::cast(state, nb::rv_policy::copy));
+  return nb::typed<nb::list, StateDecl>(states);
+}
+
 void BindCapsule(nb::module_& module) {
   nb::class_<StateDecl>(module, "State", "One declared state: its name, kind and shape.")
       .def_ro("name", &StateDecl::name)
@@ -70,13 +76,7 @@ void BindCapsule(nb::module_& module) {
           "metadata", [](const CapsuleHandle& c) { return BytesFrom(std::as_bytes(std::span(c.metadata))); },
           "What came with it as bytes; b\"\" for a capsule taken here.")
       .def_prop_ro(
-          "states",
-          [](const CapsuleHandle& c) {
-            nb::list states;
-            for (const StateDecl& state : c.capsule.layout().states()) states.append(nb::cast(state, nb::rv_policy::copy));
-            return nb::typed<nb::list, StateDecl>(states);
-          },
-          "What it holds, as it was declared.")
+          "states", [](const CapsuleHandle& c) { return StatesOf(c.capsule.layout()); }, "What it holds, as it was declared.")
       .def("read", &Read, nb::arg("state"),
            "A copy of one state as an array: the whole of a recurrent one, or `position` rows of an append-only one.")
       .def("to_bytes", &ToBytes, nb::arg("metadata") = nb::bytes(""),

@@ -314,11 +314,7 @@ void BindLayout(nb::module_& module) {
           nb::arg("name"), nb::arg("dtype"), nb::arg("shape"), nb::kw_only(), nb::arg("host") = false,
           nb::sig("def append(self, name: str, dtype: object, shape: collections.abc.Sequence[int], *, host: bool = False) -> Layout"),
           "A state that grows by one row of this shape a position, and never changes a row. Returns the layout.")
-      .def_prop_ro("states", [](const StateLayout& self) {
-        nb::list states;
-        for (const StateDecl& state : self.states()) states.append(nb::cast(state, nb::rv_policy::copy));
-        return nb::typed<nb::list, StateDecl>(states);
-      });
+      .def_prop_ro("states", [](const StateLayout& self) { return StatesOf(self); });
 }
 
 void BindStep(nb::module_& module) {

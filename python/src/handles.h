@@ -56,6 +56,8 @@ class SessionHandle {
   std::optional<Session> session_;
 };
 
+nanobind::typed<nanobind::list, StateDecl> StatesOf(const StateLayout& layout);  // the declarations, in order
+
 void BindCapsule(nanobind::module_& module);
 void BindSampling(nanobind::module_& module);
 void BindStore(nanobind::module_& module);

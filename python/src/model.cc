@@ -126,12 +126,7 @@ void BindModel(nb::module_& module) {
            "in include/reprise/model.h.")
       .def_prop_ro("info", [](const ModelHandle& self) { return self.model.info(); })
       .def_prop_ro(
-          "states",
-          [](const ModelHandle& self) {
-            nb::list states;
-            for (const StateDecl& state : self.model.layout().states()) states.append(nb::cast(state, nb::rv_policy::copy));
-            return nb::typed<nb::list, StateDecl>(states);
-          },
+          "states", [](const ModelHandle& self) { return StatesOf(self.model.layout()); },
           "Everything that a session of it remembers, by name.")
       .def_prop_ro(
           "store",

@@ -24,21 +24,21 @@ StoreOptions OptionsOf(nb::handle directory, uint64_t memory_budget, uint64_t di
   return options;
 }
 
-CapsuleHandle Get(const StoreHandle& self, nb::handle key, std::string_view name_space) {
+// An entry is asked for by its name or its id.
+uint64_t IdOf(const StoreHandle& self, nb::handle key, std::string_view name_space) {
   uint64_t id = 0;
-  if (nb::isinstance<nb::str>(key)) {
-    id = Value(self.store().Find(name_space, nb::cast<std::string>(key))).id;
-  } else if (!nb::try_cast(key, id)) {
-    Refuse("an entry is asked for by its name or its id");
-  }
+  if (nb::isinstance<nb::str>(key)) return Value(self.store().Find(name_space, nb::cast<std::string>(key))).id;
+  if (!nb::try_cast(key, id)) Refuse("an entry is asked for by its name or its id");
+  return id;
+}
+
+CapsuleHandle Get(const StoreHandle& self, nb::handle key, std::string_view name_space) {
+  const uint64_t id = IdOf(self, key, name_space);
   return {Value(self.gate->Run([&] { return self.store().Get(name_space, id); })), self.gate};
 }
 
 StoreEntry Entry(const StoreHandle& self, nb::handle key, std::string_view name_space) {
-  if (nb::isinstance<nb::str>(key)) return Value(self.store().Find(name_space, nb::cast<std::string>(key)));
-  uint64_t id = 0;
-  if (!nb::try_cast(key, id)) Refuse("an entry is asked for by its name or its id");
-  return Value(self.store().Show(name_space, id));
+  return Value(self.store().Show(name_space, IdOf(self, key, name_space)));
 }
 
 // Flush waits for files; on a device it is the model's own thread that writes.
