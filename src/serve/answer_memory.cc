@@ -94,7 +94,16 @@ Status AnswerMemory::WriteOut() {
 }
 
 Status AnswerMemory::KeepIn(std::unique_ptr<RecordFile> file, int vocabulary) {
-  REPRISE_RETURN_IF_ERROR(file->ForEach([&](const Key& key, std::span<const std::byte> record) {
+  file_ = std::move(file);
+  vocabulary_ = vocabulary;
+  const Status read = ReadIn();
+  if (!read.ok()) file_ = nullptr;
+  return read;
+}
+
+Status AnswerMemory::ReadIn() {
+  if (file_ == nullptr) return Ok();
+  return file_->ForEachNew([&](const Key& key, std::span<const std::byte> record) {
     ByteReader reader(record);
     const auto count = reader.Get<uint32_t>("the number of tokens");
     if (!count.ok()) return;
@@ -102,15 +111,13 @@ Status AnswerMemory::KeepIn(std::unique_ptr<RecordFile> file, int vocabulary) {
     if (!bytes.ok() || bytes->empty()) return;
     Entry entry{key, std::vector<int32_t>(*count), {}};
     std::memcpy(entry.tokens.data(), bytes->data(), bytes->size());
-    if (std::any_of(entry.tokens.begin(), entry.tokens.end(), [&](int32_t token) { return token < 0 || token >= vocabulary; })) return;
+    if (std::any_of(entry.tokens.begin(), entry.tokens.end(), [&](int32_t token) { return token < 0 || token >= vocabulary_; })) return;
     const auto reasoning = record.subspan(reader.offset());
     entry.reasoning.assign(reinterpret_cast<const char*>(reasoning.data()), reasoning.size());
     if (entry.cost() > most_tokens_) return;
     const std::lock_guard lock(mutex_);
     Insert(std::move(entry));
-  }));
-  file_ = std::move(file);
-  return Ok();
+  });
 }
 
 void AnswerMemory::Insert(Entry entry) {

@@ -5,7 +5,8 @@
 // nothing that was computed for them can be reused. So answers are remembered by the prompt that they followed and by what they say: content
 // without outer white space, ids, names and arguments of calls, whatever order these are in. A message that was changed is another message.
 //
-// Bounded: what was not asked for longest goes first; then messages are encoded anew. With a file it outlives the process. Safe from any thread.
+// Bounded: what was not asked for longest goes first; then messages are encoded anew. With a file it outlives the process, and other processes on the
+// same file know it too. Safe from any thread.
 #pragma once
 
 #include <cstdint>
@@ -41,6 +42,8 @@ class AnswerMemory {
   // Answers are kept in `file` from now on, by WriteOut, and those that it holds are remembered, but for such as hold tokens that are not below
   // `vocabulary`. Before any other call.
   Status KeepIn(std::unique_ptr<RecordFile> file, int vocabulary);
+  // Remembers what other processes have written since the last time. As WriteOut, and on its thread.
+  Status ReadIn();
   // Writes what was remembered since the last time to the file, if there is one: no answer waits for a disk. After an error those are in memory
   // alone. One thread at a time.
   Status WriteOut();
@@ -63,7 +66,8 @@ class AnswerMemory {
   std::map<Key, std::list<Entry>::iterator> by_key_;
   size_t held_ = 0;
   std::vector<Entry> unwritten_;
-  std::unique_ptr<RecordFile> file_;  // WriteOut's alone, once it is there
+  std::unique_ptr<RecordFile> file_;  // WriteOut's and ReadIn's alone, once it is there
+  int vocabulary_ = 0;
 };
 
 }  // namespace reprise::serve

@@ -86,6 +86,21 @@ TEST(AnswerMemory, OutlivesItsProcessInAFile) {
   EXPECT_EQ(ask(*memory, "theirs", thought), std::nullopt);
   EXPECT_EQ(ask(*started(FingerprintBuilder().Add("name", "another").Finish(), 100), "mine", thought), std::nullopt);
   EXPECT_EQ(ask(*started(model, 99), "mine", thought), std::nullopt) << "a token that the model does not have";
+  // Two servers on one directory, each with what the other has said since.
+  const auto beside = started(model, 100);
+  const ChatMessage later{"assistant", "Later."};
+  beside->Remember("mine", Tokens{1, 2}, later, Tokens{9});
+  ASSERT_TRUE(beside->WriteOut().ok());
+  EXPECT_EQ(ask(*memory, "mine", later), std::nullopt);
+  ASSERT_TRUE(memory->ReadIn().ok());
+  EXPECT_EQ(ask(*memory, "mine", later), (Tokens{9}));
+  memory->Remember("mine", Tokens{1, 2}, later, Tokens{10});
+  ASSERT_TRUE(memory->WriteOut().ok());
+  ASSERT_TRUE(beside->ReadIn().ok());
+  EXPECT_EQ(ask(*beside, "mine", later), (Tokens{10})) << "the latest, whoever said it";
+  const size_t held = memory->held();
+  ASSERT_TRUE(memory->ReadIn().ok());
+  EXPECT_EQ(memory->held(), held);
   EXPECT_EQ(started(model, 100, 100)->held(), 65u) << "as much as the memory may hold, the latest first";
 }
 

@@ -73,7 +73,7 @@ class Server {
     if (engines_) engines_->scheduler.Stop(deadline);
     // Every request has its last event now, and needs but to write it.
     http_->Close(Clock::now() + std::chrono::seconds(1));
-    if (engines_) WriteAnswers();
+    if (engines_) ExchangeAnswers(/*read=*/false);
     Status flushed;
     if (engines_ && engines_->model.store() != nullptr) flushed = engines_->model.store()->Flush();
     service_.engines = nullptr;
@@ -101,10 +101,11 @@ class Server {
                          {"backend", info.backend}});
     while (!stop) {
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
-      if (CapsuleStore* store = engines_->model.store(); store != nullptr && ++looks_ % 50 == 0) {
+      ++looks_;
+      if (CapsuleStore* store = engines_->model.store(); store != nullptr && looks_ % 50 == 0) {
         for (const std::string& notice : store->TakeNotices()) log_.Write("store", {{"notice", notice}});
       }
-      WriteAnswers();
+      ExchangeAnswers(/*read=*/looks_ % 12 == 0);
     }
     log_.Write("stopping", {{"lines", service_.metrics.lines.load()}});
     return Ok();
@@ -126,10 +127,11 @@ class Server {
     if (const Status kept = keep(); !kept.ok()) NoAnswers(kept.message());
   }
 
-  // The same trouble is told once.
-  void WriteAnswers() {
-    const Status written = engines_->answers.WriteOut();
-    if (!written.ok() && written.message() != answers_trouble_) NoAnswers(answers_trouble_ = written.message());
+  // With the file, and so with other processes on the same directory. The same trouble is told once.
+  void ExchangeAnswers(bool read) {
+    Status done = engines_->answers.WriteOut();
+    if (done.ok() && read) done = engines_->answers.ReadIn();
+    if (!done.ok() && done.message() != answers_trouble_) NoAnswers(answers_trouble_ = done.message());
   }
 
   void NoAnswers(const std::string& why) { log_.Write("store", {{"notice", "answers are not remembered in the store: " + why}}); }

@@ -57,8 +57,8 @@ Status RecordFile::Start(FileSystem& files) {
   return row && check.Text(0) == "ok" ? Ok() : Corrupt(std::string("'") + kFile + "' is damaged");
 }
 
-Status RecordFile::ForEach(const std::function<void(const Digest& key, std::span<const std::byte> record)>& visit) {
-  Query query(db_, "SELECT key, record FROM records WHERE owner = ? ORDER BY id", owner_.bytes);
+Status RecordFile::ForEachNew(const std::function<void(const Digest& key, std::span<const std::byte> record)>& visit) {
+  Query query(db_, "SELECT key, record, id FROM records WHERE owner = ? AND id > ? ORDER BY id", owner_.bytes, seen_);
   while (true) {
     REPRISE_ASSIGN_OR_RETURN(const bool row, query.Row());
     if (!row) return Ok();
@@ -66,6 +66,7 @@ Status RecordFile::ForEach(const std::function<void(const Digest& key, std::span
     const auto bytes = query.Blob(0);
     std::memcpy(key.data(), bytes.data(), std::min(bytes.size(), key.size()));  // 32, by the table's check
     visit(key, query.Blob(1));
+    seen_ = query.Integer(2);
   }
 }
 
@@ -77,13 +78,17 @@ Status RecordFile::Put(const Digest& key, std::span<const std::byte> record) {
   REPRISE_RETURN_IF_ERROR(Query(db_, "INSERT INTO records(owner, key, record, bytes) VALUES(?, ?, ?, ?)", owner_.bytes, key, record,
                                 static_cast<int64_t>(bytes))
                               .Done());
+  const int64_t id = sqlite3_last_insert_rowid(db_.handle());
   while (true) {
     Query sum(db_, "SELECT sum(bytes) FROM records");
     REPRISE_RETURN_IF_ERROR(sum.Row().status());
     if (static_cast<uint64_t>(sum.Integer(0)) <= most_bytes_) break;
     REPRISE_RETURN_IF_ERROR(Query(db_, "DELETE FROM records WHERE id = (SELECT min(id) FROM records)").Done());
   }
-  return transaction.Commit();
+  REPRISE_RETURN_IF_ERROR(transaction.Commit());
+  // Where others have put some in between, this one is visited with them.
+  if (id == seen_ + 1) seen_ = id;
+  return Ok();
 }
 
 }  // namespace reprise

@@ -40,7 +40,7 @@ class RecordFileTest : public testing::Test {
   // In their order.
   static std::vector<std::pair<uint32_t, std::string>> All(RecordFile& file) {
     std::vector<std::pair<uint32_t, std::string>> all;
-    const Status read = file.ForEach([&](const Digest& key, std::span<const std::byte> record) {
+    const Status read = file.ForEachNew([&](const Digest& key, std::span<const std::byte> record) {
       uint32_t number = 0;
       std::memcpy(&number, key.data(), sizeof(number));
       all.emplace_back(number, std::string(reinterpret_cast<const char*>(record.data()), record.size()));
@@ -69,13 +69,28 @@ TEST_F(RecordFileTest, OutlivesWhoeverWroteIt) {
 }
 
 TEST_F(RecordFileTest, TheOldestGoFirst) {
-  const auto file = Open("mine", 10 * (100 + RecordFile::kOverhead));
+  const uint64_t most = 10 * (100 + RecordFile::kOverhead);
+  const auto file = Open("mine", most);
   for (uint32_t i = 0; i < 30; ++i) ASSERT_TRUE(Put(*file, i, std::string(100, 'x')).ok());
-  const auto all = All(*file);
+  const auto all = All(*Open("mine", most));
   ASSERT_EQ(all.size(), 10u);
   EXPECT_EQ(all.front().first, 20u);
   ASSERT_TRUE(Put(*file, 99, std::string(10000, 'x')).ok()) << "what never fits is passed over";
-  EXPECT_EQ(All(*file), all);
+  EXPECT_EQ(All(*Open("mine", most)), all);
+}
+
+TEST_F(RecordFileTest, OthersRecordsAreNewOnce) {
+  const auto mine = Open();
+  const auto theirs = Open();
+  ASSERT_TRUE(Put(*mine, 1, "mine").ok());
+  EXPECT_TRUE(All(*mine).empty()) << "what it put itself";
+  ASSERT_TRUE(Put(*theirs, 2, "theirs").ok());
+  ASSERT_TRUE(Put(*mine, 3, "mine").ok());
+  ASSERT_TRUE(Put(*theirs, 1, "over mine").ok());
+  ASSERT_TRUE(Put(*Open("somebody"), 4, "of another owner").ok());
+  EXPECT_EQ(All(*mine), (Records{{2, "theirs"}, {3, "mine"}, {1, "over mine"}}));
+  EXPECT_TRUE(All(*mine).empty());
+  EXPECT_EQ(All(*theirs), (Records{{2, "theirs"}, {3, "mine"}, {1, "over mine"}}));
 }
 
 TEST_F(RecordFileTest, WhatIsDamagedIsBegunAnew) {
