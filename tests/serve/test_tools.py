@@ -5,7 +5,7 @@ import anthropic
 import openai
 import pytest
 
-from conftest import events, running
+from conftest import events, running, until
 
 TOOLS = [{"type": "function", "function": {
     "name": name, "description": f"To {name} a letter.",
@@ -63,14 +63,15 @@ def test_answers_that_come_back_are_not_read_again(client):
 
 
 def test_answers_are_known_after_a_restart(program, tmp_path):
-    """With a store, a server that starts again goes on from the very tokens that it gave."""
+    """With a store, a server that starts again goes on from the very tokens that it gave; so does another that runs on the same directory."""
     messages = [{"role": "user", "content": "Say what you like."}]
     flags = ("--quiet", "--store", str(tmp_path / "store"))
-    with running(program, *flags) as server:
+    with running(program, *flags) as beside, running(program, *flags) as server:
         for turn in range(4):  # sampled text: what it is spelled in is seldom what encoding it gives
             answer = server.openai().chat.completions.create(model="any", messages=messages, max_tokens=48, temperature=1.5, seed=turn)
             messages += [{"role": "assistant", "content": answer.choices[0].message.content}, {"role": "user", "content": "And then?"}]
         before = prompt_tokens(server.openai(), messages=messages).prompt_tokens
+        until(lambda: prompt_tokens(beside.openai(), messages=messages).prompt_tokens == before)
     with running(program, *flags) as server:
         assert prompt_tokens(server.openai(), messages=messages).prompt_tokens == before
     with running(program, "--quiet") as forgetful:
