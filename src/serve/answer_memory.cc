@@ -96,7 +96,7 @@ Status AnswerMemory::WriteOut() {
 Status AnswerMemory::KeepIn(std::unique_ptr<RecordFile> file, int vocabulary) {
   file_ = std::move(file);
   vocabulary_ = vocabulary;
-  const Status read = ReadIn();
+  Status read = ReadIn();
   if (!read.ok()) file_ = nullptr;
   return read;
 }
