@@ -55,6 +55,10 @@ void CheckedOps::SwiGlu(Rows out, Rows gate, Rows up) {
   }
 }
 
+void CheckedOps::ReluSquared(Rows out, Rows in) {
+  if (CheckRows("ReluSquared", in, in.width, in.domain) && CheckRows("ReluSquared", out, in.width, in.domain)) RecordReluSquared(out, in);
+}
+
 void CheckedOps::MixExperts(Rows out, Rows in, Rows scores, const Experts& experts) {
   const char* const op = "MixExperts";
   if (!Check(experts.count > 0 && experts.used > 0 && experts.used <= experts.count, op, "more experts are used than there are, or none") ||
@@ -64,12 +68,12 @@ void CheckedOps::MixExperts(Rows out, Rows in, Rows scores, const Experts& exper
              "the bias is not one value an expert, or the probabilities are no sigmoids")) {
     return;
   }
-  for (const Matrix* matrix : {experts.gate, experts.up, experts.down}) {
+  const Matrix* const gate = experts.gate ? experts.gate : experts.up;
+  for (const Matrix* matrix : {gate, experts.up, experts.down}) {
     if (!Check(matrix && Owns(*matrix), op, "a matrix is missing or belongs to another backend")) return;
   }
-  if (Check(experts.gate->inputs == in.width && experts.up->inputs == in.width, op,
-            "an expert has other inputs than the row has columns") &&
-      Check(experts.gate->outputs == int64_t{experts.count} * experts.down->inputs && experts.up->outputs == experts.gate->outputs, op,
+  if (Check(gate->inputs == in.width && experts.up->inputs == in.width, op, "an expert has other inputs than the row has columns") &&
+      Check(gate->outputs == int64_t{experts.count} * experts.down->inputs && experts.up->outputs == gate->outputs, op,
             "the experts' gates, ups and downs do not agree") &&
       Check(experts.down->outputs == int64_t{experts.count} * out.width, op, "the experts' results are not as wide as the row")) {
     RecordMixExperts(out, in, scores, experts);

@@ -24,6 +24,7 @@ class CheckedOps : public Ops {
   void RmsNorm(Rows out, Rows in, Vector weight, float eps) final;
   void MatMul(Rows in, std::span<const Product> products) final;
   void SwiGlu(Rows out, Rows gate, Rows up) final;
+  void ReluSquared(Rows out, Rows in) final;
   void MixExperts(Rows out, Rows in, Rows scores, const Experts& experts) final;
   void SigmoidGate(Rows rows, Rows gate) final;
   void Multiply(Rows out, Rows a, Rows b) final;
@@ -54,6 +55,7 @@ class CheckedOps : public Ops {
   virtual void RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, float eps) = 0;
   virtual void RecordMatMul(const Rows& in, std::span<const Product> products) = 0;
   virtual void RecordSwiGlu(const Rows& out, const Rows& gate, const Rows& up) = 0;
+  virtual void RecordReluSquared(const Rows& out, const Rows& in) = 0;
   virtual void RecordMixExperts(const Rows& out, const Rows& in, const Rows& scores, const Experts& experts) = 0;
   virtual void RecordSigmoidGate(const Rows& rows, const Rows& gate) = 0;
   virtual void RecordMultiply(const Rows& out, const Rows& a, const Rows& b) = 0;

@@ -71,7 +71,7 @@ struct Product {
 
 // The experts of a mixture, and how a router's scores choose among them.
 struct Experts {
-  const Matrix* gate = nullptr;  // [count x inner, inputs]: the rows of one expert after those of another
+  const Matrix* gate = nullptr;  // [count x inner, inputs]: the rows of one expert after those of another; null: experts without a gate
   const Matrix* up = nullptr;    // [count x inner, inputs]
   const Matrix* down = nullptr;  // [count x outputs, inner]
   Vector bias;                   // [count], of the choice alone; without data: none
@@ -125,11 +125,14 @@ class Ops {
   // out[r] = silu(gate[r]) * up[r]. `out` may be `gate` or `up`.
   virtual void SwiGlu(Rows out, Rows gate, Rows up) = 0;
 
+  // out[r] = in[r]^2 where in[r] > 0, otherwise 0 (of a NaN, too), element by element. `out` may be `in`.
+  virtual void ReluSquared(Rows out, Rows in) = 0;
+
   // out[r] += what the experts that row r goes to make of in[r], each as much as the router trusts it: with p = softmax(scores[r]) or
   // sigmoid(scores[r]), the `used` experts e at which p + bias is greatest (of equal ones the first; a NaN counts as the least), from the
   // greatest on,
   //   w[e] = scale * p[e] / (the sum of p of the chosen, in that order);  out[r] += w[e] * (down[e] (silu(gate[e] in[r]) * (up[e] in[r]))).
-  // A bias goes with sigmoids alone. scores: experts.count wide. `out` is neither `in` nor `scores`.
+  // Of experts without a gate, what is in the last brackets is ReluSquared of up[e] in[r]. A bias goes with sigmoids alone. scores: experts.count wide. `out` is neither `in` nor `scores`.
   virtual void MixExperts(Rows out, Rows in, Rows scores, const Experts& experts) = 0;
 
   // In place: rows[r] *= sigmoid(gate[r]), one number a row.

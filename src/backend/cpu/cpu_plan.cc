@@ -96,21 +96,24 @@ void CpuOps::RecordMixExperts(const Rows& out, const Rows& in, const Rows& score
   to.first = Scratch<int32_t>("runs of visits", visits + 1);
   to.group = Scratch<int32_t>("groups of visits", visits + 1);
   to.places = Scratch<int32_t>("places of experts", experts.count);
-  const Rows gate{Scratch<float>("experts' gates", visits * inner), inner, inner, in.domain};
+  Rows gate;
+  if (experts.gate) gate = {Scratch<float>("experts' gates", visits * inner), inner, inner, in.domain};
   const Rows up{Scratch<float>("experts' ups", visits * inner), inner, inner, in.domain};
   const Rows parts{Scratch<float>("experts' results", visits * out.width), out.width, out.width, in.domain};
   if (!error().ok()) return;
   Add(RouteKernel(), RouteArgs{&table(), scores, experts.bias.data, &to, experts.sigmoid, experts.scale});
   Add(kernels_.group_visits, GroupVisitsArgs{&table(), in.domain, &to});
 
-  const std::array ahead{Product{experts.gate, gate}, Product{experts.up, up}};
+  std::vector<Product> ahead{{experts.up, up}};
+  if (experts.gate) ahead.insert(ahead.begin(), {experts.gate, gate});
   AddExpertMatMul(InputsOf(ahead, visits, in.width, experts.count), in, {}, to, to.row);
 
-  // The rows of SwiGLU are visits, which the step table does not count: it runs where its rows are arranged, and nowhere else.
-  const Launch& swiglu =
-      plan_.row_work.emplace_back(MakeLaunch(kernels_.swiglu.run, kernels_.swiglu.split, SwiGluArgs{&table(), gate, gate, up}));
+  // What comes between has a row a visit, which the step table does not count: it runs where its rows are arranged, and nowhere else.
+  const Launch& between = plan_.row_work.emplace_back(
+      experts.gate ? MakeLaunch(kernels_.swiglu.run, kernels_.swiglu.split, SwiGluArgs{&table(), gate, gate, up})
+                   : MakeLaunch(kernels_.relu_squared.run, kernels_.relu_squared.split, ReluSquaredArgs{&table(), up, up}));
   const std::array back{Product{experts.down, parts}};
-  AddExpertMatMul(InputsOf(back, visits, inner, experts.count), gate, {swiglu.run, swiglu.args}, to, to.visit);
+  AddExpertMatMul(InputsOf(back, visits, inner, experts.count), experts.gate ? gate : up, {between.run, between.args}, to, to.visit);
   Add(kernels_.mix_visits, MixVisitsArgs{&table(), out, parts.data, &to});
 }
 
@@ -144,6 +147,10 @@ ArrangeArgs CpuOps::Arranging(const Rows& in, const Activations& to) {
 
 void CpuOps::RecordSwiGlu(const Rows& out, const Rows& gate, const Rows& up) {
   AddRowWork(kernels_.swiglu, SwiGluArgs{&table(), out, gate, up}, kPairColumns);
+}
+
+void CpuOps::RecordReluSquared(const Rows& out, const Rows& in) {
+  AddRowWork(kernels_.relu_squared, ReluSquaredArgs{&table(), out, in}, kPairColumns);
 }
 
 void CpuOps::RecordSigmoidGate(const Rows& rows, const Rows& gate) {

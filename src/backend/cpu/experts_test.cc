@@ -17,7 +17,7 @@ constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 struct Mixture {
   TensorType type = TensorType::kF32;
   int width = 256, inner = 256, count = 6, used = 3;
-  bool sigmoid = false;
+  bool gated = true, sigmoid = false;
   float scale = 1.0f;
   Floats1d bias;
   std::vector<int> lane_rows{27, 1, 2};
@@ -61,7 +61,7 @@ Job MixtureJob(const Mixture& m) {
       const int inputs = which == 2 ? m.inner : m.width, outputs = which == 2 ? m.width : m.inner;
       return *backend.LoadMatrix({"experts", m.type, inputs, int64_t{outputs} * m.count, m.Weights(which)});
     };
-    experts.gate = load(0);
+    if (m.gated) experts.gate = load(0);
     experts.up = load(1);
     experts.down = load(2);
     experts.count = m.count;
@@ -90,8 +90,13 @@ Job ExpertsJob(const Mixture& m) {
         const size_t bytes = all.size() / static_cast<size_t>(m.count);
         return *backend.LoadMatrix({"expert", m.type, inputs, outputs, std::span(all).subspan(bytes * static_cast<size_t>(e), bytes)});
       };
-      ops.MatMul(in.Columns(0, m.width), std::array{Product{load(0), gate}, Product{load(1), up}});
-      ops.SwiGlu(gate, gate, up);
+      if (m.gated) {
+        ops.MatMul(in.Columns(0, m.width), std::array{Product{load(0), gate}, Product{load(1), up}});
+        ops.SwiGlu(gate, gate, up);
+      } else {
+        ops.MatMul(in.Columns(0, m.width), std::array{Product{load(1), up}});
+        ops.ReluSquared(gate, up);
+      }
       ops.MatMul(gate, std::array{Product{load(2), out.Columns(e * m.width, m.width)}});
     }
   };
@@ -159,7 +164,10 @@ INSTANTIATE_TEST_SUITE_P(Weights, ExpertsOfType,
 TEST_P(ExpertsOfType, TheChosenOnesSum) {
   Mixture m;
   m.type = GetParam();
-  ExpectTheChosenOnesSum(m, RandomScores(m));
+  for (const bool gated : {true, false}) {
+    m.gated = gated;
+    ExpectTheChosenOnesSum(m, RandomScores(m));
+  }
 }
 
 TEST(Experts, OddWidthsAndManyOfThem) {
@@ -298,7 +306,9 @@ TEST(Experts, CallsThatDoNotAgreeAreRefused) {
   refused([](Experts& e, int&) { e.used = 7; }, "more experts are used than there are");
   refused([](Experts& e, int&) { e.used = 0; }, "more experts are used than there are");
   refused([](Experts&, int& scores) { scores = 5; }, "widths do not agree");
+  EXPECT_TRUE(capture([](Experts& e, int&) { e.gate = nullptr; }).ok());
   refused([](Experts& e, int&) { e.up = nullptr; }, "a matrix is missing");
+  refused([](Experts& e, int&) { e.gate = e.up = nullptr; }, "a matrix is missing");
   refused([](Experts& e, int& scores) { e.count = scores = 3; }, "do not agree");
   const Floats1d bias(6);
   refused([&](Experts& e, int&) { e.bias = {bias.data(), 6}; }, "the bias is not one value an expert");

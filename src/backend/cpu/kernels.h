@@ -155,10 +155,14 @@ struct GatedRmsNormArgs {
   int width;
   float eps;
 };
-inline constexpr int kPairColumns = 256;  // of a row: an item of SwiGLU, Multiply, AddBias and the sum of experts' results
+inline constexpr int kPairColumns = 256;  // of a row: an item of SwiGLU, ReluSquared, Multiply, AddBias and the sum of experts' results
 struct SwiGluArgs {
   const StepTable* table;
   Rows out, gate, up;
+};
+struct ReluSquaredArgs {
+  const StepTable* table;
+  Rows out, in;
 };
 struct MultiplyArgs {
   const StepTable* table;
@@ -279,7 +283,7 @@ struct KernelTable {
   bool signed_bytes = false;  // the products with PackedForm::kByte take its quants less 128
   Kernel arrange, matmul;
   Kernel group_visits, expert_matmul, mix_visits;
-  Kernel rms_norm, gated_rms_norm, swiglu, multiply, add_bias, sigmoid_gate;
+  Kernel rms_norm, gated_rms_norm, swiglu, relu_squared, multiply, add_bias, sigmoid_gate;
   Kernel norm_rope;
   Kernel attention, combine_attention;
   Kernel conv;

@@ -85,6 +85,11 @@ void SwiGlu(const SwiGluArgs& args, int64_t first, int64_t last, int) {
            [](Floats gate, Floats up) HWY_ATTR { return Mul(Silu(gate), up); });
 }
 
+Split SplitReluSquared(const ReluSquaredArgs& args) { return SplitPairs(*args.table, args.out, 0.1); }
+void ReluSquared(const ReluSquaredArgs& args, int64_t first, int64_t last, int) {
+  RunPairs(args.out, args.in, args.in.data, args.in.stride, first, last, [](Floats x, Floats) HWY_ATTR { return SquarePositive(x); });
+}
+
 Split SplitMultiply(const MultiplyArgs& args) { return SplitPairs(*args.table, args.out, 0.1); }
 void Multiply(const MultiplyArgs& args, int64_t first, int64_t last, int) {
   RunPairs(args.out, args.a, args.b.data, args.b.stride, first, last, [](Floats a, Floats b) HWY_ATTR { return Mul(a, b); });
@@ -132,6 +137,7 @@ void AddNorms(KernelTable& table) {
   table.rms_norm = {RunUntyped<RmsNormArgs, RmsNorm>, SplitUntyped<RmsNormArgs, SplitRmsNorm>};
   table.gated_rms_norm = {RunUntyped<GatedRmsNormArgs, GatedRmsNorm>, SplitUntyped<GatedRmsNormArgs, SplitGated>};
   table.swiglu = {RunUntyped<SwiGluArgs, SwiGlu>, SplitUntyped<SwiGluArgs, SplitSwiGlu>};
+  table.relu_squared = {RunUntyped<ReluSquaredArgs, ReluSquared>, SplitUntyped<ReluSquaredArgs, SplitReluSquared>};
   table.multiply = {RunUntyped<MultiplyArgs, Multiply>, SplitUntyped<MultiplyArgs, SplitMultiply>};
   table.add_bias = {RunUntyped<AddBiasArgs, AddBias>, SplitUntyped<AddBiasArgs, SplitAddBias>};
   table.sigmoid_gate = {RunUntyped<SigmoidGateArgs, SigmoidGate>, SplitUntyped<SigmoidGateArgs, SplitSigmoidGate>};

@@ -79,6 +79,33 @@ TEST_P(Widths, SwiGlu) {
   }
 }
 
+// Each element is one rounded product, so every backend has the same.
+TEST_P(Widths, ReluSquaredAlsoInPlace) {
+  const int width = GetParam();
+  for (const bool in_place : {false, true}) {
+    Job job;
+    job.in = job.out = width;
+    job.lane_rows = {9, 3};
+    job.record = [&](Backend&, Ops& ops, Rows in, Rows out) {
+      ops.ReluSquared(in_place ? in : out, in);
+      if (in_place) ops.ReluSquared(out, in);
+    };
+    Floats1d in = RandomFloats(12 * static_cast<size_t>(width), 4, 20.0f);
+    const float odd[] = {
+        std::nanf(""), -0.0f, 1e30f, -1e30f, 1e-30f, std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()};
+    std::copy_n(odd, std::min(std::size(odd), in.size()), in.begin());
+    const auto wanted = [&](float x) { return x > 0 ? x * x : 0.0f; };
+    for (const Outcome& outcome : RunEveryWay(job, in, 8)) {
+      for (size_t lane = 0; lane < 2; ++lane) {
+        for (size_t i = 0; i < outcome.out[lane].size(); ++i) {
+          const float once = wanted(in[lane * 9 * static_cast<size_t>(width) + i]);
+          ASSERT_EQ(outcome.out[lane][i], in_place ? wanted(once) : once) << "lane " << lane << ", " << i;
+        }
+      }
+    }
+  }
+}
+
 // Each element is one rounded product, so every backend has the same; in place in either input.
 TEST_P(Widths, MultiplyAlsoInPlace) {
   const int width = GetParam();

@@ -127,6 +127,11 @@ HWY_INLINE Floats Min(Floats a, Floats b) {
   REPRISE_PARTS a.v[p] = hn::Min(a.v[p], b.v[p]);
   return a;
 }
+// x * x where x > 0, otherwise 0.
+HWY_INLINE Floats SquarePositive(Floats x) {
+  REPRISE_PARTS x.v[p] = hn::IfThenElseZero(hn::Gt(x.v[p], hn::Zero(kTagF)), hn::Mul(x.v[p], x.v[p]));
+  return x;
+}
 HWY_INLINE Floats Neg(Floats a) {
   REPRISE_PARTS a.v[p] = hn::Neg(a.v[p]);
   return a;

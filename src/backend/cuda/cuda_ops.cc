@@ -38,6 +38,7 @@ QuantRows CudaOps::Quantised(const Rows& in) {
   const bool made =
       ShareLast<RmsNormArgs>(kRmsNorm, [&](RmsNormArgs& args) { return makes(args) && (args.quant = quant, true); }) ||
       ShareLast<SwiGluArgs>(kSwiGlu, [&](SwiGluArgs& args) { return makes(args) && (args.quant = quant, true); }) ||
+      ShareLast<ReluSquaredArgs>(kReluSquared, [&](ReluSquaredArgs& args) { return makes(args) && (args.quant = quant, true); }) ||
       ShareLast<MultiplyArgs>(kMultiply, [&](MultiplyArgs& args) { return makes(args) && (args.quant = quant, true); }) ||
       ShareLast<GatedRmsNormArgs>(
           kGatedRmsNorm, [&](GatedRmsNormArgs& args) { return makes(args) && args.width % kBlock == 0 && (args.quant = quant, true); }) ||
@@ -76,6 +77,10 @@ void CudaOps::RecordSwiGlu(const Rows& out, const Rows& gate, const Rows& up) {
   Add<SwiGluArgs, SwiGluGrid>(kSwiGlu, {step_, out, gate, up, {}});
 }
 
+void CudaOps::RecordReluSquared(const Rows& out, const Rows& in) {
+  Add<ReluSquaredArgs, ReluSquaredGrid>(kReluSquared, {step_, out, in, {}});
+}
+
 void CudaOps::RecordMixExperts(const Rows& out, const Rows& in, const Rows& scores, const Experts& experts) {
   const char* const op = "MixExperts";
   const auto view = [](const Matrix* matrix) { return static_cast<const PackedWeight*>(matrix)->view; };
@@ -84,7 +89,8 @@ void CudaOps::RecordMixExperts(const Rows& out, const Rows& in, const Rows& scor
   args.out = out;
   args.in = in;
   args.scores = scores;
-  args.gate = view(experts.gate);
+  args.gated = experts.gate != nullptr;
+  args.gate = view(args.gated ? experts.gate : experts.up);
   args.up = view(experts.up);
   args.down = view(experts.down);
   args.bias = experts.bias.data;

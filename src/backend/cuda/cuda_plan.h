@@ -58,6 +58,7 @@ class CudaOps : public CheckedOps {
   void RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, float eps) override;
   void RecordMatMul(const Rows& in, std::span<const Product> products) override;
   void RecordSwiGlu(const Rows& out, const Rows& gate, const Rows& up) override;
+  void RecordReluSquared(const Rows& out, const Rows& in) override;
   void RecordMixExperts(const Rows& out, const Rows& in, const Rows& scores, const Experts& experts) override;
   void RecordSigmoidGate(const Rows& rows, const Rows& gate) override;
   void RecordMultiply(const Rows& out, const Rows& a, const Rows& b) override;

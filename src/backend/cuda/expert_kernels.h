@@ -4,7 +4,7 @@
 // block of threads has a tile of 32 outputs of one visit, or of the visits of one row, so that the weights of the experts that are met are read once,
 // by many at a time. Steps of many rows take five: visits are sorted by expert, so that those of one expert, up to 64 of them a run, are multiplied
 // together and read its weights once. Which of a launch's blocks have a run is read from memory: it depends on the scores. Where gate and up are not of
-// one form, each of them and their SwiGLU are launches of their own.
+// one form, each of them and their SwiGLU are launches of their own. Where experts have no gate, up takes its place, alone.
 //
 // Promise 3: a visit's row of `hidden`, and what down makes of it, depend on the row and the expert alone. Of quantised weights a segment is summed by
 // AddBlock from zero, and segments are added in ascending order to a sum that starts at zero, whoever does it (packed_weight.h); of 16-bit floats
@@ -173,8 +173,9 @@ REPRISE_DEVICE void SumItems(int items, const Rows& floats, const QuantRows& qua
 REPRISE_DEVICE void StoreAlone(const ExpertsArgs& args, int visit, int tile, float sum) {
   args.alone[static_cast<int64_t>(visit) * args.inner + tile * kTileOutputs + ThreadId() % 32] = sum;
 }
+// Of experts without a gate, `gate` is what up makes, and there is no `up`.
 REPRISE_DEVICE void StoreHidden(const ExpertsArgs& args, int visit, int tile, float gate, float up) {
-  const float y = Silu(gate) * up;
+  const float y = args.gated ? Silu(gate) * up : SquarePositive(gate);
   if (args.hidden.data) RowAt(args.hidden, visit)[tile * kTileOutputs + ThreadId() % 32] = y;
   if (args.hidden_quant.quants) QuantiseBlock(args.hidden_quant, visit, tile, y);
 }
@@ -196,7 +197,7 @@ REPRISE_KERNEL_OF(kMostFusedWarps * 32, 1, ExpertGateUpKernel, ExpertsArgs) {
   if (row >= RowCount(args.step, args.in.domain)) return;
   const int expert = args.chosen[visit], tiles = args.inner / kTileOutputs, of_expert = expert * tiles + tile;
   float gate = 0.0f, up = 0.0f;
-  const int pair = args.alone ? 0 : 1;
+  const int pair = args.pairs() ? 1 : 0;
   SumItems<kForm>(
       args.gate.segments << pair, args.in, args.quant,
       [&](int item) {
@@ -392,13 +393,13 @@ REPRISE_KERNEL_OF(kMmaThreads, 2, RunGateUpKernel, ExpertsArgs) {
   RunFetch<kForm> fetch(
       args.quant, run.count,
       [&](int slot) -> const std::byte* {
-        if (slot % 2 >= mine || (slot >= 2 && args.alone)) return nullptr;
+        if (slot % 2 >= mine || (slot >= 2 && !args.pairs())) return nullptr;
         const WeightView& w = slot < 2 ? args.gate : args.up;
         return w.data + (static_cast<int64_t>(run.expert) * tiles + tile + slot % 2) * w.segments * SegmentBytes(kForm);
       },
       [&](int i) { return static_cast<int64_t>(order[i] / args.used); });
   float totals[2][4][4];
-  RunTotals<kForm>(fetch, args.gate.segments, run.count, args.alone ? 2 : kMmaTiles, totals);
+  RunTotals<kForm>(fetch, args.gate.segments, run.count, args.pairs() ? kMmaTiles : 2, totals);
   const int warp = ThreadId() / 32, lane = ThreadId() % 32, slot = warp % kMmaTiles;
   static_assert(2 * kMmaRows * kRunPlaceColumns * 4 <= kMmaStages * StageBytes(kForm));
   float* places = reinterpret_cast<float*>(SharedMemory());  // [gate and up][64 rows][2 tiles], rows in banks of their own
@@ -418,7 +419,7 @@ REPRISE_KERNEL_OF(kMmaThreads, 2, RunGateUpKernel, ExpertsArgs) {
     if (args.alone) {
       StoreAlone(args, order[row], tile + which, gate);
     } else {
-      StoreHidden(args, order[row], tile + which, gate, places[place_of(1, row, column)]);
+      StoreHidden(args, order[row], tile + which, gate, args.gated ? places[place_of(1, row, column)] : 0.0f);
     }
   }
 }
@@ -477,7 +478,7 @@ REPRISE_KERNEL_OF(kVectorWarps * 32, 2, ShortRunGateUpKernel, ExpertsArgs) {
   const auto in_of = [&](int i) { return RowAt(args.in, run.order[i] / args.used); };
   float gate[kTiles], up[kTiles];
   ShortTotals<kForm, kTiles>(args.gate, of_expert, run.count, aligned, in_of, gate);
-  if (!args.alone) ShortTotals<kForm, kTiles>(args.up, of_expert, run.count, aligned, in_of, up);
+  if (args.pairs()) ShortTotals<kForm, kTiles>(args.up, of_expert, run.count, aligned, in_of, up);
   // A warp is to have one row's 32 columns; here it has 4 columns of 8 rows.
   const int thread = ThreadId(), column = thread / kShortColumns;
   float* places = reinterpret_cast<float*>(SharedMemory());  // [gate and up][32 rows][32 columns and one that keeps banks apart]
@@ -485,7 +486,7 @@ REPRISE_KERNEL_OF(kVectorWarps * 32, 2, ShortRunGateUpKernel, ExpertsArgs) {
   REPRISE_UNROLLED for (int n = 0; n < kTiles; ++n) {
     const int row = n * kShortColumns + thread % kShortColumns;
     places[row * kStride + column] = gate[n];
-    if (!args.alone) places[(kShortRunRows + row) * kStride + column] = up[n];
+    if (args.pairs()) places[(kShortRunRows + row) * kStride + column] = up[n];
   }
   SyncBlock();
   for (int row = thread / 32; row < run.count; row += kVectorWarps) {
@@ -493,7 +494,7 @@ REPRISE_KERNEL_OF(kVectorWarps * 32, 2, ShortRunGateUpKernel, ExpertsArgs) {
     if (args.alone) {
       StoreAlone(args, run.order[row], tile, places[at]);
     } else {
-      StoreHidden(args, run.order[row], tile, places[at], places[kShortRunRows * kStride + at]);
+      StoreHidden(args, run.order[row], tile, places[at], args.gated ? places[kShortRunRows * kStride + at] : 0.0f);
     }
   }
 }

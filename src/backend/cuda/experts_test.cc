@@ -26,6 +26,7 @@ struct Shape {
   bool sigmoid = false, bias = false;
   float scale = 1.0f;
   TensorType own_up = TensorType::kQ2_K;  // which is no type of the device's
+  bool gated = true;
   TensorType up() const { return own_up == TensorType::kQ2_K ? wide : own_up; }
 };
 
@@ -65,8 +66,14 @@ struct Mixture {
         down(s.narrow, s.inner, s.count * s.outputs, 3),
         bias(RandomFloats(static_cast<size_t>(s.count), 4, 0.3f)) {}
   Experts Load(Backend& backend) const {
-    return {gate.Load(backend), up.Load(backend), down.Load(backend), shape.bias ? LoadFloats(backend, bias) : Vector{},
-            shape.count,        shape.used,       shape.sigmoid,      shape.scale};
+    return {shape.gated ? gate.Load(backend) : nullptr,
+            up.Load(backend),
+            down.Load(backend),
+            shape.bias ? LoadFloats(backend, bias) : Vector{},
+            shape.count,
+            shape.used,
+            shape.sigmoid,
+            shape.scale};
   }
   Shape shape;
   TestMatrix gate, up, down;
@@ -120,7 +127,9 @@ std::vector<double> Wanted(const Mixture& m, const float* in) {
     const auto gate = m.gate.Times(Met(s.wide, x), choice.expert * s.inner, s.inner);
     const auto up = m.up.Times(Met(s.up(), x), choice.expert * s.inner, s.inner);
     std::vector<double> hidden(gate.size());
-    for (size_t i = 0; i < gate.size(); ++i) hidden[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
+    for (size_t i = 0; i < gate.size(); ++i) {
+      hidden[i] = s.gated ? gate[i] / (1 + std::exp(-gate[i])) * up[i] : std::max(up[i], 0.0) * std::max(up[i], 0.0);
+    }
     const auto made = m.down.Times(Met(s.narrow, hidden), choice.expert * s.outputs, s.outputs);
     for (size_t o = 0; o < made.size(); ++o) out[o] += choice.weight * made[o];
   }
@@ -160,6 +169,11 @@ void ExpectRows(const Mixture& m, const Floats1d& in, const Floats1d& got, doubl
   }
 }
 
+Shape Ungated(Shape shape) {
+  shape.gated = false;
+  return shape;
+}
+
 class MixExperts : public testing::TestWithParam<Shape> {};
 using enum TensorType;
 INSTANTIATE_TEST_SUITE_P(
@@ -178,7 +192,9 @@ INSTANTIATE_TEST_SUITE_P(
                     Shape{kQ8_0, kQ8_0, 160, 96, 64, 5, 2, false, false, 1.0f, kQ4_0},  // gates and ups that are not alike
                     Shape{kBF16, kF16, 128, 64, 64, 5, 2, false, false, 1.0f, kQ4_1},   // and not quantised alike
                     Shape{kQ4_0, kF32, 64, 64, 64, 5, 2, false, false, 1.0f, kF32},     // and met otherwise in steps of many rows
-                    Shape{kF32, kF32, 70, 64, 64, 6, 2}),                               // a segment that is not whole
+                    Shape{kF32, kF32, 70, 64, 64, 6, 2},                                // a segment that is not whole
+                    Ungated(Shape{kQ8_0, kQ8_0, 160, 96, 64, 5, 2}), Ungated(Shape{kQ4_K, kQ6_K, 256, 256, 64, 4, 2}),
+                    Ungated(Shape{kBF16, kF16, 132, 160, 64, 5, 3}), Ungated(Shape{kF32, kQ4_0, 64, 64, 64, 5, 2})),
     [](const auto& info) {
       return std::string(TensorTypeName(info.param.wide)) + "_" + std::string(TensorTypeName(info.param.narrow)) + "_" +
              std::to_string(info.index);
@@ -218,9 +234,14 @@ TEST_P(MixExperts, ExpertsHaveTheBitsOfProducts) {
     ops.SwiGlu(out.Columns(s.count * s.outputs, s.outputs), start, start);
     const Rows gate = out.Columns((s.count + 1) * s.outputs, s.inner), up = out.Columns((s.count + 1) * s.outputs + s.inner, s.inner);
     for (int e = 0; e < s.count; ++e) {
-      ops.MatMul(row, std::array{Product{m.gate.Load(backend, e * s.inner, s.inner), gate},
-                                 Product{m.up.Load(backend, e * s.inner, s.inner), up}});
-      ops.SwiGlu(gate, gate, up);
+      const Product of_up{m.up.Load(backend, e * s.inner, s.inner), up};
+      if (s.gated) {
+        ops.MatMul(row, std::array{Product{m.gate.Load(backend, e * s.inner, s.inner), gate}, of_up});
+        ops.SwiGlu(gate, gate, up);
+      } else {
+        ops.MatMul(row, {&of_up, 1});
+        ops.ReluSquared(gate, up);
+      }
       ops.MatMul(gate, std::array{Product{m.down.Load(backend, e * s.outputs, s.outputs), out.Columns(e * s.outputs, s.outputs)}});
     }
   };
@@ -399,14 +420,16 @@ TEST(MixExpertsPlan, LaunchesAndRefusals) {
       const auto rows = [&](int n, int width) { return Rows{x + n * 16 * 2048, 2048, width, Domain::kRows}; };
       return backend.Capture(table, [&](Ops& ops) { ops.MixExperts(rows(0, s.outputs), rows(1, s.width), rows(2, s.count), experts); });
     };
-    const auto launches = [&](TensorType wide, TensorType narrow, int rows) {
-      auto plan = capture({wide, narrow});
+    const auto launches = [&](TensorType wide, TensorType narrow, int rows, bool gated = true) {
+      auto plan = capture(gated ? Shape{wide, narrow} : Ungated({wide, narrow}));
       EXPECT_TRUE(plan.ok()) << plan.status().message();
       return static_cast<const cuda::CudaPlan&>(**plan).launches(rows, 1);
     };
     for (const TensorType type : {kQ8_0, kBF16}) {
       for (const int few : {1, 8}) EXPECT_EQ(launches(type, type, few), 3u);
       EXPECT_EQ(launches(type, type, 9), 5u);
+      EXPECT_EQ(launches(type, type, 1, /*gated=*/false), 3u);
+      EXPECT_EQ(launches(type, type, 9, /*gated=*/false), 5u);
     }
     EXPECT_EQ(launches(kF32, kF32, 9), 3u);
     EXPECT_EQ(launches(kQ8_0, kF32, 9), 4u) << "runs of the first half alone";
@@ -419,6 +442,34 @@ TEST(MixExpertsPlan, LaunchesAndRefusals) {
     EXPECT_NE(error({kF32, kF32, 32, 32, 40}).find("multiple of 32"), std::string::npos);
     EXPECT_NE(error({kF32, kF32, 32, 32, 32, 40, 33}).find("more than 32 experts"), std::string::npos);
     EXPECT_NE(error({kF32, kF32, 32, 32, 32, 1025}).find("more than 1024"), std::string::npos);
+  }
+}
+
+// Of the two products the first quantises the rows in passing, the second anew.
+TEST(ReluSquared, SquaresWhatIsPositiveAndIsMultiplied) {
+  constexpr int kWidth = 352, kRows = 11, kOutputs = 40;
+  const TestMatrix weight(kQ8_0, kWidth, kOutputs, 18);
+  Job job;
+  job.in = kWidth;
+  job.out = kWidth + 2 * kOutputs;
+  job.lane_rows = {kRows};
+  job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
+    const Rows made = out.Columns(0, kWidth), first = out.Columns(kWidth, kOutputs), again = out.Columns(kWidth + kOutputs, kOutputs);
+    ops.ReluSquared(made, in);
+    ops.MatMul(made, std::array{Product{weight.Load(backend), first}});
+    ops.MatMul(made, std::array{Product{weight.Load(backend), again}});
+  };
+  Floats1d in = RandomFloats(static_cast<size_t>(kRows * kWidth), 19, 3.0f);
+  const float odd[] = {-0.0f, kNaN, -kInfinity, 1e-30f, -1e30f};
+  std::copy(std::begin(odd), std::end(odd), in.begin());
+  for (const Outcome& outcome : RunOnDevices(job, in, 20, 5)) {
+    for (int row = 0; row < kRows; ++row) {
+      const float *x = in.data() + row * kWidth, *y = outcome.out[0].data() + static_cast<ptrdiff_t>(row) * job.out;
+      for (int i = 0; i < kWidth; ++i) ASSERT_EQ(y[i], x[i] > 0 ? x[i] * x[i] : 0.0f) << row << " " << i;
+      std::vector<double> squares(y, y + kWidth);
+      ExpectRow(y + kWidth, weight.Times(Met(kQ8_0, squares), 0, kOutputs), 1e-5, "row " + std::to_string(row));
+      for (int o = 0; o < kOutputs; ++o) ASSERT_TRUE(SameBits(y[kWidth + o], y[kWidth + kOutputs + o])) << row << " " << o;
+    }
   }
 }
 

@@ -18,6 +18,9 @@ inline Grid RmsNormGrid(const RmsNormArgs& args, const Bucket& b) {
 inline Grid QuantiseGrid(const QuantiseArgs& args, const Bucket& b) {
   return {Pieces(args.in.width), b.Of(args.in.domain), 1, kRowThreads};
 }
+inline Grid ReluSquaredGrid(const ReluSquaredArgs& args, const Bucket& b) {
+  return {Pieces(args.out.width), b.Of(args.out.domain), 1, kRowThreads};
+}
 inline Grid SwiGluGrid(const SwiGluArgs& args, const Bucket& b) { return {Pieces(args.out.width), b.Of(args.out.domain), 1, kRowThreads}; }
 inline Grid MultiplyGrid(const MultiplyArgs& args, const Bucket& b) {
   return {Pieces(args.out.width), b.Of(args.out.domain), 1, kRowThreads};
@@ -230,7 +233,7 @@ inline Grid ExpertGateUpGrid(const ExpertsArgs& args, const Bucket& b) {
   const Form form = args.gate.form;
   const int rows = b.Of(args.in.domain), tiles = args.inner / kTileOutputs;
   if (InRuns(form, rows)) return RunGrid(args, form, rows, tiles, kMmaTiles / 2, RunGateUpId(form));
-  return VisitGrid(rows * args.used, tiles, (args.alone ? 1 : 2) * args.gate.segments, ExpertGateUpId(form), b);
+  return VisitGrid(rows * args.used, tiles, (args.pairs() ? 2 : 1) * args.gate.segments, ExpertGateUpId(form), b);
 }
 inline Grid ExpertSwiGluGrid(const ExpertsArgs& args, const Bucket& b) {
   return {b.Of(args.in.domain) * args.used, Pieces(args.inner), 1, kRowThreads};

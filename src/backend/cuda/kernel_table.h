@@ -17,6 +17,7 @@ enum KernelId : int {
   kRmsNorm,
   kQuantise,
   kSwiGlu,
+  kReluSquared,
   kMultiply,
   kAddBias,
   kGatedRmsNorm,
@@ -102,6 +103,7 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(kRmsNorm, RmsNormArgs, RmsNormKernel)                             \
   ADD(kQuantise, QuantiseArgs, QuantiseKernel)                          \
   ADD(kSwiGlu, SwiGluArgs, SwiGluKernel)                                \
+  ADD(kReluSquared, ReluSquaredArgs, ReluSquaredKernel)                 \
   ADD(kMultiply, MultiplyArgs, MultiplyKernel)                          \
   ADD(kAddBias, AddBiasArgs, AddBiasKernel)                             \
   ADD(kGatedRmsNorm, GatedRmsNormArgs, GatedRmsNormKernel)              \

@@ -80,6 +80,11 @@ struct SwiGluArgs {
   Rows out, gate, up;
   QuantRows quant;
 };
+struct ReluSquaredArgs {
+  StepView step;
+  Rows out, in;
+  QuantRows quant;
+};
 struct MultiplyArgs {
   StepView step;
   Rows out, a, b;
@@ -192,10 +197,10 @@ struct alignas(16) ExpertRun {
 struct ExpertsArgs {
   StepView step;
   Rows out, in, scores;
-  WeightView gate, up, down;  // of all experts
+  WeightView gate, up, down;  // of all experts; where they have no gate, `gate` is `up`
   const float* bias;          // null: none
   int32_t count, used;
-  bool sigmoid;
+  bool gated, sigmoid;
   float scale;
   int32_t inner;           // columns between the products: those of a visit
   int32_t* chosen;         // [visits]: the expert
@@ -205,6 +210,7 @@ struct ExpertsArgs {
   QuantRows hidden_quant;  // of [visits][inner], where it is quantised
   // Where gate and up are not of one form, a launch each makes [visits][inner] of one of them: of `gate`, to `alone`. Null where they go together.
   float *gates, *ups, *alone;
+  REPRISE_HD bool pairs() const { return gated && alone == nullptr; }  // whether one launch makes the products of gate and of up
   // Of steps of many rows: visits by expert, and what down makes of each.
   int32_t* order;
   int32_t* run_count;

@@ -109,6 +109,11 @@ REPRISE_KERNEL(SwiGluKernel, SwiGluArgs) {
   BeginKernel();
   MakeElements(args, [&](int row, int i) { return Silu(RowAt(args.gate, row)[i]) * RowAt(args.up, row)[i]; });
 }
+REPRISE_DEVICE float SquarePositive(float x) { return x > 0.0f ? x * x : 0.0f; }
+REPRISE_KERNEL(ReluSquaredKernel, ReluSquaredArgs) {
+  BeginKernel();
+  MakeElements(args, [&](int row, int i) { return SquarePositive(RowAt(args.in, row)[i]); });
+}
 REPRISE_KERNEL(MultiplyKernel, MultiplyArgs) {
   BeginKernel();
   MakeElements(args, [&](int row, int i) { return RowAt(args.a, row)[i] * RowAt(args.b, row)[i]; });
