@@ -7,19 +7,24 @@
 namespace reprise {
 namespace {
 
-constexpr int kMostInner = 1 << 22;
+constexpr int kMostInner = FeedForwardShape::kMostInner;
+
+int ExpertCount(Loader& loader) { return loader.Int("expert_count", 0, 1 << 12, 0); }
 
 }  // namespace
 
 FeedForwardShape FeedForwardShape::Read(Loader& loader, int width, NetworkInfo& info) {
+  constexpr char kKey[] = "feed_forward_length";
+  const int inner = ExpertCount(loader) > 0 ? loader.Int(kKey, 0, kMostInner, 0) : loader.Int(kKey, 1, kMostInner);
+  return Read(loader, width, inner, info);
+}
+
+FeedForwardShape FeedForwardShape::Read(Loader& loader, int width, int inner, NetworkInfo& info) {
   FeedForwardShape shape;
   shape.width = width;
-  shape.experts = loader.Int("expert_count", 0, 1 << 12, 0);
-  if (shape.experts == 0) {
-    shape.inner = loader.Int("feed_forward_length", 1, kMostInner);
-    return shape;
-  }
-  shape.inner = loader.Int("feed_forward_length", 0, kMostInner, 0);
+  shape.inner = inner;
+  shape.experts = ExpertCount(loader);
+  if (shape.experts == 0) return shape;
   shape.used = loader.Int("expert_used_count", 1, shape.experts);
   info.experts = shape.experts;
   info.experts_used = shape.used;
@@ -54,7 +59,7 @@ void FeedForward::Load(Loader& loader, const std::string& block, std::string_vie
     for (const char* part : {"ffn_gate", "ffn_up", "ffn_down"}) {
       loader.Require(!loader.Has(named(part) + ".bias"), "biases of the feed-forward network are not supported");
     }
-    gate = loader.LoadMatrix(named("ffn_gate") + ".weight", shape.width, inner);
+    if (shape.gated) gate = loader.LoadMatrix(named("ffn_gate") + ".weight", shape.width, inner);
     up = loader.LoadMatrix(named("ffn_up") + ".weight", shape.width, inner);
     down = loader.LoadMatrix(named("ffn_down") + ".weight", inner, shape.width);
   };
@@ -76,11 +81,11 @@ void FeedForward::Load(Loader& loader, const std::string& block, std::string_vie
   for (const char* part : {"ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"}) {
     loader.Require(!loader.Has(block + part + ".bias"), "biases of experts are not supported");
   }
-  if (loader.Has(block + "ffn_gate_up_exps.weight")) {
+  if (shape.gated && loader.Has(block + "ffn_gate_up_exps.weight")) {
     experts.gate = loader.LoadExperts(block + "ffn_gate_up_exps.weight", shape.width, shape.expert_inner, shape.experts, {0, 2});
     experts.up = loader.LoadExperts(block + "ffn_gate_up_exps.weight", shape.width, shape.expert_inner, shape.experts, {1, 2});
   } else {
-    experts.gate = loader.LoadExperts(block + "ffn_gate_exps.weight", shape.width, shape.expert_inner, shape.experts);
+    if (shape.gated) experts.gate = loader.LoadExperts(block + "ffn_gate_exps.weight", shape.width, shape.expert_inner, shape.experts);
     experts.up = loader.LoadExperts(block + "ffn_up_exps.weight", shape.width, shape.expert_inner, shape.experts);
   }
   experts.down = loader.LoadExperts(block + "ffn_down_exps.weight", shape.expert_inner, shape.width, shape.experts);
@@ -99,13 +104,17 @@ void FeedForward::Record(Ops& ops, const FeedForwardRows& rows, Rows residual, f
     ops.MatMul(rows.normed, scores);
     ops.MixExperts(residual, rows.normed, rows.scores, experts);
   }
+  if (!up) return;
+  const Rows upper = rows.up.Columns(0, up->outputs), hidden = gate ? rows.gate.Columns(0, gate->outputs) : upper;
   if (gate) {
-    const Rows gated = rows.gate.Columns(0, gate->outputs), upper = rows.up.Columns(0, up->outputs);
-    ops.MatMul(rows.normed, std::array{Product{gate, gated}, Product{up, upper}});
-    ops.SwiGlu(gated, gated, upper);
-    if (shared_gate) ops.SigmoidGate(gated, rows.shared_gate);
-    ops.MatMul(gated, std::array{Product{down, residual, /*accumulate=*/true}});
+    ops.MatMul(rows.normed, std::array{Product{gate, hidden}, Product{up, upper}});
+    ops.SwiGlu(hidden, hidden, upper);
+  } else {
+    ops.MatMul(rows.normed, std::array{Product{up, upper}});
+    ops.ReluSquared(hidden, upper);
   }
+  if (shared_gate) ops.SigmoidGate(hidden, rows.shared_gate);
+  ops.MatMul(hidden, std::array{Product{down, residual, /*accumulate=*/true}});
 }
 
 }  // namespace reprise

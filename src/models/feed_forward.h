@@ -9,8 +9,10 @@
 namespace reprise {
 
 struct FeedForwardShape {
+  static constexpr int kMostInner = 1 << 22;
   int width = 0;  // of the residual stream
   int inner = 0;  // of a block without experts
+  bool gated = true;
   // Of a block with them. `experts` is 0 where a model has none.
   int experts = 0;
   int used = 0;          // by a row
@@ -21,12 +23,14 @@ struct FeedForwardShape {
 
   // The numbers `feed_forward_length` and `expert_*`, checked; those of experts are told to `info`.
   static FeedForwardShape Read(Loader& loader, int width, NetworkInfo& info);
+  // The same of files that give `feed_forward_length` block by block, where it has been read: `inner`.
+  static FeedForwardShape Read(Loader& loader, int width, int inner, NetworkInfo& info);
 };
 
 // Activations of one block at a time.
 struct FeedForwardRows {
   Rows normed;       // width
-  Rows gate;         // inner; then silu(gate) * up
+  Rows gate;         // inner; then silu(gate) * up. Where networks have no gate: none
   Rows up;           // inner
   Rows scores;       // experts
   Rows shared_gate;  // 1
@@ -40,6 +44,7 @@ int WidestInner(const FeedForwardShape& shape);
 // Added to the residual stream, with x = norm(stream):
 //   the experts that the router chooses, each down(silu(gate x) * up x), weighted (Ops::MixExperts), where a block has a router;
 //   down(sigmoid(shared_gate x) * silu(gate x) * up x), where it has these matrices; without a shared_gate that factor is 1.
+// Where shape.gated is false, max(0, up x)^2 takes the place of silu(gate x) * up x.
 struct FeedForward {
   Vector norm;                          // [width]
   const Matrix* gate = nullptr;         // [inner, width]

@@ -6,6 +6,7 @@
 #include "models/lfm2.h"
 #include "models/llama.h"
 #include "models/loader.h"
+#include "models/nemotron_h.h"
 #include "models/qwen35.h"
 
 namespace reprise {
@@ -21,6 +22,8 @@ constexpr Architecture kArchitectures[] = {
     {"lfm2", LoadLfm2},
     {"lfm2moe", LoadLfm2},
     {"llama", LoadLlama},
+    {"nemotron_h", LoadNemotronH},
+    {"nemotron_h_moe", LoadNemotronH},
     {"qwen2", LoadQwen2},
     {"qwen3", LoadQwen3},
     {"qwen35", LoadQwen35},

@@ -1,5 +1,5 @@
-"""Hugging Face checkpoints (qwen3_5_text, qwen3_5_moe_text, llama, qwen2, qwen3, qwen3_moe, lfm2, lfm2_moe, granitemoehybrid) as GGUF files: what
-tensors are called there, and how they are laid out.
+"""Hugging Face checkpoints (qwen3_5_text, qwen3_5_moe_text, llama, qwen2, qwen3, qwen3_moe, lfm2, lfm2_moe, granitemoehybrid,
+nemotron_h) as GGUF files: what tensors are called there, and how they are laid out.
 
 The facts, each of them checked by the agreement of transformers, llama.cpp and Reprise on the files made here:
  - Qwen3.5's RMS norms store weight - 1 in Hugging Face, the weight in GGUF; `linear_attn.norm` (ssm_norm) is plain in both.
@@ -10,6 +10,10 @@ The facts, each of them checked by the agreement of transformers, llama.cpp and 
  - LFM2's final norm is called `token_embd_norm`; a block without key-value heads (attention.head_count_kv) convolves.
  - Granite's rows of `ssm_in` are z, x, B, C, dt; `ssm_a` and `ssm_d` are columns, `ssm_norm` has a row for each group; the shared feed-forward
    network of a model without experts is its only one, its gate and its up rows apart; q and k are permuted as Llama's are.
+ - Every block of Nemotron-H has one sublayer, and attn_norm before it. Which one is told by two arrays: it attends where
+   attention.head_count_kv is not 0, it is a feed-forward network (or a mixture: `nemotron_h_moe`) where feed_forward_length is not, and Mamba
+   where both are. The feed-forward networks, experts too, have no gate; attention's q and k may be permuted or not, as nothing turns them.
+   That routers have sigmoids is not said; exp_probs_b.bias is of the choice alone.
  - The MTP block is the last block of the file, counted by block_count.
  - A mixture's experts are three matrices a block, their gates, ups and downs, with the rows of one expert after those of another; in
    transformers the rows of an expert's gate stand above those of its up, in one matrix.
@@ -199,10 +203,7 @@ def granite_hybrid_tensors(model):
             block["attn_q.weight"] = interleave_rotation(block["attn_q.weight"], config.num_attention_heads)
             block["attn_k.weight"] = interleave_rotation(block["attn_k.weight"], config.num_key_value_heads)
         else:
-            block["ssm_a"] = -np.exp(state[source + "mamba.A_log"])[:, None]
-            block["ssm_d"] = state[source + "mamba.D"][:, None]
-            block["ssm_conv1d.weight"] = state[source + "mamba.conv1d.weight"][:, 0]
-            block["ssm_norm.weight"] = state[source + "mamba.norm.weight"].reshape(config.mamba_n_groups, -1)
+            block |= mamba_parameters(state, source + "mamba.", config.mamba_n_groups)
         block["attn_norm.weight"] = state[source + "input_layernorm.weight"]
         block["ffn_norm.weight"] = state[source + "post_attention_layernorm.weight"]
         suffix = "_shexp" if config.num_local_experts else ""
@@ -211,6 +212,45 @@ def granite_hybrid_tensors(model):
         block[f"ffn_down{suffix}.weight"] = state[source + "shared_mlp.output_linear.weight"]
         if config.num_local_experts:
             block |= mixture(state, source + "block_sparse_moe.", "router")
+        out |= {f"blk.{i}.{name}": array for name, array in block.items()}
+    return out
+
+
+NEMOTRON_H = {
+    "linear_attention": {ours: theirs.replace("mamba.", "mixer.") for ours, theirs in GRANITE_MAMBA.items()},
+    "full_attention": {ours: theirs.replace("self_attn.", "mixer.") for ours, theirs in ATTENTION.items()},
+    "mlp": {f"ffn_{part}.weight": f"mixer.{part}_proj.weight" for part in ("up", "down")},
+    "moe": {
+        "ffn_gate_inp.weight": "mixer.gate.weight",
+        "exp_probs_b.bias": "mixer.gate.e_score_correction_bias",
+        "ffn_up_exps.weight": "mixer.experts.up_proj",
+        "ffn_down_exps.weight": "mixer.experts.down_proj",
+        "ffn_up_shexp.weight": "mixer.shared_experts.up_proj.weight",
+        "ffn_down_shexp.weight": "mixer.shared_experts.down_proj.weight",
+    },
+}
+
+
+def mamba_parameters(state, source, groups):
+    """Of a Mamba-2 sublayer, what is not stored as Hugging Face has it."""
+    return {
+        "ssm_a": -np.exp(state[source + "A_log"])[:, None],
+        "ssm_d": state[source + "D"][:, None],
+        "ssm_conv1d.weight": state[source + "conv1d.weight"][:, 0],
+        "ssm_norm.weight": state[source + "norm.weight"].reshape(groups, -1),
+    }
+
+
+def nemotron_h_tensors(model):
+    config, state = model.config, numpy_state(model)
+    out = {"token_embd.weight": state["model.embeddings.weight"], "output_norm.weight": state["model.norm_f.weight"]}
+    if not config.tie_word_embeddings:
+        out["output.weight"] = state["lm_head.weight"]
+    for i, kind in enumerate(config.layer_types):
+        source = f"model.layers.{i}."
+        block = {ours: state[source + theirs] for ours, theirs in NEMOTRON_H[kind].items()} | {"attn_norm.weight": state[source + "norm.weight"]}
+        if kind == "linear_attention":
+            block |= mamba_parameters(state, source + "mixer.", config.n_groups)
         out |= {f"blk.{i}.{name}": array for name, array in block.items()}
     return out
 
@@ -295,6 +335,38 @@ def add_granite_hybrid_metadata(writer, config):
     writer.add_ssm_group_count(config.mamba_n_groups)
     writer.add_ssm_inner_size(config.mamba_expand * config.hidden_size)
     writer.add_ssm_time_step_rank(config.mamba_n_heads)
+
+
+def add_nemotron_h_metadata(writer, config):
+    kinds, mixture = config.layer_types, "moe" in config.layer_types
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_block_count(len(kinds))
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_vocab_size(config.vocab_size)
+    inner = config.moe_intermediate_size if mixture else config.intermediate_size
+    writer.add_feed_forward_length([inner if kind in ("mlp", "moe") else 0 for kind in kinds])
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv([config.num_key_value_heads if kind == "full_attention" else 0 for kind in kinds])
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_layer_norm_eps(config.layer_norm_epsilon)
+    writer.add_layer_norm_rms_eps(config.layer_norm_epsilon)
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_rope_scaling_finetuned(False)
+    writer.add_ssm_conv_kernel(config.conv_kernel)
+    writer.add_ssm_state_size(config.ssm_state_size)
+    writer.add_ssm_group_count(config.n_groups)
+    writer.add_ssm_inner_size(config.mamba_num_heads * config.mamba_head_dim)
+    writer.add_ssm_time_step_rank(config.mamba_num_heads)
+    if mixture:
+        writer.add_expert_count(config.n_routed_experts)
+        writer.add_expert_used_count(config.num_experts_per_tok)
+        writer.add_expert_feed_forward_length(config.moe_intermediate_size)
+        writer.add_expert_shared_feed_forward_length(config.moe_shared_expert_intermediate_size)
+        writer.add_expert_shared_count(config.n_shared_experts)
+        writer.add_expert_weights_norm(config.norm_topk_prob)
+        writer.add_expert_weights_scale(config.routed_scaling_factor)
+        writer.add_expert_group_count(config.n_group)
 
 
 def byte_letters():

@@ -25,6 +25,7 @@ import torch
 from torch import nn
 from transformers import GraniteMoeHybridConfig, GraniteMoeHybridForCausalLM
 from transformers import Lfm2Config, Lfm2ForCausalLM, Lfm2MoeConfig, Lfm2MoeForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import NemotronHConfig, NemotronHForCausalLM
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 from transformers.models.qwen3_5.configuration_qwen3_5 import Qwen3_5TextConfig
 from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5DecoderLayer, Qwen3_5ForCausalLM, Qwen3_5RMSNorm
@@ -110,6 +111,25 @@ def granite(layers, d_head, groups, tied, rope, embedding, residual, attention, 
     )
 
 
+def nemotron(layers, **mixture):
+    kinds = {"m": "linear_attention", "a": "full_attention", "f": "mlp", "e": "moe"}
+    return NemotronHConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        layers_block_type=[kinds[kind] for kind in layers],
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=24,  # wider than the stream divided by the heads
+        max_position_embeddings=4096,
+        intermediate_size=96,
+        mamba_num_heads=6,
+        mamba_head_dim=16,  # together not twice as wide as the stream
+        n_groups=2,
+        ssm_state_size=16,
+        **mixture,
+    )
+
+
 MODELS = [
     Tiny("qwen35_equal", qwen35(2, 1, 32, 2, 2, 32, layers=4, attention_every=4, ffn=32, tied=True), mtp=True),
     Tiny("qwen35_grouped", qwen35(4, 2, 32, 2, 6, 16, layers=4, attention_every=3, ffn=32, tied=False)),
@@ -179,6 +199,14 @@ MODELS = [
             "ma", 32, 1, tied=True, rope=False, embedding=1.5, residual=0.4, attention=0.3, logits=0.8, ffn=32, experts=8, used=3
         ),
     ),
+    Tiny("nemotron_dense", nemotron("mafmf")),
+    Tiny(
+        "nemotron_moe",
+        nemotron(
+            "mea", n_routed_experts=8, num_experts_per_tok=3, moe_intermediate_size=32,
+            moe_shared_expert_intermediate_size=64, routed_scaling_factor=2.5,
+        ),
+    ),  # fmt: skip
 ]
 
 
@@ -206,6 +234,9 @@ ARCHITECTURES = {
     Lfm2MoeConfig: Architecture(Lfm2MoeForCausalLM, "lfm2moe", hf_to_gguf.lfm2_tensors, hf_to_gguf.add_lfm2_metadata, "lfm2"),
     GraniteMoeHybridConfig: Architecture(
         GraniteMoeHybridForCausalLM, "granitehybrid", hf_to_gguf.granite_hybrid_tensors, hf_to_gguf.add_granite_hybrid_metadata, "dbrx"
+    ),
+    NemotronHConfig: Architecture(
+        NemotronHForCausalLM, "nemotron_h", hf_to_gguf.nemotron_h_tensors, hf_to_gguf.add_nemotron_h_metadata, "pixtral"
     ),
 }
 
@@ -261,13 +292,13 @@ def randomise(module, generator, config):
             uniform(p, -0.5, 0.5)
         elif p.dim() == 1:
             uniform(p, -0.3, 0.3) if zero_centred else uniform(p, 0.7, 1.3)
-        elif "embed_tokens" in leaf or "lm_head" in leaf:
+        elif "embed_tokens" in leaf or "embeddings" in leaf or "lm_head" in leaf:
             normal(p, 0.35)
         else:
             residual = any(part in name for part in ("o_proj", "out_proj", "down_proj", "feed_forward.w2", "output_linear"))
             normal(p, (gain if not residual else gain * into_stream) / math.sqrt(p.shape[1]))
     for name, p in module.named_buffers():
-        if name.endswith("expert_bias"):
+        if name.endswith(("expert_bias", "e_score_correction_bias")):
             uniform(p, -0.3, 0.3)
 
 
@@ -281,7 +312,7 @@ class Choices:
 
     def __init__(self, *modules):
         self.scores, self.chosen, self.least_wanted = [], [], LEAST_CHOICE_GAP
-        self.routers = [m for module in modules for m in module.modules() if type(m).__name__.endswith("TopKRouter")]
+        self.routers = [m for module in modules for m in module.modules() if type(m).__name__.lower().endswith("topkrouter")]
         self.hooks = [router.register_forward_hook(self.keep) for router in self.routers]
 
     def __enter__(self):
@@ -292,10 +323,12 @@ class Choices:
             hook.remove()
 
     def keep(self, router, inputs, outputs):
-        """LFM2's router is handed the biases of its choice; the others choose by the greatest logits, which is by the greatest softmax."""
+        """LFM2's router is handed the biases of its choice, Nemotron's has them; the others choose by the greatest logits, which is by the
+        greatest softmax."""
         logits, _, chosen = outputs
-        biased = len(inputs) > 1
-        self.scores.append(logits.sigmoid() + inputs[1] if biased else logits)
+        bias = inputs[1] if len(inputs) > 1 else getattr(router, "e_score_correction_bias", None)
+        biased = bias is not None
+        self.scores.append(logits.sigmoid() + bias if biased else logits)
         self.chosen.append(chosen)
         self.least_wanted = LEAST_CHOICE_GAP / 4 if biased else LEAST_CHOICE_GAP
 
@@ -385,7 +418,8 @@ def write(tiny, directory):
     architecture = ARCHITECTURES[type(config)]
     extra = {"mtp": mtp} if tiny.mtp else {}
     add = lambda writer: architecture.add_metadata(writer, config, **extra)
-    hf_to_gguf.write(path("gguf"), architecture.name, architecture.tensors(model, **extra), add, VOCABULARY, architecture.pre)
+    name = architecture.name + ("_moe" if isinstance(config, NemotronHConfig) and "moe" in config.layer_types else "")
+    hf_to_gguf.write(path("gguf"), name, architecture.tensors(model, **extra), add, VOCABULARY, architecture.pre)
     ids.numpy().astype("<i4").tofile(path("ids.i32"))
     continuation.numpy().astype("<i4").tofile(path("greedy.i32"))
     logits[-ROWS:].numpy().astype("<f4").tofile(path("logits.f32"))
