@@ -65,6 +65,7 @@ class NemotronH : public Network {
   }
 
   void ReadNumbers(Loader& loader) {
+    loader.Require(loader.Int("moe_latent_size", 0, INT32_MAX, 0) == 0, "experts of a narrowed row (moe_latent_size) are not supported");
     width_ = loader.Int("embedding_length", 1, 1 << 20);
     info_.width = width_;
     info_.context = loader.Int("context_length", 1, INT32_MAX, 32768);
@@ -81,7 +82,6 @@ class NemotronH : public Network {
     feed_forward_ = FeedForwardShape::Read(loader, width_, *std::max_element(inner_.begin(), inner_.end()), info_);
     feed_forward_.gated = false;
     feed_forward_.sigmoid = true;  // no file says so
-    loader.Require(loader.Int("moe_latent_size", 0, INT32_MAX, 0) == 0, "experts of a narrower row (moe_latent_size) are not supported");
   }
 
   // A block attends that has heads of keys and values, and has a feed-forward network that has a length; the others are recurrent.

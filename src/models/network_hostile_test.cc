@@ -58,18 +58,30 @@ class NetworkHostile : public testing::Test {
     return Network::Load(*file, **backend, layout, {.max_rows = 4, .max_lanes = 1}).status().message();
   }
 
+  // The same for good, where what follows is about it.
+  void Rewrite(const std::string& text, const std::string& by) {
+    ASSERT_EQ(text.size(), by.size());
+    const auto at = Find(sound_, text);
+    ASSERT_NE(at, sound_.end()) << text;
+    std::memcpy(&*at, by.data(), by.size());
+  }
+
   const std::string path_ = testing::TempDir() + "reprise_network_hostile_test.gguf";
 
  private:
   // What it says with other bytes written `skip` bytes from where `text` begins.
   std::string Changed(const std::string& text, size_t skip, const void* from, size_t size) {
     std::vector<std::byte> bytes = sound_;
-    const auto* const sought = reinterpret_cast<const std::byte*>(text.data());
-    const auto at = std::search(bytes.begin(), bytes.end(), sought, sought + text.size());
+    const auto at = Find(bytes, text);
     EXPECT_NE(at, bytes.end()) << text;
     if (at == bytes.end()) return "";
     std::memcpy(&at[static_cast<std::ptrdiff_t>(skip)], from, size);
     return Error(bytes);
+  }
+
+  static std::vector<std::byte>::iterator Find(std::vector<std::byte>& bytes, const std::string& text) {
+    const auto* const sought = reinterpret_cast<const std::byte*>(text.data());
+    return std::search(bytes.begin(), bytes.end(), sought, sought + text.size());
   }
 
   std::vector<std::byte> sound_;
@@ -150,6 +162,37 @@ TEST_F(NetworkHostile, ShapesOfStateSpaces) {
   Refused("granitehybrid.attention.head_count_kv", 2, "blk.0.attn_q.weight", 0);
   const std::string error = Renamed("blk.0.ssm_dt.bias", "blk.0.ssm_in.bias");
   EXPECT_NE(error.find("biases of Mamba's products"), std::string::npos) << error;
+}
+
+TEST_F(NetworkHostile, Sublayers) {
+  Make("tiny-nemotron");  // Mamba, a network, Mamba, attention, a network
+  const std::string inner = "nemotron_h.feed_forward_length", kv_heads = "nemotron_h.attention.head_count_kv";
+  Refused(inner, 129, "differs between blocks that have one", 1);
+  for (const uint32_t value : {kMinusOne, uint32_t{1} << 30}) Refused(inner, value, "feed_forward_length", 1);
+  Refused(inner, 0, "blk.1.ssm_in.weight", 1);
+  Refused(inner, 128, "blk.0.ffn_up.weight", 0);
+  Refused(inner, 128, "both attention.head_count_kv and feed_forward_length", 3);
+  Refused(kv_heads, 2, "both attention.head_count_kv and feed_forward_length", 1);
+  Refused(kv_heads, 2, "blk.0.attn_q.weight", 0);
+  Refused(kv_heads, 0, "none attends", 3);
+  Refused("nemotron_h.block_count", 6, "array of 6");
+  EXPECT_NE(Renamed("blk.0.ssm_d", "blk.0.xxx_d").find("blk.0.ssm_d"), std::string::npos);
+
+  Make("tiny-nemotron-moe");
+  EXPECT_NE(Renamed("nemotron_h_moe.ssm.conv_kernel", "nemotron_h_moe.moe_latent_size").find("moe_latent_size"), std::string::npos);
+  Refused("nemotron_h_moe.expert_shared_feed_forward_length", 65, "blk.1.ffn_up_shexp.weight");
+  EXPECT_EQ(Renamed("blk.1.ffn_up_exps.weight", "blk.1.ffn_xx_exps.weight"), "the file has no tensor 'blk.1.ffn_up_exps.weight'");
+}
+
+// What only foretells is not run, and need not be there.
+TEST_F(NetworkHostile, BlocksThatForetell) {
+  Make("tiny-nemotron");
+  Rewrite("nemotron_h.rope.dimension_count", "nemotron_h.nextn_predict_layers");
+  Refused("nemotron_h.nextn_predict_layers", 5, "nextn_predict_layers");
+  const auto number = [](char value) { return std::string("nemotron_h.nextn_predict_layers\4\0\0\0", 35) + std::string{value, 0, 0, 0}; };
+  Rewrite(number(32), number(1));
+  EXPECT_EQ(Renamed("blk.4.ffn_up.weight", "blk.4.ffn_xx.weight"), "");
+  EXPECT_NE(Renamed("blk.3.attn_q.weight", "blk.3.attn_x.weight"), "");
 }
 
 TEST_F(NetworkHostile, ScalesBeyondReason) {

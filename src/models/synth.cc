@@ -15,8 +15,9 @@ namespace reprise {
 namespace {
 
 constexpr std::string_view kGranite = "granitehybrid";
+constexpr std::string_view kNemotron = "nemotron_h";
 
-// Published configurations (Qwen3.5, SmolLM2, Llama 3, Qwen2.5, Qwen3, LFM2, Granite 4.0-H), and some of our own for tests.
+// Published configurations (Qwen3.5, SmolLM2, Llama 3, Qwen2.5, Qwen3, LFM2, Granite 4.0-H, Nemotron Nano 2 and 3), and some of our own for tests.
 // clang-format off
 constexpr SynthShape kShapes[] = {
     //  name             arch   layers width    ffn heads kv  dim  nk  nv  state    vocab   tied       rope   context
@@ -52,6 +53,15 @@ constexpr SynthShape kShapes[] = {
     {"lfm2-8b-a1b",  "lfm2moe",  24,  2048,   7168,  32,  8,  64,  0,  0,    0,  65536,   true,     1e6,  128000,  32, 4, 1792,    0, 2},
     {"tiny-granite-moe", kGranite, 6,   64,     32,   4,  2,  16,  2,  4,   32,    512,   true,     1e4,    4096,   8, 3,   32,   64, 0},
     {"granite-4.0-h-tiny", kGranite, 40, 1536, 512,  12,  4, 128,  1, 48,  128, 100352,   true,     1e4,  131072,  64, 6,  512, 1024, 0},
+    // The width of a head of their SSMs, and what each block has.
+    {"tiny-nemotron", kNemotron,  5,    64,    128,   4,  2,  32,  2,  6,   32,    512,   true,     1e4,    4096,   0, 0,    0,    0, 0, 16,
+     "M-M*-"},
+    {"nemotron-nano-9b-v2", kNemotron, 56, 4480, 15680, 40, 8, 128, 8, 128, 128, 131072, false,     1e4,  131072,   0, 0,    0,    0, 0, 80,
+     "M-M-M-MM-M-M-M*-M-M-M*-M-M-M-M*-M-M-M-M*-M-MM-M-M-M-M-M-"},
+    {"tiny-nemotron-moe", "nemotron_h_moe", 4, 64, 0, 4,  2,  32,  2,  6,   32,    512,   true,     1e4,    4096,   8, 3,   32,   64, 0, 16,
+     "MEM*"},
+    {"nemotron-3-nano-30b-a3b", "nemotron_h_moe", 52, 2688, 0, 32, 2, 128, 8, 64, 128, 131072, false, 1e4, 262144, 128, 6, 1856, 3712, 0, 64,
+     "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"},
 };
 // clang-format on
 
@@ -62,8 +72,12 @@ constexpr int kSmallGraniteAttention[] = {10, 13, 17, 27};   // of 32 layers; th
 constexpr int kConvKernel = 4;
 constexpr int kShortConvKernel = 3;
 constexpr float kNormEps = 1e-6f;
+constexpr float kNemotronWeights = 2.5f;  // that the weights of its experts add up to
+
+char SublayerOf(const SynthShape& shape, int layer) { return shape.sublayers[static_cast<size_t>(layer)]; }
 
 bool Attends(const SynthShape& shape, int layer) {
+  if (!shape.sublayers.empty()) return SublayerOf(shape, layer) == '*';
   if (shape.family() == "qwen35") return (layer + 1) % kAttentionEvery == 0;
   const auto among = [&](std::span<const int> layers) { return std::ranges::find(layers, layer) != layers.end(); };
   if (shape.architecture == kGranite) return shape.layers == 32 ? among(kSmallGraniteAttention) : layer % 10 == 5;
@@ -115,6 +129,14 @@ class WeightList {
           DeltaNet();
         }
         FeedForward("post_attention_norm.weight", i);
+      } else if (shape.family() == kNemotron) {
+        if (Attends(shape, i)) {
+          GroupedAttention();
+        } else if (SublayerOf(shape, i) == 'M') {
+          Mamba();
+        } else {
+          FeedForward("attn_norm.weight", i);
+        }
       } else {
         if (Attends(shape, i)) {
           GroupedAttention();
@@ -137,6 +159,7 @@ class WeightList {
   void Matrix(std::string_view name, uint64_t inputs, uint64_t outputs, float gain = 1.0f) {
     Add(name, {inputs, outputs}, Fill::kMatrix, gain);
   }
+  bool gated() const { return shape_.family() != kNemotron; }  // its feed-forward networks
   void Norm(std::string_view name, uint64_t size, float around = 1.0f) { Add(name, {size}, Fill::kNorm, around); }
 
   // Scores of deviation about 3: random keys are far apart, so only a peaked softmax lets single positions matter in a long context.
@@ -175,7 +198,7 @@ class WeightList {
   }
 
   void Mamba() {
-    const uint64_t width = shape_.width, heads = shape_.value_heads, inner = 2 * width, groups = shape_.key_heads;
+    const uint64_t width = shape_.width, heads = shape_.value_heads, inner = shape_.ssm_inner(), groups = shape_.key_heads;
     const uint64_t channels = inner + 2 * groups * shape_.state_dim;
     Norm("attn_norm.weight", width);
     Matrix("ssm_in.weight", width, inner + channels + heads);
@@ -218,18 +241,19 @@ class WeightList {
     if (layer < shape_.dense_first || shape_.experts == 0) return EveryRows("", shape_.ffn);
     const uint64_t width = shape_.width, inner = shape_.expert_ffn, experts = shape_.experts;
     Matrix("ffn_gate_inp.weight", width, experts, 2.0f);
-    if (shape_.family() == "lfm2") Add("exp_probs_b.bias", {experts}, Fill::kBias, 1.0f);
-    Add("ffn_gate_exps.weight", {width, inner, experts}, Fill::kMatrix, 1.0f);
+    if (shape_.family() == "lfm2" || !gated()) Add("exp_probs_b.bias", {experts}, Fill::kBias, 1.0f);
+    if (gated()) Add("ffn_gate_exps.weight", {width, inner, experts}, Fill::kMatrix, 1.0f);
     Add("ffn_up_exps.weight", {width, inner, experts}, Fill::kMatrix, 1.0f);
     // A mean of as many as a row uses is smaller than one of them.
-    Add("ffn_down_exps.weight", {inner, width, experts}, Fill::kMatrix, residual_gain_ * std::sqrt(static_cast<float>(shape_.used)));
+    const float down = residual_gain_ * std::sqrt(static_cast<float>(shape_.used)) / (gated() ? 1.0f : kNemotronWeights);
+    Add("ffn_down_exps.weight", {inner, width, experts}, Fill::kMatrix, down);
     if (shape_.shared_ffn == 0) return;
     if (shape_.family() == "qwen35") Matrix("ffn_gate_inp_shexp.weight", width, 1);
     EveryRows("_shexp", shape_.shared_ffn);
   }
 
   void EveryRows(std::string_view suffix, uint64_t inner) {
-    Matrix(fmt::format("ffn_gate{}.weight", suffix), shape_.width, inner);
+    if (gated()) Matrix(fmt::format("ffn_gate{}.weight", suffix), shape_.width, inner);
     Matrix(fmt::format("ffn_up{}.weight", suffix), shape_.width, inner);
     Matrix(fmt::format("ffn_down{}.weight", suffix), inner, shape_.width, residual_gain_);
   }
@@ -273,11 +297,15 @@ void AddGranite(GgufWriter& out, const SynthShape& shape) {
   out.Number<float>(key("embedding_scale"), scales.embedding);
   out.Number<float>(key("residual_scale"), scales.residual);
   out.Number<float>(key("logit_scale"), scales.logits);
+}
+
+void AddMamba(GgufWriter& out, const SynthShape& shape) {
+  const auto key = [&](std::string_view name) { return fmt::format("{}.{}", shape.architecture, name); };
   out.Number<uint32_t>(key("ssm.conv_kernel"), kConvKernel);
   out.Number<uint32_t>(key("ssm.state_size"), shape.state_dim);
   out.Number<uint32_t>(key("ssm.group_count"), shape.key_heads);
   out.Number<uint32_t>(key("ssm.time_step_rank"), shape.value_heads);
-  out.Number<uint32_t>(key("ssm.inner_size"), 2 * shape.width);
+  out.Number<uint32_t>(key("ssm.inner_size"), shape.ssm_inner());
 }
 
 void AddExperts(GgufWriter& out, const SynthShape& shape) {
@@ -286,6 +314,10 @@ void AddExperts(GgufWriter& out, const SynthShape& shape) {
   out.Number<uint32_t>(key("expert_used_count"), shape.used);
   if (shape.architecture != kGranite) out.Number<uint32_t>(key("expert_feed_forward_length"), shape.expert_ffn);
   if (shape.shared_ffn > 0) out.Number<uint32_t>(key("expert_shared_feed_forward_length"), shape.shared_ffn);
+  if (shape.family() == kNemotron) {
+    out.Bool(key("expert_weights_norm"), true);
+    out.Number<float>(key("expert_weights_scale"), kNemotronWeights);
+  }
   if (shape.family() != "lfm2") return;
   constexpr uint32_t kSigmoids = 2;
   out.Number<uint32_t>(key("expert_gating_func"), kSigmoids);
@@ -298,11 +330,20 @@ void AddShape(GgufWriter& out, const SynthShape& shape, bool mtp) {
   out.Number<uint32_t>(key("block_count"), shape.layers + (mtp ? 1 : 0));
   if (mtp) out.Number<uint32_t>(key("nextn_predict_layers"), 1);
   out.Number<uint32_t>(key("embedding_length"), shape.width);
-  if (shape.ffn > 0) out.Number<uint32_t>(key("feed_forward_length"), shape.ffn);
+  if (shape.family() == kNemotron) {
+    std::vector<int32_t> inner(static_cast<size_t>(shape.layers));
+    for (int i = 0; i < shape.layers; ++i) {
+      const char sublayer = SublayerOf(shape, i);
+      inner[static_cast<size_t>(i)] = sublayer == '-' ? shape.ffn : sublayer == 'E' ? shape.expert_ffn : 0;
+    }
+    out.Numbers<int32_t>(key("feed_forward_length"), inner);
+  } else if (shape.ffn > 0) {
+    out.Number<uint32_t>(key("feed_forward_length"), shape.ffn);
+  }
   if (shape.experts > 0) AddExperts(out, shape);
   out.Number<uint32_t>(key("vocab_size"), shape.vocabulary);
   out.Number<uint32_t>(key("attention.head_count"), shape.heads);
-  if (shape.family() == "lfm2" || shape.architecture == kGranite) {
+  if (shape.family() == "lfm2" || shape.architecture == kGranite || shape.family() == kNemotron) {
     std::vector<int32_t> kv_heads(static_cast<size_t>(shape.layers));
     for (int i = 0; i < shape.layers; ++i) kv_heads[static_cast<size_t>(i)] = Attends(shape, i) ? shape.kv_heads : 0;
     out.Numbers<int32_t>(key("attention.head_count_kv"), kv_heads);
@@ -317,6 +358,7 @@ void AddShape(GgufWriter& out, const SynthShape& shape, bool mtp) {
   if (shape.family() != "qwen35") {
     out.Number<uint32_t>(key("rope.dimension_count"), shape.head_dim);
     if (shape.architecture == kGranite) AddGranite(out, shape);
+    if (shape.architecture == kGranite || shape.family() == kNemotron) AddMamba(out, shape);
     return;
   }
   const int rope_dims = shape.head_dim / 4, third = rope_dims / 6;
@@ -363,6 +405,7 @@ std::string_view PreTokenizer(const SynthShape& shape) {
   if (shape.family() == "qwen2" || shape.family() == "qwen3") return "qwen2";
   if (shape.family() == "lfm2") return "lfm2";
   if (shape.architecture == kGranite) return "dbrx";
+  if (shape.family() == kNemotron) return "pixtral";
   return shape.name.starts_with("llama") ? "llama-bpe" : "smollm";
 }
 

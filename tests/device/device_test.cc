@@ -70,7 +70,7 @@ TEST_P(OnDevice, KeysAndValuesOfBytesAreRefusedWhenLoading) {
 
 TEST_P(OnDevice, PromisesAreKept) {
   std::vector<const char*> names = {"qwen35_grouped", "qwen35_equal",    "llama_gqa",  "qwen2_gqa", "qwen3_gqa",
-                                    "lfm2_hybrid",    "granite_grouped", "qwen35_moe", "lfm2_moe"};
+                                    "lfm2_hybrid",    "granite_grouped", "qwen35_moe", "lfm2_moe",  "nemotron_moe"};
   if (emulated()) names.resize(1);  // which takes the better part of a minute there
   for (const char* name : names) {
     const Model model = Load(kGoldens + std::string(name) + ".gguf");
