@@ -55,12 +55,17 @@ void GroupedAttention::Load(Loader& loader, const std::string& block, const Atte
 }
 
 void GroupedAttention::Record(Ops& ops, const AttentionShape& shape, const AttentionRows& rows, Rows residual, MixerPart part) const {
-  const Heads queries = AllHeads(rows.query, shape.heads, shape.head_dim);
-  const bool appends = part != MixerPart::kResult, attends = part != MixerPart::kState;
-  const bool biased = query_bias.data != nullptr, turned = shape.rope.dims > 0 || query_norm.data != nullptr;
   const std::array products{Product{query, rows.query}, Product{key, rows.key}, Product{value, rows.value}};
   ops.RmsNorm(rows.normed, residual, norm, shape.eps);
   ops.MatMul(rows.normed, ProductsFor(part, products));
+  RecordProjected(ops, shape, rows, residual, part);
+}
+
+void GroupedAttention::RecordProjected(Ops& ops, const AttentionShape& shape, const AttentionRows& rows, Rows residual,
+                                       MixerPart part) const {
+  const Heads queries = AllHeads(rows.query, shape.heads, shape.head_dim);
+  const bool appends = part != MixerPart::kResult, attends = part != MixerPart::kState;
+  const bool biased = query_bias.data != nullptr, turned = shape.rope.dims > 0 || query_norm.data != nullptr;
   if (attends && biased) ops.AddBias(rows.query, query_bias);
   if (appends && biased) {
     ops.AddBias(rows.key, key_bias);

@@ -60,6 +60,8 @@ struct GroupedAttention {
 
   void Load(Loader& loader, const std::string& block, const AttentionShape& shape, bool head_norms);
   void Record(Ops& ops, const AttentionShape& shape, const AttentionRows& rows, Rows residual, MixerPart part) const;
+  // What follows the products of the normed rows.
+  void RecordProjected(Ops& ops, const AttentionShape& shape, const AttentionRows& rows, Rows residual, MixerPart part) const;
 };
 
 }  // namespace reprise

@@ -53,7 +53,8 @@ void FeedForwardRows::NewScores(Loader& loader, const FeedForwardShape& shape) {
 int WidestInner(const FeedForwardShape& shape) { return std::max({1, shape.inner, shape.shared_inner}); }
 
 void FeedForward::Load(Loader& loader, const std::string& block, std::string_view norm_name, const FeedForwardShape& shape) {
-  norm = loader.LoadVector(block + std::string(norm_name) + ".weight", shape.width);
+  const std::string norm_tensor = block + std::string(norm_name);
+  norm = loader.LoadVector(loader.Has(norm_tensor) ? norm_tensor : norm_tensor + ".weight", shape.width);  // Falcon-H1's is named so
   const auto load = [&](std::string_view suffix, int inner) {
     const auto named = [&](std::string_view part) { return std::string(block).append(part).append(suffix); };
     for (const char* part : {"ffn_gate", "ffn_up", "ffn_down"}) {

@@ -57,7 +57,7 @@ class GraniteHybrid : public Network {
     if (!block.recurrent) {
       block.attention.Record(ops, attention_, attention_rows_, residual, part);
     } else if (part != MixerPart::kResult) {
-      block.mamba.Record(ops, mamba_, mamba_rows_, residual, attention_.eps, mamba_eps_, logged);
+      block.mamba.Record(ops, mamba_, mamba_rows_, residual, attention_.eps, logged);
     }
   }
 
@@ -83,8 +83,8 @@ class GraniteHybrid : public Network {
     const float residual_scale = Scale(loader, "residual_scale", 1.0f);
     embedding_scale_ = Scale(loader, "embedding_scale", 1.0f) / residual_scale;
     logit_divisor_ = Scale(loader, "logit_scale", 1.0f);
-    mamba_eps_ = attention_.eps;
-    eps_ = attention_.eps = mamba_eps_ / (residual_scale * residual_scale);
+    mamba_.norm_eps = attention_.eps;
+    eps_ = attention_.eps = mamba_.norm_eps / (residual_scale * residual_scale);
   }
 
   // Zero, as in llama.cpp, says that there is none.
@@ -108,7 +108,6 @@ class GraniteHybrid : public Network {
   }
 
   int width_ = 0;
-  float mamba_eps_ = 0;      // of the norm within a Mamba block
   float logit_divisor_ = 1;  // which divides the output norm, so that logits need not be divided
   MambaShape mamba_;
   AttentionShape attention_;

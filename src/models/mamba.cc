@@ -19,32 +19,40 @@ MambaShape MambaShape::Read(Loader& loader, int width) {
 }
 
 void Mamba::Load(Loader& loader, const std::string& block, const MambaShape& shape) {
+  norm = loader.LoadVector(block + "attn_norm.weight", shape.width);
+  LoadBehindNorm(loader, block, shape);
+}
+
+void Mamba::LoadBehindNorm(Loader& loader, const std::string& block, const MambaShape& shape) {
   const int heads = shape.ssm.heads, groups = shape.ssm.groups;
   loader.Require(!loader.Has(block + "ssm_in.bias") && !loader.Has(block + "ssm_out.bias"), "biases of Mamba's products are not supported");
-  norm = loader.LoadVector(block + "attn_norm.weight", shape.width);
   input = loader.LoadMatrix(block + "ssm_in.weight", shape.width, shape.projected());
   convolution = loader.LoadVector(block + "ssm_conv1d.weight", shape.kernel, shape.channels());
   if (loader.Has(block + "ssm_conv1d.bias")) convolution_bias = loader.LoadVector(block + "ssm_conv1d.bias", shape.channels());
   a = loader.LoadVector(block + "ssm_a", 1, heads);
   dt_bias = loader.LoadVector(block + "ssm_dt.bias", heads);
   d = loader.LoadVector(block + "ssm_d", 1, heads);
-  gated_norm = loader.LoadVector(block + "ssm_norm.weight", shape.inner() / groups, groups);
+  if (shape.normed) gated_norm = loader.LoadVector(block + "ssm_norm.weight", shape.inner() / groups, groups);
   output = loader.LoadMatrix(block + "ssm_out.weight", shape.inner(), shape.width);
   tail = loader.Recurrent(block + "conv.tail", {shape.kernel - 1, shape.channels()});
   memory = loader.Recurrent(block + "ssm.memory", {heads, shape.ssm.state_dim, shape.ssm.head_dim});
   log = loader.NewRows(shape.projected(), Network::kReplayRows);
 }
 
-void Mamba::Record(Ops& ops, const MambaShape& shape, const MambaRows& rows, Rows residual, float eps, float gated_eps, bool logged) const {
+void Mamba::Record(Ops& ops, const MambaShape& shape, const MambaRows& rows, Rows residual, float eps, bool logged) const {
   const Rows projected = logged ? log : rows.projected;
   ops.RmsNorm(rows.normed, residual, norm, eps);
   ops.MatMul(rows.normed, std::array{Product{input, projected}});
+  RecordProjected(ops, shape, rows, projected, residual);
+}
+
+void Mamba::RecordProjected(Ops& ops, const MambaShape& shape, const MambaRows& rows, Rows projected, Rows residual) const {
   RecordRecurrence(ops, shape, rows, projected);
   ops.SwiGlu(rows.scanned, projected.Columns(0, shape.inner()), rows.scanned);
   const int of_group = shape.inner() / shape.ssm.groups;
-  for (int first = 0; first < shape.inner(); first += of_group) {
+  for (int first = 0; gated_norm.data != nullptr && first < shape.inner(); first += of_group) {
     const Rows group = rows.scanned.Columns(first, of_group);
-    ops.RmsNorm(group, group, Vector{gated_norm.data + first, of_group}, gated_eps);
+    ops.RmsNorm(group, group, Vector{gated_norm.data + first, of_group}, shape.norm_eps);
   }
   ops.MatMul(rows.scanned, std::array{Product{output, residual, /*accumulate=*/true}});
 }

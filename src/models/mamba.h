@@ -11,6 +11,8 @@ struct MambaShape {
   int width = 0;   // of the residual stream
   int kernel = 0;  // taps of the convolution
   Ops::SsmShape ssm{};
+  float norm_eps = 0;  // of the norm within; set after Read
+  bool normed = true;  // there is one
 
   // The numbers under `ssm.`, checked.
   static MambaShape Read(Loader& loader, int width);
@@ -36,15 +38,19 @@ struct Mamba {
   Vector a;                        // [heads], -exp(A_log)
   Vector dt_bias;                  // [heads]
   Vector d;                        // [heads]
-  Vector gated_norm;               // [groups][inner / groups], each group normed by itself
+  Vector gated_norm;               // [groups][inner / groups], each group normed by itself; without data: none
   const Matrix* output = nullptr;  // [width, inner]
   StateRef tail;                   // [kernel - 1][channels]
   StateRef memory;                 // [heads][state_dim][head_dim]
   Rows log;                        // in_proj(h) of a logged step: what the recurrence takes from a row, and z beside it
 
   void Load(Loader& loader, const std::string& block, const MambaShape& shape);
-  // `eps` of the norm that reads the residual stream, `gated_eps` of the one within.
-  void Record(Ops& ops, const MambaShape& shape, const MambaRows& rows, Rows residual, float eps, float gated_eps, bool logged) const;
+  // All but the norm before it, where that is another sublayer's too.
+  void LoadBehindNorm(Loader& loader, const std::string& block, const MambaShape& shape);
+  // `eps` of the norm that reads the residual stream.
+  void Record(Ops& ops, const MambaShape& shape, const MambaRows& rows, Rows residual, float eps, bool logged) const;
+  // What follows the product of the normed rows, which is `projected`.
+  void RecordProjected(Ops& ops, const MambaShape& shape, const MambaRows& rows, Rows projected, Rows residual) const;
   // Of a step that was logged, the recurrence alone.
   void RecordReplay(Ops& ops, const MambaShape& shape, const MambaRows& rows) const { RecordRecurrence(ops, shape, rows, log); }
 

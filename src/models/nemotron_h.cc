@@ -55,7 +55,7 @@ class NemotronH : public Network {
     if (block.sublayer == Sublayer::kAttention) {
       block.attention.Record(ops, attention_, attention_rows_, residual, part);
     } else if (block.sublayer == Sublayer::kMamba && part != MixerPart::kResult) {
-      block.mamba.Record(ops, mamba_, mamba_rows_, residual, eps_, eps_, logged);
+      block.mamba.Record(ops, mamba_, mamba_rows_, residual, eps_, logged);
     }
   }
 
@@ -77,7 +77,7 @@ class NemotronH : public Network {
 
     attention_ = AttentionShape::Read(loader, width_, *std::max_element(kv_heads_.begin(), kv_heads_.end()));
     attention_.rope.dims = 0;
-    eps_ = attention_.eps = static_cast<float>(loader.Float(
+    eps_ = attention_.eps = mamba_.norm_eps = static_cast<float>(loader.Float(
         "attention.layer_norm_rms_epsilon", loader.Float("attention.layer_norm_epsilon", 1e-5)));  // either may be all there is
     feed_forward_ = FeedForwardShape::Read(loader, width_, *std::max_element(inner_.begin(), inner_.end()), info_);
     feed_forward_.gated = false;

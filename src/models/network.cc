@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "models/falcon_h1.h"
 #include "models/granite_hybrid.h"
 #include "models/lfm2.h"
 #include "models/llama.h"
@@ -18,6 +19,7 @@ struct Architecture {
 };
 
 constexpr Architecture kArchitectures[] = {
+    {"falcon-h1", LoadFalconH1},
     {"granitehybrid", LoadGraniteHybrid},
     {"lfm2", LoadLfm2},
     {"lfm2moe", LoadLfm2},

@@ -95,7 +95,8 @@ TEST_F(NetworkHostile, NumbersOfEveryArchitecture) {
                                     {"tiny-qwen2", "qwen2"},
                                     {"tiny-qwen3", "qwen3"},
                                     {"tiny-lfm2", "lfm2"},
-                                    {"tiny-granite", "granitehybrid"}}) {
+                                    {"tiny-granite", "granitehybrid"},
+                                    {"tiny-falcon-h1", "falcon-h1"}}) {
     SCOPED_TRACE(name);
     Make(shape);
     for (const char* key : {"block_count", "embedding_length", "feed_forward_length", "attention.head_count", "attention.key_length"}) {
@@ -162,6 +163,22 @@ TEST_F(NetworkHostile, ShapesOfStateSpaces) {
   Refused("granitehybrid.attention.head_count_kv", 2, "blk.0.attn_q.weight", 0);
   const std::string error = Renamed("blk.0.ssm_dt.bias", "blk.0.ssm_in.bias");
   EXPECT_NE(error.find("biases of Mamba's products"), std::string::npos) << error;
+}
+
+TEST_F(NetworkHostile, SideBySide) {
+  Make("tiny-falcon-h1");  // of 6 heads of state in 2 groups, 96 wide together, and 32 dimensions
+  const std::string ssm = "falcon-h1.ssm.";
+  for (const char* key : {"conv_kernel", "state_size", "group_count", "time_step_rank", "inner_size"}) {
+    for (const uint32_t value : {uint32_t{0}, kMinusOne, uint32_t{1} << 30}) Refused(ssm + key, value, "ssm." + std::string(key));
+  }
+  Refused(ssm + "inner_size", 48, "blk.0.ssm_in.weight");
+  for (const uint32_t value : {uint32_t{0}, uint32_t{3}, kMinusOne}) Refused("falcon-h1.attention.head_count_kv", value, "head_count_kv");
+  const auto missing = [&](const std::string& name, const std::string& other) {
+    EXPECT_EQ(Renamed(name, other), "the file has no tensor '" + name + "'");
+  };
+  missing("blk.1.attn_q.weight", "blk.1.attn_x.weight");
+  missing("blk.1.ssm_out.weight", "blk.1.ssm_xxx.weight");
+  EXPECT_NE(Renamed("blk.1.ffn_norm", "blk.1.fff_norm").find("blk.1.ffn_norm"), std::string::npos);
 }
 
 TEST_F(NetworkHostile, Sublayers) {

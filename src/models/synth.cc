@@ -15,9 +15,9 @@ namespace reprise {
 namespace {
 
 constexpr std::string_view kGranite = "granitehybrid";
-constexpr std::string_view kNemotron = "nemotron_h";
+constexpr std::string_view kFalcon = "falcon-h1", kNemotron = "nemotron_h";
 
-// Published configurations (Qwen3.5, SmolLM2, Llama 3, Qwen2.5, Qwen3, LFM2, Granite 4.0-H, Nemotron Nano 2 and 3), and some of our own for tests.
+// Published configurations (Qwen3.5, SmolLM2, Llama 3, Qwen2.5, Qwen3, LFM2, Granite 4.0-H, Falcon-H1, Nemotron Nano 2 and 3), and some of our own for tests.
 // clang-format off
 constexpr SynthShape kShapes[] = {
     //  name             arch   layers width    ffn heads kv  dim  nk  nv  state    vocab   tied       rope   context
@@ -54,6 +54,9 @@ constexpr SynthShape kShapes[] = {
     {"tiny-granite-moe", kGranite, 6,   64,     32,   4,  2,  16,  2,  4,   32,    512,   true,     1e4,    4096,   8, 3,   32,   64, 0},
     {"granite-4.0-h-tiny", kGranite, 40, 1536, 512,  12,  4, 128,  1, 48,  128, 100352,   true,     1e4,  131072,  64, 6,  512, 1024, 0},
     // The width of a head of their SSMs, and what each block has.
+    {"tiny-falcon-h1",   kFalcon, 3,    64,    128,   4,  2,  32,  2,  6,   32,    512,   true,     1e4,    4096,   0, 0,    0,    0, 0, 16, {}},
+    {"falcon-h1-0.5b",   kFalcon, 36, 1024,   2048,   8,  2,  64,  1, 24,  128,  32784,  false,    1e11,   16384,   0, 0,    0,    0, 0, 64, {}},
+    {"falcon-h1-1.5b",   kFalcon, 24, 2048,   4608,   8,  2, 128,  1, 48,  256,  65537,  false,    1e11,  131072,   0, 0,    0,    0, 0, 64, {}},
     {"tiny-nemotron", kNemotron,  5,    64,    128,   4,  2,  32,  2,  6,   32,    512,   true,     1e4,    4096,   0, 0,    0,    0, 0, 16,
      "M-M*-"},
     {"nemotron-nano-9b-v2", kNemotron, 56, 4480, 15680, 40, 8, 128, 8, 128, 128, 131072, false,     1e4,  131072,   0, 0,    0,    0, 0, 80,
@@ -81,6 +84,7 @@ bool Attends(const SynthShape& shape, int layer) {
   if (shape.family() == "qwen35") return (layer + 1) % kAttentionEvery == 0;
   const auto among = [&](std::span<const int> layers) { return std::ranges::find(layers, layer) != layers.end(); };
   if (shape.architecture == kGranite) return shape.layers == 32 ? among(kSmallGraniteAttention) : layer % 10 == 5;
+  if (shape.architecture == kFalcon) return true;
   return shape.family() != "lfm2" || (shape.layers == 24 ? among(kLfm2MoeAttention) : among(kLfm2Attention));
 }
 
@@ -129,6 +133,10 @@ class WeightList {
           DeltaNet();
         }
         FeedForward("post_attention_norm.weight", i);
+      } else if (shape.architecture == kFalcon) {
+        GroupedAttention();
+        MambaBehindNorm();
+        FeedForward("ffn_norm", i);  // without what follows other names
       } else if (shape.family() == kNemotron) {
         if (Attends(shape, i)) {
           GroupedAttention();
@@ -198,16 +206,20 @@ class WeightList {
   }
 
   void Mamba() {
+    Norm("attn_norm.weight", shape_.width);
+    MambaBehindNorm();
+  }
+
+  void MambaBehindNorm() {
     const uint64_t width = shape_.width, heads = shape_.value_heads, inner = shape_.ssm_inner(), groups = shape_.key_heads;
     const uint64_t channels = inner + 2 * groups * shape_.state_dim;
-    Norm("attn_norm.weight", width);
     Matrix("ssm_in.weight", width, inner + channels + heads);
     Add("ssm_a", {1, heads}, Fill::kDecayRate, 1.0f);
     Add("ssm_dt.bias", {heads}, Fill::kTimeBias, 1.0f);
     Add("ssm_d", {1, heads}, Fill::kNorm, 1.0f);
     Add("ssm_conv1d.weight", {kConvKernel, channels}, Fill::kFilter, 1.0f);
     Add("ssm_conv1d.bias", {channels}, Fill::kFilter, 1.0f);
-    Add("ssm_norm.weight", {inner / groups, groups}, Fill::kNorm, 1.0f);
+    if (shape_.architecture != kFalcon) Add("ssm_norm.weight", {inner / groups, groups}, Fill::kNorm, 1.0f);
     Matrix("ssm_out.weight", inner, width, residual_gain_);
   }
 
@@ -358,7 +370,7 @@ void AddShape(GgufWriter& out, const SynthShape& shape, bool mtp) {
   if (shape.family() != "qwen35") {
     out.Number<uint32_t>(key("rope.dimension_count"), shape.head_dim);
     if (shape.architecture == kGranite) AddGranite(out, shape);
-    if (shape.architecture == kGranite || shape.family() == kNemotron) AddMamba(out, shape);
+    if (shape.architecture == kGranite || shape.architecture == kFalcon || shape.family() == kNemotron) AddMamba(out, shape);
     return;
   }
   const int rope_dims = shape.head_dim / 4, third = rope_dims / 6;
@@ -405,6 +417,7 @@ std::string_view PreTokenizer(const SynthShape& shape) {
   if (shape.family() == "qwen2" || shape.family() == "qwen3") return "qwen2";
   if (shape.family() == "lfm2") return "lfm2";
   if (shape.architecture == kGranite) return "dbrx";
+  if (shape.architecture == kFalcon) return "falcon-h1";
   if (shape.family() == kNemotron) return "pixtral";
   return shape.name.starts_with("llama") ? "llama-bpe" : "smollm";
 }

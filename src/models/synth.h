@@ -19,10 +19,8 @@
 namespace reprise {
 
 struct SynthShape {
-  std::string_view name;  // "qwen3.5-0.8b"
-  std::string_view
-      architecture;  // "qwen35", "qwen35moe", "llama", "qwen2", "qwen3", "qwen3moe", "lfm2", "lfm2moe", "granitehybrid", "nemotron_h" or
-                     // "nemotron_h_moe"
+  std::string_view name;          // "qwen3.5-0.8b"
+  std::string_view architecture;  // one of Network::Architectures()
   int layers;
   int width;
   int ffn;
@@ -40,11 +38,11 @@ struct SynthShape {
   int experts = 0;
   int used = 0;  // by a row
   int expert_ffn = 0;
-  int shared_ffn = 0;   // of the network that every row goes through beside them; 0: none
-  int dense_first = 0;  // blocks at the beginning that have no experts
-  // Of nemotron_h.
-  int value_head_dim = 0;        // of a head of the SSM; 0, as of all others: the heads together are twice as wide as the stream
-  std::string_view sublayers{};  // the only one of each block: M (Mamba), * (attention), - (a feed-forward network) or E (a mixture)
+  int shared_ffn = 0;      // of the network that every row goes through beside them; 0: none
+  int dense_first = 0;     // blocks at the beginning that have no experts
+  int value_head_dim = 0;  // of a head of an SSM; 0: its heads together are twice as wide as the stream
+  std::string_view
+      sublayers{};  // of nemotron_h, the only one of each block: M (Mamba), * (attention), - (a feed-forward network) or E (a mixture)
 
   // The architecture that this one is but for its experts.
   std::string_view family() const {

@@ -29,7 +29,8 @@ constexpr char kTinyLfm2[] = "tests/data/goldens/lfm2_hybrid.gguf";         // s
 constexpr char kTinyGranite[] = "tests/data/goldens/granite_grouped.gguf";  // Mamba-2 of two groups and attention
 constexpr char kTinyQwen35Moe[] = "tests/data/goldens/qwen35_moe.gguf";
 constexpr char kTinyLfm2Moe[] = "tests/data/goldens/lfm2_moe.gguf";
-constexpr char kTinyNemotron[] = "tests/data/goldens/nemotron_moe.gguf";  // of Mamba-2, a mixture and attention, each block has one
+constexpr char kTinyFalcon[] = "tests/data/goldens/falcon_h1_normed.gguf";  // Mamba-2 and attention side by side
+constexpr char kTinyNemotron[] = "tests/data/goldens/nemotron_moe.gguf";    // of Mamba-2, a mixture and attention, each block has one
 constexpr char kEmbedded[] = "models/reprise-austen.gguf";
 
 Model LoadTiny(const char* path = kTiny) {
@@ -68,6 +69,7 @@ TEST(VerifyTest, ATinyLfm2KeepsAllPromises) { ExpectKept(kTinyLfm2, false); }
 TEST(VerifyTest, ATinyGraniteKeepsAllPromises) { ExpectKept(kTinyGranite, false); }
 TEST(VerifyTest, ATinyMixtureOfExpertsKeepsAllPromises) { ExpectKept(kTinyQwen35Moe, false); }
 TEST(VerifyTest, ATinyMixtureByBiasedSigmoidsKeepsAllPromises) { ExpectKept(kTinyLfm2Moe, true); }
+TEST(VerifyTest, ATinyFalconKeepsAllPromises) { ExpectKept(kTinyFalcon, true); }
 TEST(VerifyTest, ATinyNemotronKeepsAllPromises) { ExpectKept(kTinyNemotron, true); }
 TEST(VerifyTest, TheEmbeddedModelKeepsAllPromises) { ExpectKept(kEmbedded, true); }
 

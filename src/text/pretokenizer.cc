@@ -28,12 +28,13 @@ struct Named {
 };
 
 // llama3 and llama-v3 are older spellings of llama-bpe in files that are still around; LFM2's vocabulary is cut in the same way, and so is that of
-// Nemotron, whose files name the first model of its expression: pixtral.
+// Nemotron, whose files name the first model of its expression: pixtral. Falcon-H1's text is cut as llama.cpp
+// cuts it.
 constexpr Named kNames[] = {
     {"gpt-2", PreTokenizer::kGpt2},       {"llama-bpe", PreTokenizer::kLlamaBpe}, {"dbrx", PreTokenizer::kDbrx},
     {"smollm", PreTokenizer::kSmolLm},    {"qwen2", PreTokenizer::kQwen2},        {"qwen35", PreTokenizer::kQwen35},
     {"llama3", PreTokenizer::kLlamaBpe},  {"llama-v3", PreTokenizer::kLlamaBpe},  {"lfm2", PreTokenizer::kLlamaBpe},
-    {"pixtral", PreTokenizer::kLlamaBpe},
+    {"pixtral", PreTokenizer::kLlamaBpe}, {"falcon-h1", PreTokenizer::kLlamaBpe},
 };
 
 constexpr std::array<CharClass, 128> MakeAsciiClasses() {

@@ -196,7 +196,8 @@ TEST(PreTokenizer, BytesOutsideUtf8CountAsOtherCharacters) {
 
 TEST(PreTokenizer, AnUnknownNameIsRefusedWithTheKnownOnes) {
   for (const char* name : {"gpt-2", "llama-bpe", "dbrx", "smollm", "qwen2", "qwen35"}) EXPECT_TRUE(PreTokenizerByName(name).ok()) << name;
-  for (const char* name : {"llama3", "llama-v3", "lfm2"}) EXPECT_EQ(*PreTokenizerByName(name), PreTokenizer::kLlamaBpe) << name;
+  for (const char* name : {"llama3", "llama-v3", "lfm2", "pixtral", "falcon-h1"})
+    EXPECT_EQ(*PreTokenizerByName(name), PreTokenizer::kLlamaBpe) << name;
   for (const char* name : {"", "default", "gpt2", "qwen35 ", "tekken"}) {
     const auto pre = PreTokenizerByName(name);
     ASSERT_FALSE(pre.ok());

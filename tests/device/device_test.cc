@@ -53,8 +53,9 @@ class OnDevice : public testing::TestWithParam<std::string> {
 INSTANTIATE_TEST_SUITE_P(Devices, OnDevice, testing::ValuesIn(Devices()), [](const auto& info) { return info.param; });
 
 TEST_P(OnDevice, LogitsAndGreedyTokensAreThoseOfTransformers) {
-  for (const char* name : {"qwen35_grouped", "llama_gqa", "qwen2_gqa", "qwen3_gqa", "lfm2_hybrid", "granite_hybrid", "granite_grouped",
-                           "qwen35_moe", "qwen3_moe", "lfm2_moe", "granite_moe", "nemotron_dense", "nemotron_moe", "qwen35_equal"}) {
+  for (const char* name :
+       {"qwen35_grouped", "llama_gqa", "qwen2_gqa", "qwen3_gqa", "lfm2_hybrid", "granite_hybrid", "granite_grouped", "qwen35_moe",
+        "qwen3_moe", "lfm2_moe", "granite_moe", "falcon_h1", "falcon_h1_normed", "nemotron_dense", "nemotron_moe", "qwen35_equal"}) {
     if (emulated() && std::string(name) == "qwen35_equal") continue;  // slow, and another test's model
     const Golden golden(name);
     const Model model = Load(golden.model);
@@ -69,8 +70,8 @@ TEST_P(OnDevice, KeysAndValuesOfBytesAreRefusedWhenLoading) {
 }
 
 TEST_P(OnDevice, PromisesAreKept) {
-  std::vector<const char*> names = {"qwen35_grouped", "qwen35_equal",    "llama_gqa",  "qwen2_gqa", "qwen3_gqa",
-                                    "lfm2_hybrid",    "granite_grouped", "qwen35_moe", "lfm2_moe",  "nemotron_moe"};
+  std::vector<const char*> names = {"qwen35_grouped",  "qwen35_equal", "llama_gqa", "qwen2_gqa", "qwen3_gqa",   "lfm2_hybrid",
+                                    "granite_grouped", "qwen35_moe",   "lfm2_moe",  "falcon_h1", "nemotron_moe"};
   if (emulated()) names.resize(1);  // which takes the better part of a minute there
   for (const char* name : names) {
     const Model model = Load(kGoldens + std::string(name) + ".gguf");

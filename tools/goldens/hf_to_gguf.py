@@ -1,5 +1,5 @@
 """Hugging Face checkpoints (qwen3_5_text, qwen3_5_moe_text, llama, qwen2, qwen3, qwen3_moe, lfm2, lfm2_moe, granitemoehybrid,
-nemotron_h) as GGUF files: what tensors are called there, and how they are laid out.
+falcon_h1, nemotron_h) as GGUF files: what tensors are called there, and how they are laid out.
 
 The facts, each of them checked by the agreement of transformers, llama.cpp and Reprise on the files made here:
  - Qwen3.5's RMS norms store weight - 1 in Hugging Face, the weight in GGUF; `linear_attn.norm` (ssm_norm) is plain in both.
@@ -10,6 +10,8 @@ The facts, each of them checked by the agreement of transformers, llama.cpp and 
  - LFM2's final norm is called `token_embd_norm`; a block without key-value heads (attention.head_count_kv) convolves.
  - Granite's rows of `ssm_in` are z, x, B, C, dt; `ssm_a` and `ssm_d` are columns, `ssm_norm` has a row for each group; the shared feed-forward
    network of a model without experts is its only one, its gate and its up rows apart; q and k are permuted as Llama's are.
+ - Falcon-H1's multipliers are in the weights: every matrix times that of what it reads or makes, the five parts of `ssm_in` each times its own, the
+   keys' times theirs too. Its `ffn_norm` has no `.weight` behind it; without `ssm_norm` there is no norm within Mamba. Rotation is half-split.
  - Every block of Nemotron-H has one sublayer, and attn_norm before it. Which one is told by two arrays: it attends where
    attention.head_count_kv is not 0, it is a feed-forward network (or a mixture: `nemotron_h_moe`) where feed_forward_length is not, and Mamba
    where both are. The feed-forward networks, experts too, have no gate; attention's q and k may be permuted or not, as nothing turns them.
@@ -216,6 +218,41 @@ def granite_hybrid_tensors(model):
     return out
 
 
+FALCON_H1 = ATTENTION | GRANITE_MAMBA | {
+    "attn_norm.weight": "input_layernorm.weight",
+    "ffn_norm": "pre_ff_layernorm.weight",
+    **{f"ffn_{part}.weight": f"feed_forward.{part}_proj.weight" for part in ("gate", "up", "down")},
+}
+
+
+def falcon_h1_tensors(model):
+    config, state = model.config, numpy_state(model)
+    group_states = config.mamba_n_groups * config.mamba_d_state
+    parts = np.repeat(config.ssm_multipliers, [config.mamba_d_ssm, config.mamba_d_ssm, group_states, group_states, config.mamba_n_heads])
+    read = config.attention_in_multiplier
+    multipliers = {
+        "attn_q.weight": read,
+        "attn_k.weight": read * config.key_multiplier,
+        "attn_v.weight": read,
+        "attn_output.weight": config.attention_out_multiplier,
+        "ssm_in.weight": config.ssm_in_multiplier * parts[:, None],
+        "ssm_out.weight": config.ssm_out_multiplier,
+        "ffn_gate.weight": config.mlp_multipliers[0],
+        "ffn_down.weight": config.mlp_multipliers[1],
+    }
+    out = {
+        "token_embd.weight": state["model.embed_tokens.weight"] * config.embedding_multiplier,
+        "output_norm.weight": state["model.final_layernorm.weight"],
+        "output.weight": state["lm_head.weight"] * config.lm_head_multiplier,
+    }
+    for i in range(config.num_hidden_layers):
+        source = f"model.layers.{i}."
+        block = {ours: state[source + theirs] * multipliers.get(ours, 1) for ours, theirs in FALCON_H1.items()}
+        block |= mamba_parameters(state, source + "mamba.", config.mamba_n_groups)
+        out |= {f"blk.{i}.{name}": array for name, array in block.items()}
+    return out
+
+
 NEMOTRON_H = {
     "linear_attention": {ours: theirs.replace("mamba.", "mixer.") for ours, theirs in GRANITE_MAMBA.items()},
     "full_attention": {ours: theirs.replace("self_attn.", "mixer.") for ours, theirs in ATTENTION.items()},
@@ -233,12 +270,14 @@ NEMOTRON_H = {
 
 def mamba_parameters(state, source, groups):
     """Of a Mamba-2 sublayer, what is not stored as Hugging Face has it."""
-    return {
+    out = {
         "ssm_a": -np.exp(state[source + "A_log"])[:, None],
         "ssm_d": state[source + "D"][:, None],
         "ssm_conv1d.weight": state[source + "conv1d.weight"][:, 0],
-        "ssm_norm.weight": state[source + "norm.weight"].reshape(groups, -1),
     }
+    if source + "norm.weight" in state:
+        out["ssm_norm.weight"] = state[source + "norm.weight"].reshape(groups, -1)
+    return out
 
 
 def nemotron_h_tensors(model):
@@ -334,6 +373,17 @@ def add_granite_hybrid_metadata(writer, config):
     writer.add_ssm_state_size(config.mamba_d_state)
     writer.add_ssm_group_count(config.mamba_n_groups)
     writer.add_ssm_inner_size(config.mamba_expand * config.hidden_size)
+    writer.add_ssm_time_step_rank(config.mamba_n_heads)
+
+
+def add_falcon_h1_metadata(writer, config):
+    add_common_metadata(writer, config, config.num_hidden_layers)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_ssm_conv_kernel(config.mamba_d_conv)
+    writer.add_ssm_state_size(config.mamba_d_state)
+    writer.add_ssm_group_count(config.mamba_n_groups)
+    writer.add_ssm_inner_size(config.mamba_d_ssm)
     writer.add_ssm_time_step_rank(config.mamba_n_heads)
 
 

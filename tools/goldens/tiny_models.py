@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from transformers import GraniteMoeHybridConfig, GraniteMoeHybridForCausalLM
+from transformers import FalconH1Config, FalconH1ForCausalLM, GraniteMoeHybridConfig, GraniteMoeHybridForCausalLM
 from transformers import Lfm2Config, Lfm2ForCausalLM, Lfm2MoeConfig, Lfm2MoeForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers import NemotronHConfig, NemotronHForCausalLM
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
@@ -108,6 +108,31 @@ def granite(layers, d_head, groups, tied, rope, embedding, residual, attention, 
         residual_multiplier=residual,
         attention_multiplier=attention,
         logits_scaling=logits,
+    )
+
+
+def falcon_h1(layers, groups, normed):
+    return FalconH1Config(
+        **EVERY,
+        intermediate_size=96,
+        num_hidden_layers=layers,
+        head_dim=24,  # wider than the stream divided by the heads
+        rms_norm_eps=1e-5,
+        mamba_d_ssm=96,
+        mamba_n_heads=6,
+        mamba_n_groups=groups,
+        mamba_d_state=16,
+        mamba_rms_norm=normed,
+        mamba_norm_before_gate=False,
+        embedding_multiplier=1.5,
+        lm_head_multiplier=0.8,
+        mlp_multipliers=[0.9, 1.2],
+        key_multiplier=0.7,
+        attention_in_multiplier=1.1,
+        attention_out_multiplier=0.9,
+        ssm_multipliers=[0.8, 1.1, 0.7, 1.3, 0.9],
+        ssm_in_multiplier=1.25,
+        ssm_out_multiplier=0.7,
     )
 
 
@@ -199,6 +224,8 @@ MODELS = [
             "ma", 32, 1, tied=True, rope=False, embedding=1.5, residual=0.4, attention=0.3, logits=0.8, ffn=32, experts=8, used=3
         ),
     ),
+    Tiny("falcon_h1", falcon_h1(2, 1, normed=False)),
+    Tiny("falcon_h1_normed", falcon_h1(1, 2, normed=True)),
     Tiny("nemotron_dense", nemotron("mafmf")),
     Tiny(
         "nemotron_moe",
@@ -234,6 +261,9 @@ ARCHITECTURES = {
     Lfm2MoeConfig: Architecture(Lfm2MoeForCausalLM, "lfm2moe", hf_to_gguf.lfm2_tensors, hf_to_gguf.add_lfm2_metadata, "lfm2"),
     GraniteMoeHybridConfig: Architecture(
         GraniteMoeHybridForCausalLM, "granitehybrid", hf_to_gguf.granite_hybrid_tensors, hf_to_gguf.add_granite_hybrid_metadata, "dbrx"
+    ),
+    FalconH1Config: Architecture(
+        FalconH1ForCausalLM, "falcon-h1", hf_to_gguf.falcon_h1_tensors, hf_to_gguf.add_falcon_h1_metadata, "falcon-h1"
     ),
     NemotronHConfig: Architecture(
         NemotronHForCausalLM, "nemotron_h", hf_to_gguf.nemotron_h_tensors, hf_to_gguf.add_nemotron_h_metadata, "pixtral"
