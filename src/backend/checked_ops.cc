@@ -166,6 +166,7 @@ void CheckedOps::CausalConv(Rows out, Rows in, StateRef tail, Vector weight, Vec
 void CheckedOps::DeltaNet(Rows out, Rows qkv, Rows alpha, Rows beta, Vector a, Vector dt, StateRef state, const DeltaNetShape& shape) {
   const DeltaNetShape& s = shape;
   if (Check(s.key_heads > 0 && s.key_dim > 0 && s.value_heads > 0 && s.value_dim > 0, "DeltaNet", "the shape has a zero") &&
+      Check(!s.neighbours || s.value_heads % s.key_heads == 0, "DeltaNet", "value heads are no multiple of key heads") &&
       CheckRows("DeltaNet", qkv, 2 * s.key_heads * s.key_dim + s.value_heads * s.value_dim, Domain::kRows) &&
       CheckRows("DeltaNet", out, s.value_heads * s.value_dim, Domain::kRows) &&
       CheckRows("DeltaNet", alpha, s.value_heads, Domain::kRows) && CheckRows("DeltaNet", beta, s.value_heads, Domain::kRows) &&

@@ -162,12 +162,18 @@ class Ops {
   virtual void CausalConv(Rows out, Rows in, StateRef tail, Vector weight, Vector bias, int kernel, bool silu) = 0;
 
   // The gated delta rule, token by token. Inputs of a row: qkv = [q: key_heads x key_dim | k: key_heads x key_dim | v: value_heads x
-  // value_dim]; alpha, beta: value_heads each (before softplus and sigmoid). Value head h uses key head h % key_heads.
+  // value_dim]; alpha, beta: value_heads each (before softplus and sigmoid). Value heads share key heads in turns, or neighbours share one.
   // `state` is float32 [value_heads][key_dim][value_dim]. q and k are l2-normalised (eps 1e-6 inside the root), q scaled by key_dim^-1/2;
   //   b = sigmoid(beta); g = exp(a * softplus(alpha + dt)); S = g S; d = b (v - S^T k); S = S + k d^T; out = S^T q.
   // out: value_heads x value_dim.
   struct DeltaNetShape {
     int key_heads, key_dim, value_heads, value_dim;
+    bool neighbours = false;  // value_heads is a multiple of key_heads then
+    constexpr int KeyHead(int value_head) const { return neighbours ? value_head / (value_heads / key_heads) : value_head % key_heads; }
+    // The value heads of a key head, by number from 0 on; past the last it is no value head of that key head, or none at all.
+    constexpr int ValueHead(int key_head, int number) const {
+      return neighbours ? key_head * (value_heads / key_heads) + number : key_head + number * key_heads;
+    }
   };
   virtual void DeltaNet(Rows out, Rows qkv, Rows alpha, Rows beta, Vector a, Vector dt, StateRef state, const DeltaNetShape& shape) = 0;
 

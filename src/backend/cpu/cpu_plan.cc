@@ -218,7 +218,7 @@ void CpuOps::RecordCausalConv(const Rows& out, const Rows& in, const StateRef& t
 
 void CpuOps::RecordDeltaNet(const Rows& out, const Rows& qkv, const Rows& alpha, const Rows& beta, const float* a, const float* dt,
                             const StateRef& state, const DeltaNetShape& s) {
-  DeltaNetArgs args{Slices(state, s.value_heads, s.key_dim, s.value_dim), out, qkv, alpha, beta, a, dt, s.key_heads, nullptr, nullptr};
+  DeltaNetArgs args{Slices(state, s.value_heads, s.key_dim, s.value_dim), out, qkv, alpha, beta, a, dt, s, nullptr, nullptr};
   args.unit_qk = Scratch<float>("delta net inputs", MostRows(Domain::kRows) * 2 * s.key_heads * s.key_dim);
   args.gates = Scratch<float>("delta net gates", MostRows(Domain::kRows) * 2 * s.value_heads);
   Add(kernels_.delta_inputs, args);

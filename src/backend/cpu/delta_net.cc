@@ -31,7 +31,7 @@ float* UnitQk(const DeltaNetArgs& args, int head, int row) {
 void UnitHead(const DeltaNetArgs& args, int head, int row) {
   const int key_dim = args.slices.rows;
   for (int part = 0; part < 2; ++part) {
-    const float* const in = RowAt(args.qkv, row) + (part * args.key_heads + head) * key_dim;
+    const float* const in = RowAt(args.qkv, row) + (part * args.shape.key_heads + head) * key_dim;
     float* const out = UnitQk(args, head, row) + part * key_dim;
     Floats squares = Zeros();
     for (int i = 0; i < key_dim; i += 16) {
@@ -63,13 +63,13 @@ void Gates(const DeltaNetArgs& args, int row) {
 // An item is a row of a key head; after the heads' come the rows' gates.
 Split SplitDeltaInputs(const DeltaNetArgs& args) {
   const int64_t rows = args.slices.table->rows;
-  return EvenSplit((args.key_heads + 1) * rows, 0.2 * args.slices.rows, 4000, rows * std::max(1, kBlockColumns / args.slices.rows));
+  return EvenSplit((args.shape.key_heads + 1) * rows, 0.2 * args.slices.rows, 4000, rows * std::max(1, kBlockColumns / args.slices.rows));
 }
 void DeltaInputs(const DeltaNetArgs& args, int64_t first, int64_t last, int) {
   const int rows = args.slices.table->rows;
   for (int64_t item = first; item < last; ++item) {
     const auto head = static_cast<int>(item / rows), row = static_cast<int>(item % rows);
-    if (head < args.key_heads) {
+    if (head < args.shape.key_heads) {
       UnitHead(args, head, row);
     } else {
       Gates(args, row);
@@ -81,11 +81,11 @@ Split SplitDeltaNet(const DeltaNetArgs& args) { return SplitSlices(args.slices);
 
 void DeltaNet(const DeltaNetArgs& args, int64_t first_item, int64_t last_item, int thread) {
   const int heads = args.slices.heads, key_dim = args.slices.rows;
-  const Rows values = args.qkv.Columns(2 * args.key_heads * key_dim, heads * args.slices.columns);
+  const Rows values = args.qkv.Columns(2 * args.shape.key_heads * key_dim, heads * args.slices.columns);
   Floats seen[kSliceVectors];  // S^T k before a token
   WalkSlices(args.slices, values, args.out, first_item, last_item, thread, [&](const SliceToken& token) HWY_ATTR {
     const float* const gates = args.gates + static_cast<int64_t>(token.row) * 2 * heads;
-    const float* const q = UnitQk(args, token.head % args.key_heads, token.row);
+    const float* const q = UnitQk(args, args.shape.KeyHead(token.head), token.row);
     const float *const k = q + key_dim, *const next_k = q + 3 * key_dim;
     const SliceUpdate update{k, q, next_k, gates[token.head]};
     if (token.begins) ReadSlice(token, key_dim, k, seen);

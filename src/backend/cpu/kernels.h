@@ -241,7 +241,7 @@ struct DeltaNetArgs {
   Rows out, qkv, alpha, beta;
   const float* a;
   const float* dt;
-  int key_heads;
+  Ops::DeltaNetShape shape;
   float* unit_qk;  // [key_heads][rows][2][key_dim]: normalised q and k
   float* gates;    // [rows][2][value_heads]: exp(g) and b
 };

@@ -130,8 +130,9 @@ void CheckDeltaNet(const DeltaCase& c, uint32_t seed) {
         for (int i = 0; i < s.key_dim; ++i) u.push_back(p[i] / std::sqrt(squares));
         return u;
       };
-      Doubles q = unit(x + h % s.key_heads * s.key_dim);
-      const Doubles k = unit(x + keys + h % s.key_heads * s.key_dim);
+      const int key_head = s.neighbours ? h * s.key_heads / s.value_heads : h % s.key_heads;
+      Doubles q = unit(x + key_head * s.key_dim);
+      const Doubles k = unit(x + keys + key_head * s.key_dim);
       for (double& e : q) e /= std::sqrt(static_cast<double>(s.key_dim));
       const double b = 1 / (1 + std::exp(-static_cast<double>(x[qkv + s.value_heads + h])));
       const double z = static_cast<double>(x[qkv + h]) + dt[static_cast<size_t>(h)];
@@ -149,6 +150,7 @@ void CheckDeltaNet(const DeltaCase& c, uint32_t seed) {
 }
 TEST(DeltaNet, EqualHeads) { CheckDeltaNet({{4, 32, 4, 64}, {20, 3}}, 21); }
 TEST(DeltaNet, GroupedHeadsOfFullWidth) { CheckDeltaNet({{2, 128, 4, 128}, {7, 1, 2}}, 22); }
+TEST(DeltaNet, NeighboursShareAKeyHead) { CheckDeltaNet({{3, 16, 6, 32, /*neighbours=*/true}, {7, 2}}, 26); }
 TEST(DeltaNet, OddWidths) { CheckDeltaNet({{1, 10, 3, 20}, {9}}, 23); }
 TEST(DeltaNet, SliceAndARemainder) { CheckDeltaNet({{2, 16, 2, 40}, {5, 5}}, 24); }
 TEST(DeltaNet, AStateTooLargeForTheCaches) { CheckDeltaNet({{8, 64, 16, 64}, {3, 1}}, 25); }

@@ -121,6 +121,7 @@ void CheckDelta(const Ops::DeltaNetShape& s, int kernel, uint32_t seed) {
 }
 TEST(FusedDelta, OneKeyHeadAValueHead) { CheckDelta({2, 64, 2, 64}, 4, 41); }
 TEST(FusedDelta, KeyHeadsThatValueHeadsShare) { CheckDelta({2, 128, 6, 128}, 4, 42); }
+TEST(FusedDelta, KeyHeadsThatNeighboursShare) { CheckDelta({2, 64, 6, 64, /*neighbours=*/true}, 4, 47); }
 TEST(FusedDelta, OneWarp) { CheckDelta({1, 16, 2, 8}, 4, 46); }
 TEST(FusedDelta, OddWidths) { CheckDelta({1, 10, 3, 21}, 3, 43); }
 TEST(FusedDelta, WidestKeys) { CheckDelta({1, 256, 2, 32}, 2, 44); }

@@ -192,7 +192,7 @@ REPRISE_KERNEL_OF(kMostFusedColumns * 4, 1, FusedDeltaKernel, FusedDeltaArgs) {
   const StepView& step = args.delta.step;
   const ConvArgs& conv = args.conv;
   const Ops::DeltaNetShape& s = args.delta.shape;
-  const int head = BlockX(), key_head = head % s.key_heads, keys = s.key_heads * s.key_dim, channels = 2 * s.key_dim + s.value_dim;
+  const int head = BlockX(), key_head = s.KeyHead(head), keys = s.key_heads * s.key_dim, channels = 2 * s.key_dim + s.value_dim;
   const int warp = ThreadId() / 32, column = ThreadId() / 4;
   const LaneEntry lane = step.lane[BlockZ()];
   const bool live = BlockZ() < step.header->lanes;
@@ -202,7 +202,7 @@ REPRISE_KERNEL_OF(kMostFusedColumns * 4, 1, FusedDeltaKernel, FusedDeltaArgs) {
     if (i < 2 * s.key_dim) return keys + key_head * s.key_dim + i - s.key_dim;
     return 2 * keys + head * s.value_dim + i - 2 * s.key_dim;
   };
-  const auto keeps = [&](int i) { return head == key_head || i >= 2 * s.key_dim; };
+  const auto keeps = [&](int i) { return head == s.ValueHead(key_head, 0) || i >= 2 * s.key_dim; };
   StateColumn<kRows, 4> state(reinterpret_cast<const float*>(lane.read + args.delta.state.offset) + at, s.key_dim, s.value_dim,
                               live ? column : s.value_dim);
   for (int i = ThreadId(); i < channels; i += ThreadCount()) {

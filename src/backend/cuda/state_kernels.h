@@ -186,7 +186,9 @@ REPRISE_KERNEL(DeltaInputsKernel, DeltaNetArgs) {
   const int padded = StateRows(s.key_dim);
   float* q = args.unit_qk + DeltaUnitAt(s, padded, row, key_head);
   const float kq = DeltaUnits(q_in, q_in + s.key_heads * s.key_dim, q, q + padded, s.key_dim, padded);
-  for (int head = key_head + ThreadId() % 32 * s.key_heads; head < s.value_heads; head += 32 * s.key_heads) {
+  for (int i = ThreadId() % 32;; i += 32) {
+    const int head = s.ValueHead(key_head, i);
+    if (head >= s.value_heads || s.KeyHead(head) != key_head) break;
     args.gates[static_cast<int64_t>(row) * s.value_heads + head] = GatesOf(args, row, head, kq);
   }
 }
@@ -197,7 +199,7 @@ template <int kRows>
 REPRISE_KERNEL_OF(kDeltaColumns* kStateParts, 4, DeltaNetKernel, DeltaNetArgs) {
   using Token = DeltaToken<kRows>;
   const Ops::DeltaNetShape& s = args.shape;
-  const int head = BlockY(), key_head = head % s.key_heads, columns = BlockX() * kDeltaColumns;
+  const int head = BlockY(), key_head = s.KeyHead(head), columns = BlockX() * kDeltaColumns;
   const int column = columns + ThreadId() / kStateParts;
   const LaneEntry lane = args.step.lane[BlockZ()];
   const bool live = BlockZ() < args.step.header->lanes;
