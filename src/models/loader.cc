@@ -66,6 +66,23 @@ const Matrix* Loader::LoadMatrix(const std::string& name, int64_t inputs, int64_
   return LoadMatrix(Weight(name, inputs, outputs));
 }
 
+const Matrix* Loader::LoadRows(const std::string& name, int64_t inputs, int64_t outputs, std::span<const int> rows) {
+  WeightSource source = Weight(name, inputs, outputs);
+  if (!status_.ok()) return nullptr;
+  const auto count = static_cast<int64_t>(rows.size());
+  parameters_ -= static_cast<uint64_t>(inputs * (outputs - count));  // the others are counted where they are loaded
+  const size_t bytes = source.data.size() / static_cast<size_t>(outputs);
+  std::vector<std::byte> own;
+  own.reserve(bytes * rows.size());
+  for (const int row : rows) {
+    const auto from = source.data.subspan(static_cast<size_t>(row) * bytes, bytes);
+    own.insert(own.end(), from.begin(), from.end());
+  }
+  source.outputs = count;
+  source.data = own;
+  return LoadMatrix(source);
+}
+
 const Matrix* Loader::LoadExperts(const std::string& name, int64_t inputs, int64_t outputs, int64_t experts, Part part) {
   WeightSource source = Weight(name, inputs, outputs * part.of, experts);
   if (!status_.ok() || part.of == 1) return LoadMatrix(source);

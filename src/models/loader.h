@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -39,6 +40,8 @@ class Loader {
 
   // Weights, with their shape checked: `outputs` rows of `inputs` values, and `size` values.
   const Matrix* LoadMatrix(const std::string& name, int64_t inputs, int64_t outputs);
+  // The matrix of some rows of a tensor that has `outputs`, in this order.
+  const Matrix* LoadRows(const std::string& name, int64_t inputs, int64_t outputs, std::span<const int> rows);
   // The matrices of `experts`, each of `outputs` rows, in one: the rows of one after those of another. A tensor that holds several such matrices an
   // expert, as `part.of` says, gives that one of them.
   struct Part {

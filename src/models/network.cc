@@ -31,6 +31,7 @@ constexpr Architecture kArchitectures[] = {
     {"qwen35", LoadQwen35},
     {"qwen35moe", LoadQwen35},
     {"qwen3moe", LoadQwen3},
+    {"qwen3next", LoadQwen35},
 };
 
 }  // namespace

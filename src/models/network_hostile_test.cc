@@ -165,6 +165,14 @@ TEST_F(NetworkHostile, ShapesOfStateSpaces) {
   EXPECT_NE(error.find("biases of Mamba's products"), std::string::npos) << error;
 }
 
+TEST_F(NetworkHostile, MixedProjections) {
+  Make("tiny-qwen3next");  // 4 value heads of 2 key heads, all of 32
+  Refused("qwen3next.ssm.group_count", 3, "not a multiple");
+  EXPECT_EQ(Renamed("blk.0.ssm_ba.weight", "blk.0.ssm_xx.weight"), "the file has no tensor 'blk.0.ssm_ba.weight'");
+  EXPECT_EQ(Renamed("blk.0.attn_qkv.weight", "blk.0.attn_xxx.weight"), "the file has no tensor 'blk.0.attn_qkv.weight'");
+  EXPECT_NE(Renamed("blk.0.ssm_ba.weight", "blk.0.ssm_in.weight").find("blk.0.ssm_in.weight"), std::string::npos);
+}
+
 TEST_F(NetworkHostile, SideBySide) {
   Make("tiny-falcon-h1");  // of 6 heads of state in 2 groups, 96 wide together, and 32 dimensions
   const std::string ssm = "falcon-h1.ssm.";

@@ -2,6 +2,9 @@
 
 #include <array>
 #include <cmath>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "models/blocks.h"
 #include "models/feed_forward.h"
@@ -10,6 +13,15 @@ namespace reprise {
 namespace {
 
 constexpr int kMostLayers = 1024;
+
+// Of `groups` groups of `stride` rows, the rows [first, first + count) of each.
+std::vector<int> RowsOfGroups(int groups, int stride, int first, int count) {
+  std::vector<int> rows;
+  for (int group = 0; group < groups; ++group) {
+    for (int i = 0; i < count; ++i) rows.push_back(group * stride + first + i);
+  }
+  return rows;
+}
 
 struct GatedAttention {
   Vector norm;                     // [width]
@@ -138,6 +150,7 @@ class Qwen35 : public Network {
     loader.Require(shape_.value_heads % shape_.key_heads == 0, "ssm.time_step_rank is not a multiple of ssm.group_count");
     loader.Require(inner_size % shape_.value_heads == 0, "ssm.inner_size is not a multiple of ssm.time_step_rank");
     shape_.value_dim = inner_size / shape_.value_heads;
+    shape_.neighbours = info_.architecture == "qwen3next";
     interval_ = loader.Int("full_attention_interval", 1, kMostLayers, 4);
     info_.context = loader.Int("context_length", 1, INT32_MAX, 32768);
     info_.width = width_;
@@ -176,10 +189,18 @@ class Qwen35 : public Network {
     const int values = shape_.value_heads * shape_.value_dim;
     DeltaNet delta;
     delta.norm = loader.LoadVector(name + "attn_norm.weight", width_);
-    delta.qkv = loader.LoadMatrix(name + "attn_qkv.weight", width_, channels());
-    delta.gate = loader.LoadMatrix(name + "attn_gate.weight", width_, values);
-    delta.alpha = loader.LoadMatrix(name + "ssm_alpha.weight", width_, shape_.value_heads);
-    delta.beta = loader.LoadMatrix(name + "ssm_beta.weight", width_, shape_.value_heads);
+    if (shape_.neighbours && loader.Has(name + "ssm_in.weight")) {
+      LoadMixedProjections(loader, name, delta);
+    } else {
+      delta.qkv = loader.LoadMatrix(name + "attn_qkv.weight", width_, channels());
+      delta.gate = loader.LoadMatrix(name + "attn_gate.weight", width_, values);
+    }
+    if (shape_.neighbours) {
+      LoadMixedGates(loader, name, delta);
+    } else {
+      delta.alpha = loader.LoadMatrix(name + "ssm_alpha.weight", width_, shape_.value_heads);
+      delta.beta = loader.LoadMatrix(name + "ssm_beta.weight", width_, shape_.value_heads);
+    }
     delta.a = loader.LoadVector(name + "ssm_a", shape_.value_heads);
     delta.dt = loader.LoadVector(name + "ssm_dt.bias", shape_.value_heads);
     delta.convolution = loader.LoadVector(name + "ssm_conv1d.weight", kernel_, channels());
@@ -190,6 +211,30 @@ class Qwen35 : public Network {
                  loader.NewRows(shape_.value_heads, kReplayRows)};
     delta.memory = loader.Recurrent(name + "delta.memory", {shape_.value_heads, shape_.key_dim, shape_.value_dim});
     return delta;
+  }
+
+  // Qwen3-Next's beta and alpha are one matrix: of each key head, beta of its value heads, then alpha.
+  void LoadMixedGates(Loader& loader, const std::string& name, DeltaNet& delta) {
+    const int shared = shape_.value_heads / shape_.key_heads;
+    const auto load = [&](int first) {
+      return loader.LoadRows(name + "ssm_ba.weight", width_, 2 * shape_.value_heads,
+                             RowsOfGroups(shape_.key_heads, 2 * shared, first, shared));
+    };
+    delta.beta = load(0);
+    delta.alpha = load(shared);
+  }
+
+  // In its older files q, k, v and z are one matrix as well: of each key head its q, its k, then v and z of its value heads.
+  void LoadMixedProjections(Loader& loader, const std::string& name, DeltaNet& delta) {
+    const int keys = shape_.key_dim, values = shape_.value_heads / shape_.key_heads * shape_.value_dim, stride = 2 * (keys + values);
+    const auto rows = [&](int first, int count) { return RowsOfGroups(shape_.key_heads, stride, first, count); };
+    std::vector<int> qkv = rows(0, keys);
+    for (const auto& [first, count] : {std::pair{keys, keys}, std::pair{2 * keys, values}}) {
+      const std::vector<int> more = rows(first, count);
+      qkv.insert(qkv.end(), more.begin(), more.end());
+    }
+    delta.qkv = loader.LoadRows(name + "ssm_in.weight", width_, shape_.key_heads * stride, qkv);
+    delta.gate = loader.LoadRows(name + "ssm_in.weight", width_, shape_.key_heads * stride, rows(2 * keys + values, values));
   }
 
   void LoadDraft(Loader& loader, const std::string& name) {

@@ -1,5 +1,5 @@
-// Qwen3.5 and its successors, the dense text models: three gated delta net blocks to each full-attention block, and an optional block that
-// predicts the token after next (MTP).
+// Qwen3.5 and its successors, the text models, and Qwen3-Next before them: three gated delta net blocks to each full-attention block, and an optional
+// block that predicts the token after next (MTP).
 #pragma once
 
 #include "models/loader.h"

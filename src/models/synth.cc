@@ -15,9 +15,10 @@ namespace reprise {
 namespace {
 
 constexpr std::string_view kGranite = "granitehybrid";
+constexpr std::string_view kNext = "qwen3next";
 constexpr std::string_view kFalcon = "falcon-h1", kNemotron = "nemotron_h";
 
-// Published configurations (Qwen3.5, SmolLM2, Llama 3, Qwen2.5, Qwen3, LFM2, Granite 4.0-H, Falcon-H1, Nemotron Nano 2 and 3), and some of our own for tests.
+// Published configurations (Qwen3.5, SmolLM2, Llama 3, Qwen2.5, Qwen3, Qwen3-Next, LFM2, Granite 4.0-H, Falcon-H1, Nemotron Nano 2 and 3), and some of our own for tests.
 // clang-format off
 constexpr SynthShape kShapes[] = {
     //  name             arch   layers width    ffn heads kv  dim  nk  nv  state    vocab   tied       rope   context
@@ -47,6 +48,8 @@ constexpr SynthShape kShapes[] = {
     // Mixtures of experts: their number, those of a row, the width of one and of the network beside them, blocks without.
     {"tiny-qwen35moe", "qwen35moe", 4,  64,      0,   4,  2,  32,  2,  4,   32,    512,   true,     1e4,    4096,   8, 3,   32,   64, 0},
     {"qwen3.5-35b-a3b", "qwen35moe", 40, 2048,   0,  16,  2, 256, 16, 32,  128, 248320,  false,     1e7,  262144, 256, 8,  512,  512, 0},
+    {"tiny-qwen3next", kNext,     4,    64,      0,   4,  2,  32,  2,  4,   32,    512,   true,     1e4,    4096,   8, 3,   32,   64, 0},
+    {"qwen3-next-80b-a3b", kNext, 48, 2048,      0,  16,  2, 256, 16, 32,  128, 151936,  false,     1e7,  262144, 512, 10, 512,  512, 0},
     {"tiny-qwen3moe", "qwen3moe", 2,    64,    128,   4,  2,  32,  0,  0,    0,    512,   true,     1e4,    4096,   8, 2,   64,    0, 0},
     {"qwen3-30b-a3b", "qwen3moe", 48, 2048,   6144,  32,  4, 128,  0,  0,    0, 151936,  false,     1e6,   40960, 128, 8,  768,    0, 0},
     {"tiny-lfm2moe", "lfm2moe",   4,    64,    128,   4,  2,  16,  0,  0,    0,    512,   true,     1e4,    4096,   8, 2,   32,    0, 1},
@@ -239,8 +242,12 @@ class WeightList {
     Norm("attn_norm.weight", width);
     Matrix("attn_qkv.weight", width, channels);
     Matrix("attn_gate.weight", width, values);
-    Matrix("ssm_beta.weight", width, heads);
-    Matrix("ssm_alpha.weight", width, heads);
+    if (shape_.architecture == kNext) {
+      Matrix("ssm_ba.weight", width, 2 * heads);
+    } else {
+      Matrix("ssm_beta.weight", width, heads);
+      Matrix("ssm_alpha.weight", width, heads);
+    }
     Add("ssm_a", {heads}, Fill::kDecayRate, 1.0f);
     Add("ssm_dt.bias", {heads}, Fill::kTimeBias, 1.0f);
     Add("ssm_conv1d.weight", {kConvKernel, channels}, Fill::kFilter, 1.0f);
@@ -413,6 +420,7 @@ constexpr int32_t kNormalToken = 1;
 constexpr int32_t kControlToken = 3;
 
 std::string_view PreTokenizer(const SynthShape& shape) {
+  if (shape.architecture == kNext) return "qwen2";
   if (shape.family() == "qwen35") return "qwen35";
   if (shape.family() == "qwen2" || shape.family() == "qwen3") return "qwen2";
   if (shape.family() == "lfm2") return "lfm2";

@@ -44,8 +44,9 @@ struct SynthShape {
   std::string_view
       sublayers{};  // of nemotron_h, the only one of each block: M (Mamba), * (attention), - (a feed-forward network) or E (a mixture)
 
-  // The architecture that this one is but for its experts.
+  // The architecture that this one is but for its experts, and the layout of some tensors.
   std::string_view family() const {
+    if (architecture == "qwen3next") return "qwen35";
     if (!architecture.ends_with("moe")) return architecture;
     return architecture.substr(0, architecture.size() - (architecture.ends_with("_moe") ? 4 : 3));
   }

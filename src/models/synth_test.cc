@@ -33,9 +33,9 @@ uint64_t Fnv1a(std::span<const std::byte> bytes) {
 TEST_F(SynthTest, TinyModelsOfEveryTypeAreSoundFiles) {
   for (const std::string shape :
        {"tiny", "tiny-llama", "tiny-qwen2", "tiny-qwen3", "tiny-lfm2", "tiny-granite", "tiny-qwen35moe", "tiny-qwen3moe", "tiny-lfm2moe",
-        "tiny-granite-moe", "tiny-falcon-h1", "tiny-nemotron", "tiny-nemotron-moe"}) {
+        "tiny-granite-moe", "tiny-qwen3next", "tiny-falcon-h1", "tiny-nemotron", "tiny-nemotron-moe"}) {
     for (const TensorType type : kTypes) {
-      const SynthOptions options{shape, type, /*mtp=*/shape == "tiny" || shape == "tiny-qwen35moe"};
+      const SynthOptions options{shape, type, /*mtp=*/shape == "tiny" || shape == "tiny-qwen35moe" || shape == "tiny-qwen3next"};
       ASSERT_TRUE(Synthesize(options, path_).ok());
       const auto file = GgufFile::Open(path_);
       ASSERT_TRUE(file.ok()) << file.status().message();

@@ -1,9 +1,12 @@
-"""Hugging Face checkpoints (qwen3_5_text, qwen3_5_moe_text, llama, qwen2, qwen3, qwen3_moe, lfm2, lfm2_moe, granitemoehybrid,
+"""Hugging Face checkpoints (qwen3_5_text, qwen3_5_moe_text, qwen3_next, llama, qwen2, qwen3, qwen3_moe, lfm2, lfm2_moe, granitemoehybrid,
 falcon_h1, nemotron_h) as GGUF files: what tensors are called there, and how they are laid out.
 
 The facts, each of them checked by the agreement of transformers, llama.cpp and Reprise on the files made here:
  - Qwen3.5's RMS norms store weight - 1 in Hugging Face, the weight in GGUF; `linear_attn.norm` (ssm_norm) is plain in both.
  - With more value heads than key heads, Hugging Face groups them (value head h belongs to key head h div r), GGUF tiles them (h mod nk).
+ - Qwen3-Next's value heads are grouped in GGUF too. Its `in_proj_qkvz` comes key head by key head, each its q, its k, then v and z of its value heads;
+   GGUF has all q, all k and all v as `attn_qkv`, and z as `attn_gate` (older files have the matrix as it is, as `ssm_in`). `ssm_ba` stays as it is:
+   of each key head beta of its value heads, then alpha.
  - `ssm_a` holds -exp(A_log).
  - Llama's q and k rows are permuted from half-split to adjacent-pair rotation.
  - Qwen's are not: half-split rotation everywhere but in Llama.
@@ -109,14 +112,36 @@ def qwen35_delta_net_block(state, source, config):
     }
 
 
+def qwen3_next_delta_net_block(state, source, config):
+    nk, dk = config.linear_num_key_heads, config.linear_key_head_dim
+    values = config.linear_num_value_heads // nk * config.linear_value_head_dim
+    get = lambda name: state[source + "linear_attn." + name]
+    mixed = get("in_proj_qkvz.weight")
+    q, k, v, z = np.split(mixed.reshape(nk, -1, mixed.shape[1]), np.cumsum([dk, dk, values]), axis=1)
+    flat = lambda part: part.reshape(-1, mixed.shape[1])
+    return qwen35_every_block(state, source) | {
+        "post_attention_norm.weight": state[source + "post_attention_layernorm.weight"] + 1,
+        "attn_qkv.weight": np.concatenate([flat(q), flat(k), flat(v)]),
+        "attn_gate.weight": flat(z),
+        "ssm_ba.weight": get("in_proj_ba.weight"),
+        "ssm_a": -np.exp(get("A_log")),
+        "ssm_dt.bias": get("dt_bias"),
+        "ssm_conv1d.weight": get("conv1d.weight")[:, 0],
+        "ssm_norm.weight": get("norm.weight"),
+        "ssm_out.weight": get("out_proj.weight"),
+    }
+
+
 def qwen35_tensors(model, mtp=None):
+    """Of Qwen3.5, and of Qwen3-Next, whose recurrent blocks are laid out otherwise."""
     config, state = model.config, numpy_state(model)
     out = {"token_embd.weight": state["model.embed_tokens.weight"], "output_norm.weight": state["model.norm.weight"] + 1}
     if not config.tie_word_embeddings:
         out["output.weight"] = state["lm_head.weight"]
     for i, kind in enumerate(config.layer_types):
         source = f"model.layers.{i}."
-        block = qwen35_attention_block(state, source) if kind == "full_attention" else qwen35_delta_net_block(state, source, config)
+        recurrent = qwen3_next_delta_net_block if config.model_type == "qwen3_next" else qwen35_delta_net_block
+        block = qwen35_attention_block(state, source) if kind == "full_attention" else recurrent(state, source, config)
         out |= {f"blk.{i}.{name}": array for name, array in block.items()}
     if mtp is not None:
         extra = numpy_state(mtp)
@@ -316,7 +341,7 @@ def add_mixture_metadata(writer, config):
     writer.add_expert_used_count(config.num_experts_per_tok)
     if hasattr(config, "moe_intermediate_size"):
         writer.add_expert_feed_forward_length(config.moe_intermediate_size)
-    if config.model_type == "qwen3_5_moe_text":
+    if config.model_type in ("qwen3_5_moe_text", "qwen3_next"):
         writer.add_expert_shared_feed_forward_length(config.shared_expert_intermediate_size)
     elif config.model_type == "granitemoehybrid":
         writer.add_expert_shared_feed_forward_length(config.shared_intermediate_size)
@@ -333,7 +358,8 @@ def add_qwen35_metadata(writer, config, mtp=None):
     writer.add_key_length(config.head_dim)
     writer.add_value_length(config.head_dim)
     writer.add_rope_dimension_count(rope_dims)
-    writer.add_rope_dimension_sections(config.rope_parameters["mrope_section"] + [0])
+    if "mrope_section" in config.rope_parameters:
+        writer.add_rope_dimension_sections(config.rope_parameters["mrope_section"] + [0])
     writer.add_ssm_conv_kernel(config.linear_conv_kernel_dim)
     writer.add_ssm_state_size(config.linear_key_head_dim)
     writer.add_ssm_group_count(config.linear_num_key_heads)

@@ -27,10 +27,12 @@ from transformers import FalconH1Config, FalconH1ForCausalLM, GraniteMoeHybridCo
 from transformers import Lfm2Config, Lfm2ForCausalLM, Lfm2MoeConfig, Lfm2MoeForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers import NemotronHConfig, NemotronHForCausalLM
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
+from transformers import Qwen3NextConfig, Qwen3NextForCausalLM
 from transformers.models.qwen3_5.configuration_qwen3_5 import Qwen3_5TextConfig
 from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5DecoderLayer, Qwen3_5ForCausalLM, Qwen3_5RMSNorm
 from transformers.models.qwen3_5_moe.configuration_qwen3_5_moe import Qwen3_5MoeTextConfig
 from transformers.models.qwen3_5_moe.modeling_qwen3_5_moe import Qwen3_5MoeDecoderLayer, Qwen3_5MoeForCausalLM, Qwen3_5MoeRMSNorm
+from transformers.models.qwen3_next.modeling_qwen3_next import Qwen3NextRMSNorm
 
 import hf_to_gguf
 
@@ -224,6 +226,26 @@ MODELS = [
             "ma", 32, 1, tied=True, rope=False, embedding=1.5, residual=0.4, attention=0.3, logits=0.8, ffn=32, experts=8, used=3
         ),
     ),
+    Tiny(
+        "qwen3_next",
+        Qwen3NextConfig(
+            **EVERY | {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25}},
+            intermediate_size=96,  # of no block
+            num_hidden_layers=2,
+            full_attention_interval=2,
+            head_dim=32,
+            linear_key_head_dim=16,
+            linear_value_head_dim=16,
+            linear_num_key_heads=2,
+            linear_num_value_heads=6,
+            num_experts=6,
+            num_experts_per_tok=3,
+            moe_intermediate_size=32,
+            shared_expert_intermediate_size=64,
+            norm_topk_prob=True,
+            tie_word_embeddings=True,
+        ),
+    ),
     Tiny("falcon_h1", falcon_h1(2, 1, normed=False)),
     Tiny("falcon_h1_normed", falcon_h1(1, 2, normed=True)),
     Tiny("nemotron_dense", nemotron("mafmf")),
@@ -261,6 +283,9 @@ ARCHITECTURES = {
     Lfm2MoeConfig: Architecture(Lfm2MoeForCausalLM, "lfm2moe", hf_to_gguf.lfm2_tensors, hf_to_gguf.add_lfm2_metadata, "lfm2"),
     GraniteMoeHybridConfig: Architecture(
         GraniteMoeHybridForCausalLM, "granitehybrid", hf_to_gguf.granite_hybrid_tensors, hf_to_gguf.add_granite_hybrid_metadata, "dbrx"
+    ),
+    Qwen3NextConfig: Architecture(
+        Qwen3NextForCausalLM, "qwen3next", hf_to_gguf.qwen35_tensors, hf_to_gguf.add_qwen35_metadata, "qwen2"
     ),
     FalconH1Config: Architecture(
         FalconH1ForCausalLM, "falcon-h1", hf_to_gguf.falcon_h1_tensors, hf_to_gguf.add_falcon_h1_metadata, "falcon-h1"
@@ -301,7 +326,7 @@ def randomise(module, generator, config):
     uniform = lambda p, low, high: p.uniform_(low, high, generator=generator)
     # What a model scales down before it is added to the residual stream is drawn as much larger.
     into_stream = 1.5 / math.sqrt(config.num_hidden_layers) / getattr(config, "residual_multiplier", 1.0)
-    zero_centred = any(isinstance(m, (Qwen3_5RMSNorm, Qwen3_5MoeRMSNorm)) for m in module.modules())
+    zero_centred = any(isinstance(m, (Qwen3_5RMSNorm, Qwen3_5MoeRMSNorm, Qwen3NextRMSNorm)) for m in module.modules())
     # Without norms on q and k attention would be flat.
     gain = 1.0 if any("q_norm" in name or "q_layernorm" in name for name, _ in module.named_parameters()) else 1.5
     for name, p in module.named_parameters():
