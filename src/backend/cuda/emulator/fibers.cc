@@ -1,3 +1,7 @@
+// glibc's checked longjmp takes a jump to another stack for one into a frame that has returned, and ends the program. Compilers of some distributions
+// ask for it unasked, so it is undone before the first header.
+#undef _FORTIFY_SOURCE
+
 #include "backend/cuda/emulator/fibers.h"
 
 #include <ucontext.h>
