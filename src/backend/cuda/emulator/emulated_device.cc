@@ -37,13 +37,9 @@ const std::array<Run, kKernels>& Table() {
 }
 
 struct EmulatedGraph : Graph {
-  struct Node {
-    Run run;
-    Grid grid;
-    Launch launch;
-    bool rounds;
-  };
-  std::vector<Node> nodes;
+  std::vector<Launch> launches;  // whose arguments the work points to
+  std::vector<emulator::Work> work;
+  bool rounds = false;  // whether one of them does
 };
 
 class EmulatedDevice : public Device {
@@ -89,21 +85,22 @@ class EmulatedDevice : public Device {
   }
   Result<std::unique_ptr<Graph>> Instantiate(std::span<const Launch> launches, const Bucket& bucket) override {
     auto graph = std::make_unique<EmulatedGraph>();
-    for (const Launch& launch : launches) {
+    graph->launches.assign(launches.begin(), launches.end());
+    for (const Launch& launch : graph->launches) {
       const Grid grid = launch.grid(launch.args, bucket);
       if (grid.shared > shared_limit()) return Unsupported("a kernel wants " + std::to_string(grid.shared) + " bytes of shared memory");
       const int kernel = grid.kernel >= 0 ? grid.kernel : launch.kernel;
-      graph->nodes.push_back({Table()[static_cast<size_t>(kernel)], grid, launch, RoundsInItsOwnWay(kernel)});
+      graph->work.push_back({grid, Table()[static_cast<size_t>(kernel)], launch.args});
+      graph->rounds = graph->rounds || RoundsInItsOwnWay(kernel);
     }
     return std::unique_ptr<Graph>(std::move(graph));
   }
   Status Run(const Graph& graph) override {
+    const auto& emulated = static_cast<const EmulatedGraph&>(graph);
     Open(true);
-    for (const EmulatedGraph::Node& node : static_cast<const EmulatedGraph&>(graph).nodes) {
-      emulator::RunGrid(node.grid, node.run, node.launch.args);
-      if (rounded_ && node.rounds) *rounded_ = true;
-    }
+    emulator::RunLaunches(emulated.work);
     Open(false);
+    if (rounded_ && emulated.rounds) *rounded_ = true;
     return Ok();
   }
   Status Mark(int mark, Queue queue) override {

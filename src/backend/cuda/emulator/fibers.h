@@ -1,13 +1,15 @@
 // The emulator's side of language.h: a block of threads as fibers of one host thread, which change places at barriers only.
 //
-// Shared memory is poisoned before each block; asynchronous copies happen when they are waited for, and no sooner; the order in which threads
-// take turns changes from block to block. So a barrier or a wait that is missing shows in the results, as it would on a device, sometimes.
+// Shared memory is poisoned before each block; asynchronous copies happen when they are waited for, and no sooner; the order in which threads, warps
+// and blocks take turns changes from block to block, and how far a warp may get ahead of others. A block of every launch comes to BeginKernel before
+// the launches in front of it have run. So a barrier or a wait that is missing shows in the results, as it would on a device, sometimes.
 #pragma once
 
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 
 #include "backend/cuda/kernels.h"
 
@@ -28,6 +30,9 @@ extern std::byte* shared_memory;
 
 void SyncBlock();
 void SyncWarp();
+void Begin();
+// Ends the program unless `at` is a multiple of `bytes`, which a device asks of what is read or written at once.
+void CheckPlace(const void* at, size_t bytes);
 // Every lane of the warp leaves 32 bytes; all can then read all of them until the next call.
 const std::byte* Exchange(const void* mine, size_t bytes);
 constexpr size_t kExchangeBytes = 32;
@@ -35,8 +40,15 @@ void CopyAsync(std::byte* to, const std::byte* from, int bytes);
 void CommitCopies();
 void WaitCopies(int pending);
 
-// Runs `kernel(args)` on every thread of every block of the grid.
-void RunGrid(const Grid& grid, void (*kernel)(const void* args), const void* args);
+// A launch: kernel(args) on every thread of every block of the grid.
+struct Work {
+  Grid grid;
+  void (*kernel)(const void* args) = nullptr;
+  const void* args = nullptr;
+};
+// One after another. A block of each but the first comes to BeginKernel before the `kLaunchesAhead` in front of it.
+inline constexpr size_t kLaunchesAhead = 3;
+void RunLaunches(std::span<const Work> launches);
 
 }  // namespace emulator
 
@@ -153,21 +165,24 @@ struct Words4 {
 };
 inline Words4 Load16(const void* p) {
   Words4 v;
+  emulator::CheckPlace(p, sizeof(v));
   std::memcpy(&v, p, sizeof(v));
   return v;
 }
 template <class T>
 inline T LoadWords(const void* p) {
   T t;
+  emulator::CheckPlace(p, sizeof(t));
   std::memcpy(&t, p, sizeof(t));
   return t;
 }
 inline Words4 LoadConstant16(const std::byte* p) { return Load16(p); }
 inline uint32_t LoadConstant4(const std::byte* p) {
   uint32_t v;
+  emulator::CheckPlace(p, sizeof(v));
   std::memcpy(&v, p, sizeof(v));
   return v;
 }
-inline void BeginKernel() {}
+inline void BeginKernel() { emulator::Begin(); }
 
 }  // namespace reprise::cuda
