@@ -4,11 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <random>
 
 #include "backend/cuda/device_rig.h"
 #include "base/checked.h"
+#include "base/half.h"
 
 namespace reprise {
 namespace {
@@ -224,6 +226,28 @@ TEST(DeviceOps, LastRowsAreOneRowALane) {
     EXPECT_EQ(std::memcmp(got.data(), in.data() + 4 * 300, 300 * sizeof(float)), 0) << device.name;
     EXPECT_EQ(got[300], -1.0f) << device.name << ": a lane without rows";
     EXPECT_EQ(std::memcmp(got.data() + 600, in.data() + 6 * 300, 300 * sizeof(float)), 0) << device.name;
+  }
+}
+
+// A state's bytes are compared, and devices do not agree on those of a NaN.
+TEST(DeviceOps, EveryNaNIsAppendedAsTheSameHalf) {
+  Job job;
+  job.in = 8;
+  job.out = 1;
+  job.lane_rows = {2};
+  const StateRef state{0, 16, ElementType::kF16};
+  job.extent_bytes = state.bytes * kExtentRows;
+  job.record = [=](Backend&, Ops& ops, Rows in, Rows) { ops.Append(state, in); };
+  Floats1d in = RandomFloats(16, 4);
+  const uint32_t bits[] = {0x7fc00000u, 0xffc00000u, 0x7fffffffu, 0xff800001u, 0x7fd23456u};
+  std::memcpy(in.data() + 3, bits, sizeof(bits));
+  for (TestBackend& device : DeviceBackends()) {
+    const Outcome outcome = RunJobOn(*device.backend, job, in, OneStep(job.lane_rows));
+    for (size_t i = 0; i < in.size(); ++i) {
+      uint16_t half;
+      std::memcpy(&half, outcome.rows[0].data() + i * sizeof(half), sizeof(half));
+      EXPECT_EQ(half, std::isnan(in[i]) ? 0x7e00 : FloatToHalf(in[i])) << device.name << ", " << i;
+    }
   }
 }
 

@@ -20,7 +20,9 @@ REPRISE_DEVICE void AppendElement(const AppendArgs& args, int which, int row, in
   if (state.type == ElementType::kF32) {
     reinterpret_cast<float*>(to)[i] = x;
   } else {
-    reinterpret_cast<uint16_t*>(to)[i] = FloatToHalfBits(x);
+    // Devices and hosts make different halves of a NaN, and what is a lane's state is compared by its bytes.
+    constexpr uint16_t kNaN = 0x7e00;
+    reinterpret_cast<uint16_t*>(to)[i] = x != x ? kNaN : FloatToHalfBits(x);
   }
 }
 REPRISE_KERNEL(AppendKernel, AppendArgs) {
