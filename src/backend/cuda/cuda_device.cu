@@ -10,10 +10,10 @@
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/device.h"
 #include "backend/cuda/expert_kernels.h"
+#include "backend/cuda/fused_kernels.h"
 #include "backend/cuda/half_attention_kernels.h"
 #include "backend/cuda/kernel_table.h"
 #include "backend/cuda/matmul_kernels.h"
-#include "backend/cuda/fused_kernels.h"
 #include "backend/cuda/row_kernels.h"
 #include "backend/cuda/short_matmul_kernels.h"
 #include "backend/cuda/state_kernels.h"
@@ -102,9 +102,12 @@ class CudaDevice : public Device {
     for (cudaEvent_t& event : marks_) REPRISE_CUDA_RETURN(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "an event");
     for (int id = 0; id < kKernels; ++id) {
       if (Table()[static_cast<size_t>(id)] == nullptr) continue;  // a number that no kernel has: of forms that need fewer
-      cudaFuncAttributes attributes;                              // loads the kernel: nothing is to be loaded while a graph is captured
-      REPRISE_CUDA_RETURN(cudaFuncGetAttributes(&attributes, Table()[static_cast<size_t>(id)]),
-                          "this build has no kernels for " + description());
+      const void* const kernel = Table()[static_cast<size_t>(id)];
+      cudaFuncAttributes attributes;  // loads the kernel: nothing is to be loaded while a graph is captured
+      REPRISE_CUDA_RETURN(cudaFuncGetAttributes(&attributes, kernel), "this build has no kernels for " + description());
+      // All that a block may have, once: a graph must not find less than it was made with because a later one needed less.
+      const int most = shared_limit() - static_cast<int>(attributes.sharedSizeBytes);
+      REPRISE_CUDA_RETURN(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most), "shared memory");
     }
     return Ok();
   }
@@ -240,10 +243,6 @@ class CudaDevice : public Device {
     if (grid.shared > shared_limit()) {
       return Unsupported(description() + " gives a block " + std::to_string(shared_limit()) + " bytes of shared memory; a kernel wants " +
                          std::to_string(grid.shared));
-    }
-    constexpr int kPlainShared = 48 << 10;
-    if (grid.shared > kPlainShared) {
-      REPRISE_CUDA_RETURN(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, grid.shared), "shared memory");
     }
     cudaLaunchAttribute overlap;
     overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
