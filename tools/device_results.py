@@ -42,6 +42,10 @@ def time_to_first_token(name, result):
     text += table(["prefix", "suffix", "cold", "p95", "restored", "p95", "times", "suffix alone", "first decode", "runs"],
                   [[f"{row['prefix']:,}", row["suffix"], pair(row, "cold_ms"), pair(row, "restored_ms"), f"{row['times']:.1f}", number(row["suffix_ms"]),
                     number(row["first_decode_ms"]), row["runs"]] for row in result["ttft"]])
+    if "left_out" not in result:
+        text += "Not whole: the program was ended before the rest was measured.\n\n"
+    if "capsules" not in result:
+        return text
     text += ("A snapshot moves no bytes of state, a restore and a fork the addresses of their extents to the device with the step that follows; a branch that "
              "finds its last extent shared copies the rows of it that it sees. Microseconds.\n\n")
     rows = []
@@ -50,10 +54,14 @@ def time_to_first_token(name, result):
             moved = {"snapshot": 0, "restore": row["address_bytes"], "fork": row["address_bytes"] + row["fork_copied_bytes"]}[verb]
             rows.append([verb, f"{row['prefix']:,}", pair(row, f"{verb}_us"), f"{moved:,}"])
     text += table(["", "prefix", "median", "p95", "bytes moved"], rows)
+    if "decode" not in result:
+        return text
     text += f"The device reads {result['read_gb_s']:,.0f} GB/s and multiplies {result['byte_gmac_s']:,.0f} G int8 MAC/s, measured in the same run.\n\n"
     text += table(["branches", "ms a step", "p95", "tokens/s", "weights read, GB/s", "of the device's reads"],
                   [[row["lanes"], pair(row, "ms_a_step"), number(row["tokens_s"]), number(row["weight_gb_s"]), percent(row["of_read"])]
                    for row in result["decode"]])
+    if "left_out" not in result:
+        return text
     left = result["left_out"]
     whole, rows_only = left["same_of_whole"], left["same_of_rows_only"]
     after = f"a restore of keys and values alone left the line after {rows_only} tokens" if rows_only < left["tokens"] else \
@@ -94,7 +102,7 @@ def program_bench(name, result):
 def steps(name, result):
     overlap = "" if result["overlap"] else ", launches one after another"
     text = f"### {name}: where a step's time goes: {result['device']}\n\n"
-    text += (f"After {result['position']:,} positions{overlap}; the mean of {result['replays']} replays, the least of {result['turns']} such. A kernel's time is what the step is "
+    text += (f"After {result['position']:,} positions{overlap}; the mean of up to {result['replays']} replays, the least of {result['turns']} such. A kernel's time is what the step is "
              "shorter by without its launches: launches overlap, so these do not add up to the whole.\n\n")
     rows = []
     for shape in result["shapes"]:
@@ -103,6 +111,29 @@ def steps(name, result):
             rate = f"{kernel['weight_bytes'] / kernel['ms'] / 1e6:,.0f}" if kernel["weight_bytes"] and kernel["ms"] > 0 else ""
             rows.append(["", kernel["name"], kernel["launches"], f"{kernel['ms']:.3f}", rate])
     return text + table(["lanes x rows", "kernel", "launches", "ms", "weights, GB/s"], rows)
+
+
+def whole_of(text):
+    """What a file says that was cut off, as when time ran out: up to the last object that is whole, with everything closed that is open there."""
+    for end in range(len(text), 0, -1):
+        if text[end - 1] != "}":
+            continue
+        open_ones, quoted, escaped = [], False, False
+        for character in text[:end]:
+            if quoted:
+                quoted = escaped or character != '"'
+                escaped = not escaped and character == "\\"
+            elif character == '"':
+                quoted = True
+            elif character in "{[":
+                open_ones.append("}" if character == "{" else "]")
+            elif character in "}]":
+                open_ones.pop()
+        try:
+            return json.loads(text[:end] + "".join(reversed(open_ones)))
+        except json.JSONDecodeError:
+            continue
+    return None
 
 
 KINDS = [("ttft", time_to_first_token), ("steps", steps), ("spill", spill), ("bench", program_bench), ("transformers", transformers)]
@@ -114,11 +145,9 @@ def section(folder):
         for file in sorted(pathlib.Path(folder).glob(f"{kind}-*.json")):
             name = file.stem.removeprefix(kind + "-")
             try:
-                result = json.loads(file.read_text())
-            except json.JSONDecodeError:  # cut off, as when time ran out
+                text += write(name, whole_of(file.read_text()))
+            except (KeyError, TypeError):
                 text += f"### {name}\n\nNot measured: {file.name} is not whole.\n\n"
-                continue
-            text += write(name, result)
     return HEAD + text if text else NONE
 
 
