@@ -6,6 +6,7 @@
 #include <set>
 #include <vector>
 
+#include "backend/cuda/emulator/emulated_device.h"
 #include "backend/cuda/language.h"
 
 namespace reprise::cuda {
@@ -128,6 +129,28 @@ TEST(Emulator, EndsWhereWordsAreNotInTheirPlace) {
   alignas(16) int in[8] = {}, out[kThreads];
   const Data data{in, out};
   EXPECT_DEATH(RunAll(data, {1, 1, 1, 32}, Call<LoadBeside>), "multiple of their size");
+}
+
+// A row of `in` that is longer than its memory.
+TEST(Emulator, EndsWhereAKernelLeavesItsMemory) {
+  const auto device = MakeEmulatedDevice();
+  const auto memory = [&](size_t bytes) { return *device->Allocate(bytes, "test"); };
+  std::byte* const header = memory(sizeof(StepHeader));
+  const StepHeader one{1, 1, 0, {}};
+  ASSERT_TRUE(device->Copy(header, reinterpret_cast<const std::byte*>(&one), sizeof(one)).ok());
+  ArgMaxArgs args{};
+  args.step.header = reinterpret_cast<const StepHeader*>(header);
+  args.in = {reinterpret_cast<float*>(memory(4096)), 1024, 1024, Domain::kRows};
+  args.best = reinterpret_cast<float*>(memory(ArgMaxArgs::kParts * sizeof(float)));
+  args.where = reinterpret_cast<int32_t*>(memory(ArgMaxArgs::kParts * sizeof(int32_t)));
+  const auto run = [&] {
+    const Launch launch = MakeLaunch<ArgMaxArgs, ArgMaxPartGrid>(kArgMaxPart, args);
+    const auto graph = device->Instantiate({&launch, 1}, Bucket{});
+    return device->Run(**graph).ok();
+  };
+  EXPECT_TRUE(run());
+  args.in.width = 1024 + 256;
+  EXPECT_DEATH(run(), "");
 }
 
 }  // namespace

@@ -62,8 +62,13 @@ class EmulatedDevice : public Device {
   int shared_limit() const override { return 99 << 10; }  // the least of all devices that the kernels are for
 
   Result<std::byte*> Allocate(size_t bytes, std::string_view what) override {
-    if (memory_ == nullptr || bytes > kBytes - used_ - 256) return Refuse(bytes, what);
-    return memory_ + std::exchange(used_, used_ + (bytes + 255) / 256 * 256);
+    if (memory_ == nullptr || bytes > kBytes - used_ - 3 * kPageBytes) return Refuse(bytes, what);
+    // It ends where a page does that kernels cannot touch.
+    const size_t room = (bytes + 255) / 256 * 256;
+    const size_t guard = used_ + (room + kPageBytes - 1) / kPageBytes * kPageBytes;
+    guards_.push_back(memory_ + guard);
+    used_ = guard + kPageBytes;
+    return memory_ + guard - room;
   }
   Result<std::byte*> AllocatePinned(size_t bytes, std::string_view what) override {
     auto* memory = bytes > kBytes ? nullptr : static_cast<std::byte*>(std::aligned_alloc(256, (bytes + 256) / 256 * 256));
@@ -98,6 +103,7 @@ class EmulatedDevice : public Device {
   Status Run(const Graph& graph) override {
     const auto& emulated = static_cast<const EmulatedGraph&>(graph);
     Open(true);
+    for (std::byte* guard : guards_) ::mprotect(guard, kPageBytes, PROT_NONE);
     emulator::RunLaunches(emulated.work);
     Open(false);
     if (rounded_ && emulated.rounds) *rounded_ = true;
@@ -127,6 +133,7 @@ class EmulatedDevice : public Device {
     return Ok();
   }
   static constexpr size_t kBytes = size_t{8} << 30;  // of addresses: pages are there when they are touched
+  static constexpr size_t kPageBytes = 4096;
 
   static Status Refuse(size_t bytes, std::string_view what) {
     return Exhausted("no memory for " + std::string(what) + " (" + std::to_string(bytes) + " bytes)");
@@ -139,6 +146,7 @@ class EmulatedDevice : public Device {
   bool* const rounded_;
   std::byte* memory_ = nullptr;
   size_t used_ = 0;
+  std::vector<std::byte*> guards_;  // a page after each allocation
   std::vector<std::byte*> pinned_;
   std::deque<Waiting> waiting_;  // in Queue::kCopies
   uint64_t done_ = 0;            // of that queue's copies, in all
