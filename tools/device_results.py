@@ -101,6 +101,8 @@ def program_bench(name, result):
 
 def steps(name, result):
     overlap = "" if result["overlap"] else ", launches one after another"
+    if result["shared"] >= 0:
+        overlap += f", {result['shared']} % of every multiprocessor's first memory shared by threads"
     text = f"### {name}: where a step's time goes: {result['device']}\n\n"
     text += (f"After {result['position']:,} positions{overlap}; the mean of up to {result['replays']} replays, the least of {result['turns']} such. A kernel's time is what the step is "
              "shorter by without its launches: launches overlap, so these do not add up to the whole.\n\n")

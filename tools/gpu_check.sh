@@ -143,6 +143,9 @@ bench() {
     make_model "$shape" "$q8" q8_0 || continue
     figure "ttft-$shape-q8_0" 240 "$build/device_ttft" --seconds 25 "$q8" cuda 2048 2085 4096 8192 16384 65536
     figure "steps-$shape-q8_0" 60 "$build/device_steps" "$q8" cuda 1x1 8x1 1x64 1x1024
+    # What launches that overlap are worth, and what one share of shared memory for all of them is.
+    figure "steps-$shape-serial-q8_0" 30 "$build/device_steps" --serial "$q8" cuda 1x1
+    figure "steps-$shape-shared-q8_0" 30 "$build/device_steps" --shared 100 "$q8" cuda 1x1 1x1024
     figure "transformers-$shape" 120 "$python" tools/bench_transformers.py "$shape"
     [ "$shape" != qwen3.5-0.8b ] || figure "spill-$shape-q8_0" 60 "$build/device_ttft" --spill 4096 "$q8" cuda 2048
     make_model "$shape" "$q4" q4_k_m && figure "ttft-$shape-q4_k_m" 60 "$build/device_ttft" --runs 3 --suffixes 24 "$q4" cuda 2048

@@ -1,9 +1,10 @@
 // Where the time of a step goes on a device: what a step takes as a whole, and what it takes without the launches of each kernel. What a kernel is
 // worth is the difference, since launches overlap and none can be timed by itself. (Without a kernel a step computes nonsense, in much the same time.)
 //
-//   device_steps [--replays N] [--turns N] [--position N] [--serial] MODEL DEVICE SHAPE...     a shape: LANESxROWS, as 1x1, 8x1 or 1x1024
+//   device_steps [--replays N] [--turns N] [--position N] [--serial] [--shared PERCENT] MODEL DEVICE SHAPE...
 //
-// One JSON object. --serial: no launch begins before the one before has ended.
+// A shape is LANESxROWS, as 1x1, 8x1 or 1x1024. One JSON object. --serial: no launch begins before the one before has ended. --shared: of a
+// multiprocessor's first memory, that all kernels have for shared memory (CudaOptions).
 #include <algorithm>
 #include <charconv>
 #include <chrono>
@@ -128,7 +129,7 @@ class ChoosingDevice : public cuda::Device {
 };
 
 struct Options {
-  int replays = 50, turns = 3, position = 2048;
+  int replays = 50, turns = 3, position = 2048, shared = -1;
   bool overlap = true;
   std::string model, device;
   std::vector<std::pair<int, int>> shapes;  // lanes, rows
@@ -141,6 +142,7 @@ class Steps {
     if (!device) {
       auto cuda_options = Must(ParseCudaDevice(options.device));
       cuda_options.overlap_launches = options.overlap;
+      cuda_options.shared_percent = options.shared;
       device = Must(cuda::OpenDevice(cuda_options));
     }
     file_ = Must(GgufFile::Open(options.model));
@@ -168,8 +170,9 @@ class Steps {
   }
 
   void Run() {
-    std::printf("{\"device\": \"%s\", \"position\": %d, \"replays\": %d, \"turns\": %d, \"overlap\": %s, \"shapes\": [",
-                backend_->description().c_str(), options_.position, options_.replays, options_.turns, options_.overlap ? "true" : "false");
+    std::printf("{\"device\": \"%s\", \"position\": %d, \"replays\": %d, \"turns\": %d, \"overlap\": %s, \"shared\": %d, \"shapes\": [",
+                backend_->description().c_str(), options_.position, options_.replays, options_.turns, options_.overlap ? "true" : "false",
+                options_.shared);
     const char* comma = "";
     for (const auto& [lanes, rows] : options_.shapes) {
       Shape(lanes, rows, comma);
@@ -307,6 +310,7 @@ int main(int argc, char** argv) {
     } else if (int* number = flag == "--replays"    ? &options.replays
                              : flag == "--turns"    ? &options.turns
                              : flag == "--position" ? &options.position
+                             : flag == "--shared"   ? &options.shared
                                                     : nullptr;
                number && i + 1 < argc) {
       *number = Number(argv[++i]);
@@ -314,7 +318,8 @@ int main(int argc, char** argv) {
       plain.push_back(flag);
     }
   }
-  if (plain.size() < 3) Fail("usage: device_steps [--replays N] [--turns N] [--position N] [--serial] MODEL DEVICE LANESxROWS...");
+  if (plain.size() < 3)
+    Fail("usage: device_steps [--replays N] [--turns N] [--position N] [--serial] [--shared PERCENT] MODEL DEVICE LANESxROWS...");
   options.model = plain[0];
   options.device = plain[1];
   for (size_t i = 2; i < plain.size(); ++i) {

@@ -20,6 +20,9 @@ struct CudaOptions {
   int device = 0;
   // Sets kernels up while the one before still runs (sm_90 and later).
   bool overlap_launches = true;
+  // How much of the memory that a multiprocessor has for both its threads to share and its first cache is for the threads, of every kernel; negative:
+  // what the driver thinks best for each. A multiprocessor cannot set up a kernel that wants another share than the one that it still runs.
+  int shared_percent = -1;
 };
 Result<std::unique_ptr<Backend>> MakeBackend(std::unique_ptr<Device> device);
 }  // namespace cuda

@@ -108,6 +108,10 @@ class CudaDevice : public Device {
       // All that a block may have, once: a graph must not find less than it was made with because a later one needed less.
       const int most = shared_limit() - static_cast<int>(attributes.sharedSizeBytes);
       REPRISE_CUDA_RETURN(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most), "shared memory");
+      if (options_.shared_percent >= 0) {
+        REPRISE_CUDA_RETURN(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, options_.shared_percent),
+                            "a share of " + std::to_string(options_.shared_percent) + " % for shared memory");
+      }
     }
     return Ok();
   }
