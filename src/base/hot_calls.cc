@@ -13,7 +13,9 @@ namespace {
 
 // Constant-initialised: the first calls come before any constructor has run.
 constinit std::atomic<int64_t> allocations{0};
+constinit std::atomic<int64_t> driver_allocations{0};
 constinit std::atomic<int64_t> locks{0};
+constinit thread_local int in_driver = 0;
 constinit std::atomic<bool> counts_allocations{false};
 constinit std::atomic<bool> counts_locks{false};
 
@@ -46,8 +48,14 @@ std::optional<int64_t> FileCallCount() {
   return *reads + *writes - own++;
 }
 
-void CountOneAllocation() { allocations.fetch_add(1, std::memory_order_relaxed); }
-void CountOneLock() { locks.fetch_add(1, std::memory_order_relaxed); }
+InDriver::InDriver() { ++in_driver; }
+InDriver::~InDriver() { --in_driver; }
+int64_t DriverAllocationCount() { return driver_allocations.load(std::memory_order_relaxed); }
+
+void CountOneAllocation() { (in_driver > 0 ? driver_allocations : allocations).fetch_add(1, std::memory_order_relaxed); }
+void CountOneLock() {
+  if (in_driver == 0) locks.fetch_add(1, std::memory_order_relaxed);
+}
 void SetCountsAllocations() { counts_allocations.store(true, std::memory_order_relaxed); }
 void SetCountsLocks() { counts_locks.store(true, std::memory_order_relaxed); }
 

@@ -18,6 +18,16 @@ int64_t LockCount();
 // time.
 std::optional<int64_t> FileCallCount();
 
+// While one lives, its thread is in a device's driver: what that allocates and locks is the driver's decision, and counted apart.
+class InDriver {
+ public:
+  InDriver();
+  ~InDriver();
+  InDriver(const InDriver&) = delete;
+  InDriver& operator=(const InDriver&) = delete;
+};
+int64_t DriverAllocationCount();
+
 // For the functions that count alone. Safe from any thread, also before main.
 void CountOneAllocation();
 void CountOneLock();

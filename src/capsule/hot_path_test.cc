@@ -31,6 +31,28 @@ TEST(HotPathTest, TheCountersCount) {
   EXPECT_EQ(LockCount() - locks, 4);
 }
 
+TEST(HotPathTest, WhatADriverDoesIsCountedApart) {
+  const auto use = [] {
+    const std::string text(1000, 'x');
+    std::mutex mutex;
+    const std::lock_guard lock(mutex);
+    return text.size();
+  };
+  const int64_t before = AllocationCount() + LockCount(), driver = DriverAllocationCount();
+  {
+    const InDriver in_driver;
+    EXPECT_EQ(use(), size_t{1000});
+    const InDriver again;
+  }
+  EXPECT_EQ(AllocationCount() + LockCount(), before);
+  if (CountsAllocations()) {
+    EXPECT_GE(DriverAllocationCount() - driver, 1);
+  }
+  const int64_t outside = AllocationCount();
+  EXPECT_EQ(use(), size_t{1000});
+  EXPECT_GE(AllocationCount() - outside, 1);
+}
+
 TEST(HotPathTest, NothingAllocatesOrLocks) {
   auto space = NewSpace(MixedLayout(), {.lanes = 4, .capsules = 32, .rows = 64 * 300, .max_position = 8192});
   auto lane = *space->NewLane();

@@ -87,6 +87,7 @@ Status CheckFixed(Setup& setup, Findings& findings) {
        }},
   };
   std::string evidence;
+  const int64_t driver_before = DriverAllocationCount();
   int done = 0;
   for (const Verb& verb : verbs) {
     const Measured measured = Measure(verb.times, verb.act);
@@ -106,6 +107,7 @@ Status CheckFixed(Setup& setup, Findings& findings) {
   std::string counted = "0 allocations";
   if (CountsLocks() && !subject.has_driver()) counted += ", 0 locks";
   if (FileCallCount() && !subject.has_driver()) counted += ", 0 reads and writes of files";
+  if (const int64_t own = DriverAllocationCount() - driver_before; own > 0) counted += fmt::format(" beside the driver's own {}", own);
   findings.Note(counted + ", by all threads of the program, in " + evidence + ".");
   return Ok();
 }

@@ -17,6 +17,7 @@
 #include "backend/cuda/row_kernels.h"
 #include "backend/cuda/short_matmul_kernels.h"
 #include "backend/cuda/state_kernels.h"
+#include "base/hot_calls.h"
 
 namespace reprise::cuda {
 namespace {
@@ -27,9 +28,13 @@ Status Error(cudaError_t error, const std::string& what) {
   const std::string message = what + ": " + cudaGetErrorString(error);
   return error == cudaErrorMemoryAllocation ? Exhausted(message) : IoError(message);
 }
-#define REPRISE_CUDA_RETURN(call, what)                                                       \
-  do {                                                                                        \
-    if (const cudaError_t error_ = (call); error_ != cudaSuccess) return Error(error_, what); \
+#define REPRISE_CUDA_RETURN(call, what)                    \
+  do {                                                     \
+    const cudaError_t error_ = [&] {                       \
+      const InDriver in_driver;                            \
+      return (call);                                       \
+    }();                                                   \
+    if (error_ != cudaSuccess) return Error(error_, what); \
   } while (false)
 
 // What measures the device: reads of memory that is in no cache, and products of bytes on the tensor cores.
