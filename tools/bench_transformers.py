@@ -112,8 +112,8 @@ def main():
     arguments.prompt = arguments.prompt or [512, 2048, 8192]
     try:
         result = measure(arguments, SHAPES[arguments.shape])
-    except (ImportError, RuntimeError) as error:
-        result = dict(skipped=str(error).splitlines()[0])
+    except Exception as error:  # whatever another version of them raises
+        result = dict(skipped=f"{type(error).__name__}: {error}".splitlines()[0])
         print(f"bench_transformers: not measured: {result['skipped']}", file=sys.stderr)
     result["shape"] = arguments.shape
     text = json.dumps(result, indent=1)
