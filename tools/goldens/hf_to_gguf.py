@@ -18,7 +18,8 @@ The facts, each of them checked by the agreement of transformers, llama.cpp and 
  - Every block of Nemotron-H has one sublayer, and attn_norm before it. Which one is told by two arrays: it attends where
    attention.head_count_kv is not 0, it is a feed-forward network (or a mixture: `nemotron_h_moe`) where feed_forward_length is not, and Mamba
    where both are. The feed-forward networks, experts too, have no gate; attention's q and k may be permuted or not, as nothing turns them.
-   That routers have sigmoids is not said; exp_probs_b.bias is of the choice alone.
+   That routers have sigmoids is not said; exp_probs_b.bias is of the choice alone. Its time steps are not bounded from below, as
+   transformers bounds them by time_step_min.
  - The MTP block is the last block of the file, counted by block_count.
  - A mixture's experts are three matrices a block, their gates, ups and downs, with the rows of one expert after those of another; in
    transformers the rows of an expert's gate stand above those of its up, in one matrix.

@@ -153,6 +153,7 @@ def nemotron(layers, **mixture):
         mamba_head_dim=16,  # together not twice as wide as the stream
         n_groups=2,
         ssm_state_size=16,
+        time_step_min=1e-30,  # transformers lets no step be smaller, llama.cpp does
         **mixture,
     )
 
