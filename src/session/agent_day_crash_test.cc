@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <filesystem>
@@ -26,6 +27,9 @@ constexpr const char* kDayModel = kSanitized ? "tests/data/goldens/qwen35_equal.
 // What may be computed again after a crash: a capsule that is no more than this past one that is written is not written (policy::WorthWriting), and
 // one that is no more than kNear past another is not kept.
 constexpr size_t kUnwritten = 256 + policy::kNear;
+// The same where a later turn took its place before it was written: then it would serve edits alone, and is written as sparingly as strides are. How
+// often that is so depends on how busy the machine is.
+constexpr size_t kUnwrittenWithin = policy::kStride + policy::kNear;
 
 class CrashDayTest : public testing::Test {
  protected:
@@ -87,8 +91,9 @@ Served ServedAsTold(const Told& told) {
   return served;
 }
 
-// Serves the day from request `from` on until it is killed; after request `rest` it waits for the store to have written what it will.
-[[noreturn]] void Live(Result<Model> model, AgentDay day, int from, int rest, int pipe) {
+// Serves the day from request `from` on until it is killed; after request `rest`, and after each before it where it `pauses`, it waits for the store to
+// have written what it will.
+[[noreturn]] void Live(Result<Model> model, AgentDay day, int from, int rest, bool pauses, int pipe) {
   if (!model.ok()) ::_exit(3);
   const auto tell = [&](const Told& told) {
     if (::write(pipe, &told, sizeof(told)) != sizeof(told)) ::_exit(4);
@@ -98,9 +103,9 @@ Served ServedAsTold(const Told& told) {
     if (!served.ok()) ::_exit(5);
     day.Answer(i, served->reply);
     tell(TellOf(i, *served));
-    if (i != rest) continue;
+    if (i != rest && !(pauses && i < rest)) continue;
     while (model->store()->stats().waiting > 0) ::usleep(500);
-    tell({});
+    if (i == rest) tell({});
   }
   for (;;) ::pause();
 }
@@ -141,6 +146,7 @@ void CrashDayTest::PlayWithKills(const std::string& file, bool rewrites, double 
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::minstd_rand random(seed);
   int next = 0;
+  size_t lost = 0;  // that may have to be computed again
   bool restarted = false;
   const auto hear = [&](int i, const Served& served) {
     ASSERT_EQ(i, next);
@@ -156,12 +162,13 @@ void CrashDayTest::PlayWithKills(const std::string& file, bool rewrites, double 
     const int last = (AgentDay::kRequests - 2) * (kill + 1) / kills;
     if (next > last) continue;
     const int rest = next + static_cast<int>(random() % static_cast<unsigned>(last - next + 1));
+    const bool pauses = random() % 2 == 0;
     int pipes[2];
     ASSERT_EQ(::pipe(pipes), 0);
     const pid_t child = ::fork();
     if (child == 0) {
       ::close(pipes[0]);
-      Live(Load(file), day, next, rest, pipes[1]);
+      Live(Load(file), day, next, rest, pauses, pipes[1]);
     }
     ::close(pipes[1]);
     std::vector<Path> durable;  // the contexts that were there when nothing was left to write
@@ -192,8 +199,12 @@ void CrashDayTest::PlayWithKills(const std::string& file, bool rewrites, double 
       for (const Path& one : listed) {
         if (Common(one, path) == one.size()) deepest = std::max(deepest, one.size());
       }
-      EXPECT_GE(deepest + kUnwritten, path.size()) << "killed after request " << next - 1;
+      const bool within = !pauses && std::any_of(durable.begin(), durable.end(), [&](const Path& longer) {
+        return longer.size() > path.size() && Common(longer, path) == path.size();
+      });
+      EXPECT_GE(deepest + (within ? kUnwrittenWithin : kUnwritten), path.size()) << "killed after request " << next - 1;
     }
+    lost += pauses ? kUnwritten : kUnwrittenWithin;
     judge.Restarted(listed);
     restarted = true;
   }
@@ -205,7 +216,7 @@ void CrashDayTest::PlayWithKills(const std::string& file, bool rewrites, double 
     ASSERT_TRUE(served.ok()) << served.status().message();
     hear(next, *served);
   }
-  judge.TotalIsNearTheLowerBound(static_cast<size_t>(kills) * kUnwritten);
+  judge.TotalIsNearTheLowerBound(lost);
 }
 
 TEST_F(CrashDayTest, TheProcessIsKilledFiveTimes) { PlayWithKills(kDayModel, /*rewrites=*/true, 1, 5); }
