@@ -32,7 +32,15 @@ void CheckedOps::Embed(Rows out, const Matrix& table, float scale) {
 void CheckedOps::RmsNorm(Rows out, Rows in, Vector weight, float eps) {
   if (CheckRows("RmsNorm", in, in.width, in.domain) && CheckRows("RmsNorm", out, in.width, in.domain) &&
       Check(weight.data && weight.size == in.width, "RmsNorm", "the weight is not one row")) {
-    RecordRmsNorm(out, in, weight.data, eps);
+    RecordRmsNorm(out, in, weight.data, eps, /*accumulate=*/false);
+  }
+}
+
+void CheckedOps::AddRmsNorm(Rows out, Rows in, Vector weight, float eps) {
+  if (CheckRows("AddRmsNorm", in, in.width, in.domain) && CheckRows("AddRmsNorm", out, in.width, in.domain) &&
+      Check(out.data != in.data, "AddRmsNorm", "rows are added to themselves") &&
+      Check(weight.data && weight.size == in.width, "AddRmsNorm", "the weight is not one row")) {
+    RecordRmsNorm(out, in, weight.data, eps, /*accumulate=*/true);
   }
 }
 
@@ -52,6 +60,13 @@ void CheckedOps::SwiGlu(Rows out, Rows gate, Rows up) {
   if (CheckRows("SwiGlu", out, out.width, out.domain) && CheckRows("SwiGlu", gate, out.width, out.domain) &&
       CheckRows("SwiGlu", up, out.width, out.domain)) {
     RecordSwiGlu(out, gate, up);
+  }
+}
+
+void CheckedOps::GeGlu(Rows out, Rows gate, Rows up) {
+  if (CheckRows("GeGlu", out, out.width, out.domain) && CheckRows("GeGlu", gate, out.width, out.domain) &&
+      CheckRows("GeGlu", up, out.width, out.domain)) {
+    RecordGeGlu(out, gate, up);
   }
 }
 
@@ -111,15 +126,14 @@ void CheckedOps::NormRope(Heads heads, Vector weight, float eps, const RopeSpec&
 }
 
 const float* CheckedOps::Angles(const RopeSpec& rope) {
-  const auto key = std::make_tuple(rope.dims, rope.base, rope.factors);
   for (const auto& [known, angles] : angles_) {
-    if (known == key) return angles;
+    if (known.SameAngles(rope)) return angles;
   }
   const uint64_t* const turns = Take(workspace_.Turns(rope));
   float* const angles = Scratch<float>("rope angles " + std::to_string(angles_.size()), MostRows(Domain::kRows) * rope.dims);
   if (!error_.ok()) return nullptr;
-  RecordRopeTable(angles, turns, rope.dims);
-  angles_.emplace_back(key, angles);
+  RecordRopeTable(angles, turns, rope);
+  angles_.emplace_back(rope, angles);
   return angles;
 }
 
@@ -138,20 +152,22 @@ void CheckedOps::Append(StateRef state, Rows in) {
   }
 }
 
-void CheckedOps::Attention(Rows out, Heads q, StateRef k, StateRef v, int kv_heads, float scale, Heads gate, int first_position) {
+void CheckedOps::Attention(Rows out, Heads q, StateRef k, StateRef v, Heads gate, const AttentionSpec& spec) {
   if (!CheckHeads("Attention", q) || !CheckRows("Attention", out, q.count * q.width, Domain::kRows) ||
-      !Check(kv_heads > 0 && q.count % kv_heads == 0, "Attention", "query heads are no multiple of key-value heads") ||
-      !Check(first_position >= 0, "Attention", "the first position is negative") ||
+      !Check(spec.kv_heads > 0 && q.count % spec.kv_heads == 0, "Attention", "query heads are no multiple of key-value heads") ||
+      !Check(spec.first_position >= 0 && spec.window >= 0, "Attention", "the first position or the window is negative") ||
+      !Check(!spec.sinks.data || spec.sinks.size == q.count, "Attention", "the sinks are not one score a query head") ||
       !Check(k.type == v.type && HoldsNumbers(k.type), "Attention", "keys and values are not both float32, both float16 or both Q8_0") ||
       !Check(k.type != ElementType::kQ8_0 || q.width % kQ8Values == 0, "Attention", "a head of Q8_0 is no whole number of blocks") ||
-      !Check(IsRowOf(k, kv_heads * q.width) && IsRowOf(v, kv_heads * q.width), "Attention", "a state's row is not kv_heads x head width")) {
+      !Check(IsRowOf(k, spec.kv_heads * q.width) && IsRowOf(v, spec.kv_heads * q.width), "Attention",
+             "a state's row is not kv_heads x head width")) {
     return;
   }
   if (gate.count && (!CheckHeads("Attention", gate) ||
                      !Check(gate.count == q.count && gate.width == q.width, "Attention", "the gate has other heads than the query"))) {
     return;
   }
-  RecordAttention(out, q, k, v, kv_heads, scale, gate, first_position);
+  RecordAttention(out, q, k, v, gate, spec);
 }
 
 void CheckedOps::CausalConv(Rows out, Rows in, StateRef tail, Vector weight, Vector bias, int kernel, bool silu) {

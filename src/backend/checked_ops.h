@@ -22,8 +22,10 @@ class CheckedOps : public Ops {
 
   void Embed(Rows out, const Matrix& table, float scale) final;
   void RmsNorm(Rows out, Rows in, Vector weight, float eps) final;
+  void AddRmsNorm(Rows out, Rows in, Vector weight, float eps) final;
   void MatMul(Rows in, std::span<const Product> products) final;
   void SwiGlu(Rows out, Rows gate, Rows up) final;
+  void GeGlu(Rows out, Rows gate, Rows up) final;
   void ReluSquared(Rows out, Rows in) final;
   void MixExperts(Rows out, Rows in, Rows scores, const Experts& experts) final;
   void SigmoidGate(Rows rows, Rows gate) final;
@@ -31,7 +33,7 @@ class CheckedOps : public Ops {
   void AddBias(Rows rows, Vector bias) final;
   void NormRope(Heads heads, Vector weight, float eps, const RopeSpec& rope) final;
   void Append(StateRef state, Rows in) final;
-  void Attention(Rows out, Heads q, StateRef k, StateRef v, int kv_heads, float scale, Heads gate, int first_position) final;
+  void Attention(Rows out, Heads q, StateRef k, StateRef v, Heads gate, const AttentionSpec& spec) final;
   void CausalConv(Rows out, Rows in, StateRef tail, Vector weight, Vector bias, int kernel, bool silu) final;
   void DeltaNet(Rows out, Rows qkv, Rows alpha, Rows beta, Vector a, Vector dt, StateRef state, const DeltaNetShape& shape) final;
   void Ssm(Rows out, Rows xbc, Rows dt, Vector a, Vector dt_bias, Vector d, StateRef state, const SsmShape& shape) final;
@@ -52,20 +54,21 @@ class CheckedOps : public Ops {
 
   // Each call as above, checked.
   virtual void RecordEmbed(const Rows& out, const Matrix& table, float scale) = 0;
-  virtual void RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, float eps) = 0;
+  virtual void RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, float eps, bool accumulate) = 0;
   virtual void RecordMatMul(const Rows& in, std::span<const Product> products) = 0;
   virtual void RecordSwiGlu(const Rows& out, const Rows& gate, const Rows& up) = 0;
+  virtual void RecordGeGlu(const Rows& out, const Rows& gate, const Rows& up) = 0;
   virtual void RecordReluSquared(const Rows& out, const Rows& in) = 0;
   virtual void RecordMixExperts(const Rows& out, const Rows& in, const Rows& scores, const Experts& experts) = 0;
   virtual void RecordSigmoidGate(const Rows& rows, const Rows& gate) = 0;
   virtual void RecordMultiply(const Rows& out, const Rows& a, const Rows& b) = 0;
   virtual void RecordAddBias(const Rows& rows, const float* bias) = 0;
-  // angles[row][dims] = the cosines, then the sines, of `turns` at the row's position. Recorded once a plan, before the first call that reads it.
-  virtual void RecordRopeTable(float* angles, const uint64_t* turns, int dims) = 0;
+  // angles[row][dims] = the cosines, then the sines, of `turns` at the row's position, times the magnitude. Recorded once a plan, before the first call that reads it.
+  virtual void RecordRopeTable(float* angles, const uint64_t* turns, const RopeSpec& rope) = 0;
   virtual void RecordNormRope(const Heads& heads, const float* weight, float eps, const float* angles, const RopeSpec& rope) = 0;
   virtual void RecordAppend(const StateRef& state, const Rows& in) = 0;
-  virtual void RecordAttention(const Rows& out, const Heads& q, const StateRef& k, const StateRef& v, int kv_heads, float scale,
-                               const Heads& gate, int first_position) = 0;
+  virtual void RecordAttention(const Rows& out, const Heads& q, const StateRef& k, const StateRef& v, const Heads& gate,
+                               const AttentionSpec& spec) = 0;
   virtual void RecordCausalConv(const Rows& out, const Rows& in, const StateRef& tail, const float* weight, const float* bias, int kernel,
                                 bool silu) = 0;
   virtual void RecordDeltaNet(const Rows& out, const Rows& qkv, const Rows& alpha, const Rows& beta, const float* a, const float* dt,
@@ -108,7 +111,7 @@ class CheckedOps : public Ops {
   const StepTable& table_;
   Workspace& workspace_;
   Status error_;
-  std::vector<std::pair<std::tuple<int, double, const float*>, const float*>> angles_;  // that this plan computes
+  std::vector<std::pair<RopeSpec, const float*>> angles_;  // that this plan computes
 };
 
 }  // namespace reprise

@@ -85,8 +85,29 @@ struct Experts {
 struct RopeSpec {
   int dims = 0;
   double base = 10000.0;
-  bool interleaved = false;        // rotate (0,1), (2,3) ... (Llama GGUF) instead of (i, i + dims / 2) (NEOX)
-  const float* factors = nullptr;  // optional dims / 2 divisors of the frequencies (llama 3 scaling), backend memory; may be null
+  bool interleaved = false;  // rotate (0,1), (2,3) ... (Llama GGUF) instead of (i, i + dims / 2) (NEOX)
+  const float* factors =
+      nullptr;             // dims / 2 divisors of the frequencies, by which all scaled positions are told, backend memory; may be null
+  float magnitude = 1.0f;  // of what is rotated, as YaRN has it
+
+  bool SameAngles(const RopeSpec& other) const {
+    return dims == other.dims && base == other.base && factors == other.factors && magnitude == other.magnitude;
+  }
+};
+
+// What attention sees of a lane's history, and how it weighs it.
+struct AttentionSpec {
+  int kv_heads = 1;
+  float scale = 1.0f;
+  int first_position = 0;  // nothing before it is seen
+  int window = 0;          // how many positions a row sees, its own the last of them; 0: all
+  Vector sinks;            // [query heads] scores of a position of no value that every row sees as well; without data: none
+
+  // The first position that a row at `position` sees.
+  constexpr int First(int position) const {
+    const int first = window > 0 ? position - window + 1 : 0;
+    return first > first_position ? first : first_position;
+  }
 };
 
 // Where the best of each row are written, in memory that the host reads: kBestValues values a row, with their columns.
@@ -117,6 +138,8 @@ class Ops {
 
   // out[r] = in[r] / sqrt(mean(in[r]^2) + eps) * weight. `out` may be `in`.
   virtual void RmsNorm(Rows out, Rows in, Vector weight, float eps) = 0;
+  // The same, added to `out`, which is not `in`.
+  virtual void AddRmsNorm(Rows out, Rows in, Vector weight, float eps) = 0;
 
   // For each product p: p.out[r] (+)= p.weight * in[r]. The products share their input, so that it is quantised once and one launch serves
   // them all.
@@ -124,6 +147,9 @@ class Ops {
 
   // out[r] = silu(gate[r]) * up[r]. `out` may be `gate` or `up`.
   virtual void SwiGlu(Rows out, Rows gate, Rows up) = 0;
+
+  // out[r] = gelu(gate[r]) * up[r], with gelu(x) = x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))). `out` may be `gate` or `up`.
+  virtual void GeGlu(Rows out, Rows gate, Rows up) = 0;
 
   // out[r] = in[r]^2 where in[r] > 0, otherwise 0 (of a NaN, too), element by element. `out` may be `in`.
   virtual void ReluSquared(Rows out, Rows in) = 0;
@@ -150,11 +176,11 @@ class Ops {
   // Appends in[r] as the row of `state` at row_position[r], in the state's element type (kF32, kF16 or kQ8_0).
   virtual void Append(StateRef state, Rows in) = 0;
 
-  // Causal softmax attention of q against rows [first_position, position] of the append-only states k and v. A row of k and of v is
+  // Causal softmax attention of q against rows [spec.First(position), position] of the append-only states k and v. A row of k and of v is
   // kv_heads x head width; query head h reads kv head h / (q.count / kv_heads). out: q.count x q.width, heads consecutive.
   // Heads of kQ8_0 are whole blocks wide; a query then meets keys as int8 under one float32 scale for each of its blocks.
   // With gate.count > 0, each output head is multiplied by sigmoid of the gate's head. A row before first_position gives zeros.
-  virtual void Attention(Rows out, Heads q, StateRef k, StateRef v, int kv_heads, float scale, Heads gate, int first_position) = 0;
+  virtual void Attention(Rows out, Heads q, StateRef k, StateRef v, Heads gate, const AttentionSpec& spec) = 0;
 
   // Depthwise causal convolution over in.width channels. `tail` is float32 [kernel - 1][channels], oldest first: the inputs before the
   // lane's first row are read from it, and the last kernel - 1 inputs are written. weight: [channels][kernel], the last tap meets the

@@ -78,7 +78,7 @@ void GroupedAttention::RecordProjected(Ops& ops, const AttentionShape& shape, co
     ops.Append(values, rows.value);
   }
   if (attends) {
-    ops.Attention(rows.attended, queries, keys, values, shape.kv_heads, shape.scale, Heads{}, /*first_position=*/0);
+    ops.Attention(rows.attended, queries, keys, values, Heads{}, {.kv_heads = shape.kv_heads, .scale = shape.scale});
     ops.MatMul(rows.attended, std::array{Product{output, residual, /*accumulate=*/true}});
   }
 }

@@ -287,7 +287,8 @@ class Qwen35 : public Network {
     }
     if (attends) {
       const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim_));
-      ops.Attention(attended_, query, block.keys, block.values, kv_heads_, scale, gate, first_position);
+      ops.Attention(attended_, query, block.keys, block.values, gate,
+                    {.kv_heads = kv_heads_, .scale = scale, .first_position = first_position});
       ops.MatMul(attended_, std::array{Product{block.output, residual, /*accumulate=*/true}});
     }
   }

@@ -49,9 +49,17 @@ void Combine(float* most, float* total, float* sums, float next_most, float next
   }
 }
 
-void Finish(const AttentionArgs& args, int row, int head, float total, float* out) {
+// The last word on an output head: divided by the total, in which the head's sink has a share, times the gate.
+void Finish(const AttentionArgs& args, int row, int head, float most, float total, float* out) {
   const int width = args.q.width;
-  const Floats factor = Set(total > 0.0f || total != total ? 1.0f / total : 0.0f);
+  float inverse = total > 0.0f || total != total ? 1.0f / total : 0.0f;
+  if (args.spec.sinks.data && inverse != 0.0f) {
+    const float sink = args.spec.sinks.data[head], both = most > sink ? most : sink;
+    HWY_ALIGN float factors[16] = {most - both, sink - both};
+    Store(Exp(Load(factors)), factors);
+    inverse = factors[0] / MulAdd(total, factors[0], factors[1]);
+  }
+  const Floats factor = Set(inverse);
   const float* gate = args.gate.count ? RowAt(args.gate.rows, row) + static_cast<int64_t>(head) * args.gate.stride : nullptr;
   for (int i = 0; i < width; i += 16) {
     const int count = width - i;
@@ -69,13 +77,13 @@ struct Item {
 
   Item(const AttentionArgs& args, int64_t index) {
     const AttentionCut& cut = *args.cut;
-    queries.heads = args.q.count / args.kv_heads;
+    queries.heads = args.q.count / args.spec.kv_heads;
     queries.rows = 0;
     uint64_t members = 1;
     int first_member;
     if (cut.split) {
       const AttentionSpan* span = cut.span;
-      while (index >= int64_t{span->blocks} * args.kv_heads) index -= int64_t{span++->blocks} * args.kv_heads;
+      while (index >= int64_t{span->blocks} * args.spec.kv_heads) index -= int64_t{span++->blocks} * args.spec.kv_heads;
       // Items that follow one another go through the blocks of one head.
       kv_head = static_cast<int>(index / span->blocks);
       first_block = span->first_block + static_cast<int>(index % span->blocks);
@@ -84,10 +92,10 @@ struct Item {
       members = span->members;
     } else {
       // The costliest, the last rows of a lane, come first.
-      kv_head = static_cast<int>(index % args.kv_heads);
-      first_member = cut.members - 1 - static_cast<int>(index / args.kv_heads);
+      kv_head = static_cast<int>(index % args.spec.kv_heads);
+      first_member = cut.members - 1 - static_cast<int>(index / args.spec.kv_heads);
       const AttentionMember& member = cut.member[first_member];
-      first_block = args.first_position / kAttentionBlock;
+      first_block = FirstBlock(args.spec, member.position);
       end_block = (member.position + member.rows - 1) / kAttentionBlock + 1;
     }
     queries.first_head = kv_head * queries.heads;
@@ -101,9 +109,9 @@ struct Item {
     }
   }
 
-  // The first keys of a block.
+  // The first keys of a block that are seen.
   const std::byte* Keys(const AttentionArgs& args, int block) const {
-    const int position = std::max(block * kAttentionBlock, args.first_position) & ~15;
+    const int position = queries.FirstSeen(args, block * kAttentionBlock) & ~15;
     return StateRow(*queries.lane, args.k, position) + HeadPlace(args, kv_head).first;
   }
 };
@@ -128,7 +136,14 @@ void WholeItem(const AttentionArgs& args, const Item& item, const Work& work) {
               args.q.width);
     }
   }
-  for (int query = 0; query < queries.count(); ++query) Finish(args, queries.Row(query), queries.Head(query), total[query], out_of(query));
+  for (int query = 0; query < queries.count(); ++query) {
+    Finish(args, queries.Row(query), queries.Head(query), most[query], total[query], out_of(query));
+  }
+}
+
+// The block from which on partials of the row's lane are kept.
+int PartialsFrom(const AttentionArgs& args, int row) {
+  return FirstBlock(args.spec, args.table->lane[static_cast<size_t>(args.table->row_lane[static_cast<size_t>(row)])].position);
 }
 
 template <class State>
@@ -137,7 +152,9 @@ void BlockItem(const AttentionArgs& args, const Item& item, const std::byte* the
   BlockPartials<State>(args, queries, item.kv_head, item.first_block * kAttentionBlock, then, work);
   for (int query = 0; query < queries.count(); ++query) {
     const int64_t place = static_cast<int64_t>(queries.Row(query)) * args.q.count + queries.Head(query);
-    float* to = args.partials + (place * args.cut->blocks + item.first_block) * (args.q.width + 2);
+    const int64_t block = item.first_block - PartialsFrom(args, queries.Row(query));
+    if (block < 0) continue;  // nothing of the block is seen by the row's lane
+    float* to = args.partials + (place * args.cut->blocks + block) * (args.q.width + 2);
     to[0] = work.most[query];
     to[1] = work.total[query];
     std::memcpy(to + 2, work.sums + query * AttentionWidth(args), sizeof(float) * static_cast<size_t>(args.q.width));
@@ -188,11 +205,12 @@ void CombineBlocks(const AttentionArgs& args, int64_t first, int64_t last, int) 
     std::fill_n(out, width, 0.0f);
     float most = -std::numeric_limits<float>::infinity(), total = 0.0f;
     const int position = args.table->row_position[static_cast<size_t>(row)];
-    for (int block = args.first_position / kAttentionBlock; block <= position / kAttentionBlock; ++block) {
-      const float* partial = args.partials + (item * args.cut->blocks + block) * (width + 2);
+    const int from = PartialsFrom(args, row);
+    for (int block = FirstBlock(args.spec, position); block <= position / kAttentionBlock; ++block) {
+      const float* partial = args.partials + (item * args.cut->blocks + block - from) * (width + 2);
       Combine(&most, &total, out, partial[0], partial[1], partial + 2, width);
     }
-    Finish(args, row, head, total, out);
+    Finish(args, row, head, most, total, out);
   }
 }
 

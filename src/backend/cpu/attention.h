@@ -29,7 +29,7 @@ struct HeadPlace {
     const bool q8 = args.k.type == ElementType::kQ8_0;
     bytes = int64_t{args.q.width} * static_cast<int64_t>(q8 ? 1 : ElementSize(args.k.type));
     first = kv_head * bytes;
-    scales = q8 ? (args.kv_heads - kv_head) * bytes + kv_head * (bytes / kQ8Values) * 2 : 0;
+    scales = q8 ? (args.spec.kv_heads - kv_head) * bytes + kv_head * (bytes / kQ8Values) * 2 : 0;
   }
 };
 
@@ -50,13 +50,15 @@ struct AttentionSpan {
   int32_t blocks = 0;
 };
 
+// The first block that any row from `position` on sees.
+inline int FirstBlock(const AttentionSpec& spec, int position) { return spec.First(position) / kAttentionBlock; }
+
 struct AttentionCut;
 struct AttentionCutArgs {
   const StepTable* table;
   AttentionCut* cut;
   int heads;  // of the query
-  int kv_heads;
-  int first_position;
+  AttentionSpec spec;
   int threads;
   int64_t partial_slots;
 };
@@ -66,7 +68,7 @@ struct AttentionCut {
   bool split;
   int32_t members, spans;
   int64_t items;
-  int64_t blocks;  // of the longest lane, counted from position 0
+  int64_t blocks;  // that a lane's rows see between them, of the lane that sees most; partials are kept from its FirstBlock on
   AttentionMember* member;
   AttentionSpan* span;
 

@@ -61,7 +61,7 @@ void ScoreBlock(const AttentionArgs& args, const Queries& queries, const Block& 
     for (int r = 0; r < size; ++r) {
       float* to = work.scores + static_cast<int64_t>(first + r) * kAttentionBlock + (tile - block.first);
       Store(scores[r], to);
-      for (int p = tile; p < block.from; ++p) to[p - tile] = nothing;
+      for (int p = tile; p < std::min(tile + 16, block.BeginFor(args, queries, first + r)); ++p) to[p - tile] = nothing;
       for (int p = std::max(tile, block.EndFor(queries, first + r)); p < tile + 16; ++p) to[p - tile] = nothing;
     }
   };
@@ -92,7 +92,7 @@ void ScoreBlock(const AttentionArgs& args, const Queries& queries, const Block& 
       bool fetched = false;
       for (int g = 0; g < groups.count; ++g) {
         const int first = groups.First(g), size = groups.Size(g);
-        if (block.EndFor(queries, first + size - 1) <= tile) continue;
+        if (block.EndFor(queries, first + size - 1) <= tile || block.BeginFor(args, queries, first, size) >= tile + 16) continue;
         if (!fetched) {
           scorer.template Score<1, kRowGroup>(first, size, scores, fetch);
         } else {
@@ -107,12 +107,13 @@ void ScoreBlock(const AttentionArgs& args, const Queries& queries, const Block& 
 }
 
 // Scores become weights, and make work.most and total. A query that sees no position of the block gets most = -infinity and total = 0.
-inline void WeightsOfScores(const Queries& queries, const Block& block, const Work& work) {
+inline void WeightsOfScores(const AttentionArgs& args, const Queries& queries, const Block& block, const Work& work) {
   const float nothing = -std::numeric_limits<float>::infinity();
   for (int query = 0; query < queries.count(); ++query) {
     float* scores = work.scores + static_cast<int64_t>(query) * kAttentionBlock;
-    const int begin = (block.from & ~15) - block.first, stop = block.EndFor(queries, query) - block.first;
-    if (stop <= block.from - block.first) {
+    const int from = block.BeginFor(args, queries, query) - block.first, stop = block.EndFor(queries, query) - block.first;
+    const int begin = from & ~15;
+    if (stop <= from) {
       work.most[query] = nothing;
       work.total[query] = 0.0f;
       continue;
@@ -136,10 +137,10 @@ inline void WeightsOfScores(const Queries& queries, const Block& block, const Wo
 template <class State>
 void BlockPartials(const AttentionArgs& args, const Queries& queries, int kv_head, int block_first, const std::byte* then,
                    const Work& work) {
-  Block block{HeadPlace(args, kv_head), block_first, std::max(block_first, args.first_position), 0, then};
+  Block block{HeadPlace(args, kv_head), block_first, queries.FirstSeen(args, block_first), 0, then};
   block.end = block.EndFor(queries, queries.count() - 1);
   ScoreBlock<State>(args, queries, block, work);
-  WeightsOfScores(queries, block, work);
+  WeightsOfScores(args, queries, block, work);
   if constexpr (std::is_same_v<State, StateF32>) {
     WeighFloats(args, queries, block, work);
   } else {

@@ -42,7 +42,7 @@ class FloatScorer {
       float* const to = work.q + static_cast<int64_t>(first) * width;
       for (int r = 0; r < size; ++r) {
         const float* const from = QueryAt(args, queries, first + r);
-        for (int i = 0; i < width; ++i) to[static_cast<int64_t>(i) * size + r] = from[i] * args.scale;
+        for (int i = 0; i < width; ++i) to[static_cast<int64_t>(i) * size + r] = from[i] * args.spec.scale;
       }
     }
   }
@@ -107,7 +107,7 @@ inline void WeighTail(const ValueRun& run, int column, int count, const float* w
 }
 
 // The values of the block weighted for each query, into work.sums. Extent by extent. Positions that all queries of a group see are weighed
-// together, the few more of its later rows one query at a time: a position that a row must not see is not even multiplied by zero, so that a
+// together, the few more of some of its rows one query at a time: a position that a row must not see is not even multiplied by zero, so that a
 // NaN there cannot reach it.
 inline void WeighFloats(const AttentionArgs& args, const Queries& queries, const Block& block, const Work& work) {
   const int width = args.q.width;
@@ -131,9 +131,17 @@ inline void WeighFloats(const AttentionArgs& args, const Queries& queries, const
     };
     for (int g = 0; g < groups.count; ++g) {
       const int first = groups.First(g), size = groups.Size(g);
-      const int common = std::clamp(block.EndFor(queries, first), begin, stop);
-      weigh(first, size, begin, common);
-      for (int query = first; query < first + size; ++query) weigh(query, 1, common, std::min(block.EndFor(queries, query), stop));
+      int all_from = begin;
+      for (int i = 0; i < size; ++i) all_from = std::max(all_from, block.BeginFor(args, queries, first + i));
+      all_from = std::min(all_from, stop);
+      const int all_to = std::clamp(block.EndFor(queries, first), all_from, stop);
+      for (int query = first; all_from > begin && query < first + size; ++query) {
+        weigh(query, 1, std::max(begin, block.BeginFor(args, queries, query)), std::min(all_from, block.EndFor(queries, query)));
+      }
+      weigh(first, size, all_from, all_to);
+      for (int query = first; query < first + size; ++query) {
+        weigh(query, 1, std::max(all_to, block.BeginFor(args, queries, query)), std::min(block.EndFor(queries, query), stop));
+      }
     }
     begin = stop;
   }

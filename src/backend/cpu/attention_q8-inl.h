@@ -116,7 +116,7 @@ class ByteScorer {
     void Quantize(const AttentionArgs& args, const Queries& queries, int first, int size, int b) const {
       static_assert(kRowGroup <= 16);
       const auto half = [&](int r, int from)
-                            HWY_ATTR { return Mul(Load(QueryAt(args, queries, first + r) + b * kQ8Values + from), Set(args.scale)); };
+                            HWY_ATTR { return Mul(Load(QueryAt(args, queries, first + r) + b * kQ8Values + from), Set(args.spec.scale)); };
       HWY_ALIGN int32_t tops[16] = {};
       HWY_ALIGN float block_scales[16], inverses[16];
       for (int r = 0; r < size; ++r) tops[r] = GreatestBits(half(r, 0), half(r, 16));

@@ -159,7 +159,7 @@ class ShortScorer {
   static void LoadQueries(const AttentionArgs& args, const Queries& queries, const Work& work) {
     const RowGroups groups(queries.count(), kRowGroup);
     const int width = args.q.width, pairs = Pairs(args);
-    const Floats scale = Set(args.scale);
+    const Floats scale = Set(args.spec.scale);
     for (int g = 0; g < groups.count; ++g) {
       const int first = groups.First(g), size = groups.Size(g);
       auto* const to = reinterpret_cast<int32_t*>(work.q) + int64_t{first} * pairs;
@@ -333,11 +333,12 @@ HWY_INLINE void WeighColumns(const Pairs& values, int from, int end, const int16
 
 // The weights of each query times the units of the values become 16-bit integers, in place, with a unit in `units`: zeros at positions that
 // the query does not see. value_units: of the block's positions.
-inline void ShortenWeights(const Queries& queries, const Block& block, const float* value_units, const Work& work, float* units) {
-  const int from = block.from - block.first, end = block.end - block.first;
+inline void ShortenWeights(const AttentionArgs& args, const Queries& queries, const Block& block, const float* value_units,
+                           const Work& work, float* units) {
+  const int first = (block.from & ~15) - block.first, end = block.end - block.first;
   for (int query = 0; query < queries.count(); ++query) {
     float* const weights = work.scores + static_cast<int64_t>(query) * kAttentionBlock;
-    const int stop = block.EndFor(queries, query) - block.first;
+    const int from = block.BeginFor(args, queries, query) - block.first, stop = block.EndFor(queries, query) - block.first;
     Floats sum = Zeros(), top = Zeros();
     for (int i = from & ~15; i < stop; i += 16) {
       Floats weight;
@@ -357,8 +358,8 @@ inline void ShortenWeights(const Queries& queries, const Block& block, const flo
     const bool some = units[query] > 0.0f;  // what is no number has no nearest integer
     auto* const shorts = reinterpret_cast<int16_t*>(weights);
     const hn::Rebind<int16_t, TagI> d16;
-    for (int i = from & ~15; i < end; i += 16) {
-      const Ints weight = some && i < stop ? Nearest(Mul(Load(weights + i), inverse)) : SetInts(0);
+    for (int i = first; i < end; i += 16) {
+      const Ints weight = some && i + 16 > from && i < stop ? Nearest(Mul(Load(weights + i), inverse)) : SetInts(0);
       REPRISE_PARTS hn::StoreU(hn::DemoteTo(d16, weight.v[p]), d16, shorts + i + p * kPartLanes);
     }
   }
@@ -367,11 +368,12 @@ inline void ShortenWeights(const Queries& queries, const Block& block, const flo
 template <class Pairs>
 void WeighPairs(const AttentionArgs& args, const Queries& queries, const Block& block, const Pairs& values, const float* units,
                 const Work& work) {
-  const int width = args.q.width, from = ((block.from & ~15) - block.first) / 2;
+  const int width = args.q.width;
   const int64_t padded = AttentionWidth(args);
   const RowGroups groups(queries.count(), kWeighQueries);
   for (int g = 0; g < groups.count; ++g) {
     const int first = groups.First(g), size = groups.Size(g);
+    const int from = ((block.BeginFor(args, queries, first, size) & ~15) - block.first) / 2;
     const int end = std::max(from, (block.EndFor(queries, first + size - 1) - block.first + 1) / 2);
     const auto* const weights = reinterpret_cast<const int16_t*>(work.scores + static_cast<int64_t>(first) * kAttentionBlock);
     float* const sums = work.sums + first * padded;
@@ -397,7 +399,7 @@ void WeighShorts(const AttentionArgs& args, const Queries& queries, const Block&
     values.extent[i] = block.RowAt(queries, args.v, block.first + i * kExtentRows);
   values.Measure(from, end);
   HWY_ALIGN float units[kMostQueries];
-  ShortenWeights(queries, block, values.units, work, units);
+  ShortenWeights(args, queries, block, values.units, work, units);
   if (queries.count() <= kWeighQueries) {
     WeighPairs(args, queries, block, PassingPairs<State>{&values}, units, work);
   } else {

@@ -21,6 +21,19 @@ struct AttentionCase {
   int first_position;
   bool gated;
   std::vector<int> lane_rows;
+  int window = 0;
+  bool sinks = false;
+
+  AttentionSpec Spec() const {
+    AttentionSpec spec;
+    spec.kv_heads = kv_heads;
+    spec.scale = 1.0f / std::sqrt(static_cast<float>(width));
+    spec.first_position = first_position;
+    spec.window = window;
+    return spec;
+  }
+  // Some far above the scores, some far below.
+  Floats1d Sinks() const { return RandomFloats(static_cast<size_t>(heads), 77, 4.0f); }
 };
 
 size_t RowBytes(ElementType type, int numbers) {
@@ -38,14 +51,18 @@ Job AttentionJob(const AttentionCase& c) {
   const StateRef k{0, RowBytes(c.type, kv_width), c.type};
   const StateRef v{AlignUp(k.bytes * kExtentRows, 64), k.bytes, c.type};
   job.extent_bytes = v.offset + v.bytes * kExtentRows;
-  const float scale = 1.0f / std::sqrt(static_cast<float>(c.width));
-  job.record = [=](Backend&, Ops& ops, Rows in, Rows out) {
+  job.record = [=](Backend& backend, Ops& ops, Rows in, Rows out) {
     ops.Append(k, in.Columns(q_width, kv_width));
     ops.Append(v, in.Columns(q_width + kv_width, kv_width));
     const Heads q{in.Columns(0, q_width), c.heads, c.width, c.width};
     Heads gate{in.Columns(q_width + 2 * kv_width, q_width), c.heads, c.width, c.width};
     if (!c.gated) gate.count = 0;
-    ops.Attention(out, q, k, v, c.kv_heads, scale, gate, c.first_position);
+    AttentionSpec spec = c.Spec();
+    if (c.sinks) {
+      const Floats1d sinks = c.Sinks();
+      spec.sinks = *backend.LoadVector({"sinks", TensorType::kF32, 1, c.heads, std::as_bytes(std::span(sinks))});
+    }
+    ops.Attention(out, q, k, v, gate, spec);
   };
   return job;
 }
@@ -84,7 +101,8 @@ Doubles Asked(ElementType type, const float* x, int width, float scale) {
 void CheckAttention(const AttentionCase& c, const Floats1d& in, uint32_t seed, int most_chunk, double tolerance) {
   const Job job = AttentionJob(c);
   const int q_width = c.heads * c.width, kv_width = c.kv_heads * c.width;
-  const float scale = 1.0f / std::sqrt(static_cast<float>(c.width));
+  const AttentionSpec spec = c.Spec();
+  const Floats1d sinks = c.Sinks();
   for (const Outcome& outcome : RunEveryWay(job, in, seed, most_chunk)) {
     int first = 0;
     for (size_t lane = 0; lane < c.lane_rows.size(); ++lane) {
@@ -95,19 +113,21 @@ void CheckAttention(const AttentionCase& c, const Floats1d& in, uint32_t seed, i
           const int kv_head = head / (c.heads / c.kv_heads);
           Doubles scores, sums(c.width);
           double most = -1e300, total = 0;
-          const Doubles asked = Asked(c.type, x + head * c.width, c.width, scale);
-          for (int p = c.first_position; p <= row; ++p) {
+          const Doubles asked = Asked(c.type, x + head * c.width, c.width, spec.scale);
+          const int seen = std::max(c.first_position, c.window ? row - c.window + 1 : 0);
+          for (int p = seen; p <= row; ++p) {
             const Doubles key = Stored(c.type, &in[static_cast<size_t>(first + p) * job.in] + q_width + kv_head * c.width, c.width);
             scores.push_back(std::inner_product(asked.begin(), asked.end(), key.begin(), 0.0));
             most = std::max(most, scores.back());
           }
-          for (int p = c.first_position; p <= row; ++p) {
+          for (int p = seen; p <= row; ++p) {
             const float* from = &in[static_cast<size_t>(first + p) * job.in] + q_width + kv_width + kv_head * c.width;
             const Doubles value = Stored(c.type, from, c.width);
-            const double weight = std::exp(scores[static_cast<size_t>(p - c.first_position)] - most);
+            const double weight = std::exp(scores[static_cast<size_t>(p - seen)] - most);
             total += weight;
             for (size_t i = 0; i < sums.size(); ++i) sums[i] += weight * value[i];
           }
+          if (c.sinks && total > 0) total += std::exp(static_cast<double>(sinks[static_cast<size_t>(head)]) - most);
           for (int i = 0; i < c.width; ++i) {
             double y = total > 0 ? sums[static_cast<size_t>(i)] / total : 0.0;
             if (c.gated) y /= 1 + std::exp(-static_cast<double>(x[q_width + 2 * kv_width + head * c.width + i]));
@@ -137,6 +157,19 @@ TEST(Attention, FirstPosition) { CheckAttention({2, 1, 16, ElementType::kF32, 3,
 TEST(Attention, FirstPositionInALaterBlock) { CheckAttention({2, 1, 16, ElementType::kF16, 270, false, {400, 280}}, 7, 60); }
 TEST(Attention, BytesOfTwoLanesAcrossBlocks) { CheckAttention({8, 2, 64, ElementType::kQ8_0, 0, true, {300, 70, 5}}, 9, 100); }
 TEST(Attention, BytesFromAFirstPositionOn) { CheckAttention({3, 1, 32, ElementType::kQ8_0, 270, false, {400, 280}}, 10, 60); }
+TEST(Attention, WindowWithinABlock) { CheckAttention({4, 2, 32, ElementType::kF16, 0, true, {90, 7}, 20}, 12, 17); }
+TEST(Attention, WindowOfFloatsAcrossBlocks) { CheckAttention({2, 1, 16, ElementType::kF32, 0, false, {600, 300}, 130}, 13, 120); }
+TEST(Attention, WindowOfWholeBlocks) { CheckAttention({6, 2, 32, ElementType::kF16, 0, false, {830}, 256}, 14, 200); }
+TEST(Attention, WindowOfOnePosition) { CheckAttention({2, 2, 20, ElementType::kF32, 0, false, {300}, 1}, 15, 90); }
+TEST(Attention, WindowOfBytes) { CheckAttention({8, 1, 64, ElementType::kQ8_0, 0, true, {560, 20}, 100}, 16, 110); }
+TEST(Attention, WindowAfterAFirstPosition) { CheckAttention({3, 1, 24, ElementType::kF16, 270, true, {620, 272}, 200}, 17, 90); }
+TEST(Attention, WindowBeyondAllPositions) { CheckAttention({2, 1, 16, ElementType::kF16, 0, false, {300}, 5000}, 18, 90); }
+TEST(Attention, Sinks) {
+  for (const ElementType type : {ElementType::kF32, ElementType::kF16, ElementType::kQ8_0}) {
+    CheckAttention({8, 2, 64, type, 3, true, {300, 70}, 0, true}, 19, 90);
+    CheckAttention({8, 2, 32, type, 0, false, {300, 5}, 64, true}, 20, 90);
+  }
+}
 TEST(Attention, BytesOfWideHeads) { CheckAttention({8, 1, 256, ElementType::kQ8_0, 3, true, {130}}, 11, 40); }
 
 TEST(Append, BytesAreThoseOfQ8_0) {
@@ -201,8 +234,10 @@ TEST(Attention, HalvesFromTheLeastToTheGreatest) {
 
 // What is no number in a key, a value or a query reaches the rows that see it, and no other.
 TEST(Attention, WhatIsNoNumberStaysWhereItIsSeen) {
-  for (const ElementType type : {ElementType::kF32, ElementType::kF16, ElementType::kQ8_0}) {
-    const AttentionCase c{4, 1, 32, type, 0, false, {90}};
+  int count = 0;
+  for (const ElementType type : {ElementType::kF32, ElementType::kF16, ElementType::kQ8_0, ElementType::kF32, ElementType::kF16}) {
+    const int window = count++ < 3 ? 0 : 11;
+    const AttentionCase c{4, 1, 32, type, 0, false, {90}, window};
     const Job job = AttentionJob(c);
     const Floats1d clean = RandomFloats(static_cast<size_t>(90) * job.in, 60);
     for (const float bad : {std::nanf(""), INFINITY, -INFINITY}) {
@@ -220,7 +255,7 @@ TEST(Attention, WhatIsNoNumberStaysWhereItIsSeen) {
           if (std::isnan(bad) || type == ElementType::kQ8_0) {
             EXPECT_TRUE(std::isnan(got[kBad * row + (of_query ? 33 : 5)]));
           }
-          const size_t after = of_query ? kBad + 1 : c.lane_rows[0];
+          const size_t after = of_query ? kBad + 1 : window ? kBad + static_cast<size_t>(window) : c.lane_rows[0];
           EXPECT_EQ(std::memcmp(got + after * row, good + after * row, (c.lane_rows[0] - after) * row * sizeof(float)), 0);
         }
       }
@@ -229,8 +264,8 @@ TEST(Attention, WhatIsNoNumberStaysWhereItIsSeen) {
 }
 
 // Lanes that read a shared history in the same extents, some further than others, against lanes that have all of it to themselves.
-void CheckSharedHistory(ElementType type) {
-  const AttentionCase c{8, 2, 32, type, 0, true, {640, 30, 225, 30, 3}};
+void CheckSharedHistory(ElementType type, int window = 0) {
+  const AttentionCase c{8, 2, 32, type, 0, true, {640, 30, 225, 30, 3}, window};
   Job job = AttentionJob(c);
   job.prefix = {0, 576, 320, 576, 576};
   std::vector<Floats1d> rows;  // by lane
@@ -264,6 +299,12 @@ void CheckSharedHistory(ElementType type) {
 }
 TEST(Attention, SharedHistoryIsReadOnceForTheSameBits) { CheckSharedHistory(ElementType::kF16); }
 TEST(Attention, SharedHistoryOfBytesIsReadOnceForTheSameBits) { CheckSharedHistory(ElementType::kQ8_0); }
+TEST(Attention, SharedHistoryWithinWindowsIsReadOnceForTheSameBits) {
+  for (int window : {40, 256, 300, 512}) {
+    CheckSharedHistory(ElementType::kF16, window);
+    CheckSharedHistory(ElementType::kF32, window);
+  }
+}
 TEST(Attention, WideHeadsOfOneGroup) { CheckAttention({4, 1, 256, ElementType::kF16, 0, true, {130}}, 8, 40); }
 
 }  // namespace

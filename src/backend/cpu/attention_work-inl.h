@@ -7,6 +7,8 @@
 #define REPRISE_BACKEND_CPU_ATTENTION_WORK_INL_H_
 #endif
 
+#include <algorithm>
+
 #include "backend/cpu/attention.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/simd-inl.h"
@@ -87,6 +89,12 @@ struct Queries {
   int Row(int query) const { return row[query / heads]; }
   int Head(int query) const { return first_head + query % heads; }
   int Position(int query) const { return position[query / heads]; }
+  // The first position from `from` on that any of them sees.
+  int FirstSeen(const AttentionArgs& args, int from) const {
+    int first = INT32_MAX;
+    for (int i = 0; i < rows; ++i) first = std::min(first, args.spec.First(position[i]));
+    return std::max(first, from);
+  }
 };
 
 inline const float* QueryAt(const AttentionArgs& args, const Queries& queries, int query) {
@@ -100,6 +108,16 @@ struct Block {
   int from, end;          // what is seen of it
   const std::byte* then;  // keys that will be wanted after it, or null
 
+  // What a query sees of it; of `end` not more than `begin` where that is nothing.
+  int BeginFor(const AttentionArgs& args, const Queries& queries, int query) const {
+    return std::max(first, args.spec.First(queries.Position(query)));
+  }
+  // The first position that any of `count` queries sees.
+  int BeginFor(const AttentionArgs& args, const Queries& queries, int query, int count) const {
+    int begin = BeginFor(args, queries, query);
+    for (int i = 1; args.spec.window && i < count; ++i) begin = std::min(begin, BeginFor(args, queries, query + i));
+    return begin;
+  }
   int EndFor(const Queries& queries, int query) const { return std::min(queries.Position(query) + 1, first + kAttentionBlock); }
   const std::byte* RowAt(const Queries& queries, const StateRef& state, int position) const {
     return StateRow(*queries.lane, state, position) + place.first;

@@ -23,8 +23,8 @@ void CpuOps::RecordEmbed(const Rows& out, const Matrix& table, float scale) {
   Add(EmbedKernel(), EmbedArgs{&this->table(), out, static_cast<const PackedMatrix*>(&table), scale});
 }
 
-void CpuOps::RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, float eps) {
-  AddRowWork(kernels_.rms_norm, RmsNormArgs{&table(), out, in, weight, eps}, out.width);
+void CpuOps::RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, float eps, bool accumulate) {
+  AddRowWork(kernels_.rms_norm, RmsNormArgs{&table(), out, in, weight, eps, accumulate}, out.width);
 }
 
 CpuOps::Inputs CpuOps::InputsOf(std::span<const Product> products, int64_t rows, int width, int experts) {
@@ -110,7 +110,7 @@ void CpuOps::RecordMixExperts(const Rows& out, const Rows& in, const Rows& score
 
   // What comes between has a row a visit, which the step table does not count: it runs where its rows are arranged, and nowhere else.
   const Launch& between = plan_.row_work.emplace_back(
-      experts.gate ? MakeLaunch(kernels_.swiglu.run, kernels_.swiglu.split, SwiGluArgs{&table(), gate, gate, up})
+      experts.gate ? MakeLaunch(kernels_.swiglu.run, kernels_.swiglu.split, GluArgs{&table(), gate, gate, up})
                    : MakeLaunch(kernels_.relu_squared.run, kernels_.relu_squared.split, ReluSquaredArgs{&table(), up, up}));
   const std::array back{Product{experts.down, parts}};
   AddExpertMatMul(InputsOf(back, visits, inner, experts.count), experts.gate ? gate : up, {between.run, between.args}, to, to.visit);
@@ -146,7 +146,11 @@ ArrangeArgs CpuOps::Arranging(const Rows& in, const Activations& to) {
 }
 
 void CpuOps::RecordSwiGlu(const Rows& out, const Rows& gate, const Rows& up) {
-  AddRowWork(kernels_.swiglu, SwiGluArgs{&table(), out, gate, up}, kPairColumns);
+  AddRowWork(kernels_.swiglu, GluArgs{&table(), out, gate, up}, kPairColumns);
+}
+
+void CpuOps::RecordGeGlu(const Rows& out, const Rows& gate, const Rows& up) {
+  AddRowWork(kernels_.geglu, GluArgs{&table(), out, gate, up}, kPairColumns);
 }
 
 void CpuOps::RecordReluSquared(const Rows& out, const Rows& in) {
@@ -163,8 +167,8 @@ void CpuOps::RecordMultiply(const Rows& out, const Rows& a, const Rows& b) {
 
 void CpuOps::RecordAddBias(const Rows& rows, const float* bias) { Add(kernels_.add_bias, AddBiasArgs{&table(), rows, bias}); }
 
-void CpuOps::RecordRopeTable(float* angles, const uint64_t* turns, int dims) {
-  Add(RopeTableKernel(), RopeTableArgs{&table(), angles, turns, dims});
+void CpuOps::RecordRopeTable(float* angles, const uint64_t* turns, const RopeSpec& rope) {
+  Add(RopeTableKernel(), RopeTableArgs{&table(), angles, turns, rope.dims, rope.magnitude});
 }
 
 void CpuOps::RecordNormRope(const Heads& heads, const float* weight, float eps, const float* angles, const RopeSpec& rope) {
@@ -173,14 +177,14 @@ void CpuOps::RecordNormRope(const Heads& heads, const float* weight, float eps, 
 
 void CpuOps::RecordAppend(const StateRef& state, const Rows& in) { Add(AppendKernel(), AppendArgs{&table(), in, state}); }
 
-void CpuOps::RecordAttention(const Rows& out, const Heads& q, const StateRef& k, const StateRef& v, int kv_heads, float scale,
-                             const Heads& gate, int first_position) {
-  if (!Check(q.count / kv_heads <= kMostQueries, "Attention", "too many query heads share a key-value head")) return;
+void CpuOps::RecordAttention(const Rows& out, const Heads& q, const StateRef& k, const StateRef& v, const Heads& gate,
+                             const AttentionSpec& spec) {
+  if (!Check(q.count / spec.kv_heads <= kMostQueries, "Attention", "too many query heads share a key-value head")) return;
   // Split work is for few rows, where partials are small; 8 MB hold 262,144 positions of one row with 8 heads of 256.
   constexpr int64_t kPartialFloats = int64_t{2} << 20;
   const int64_t slots = kPartialFloats / (q.width + 2);
-  const AttentionCut* const cut = CutFor({&table(), nullptr, q.count, kv_heads, first_position, threads_, slots});
-  AttentionArgs args{&table(), cut, out, q, gate, k, v, scale, kv_heads, first_position, nullptr, 0, nullptr};
+  const AttentionCut* const cut = CutFor({&table(), nullptr, q.count, spec, threads_, slots});
+  AttentionArgs args{&table(), cut, out, q, gate, k, v, spec, nullptr, 0, nullptr};
   args.scratch_floats = AttentionScratchFloats(args);
   args.scratch = Scratch<float>("attention", args.scratch_floats * threads_);
   args.partials = Scratch<float>("attention partials", kPartialFloats);
@@ -190,8 +194,8 @@ void CpuOps::RecordAttention(const Rows& out, const Heads& q, const StateRef& k,
 
 const AttentionCut* CpuOps::CutFor(AttentionCutArgs args) {
   for (const auto& [known, cut] : cuts_) {
-    if (known.heads == args.heads && known.kv_heads == args.kv_heads && known.first_position == args.first_position &&
-        known.partial_slots == args.partial_slots) {
+    if (known.heads == args.heads && known.spec.kv_heads == args.spec.kv_heads && known.spec.first_position == args.spec.first_position &&
+        known.spec.window == args.spec.window && known.partial_slots == args.partial_slots) {
       return cut;
     }
   }

@@ -147,6 +147,7 @@ struct RmsNormArgs {
   Rows out, in;
   const float* weight;
   float eps;
+  bool accumulate;
 };
 struct GatedRmsNormArgs {
   const StepTable* table;
@@ -156,7 +157,7 @@ struct GatedRmsNormArgs {
   float eps;
 };
 inline constexpr int kPairColumns = 256;  // of a row: an item of SwiGLU, ReluSquared, Multiply, AddBias and the sum of experts' results
-struct SwiGluArgs {
+struct GluArgs {
   const StepTable* table;
   Rows out, gate, up;
 };
@@ -183,6 +184,7 @@ struct RopeTableArgs {
   float* angles;          // a row: dims / 2 cosines, dims / 2 sines
   const uint64_t* turns;  // dims / 2: turns a position, as a fraction of 2^64
   int dims;
+  float magnitude;
 };
 struct NormRopeArgs {
   const StepTable* table;
@@ -207,9 +209,7 @@ struct AttentionArgs {
   Rows out;
   Heads q, gate;
   StateRef k, v;
-  float scale;
-  int kv_heads;
-  int first_position;
+  AttentionSpec spec;
   float* scratch;  // one piece a thread
   int64_t scratch_floats;
   float* partials;  // of the split form: [row][head][block] of most, total, sums[q.width]
@@ -283,7 +283,7 @@ struct KernelTable {
   bool signed_bytes = false;  // the products with PackedForm::kByte take its quants less 128
   Kernel arrange, matmul;
   Kernel group_visits, expert_matmul, mix_visits;
-  Kernel rms_norm, gated_rms_norm, swiglu, relu_squared, multiply, add_bias, sigmoid_gate;
+  Kernel rms_norm, gated_rms_norm, swiglu, geglu, relu_squared, multiply, add_bias, sigmoid_gate;
   Kernel norm_rope;
   Kernel attention, combine_attention;
   Kernel conv;

@@ -37,7 +37,11 @@ void RopeTable(const RopeTableArgs& args, int64_t first, int64_t last, int) {
   for (int64_t row = first; row < last; ++row) {
     const auto position = static_cast<uint64_t>(args.table->row_position[static_cast<size_t>(row)]);
     float* cosine = args.angles + row * args.dims;
-    for (int i = 0; i < half; ++i) CosSin(position * args.turns[i], cosine + i, cosine + half + i);
+    for (int i = 0; i < half; ++i) {
+      CosSin(position * args.turns[i], cosine + i, cosine + half + i);
+      cosine[i] *= args.magnitude;
+      cosine[half + i] *= args.magnitude;
+    }
   }
 }
 

@@ -1,4 +1,4 @@
-// exp, sigmoid, SiLU and softplus on 16 lanes. Every lane is computed alike, so that a value never depends on its place in a vector.
+// exp, sigmoid, SiLU, GELU and softplus on 16 lanes. Every lane is computed alike, so that a value never depends on its place in a vector.
 #if defined(REPRISE_BACKEND_CPU_MATH_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef REPRISE_BACKEND_CPU_MATH_INL_H_
 #undef REPRISE_BACKEND_CPU_MATH_INL_H_
@@ -42,6 +42,11 @@ HWY_INLINE Floats Exp(Floats x) {
 }
 HWY_INLINE Floats Sigmoid(Floats x) { return Div(Set(1.0f), Add(Set(1.0f), Exp(Neg(x)))); }
 HWY_INLINE Floats Silu(Floats x) { return Div(x, Add(Set(1.0f), Exp(Neg(x)))); }
+// The form with a hyperbolic tangent: x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)).
+HWY_INLINE Floats Gelu(Floats x) {
+  const Floats bent = MulAdd(Mul(x, x), Set(-1.5957691216f * 0.044715f), Set(-1.5957691216f));
+  return Div(x, Add(Set(1.0f), Exp(Mul(x, bent))));
+}
 
 // log(1 + exp(x)) = max(x, 0) + log1p(y), y = exp(-|x|) in (0, 1]; log1p(y) = 2 atanh(s), s = y / (2 + y) <= 1/3, by its series.
 HWY_INLINE Floats Softplus(Floats x) {

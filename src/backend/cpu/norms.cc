@@ -21,7 +21,7 @@ HWY_BEFORE_NAMESPACE();
 namespace reprise {
 namespace HWY_NAMESPACE {
 
-void NormRow(float* out, const float* in, const float* weight, int width, float eps) {
+void NormRow(float* out, const float* in, const float* weight, int width, float eps, bool accumulate = false) {
   Floats squares = Zeros();
   for (int i = 0; i < width; i += 16) {
     const Floats x = LoadFirst(in + i, width - i);
@@ -30,14 +30,14 @@ void NormRow(float* out, const float* in, const float* weight, int width, float 
   const Floats factor = Set(1.0f / std::sqrt(Sum(squares) / static_cast<float>(width) + eps));
   for (int i = 0; i < width; i += 16) {
     const Floats y = Mul(Mul(LoadFirst(in + i, width - i), factor), LoadFirst(weight + i, width - i));
-    StoreFirst(y, out + i, width - i);
+    StoreFirst(accumulate ? Add(LoadFirst(out + i, width - i), y) : y, out + i, width - i);
   }
 }
 
 Split SplitRmsNorm(const RmsNormArgs& args) { return EvenSplit(RowCount(*args.table, args.in), args.in.width * 0.1); }
 void RmsNorm(const RmsNormArgs& args, int64_t first, int64_t last, int) {
   for (int row = static_cast<int>(first); row < last; ++row) {
-    NormRow(RowAt(args.out, row), RowAt(args.in, row), args.weight, args.in.width, args.eps);
+    NormRow(RowAt(args.out, row), RowAt(args.in, row), args.weight, args.in.width, args.eps, args.accumulate);
   }
 }
 
@@ -79,10 +79,14 @@ HWY_INLINE void RunPairs(const Rows& out, const Rows& a, const float* b, int64_t
   }
 }
 
-Split SplitSwiGlu(const SwiGluArgs& args) { return SplitPairs(*args.table, args.out, 0.3); }
-void SwiGlu(const SwiGluArgs& args, int64_t first, int64_t last, int) {
+Split SplitGlu(const GluArgs& args) { return SplitPairs(*args.table, args.out, 0.3); }
+void SwiGlu(const GluArgs& args, int64_t first, int64_t last, int) {
   RunPairs(args.out, args.gate, args.up.data, args.up.stride, first, last,
            [](Floats gate, Floats up) HWY_ATTR { return Mul(Silu(gate), up); });
+}
+void GeGlu(const GluArgs& args, int64_t first, int64_t last, int) {
+  RunPairs(args.out, args.gate, args.up.data, args.up.stride, first, last,
+           [](Floats gate, Floats up) HWY_ATTR { return Mul(Gelu(gate), up); });
 }
 
 Split SplitReluSquared(const ReluSquaredArgs& args) { return SplitPairs(*args.table, args.out, 0.1); }
@@ -136,7 +140,8 @@ void ArgMax(const ArgMaxArgs& args, int64_t first, int64_t last, int) {
 void AddNorms(KernelTable& table) {
   table.rms_norm = {RunUntyped<RmsNormArgs, RmsNorm>, SplitUntyped<RmsNormArgs, SplitRmsNorm>};
   table.gated_rms_norm = {RunUntyped<GatedRmsNormArgs, GatedRmsNorm>, SplitUntyped<GatedRmsNormArgs, SplitGated>};
-  table.swiglu = {RunUntyped<SwiGluArgs, SwiGlu>, SplitUntyped<SwiGluArgs, SplitSwiGlu>};
+  table.swiglu = {RunUntyped<GluArgs, SwiGlu>, SplitUntyped<GluArgs, SplitGlu>};
+  table.geglu = {RunUntyped<GluArgs, GeGlu>, SplitUntyped<GluArgs, SplitGlu>};
   table.relu_squared = {RunUntyped<ReluSquaredArgs, ReluSquared>, SplitUntyped<ReluSquaredArgs, SplitReluSquared>};
   table.multiply = {RunUntyped<MultiplyArgs, Multiply>, SplitUntyped<MultiplyArgs, SplitMultiply>};
   table.add_bias = {RunUntyped<AddBiasArgs, AddBias>, SplitUntyped<AddBiasArgs, SplitAddBias>};

@@ -96,7 +96,7 @@ uint64_t DigestOfEveryKernel(const std::string& isa, ElementType kv) {
     ops.NormRope({piece(1), 3, 32, 32}, vector(head_norm), 1e-6f, {32});
     ops.Append(k, piece(1).Columns(0, 32));
     ops.Append(v, piece(1).Columns(32, 32));
-    ops.Attention(piece(2), {piece(1), 3, 32, 32}, k, v, 1, 0.25f, {in, 3, 32, 32}, 0);
+    ops.Attention(piece(2), {piece(1), 3, 32, 32}, k, v, {in, 3, 32, 32}, {.scale = 0.25f});
     ops.CausalConv(piece(3), piece(2), tail, vector(taps), {}, 4, true);
     ops.SwiGlu(piece(4), piece(3), piece(1));
     ops.GatedRmsNorm(piece(4), piece(4), in, vector(head_norm), 1e-6f);

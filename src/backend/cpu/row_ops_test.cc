@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <limits>
+#include <numbers>
 
 #include "backend/cpu/cpu_rig.h"
 
@@ -25,6 +26,7 @@ Doubles Normed(const float* x, const Floats1d& weight, double eps) {
   return y;
 }
 double Silu(double x) { return x / (1 + std::exp(-x)); }
+double Gelu(double x) { return x / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x))); }
 
 class Widths : public testing::TestWithParam<int> {};
 INSTANTIATE_TEST_SUITE_P(RowOps, Widths, testing::Values(1, 15, 16, 17, 64, 100, 1000));
@@ -56,6 +58,48 @@ TEST_P(Widths, RmsNormAlsoInPlace) {
         ExpectNear(outcome.out[lane], wanted, 1e-5);
       }
     }
+  }
+}
+
+TEST_P(Widths, AddRmsNorm) {
+  const int width = GetParam();
+  const Floats1d weight = RandomFloats(static_cast<size_t>(width), 1);
+  Job job;
+  job.in = 2 * width;
+  job.out = width;
+  job.lane_rows = {4, 2};
+  job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
+    ops.Multiply(out, in.Columns(width, width), in.Columns(width, width));
+    ops.AddRmsNorm(out, in.Columns(0, width), LoadFloats(backend, weight), 1e-5f);
+  };
+  const Floats1d in = RandomFloats(6 * static_cast<size_t>(job.in), 2, 3.0f);
+  for (const Outcome& outcome : RunEveryWay(job, in, 3)) {
+    Doubles wanted;
+    for (int row = 0; row < 4; ++row) {
+      const float* const x = &in[static_cast<size_t>(row * job.in)];
+      Doubles y = Normed(x, weight, 1e-5);
+      for (int i = 0; i < width; ++i) y[static_cast<size_t>(i)] += static_cast<double>(x[width + i]) * x[width + i];
+      wanted.insert(wanted.end(), y.begin(), y.end());
+    }
+    ExpectNear(outcome.out[0], wanted, 1e-5);
+  }
+}
+
+TEST_P(Widths, GeGlu) {
+  const int width = GetParam();
+  Job job;
+  job.in = 2 * width;
+  job.out = width;
+  job.lane_rows = {5};
+  job.record = [&](Backend&, Ops& ops, Rows in, Rows out) { ops.GeGlu(out, in.Columns(0, width), in.Columns(width, width)); };
+  const Floats1d in = RandomFloats(5 * 2 * static_cast<size_t>(width), 4, 2.0f);
+  for (const Outcome& outcome : RunEveryWay(job, in, 5)) {
+    Doubles wanted;
+    for (int row = 0; row < 5; ++row) {
+      const float* x = &in[static_cast<size_t>(row) * 2 * static_cast<size_t>(width)];
+      for (int i = 0; i < width; ++i) wanted.push_back(Gelu(x[i]) * x[width + i]);
+    }
+    ExpectNear(outcome.out[0], wanted, 2e-6);
   }
 }
 
@@ -163,20 +207,24 @@ TEST_P(Widths, AddBias) {
   }
 }
 
-TEST(SwiGlu, ExtremeGates) {
-  const Floats1d gates = {-1e30f, -200.0f, -100.0f, -88.0f, -87.0f, 0.0f, -0.0f, 87.0f, 88.8f, 1e30f, 1e-40f, std::nanf("")};
-  Job job;
-  job.in = 24;
-  job.out = 12;
-  job.record = [&](Backend&, Ops& ops, Rows in, Rows out) { ops.SwiGlu(out, in.Columns(0, 12), in.Columns(12, 12)); };
-  Floats1d in = gates;
-  in.resize(24, 1.0f);
-  for (const Outcome& outcome : RunEveryWay(job, in, 6)) {
-    for (size_t i = 0; i < 11; ++i) {
-      const double wanted = gates[i] < -700 ? 0.0 : Silu(gates[i]);
-      EXPECT_NEAR(outcome.out[0][i], wanted, 1e-6 * (1 + std::abs(wanted))) << gates[i];
+TEST(GatedUnits, ExtremeGates) {
+  for (const bool gelu : {false, true}) {
+    const Floats1d gates = {-1e30f, -200.0f, -100.0f, -88.0f, -87.0f, 0.0f, -0.0f, 87.0f, 88.8f, 1e30f, 1e-40f, std::nanf("")};
+    Job job;
+    job.in = 24;
+    job.out = 12;
+    job.record = [&](Backend&, Ops& ops, Rows in, Rows out) {
+      gelu ? ops.GeGlu(out, in.Columns(0, 12), in.Columns(12, 12)) : ops.SwiGlu(out, in.Columns(0, 12), in.Columns(12, 12));
+    };
+    Floats1d in = gates;
+    in.resize(24, 1.0f);
+    for (const Outcome& outcome : RunEveryWay(job, in, 6)) {
+      for (size_t i = 0; i < 11; ++i) {
+        const double wanted = gates[i] < -700 ? 0.0 : gelu ? Gelu(gates[i]) : Silu(gates[i]);
+        EXPECT_NEAR(outcome.out[0][i], wanted, 1e-6 * (1 + std::abs(wanted))) << gates[i];
+      }
+      EXPECT_TRUE(std::isnan(outcome.out[0][11]));
     }
-    EXPECT_TRUE(std::isnan(outcome.out[0][11]));
   }
 }
 
@@ -215,6 +263,7 @@ TEST(GatedRmsNorm, HeadsInPlace) {
 struct RopeCase {
   int heads, width, dims, first_column, stride;
   bool norm, interleaved, factors;
+  float magnitude = 1.0f;
 };
 void CheckRope(const RopeCase& c) {
   const Floats1d weight = RandomFloats(static_cast<size_t>(c.width), 1);
@@ -224,7 +273,7 @@ void CheckRope(const RopeCase& c) {
   job.in = job.out = c.first_column + c.heads * c.stride;
   job.lane_rows = {30, 4};
   job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
-    const RopeSpec rope{c.dims, 10000.0, c.interleaved, c.factors ? LoadFloats(backend, factors).data : nullptr};
+    const RopeSpec rope{c.dims, 10000.0, c.interleaved, c.factors ? LoadFloats(backend, factors).data : nullptr, c.magnitude};
     const Rows heads = in.Columns(c.first_column, c.heads * c.stride);
     ops.NormRope({heads, c.heads, c.width, c.stride}, c.norm ? LoadFloats(backend, weight) : Vector{}, 1e-6f, rope);
     ops.RmsNorm(out, in, LoadFloats(backend, Floats1d(static_cast<size_t>(job.in), 1.0f)), 1.0f);
@@ -241,8 +290,9 @@ void CheckRope(const RopeCase& c) {
           const double angle = row * std::pow(10000.0, -2.0 * i / c.dims) / (c.factors ? factors[static_cast<size_t>(i)] : 1.0);
           double& a = y[static_cast<size_t>(c.interleaved ? 2 * i : i)];
           double& b = y[static_cast<size_t>(c.interleaved ? 2 * i + 1 : i + c.dims / 2)];
-          const double turned = a * std::cos(angle) - b * std::sin(angle);
-          b = b * std::cos(angle) + a * std::sin(angle);
+          const double cosine = c.magnitude * std::cos(angle), sine = c.magnitude * std::sin(angle);
+          const double turned = a * cosine - b * sine;
+          b = b * cosine + a * sine;
           a = turned;
         }
         for (int i = 0; i < c.width; ++i) head[i] = static_cast<float>(y[static_cast<size_t>(i)]);
@@ -256,6 +306,7 @@ void CheckRope(const RopeCase& c) {
 TEST(NormRope, QuarterOfANormedHead) { CheckRope({4, 256, 64, 0, 512, true, false, false}); }
 TEST(NormRope, WholeInterleavedHead) { CheckRope({3, 64, 64, 8, 64, false, true, false}); }
 TEST(NormRope, FactorsAndOddWidths) { CheckRope({2, 20, 12, 3, 25, true, false, true}); }
+TEST(NormRope, MagnitudeOfWhatIsTurned) { CheckRope({2, 32, 24, 0, 32, true, false, true, 1.3f}); }
 TEST(NormRope, NormAlone) { CheckRope({2, 32, 0, 0, 32, true, false, false}); }
 
 TEST(NormRope, AnglesStayExactAtFarPositions) {
@@ -328,12 +379,12 @@ TEST(Capture, NamesWhatIsWrong) {
   EXPECT_NE(error([&](Ops& ops) { ops.RmsNorm(rows, rows, {}, 1e-6f); }).find("weight"), std::string::npos);
   EXPECT_NE(error([&](Ops& ops) { ops.Append({0, 12, ElementType::kF32}, rows); }).find("Append"), std::string::npos);
   EXPECT_NE(error([&](Ops& ops) {
-              ops.Attention(rows, {rows, 3, 4, 4}, {0, 32, ElementType::kF16}, {0, 32, ElementType::kF16}, 2, 1.0f, {}, 0);
+              ops.Attention(rows, {rows, 3, 4, 4}, {0, 32, ElementType::kF16}, {0, 32, ElementType::kF16}, {}, {.kv_heads = 2});
             }).find("Attention"),
             std::string::npos);
   EXPECT_NE(error([&](Ops& ops) { ops.Append({0, 17, ElementType::kQ8_0}, rows); }).find("Append"), std::string::npos);
   EXPECT_NE(error([&](Ops& ops) {
-              ops.Attention(rows, {rows, 1, 16, 16}, {0, 34, ElementType::kQ8_0}, {0, 34, ElementType::kQ8_0}, 1, 1.0f, {}, 0);
+              ops.Attention(rows, {rows, 1, 16, 16}, {0, 34, ElementType::kQ8_0}, {0, 34, ElementType::kQ8_0}, {}, {});
             }).find("no whole number of blocks"),
             std::string::npos);
 }

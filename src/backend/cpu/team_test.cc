@@ -163,7 +163,7 @@ TEST(Replay, AllocatesNothing) {
     ops.NormRope({out, 4, 16, 16}, {}, 1e-6f, {16});
     ops.Append(k, out);
     ops.Append(v, out);
-    ops.Attention(in, {out, 4, 16, 16}, k, v, 4, 0.25f, {}, 0);
+    ops.Attention(in, {out, 4, 16, 16}, k, v, {}, {.kv_heads = 4, .scale = 0.25f});
   });
   ASSERT_TRUE(plan.ok()) << plan.status().message();
   std::vector<std::vector<std::byte>> extents(10, std::vector<std::byte>(kWidth * 4 * kExtentRows));

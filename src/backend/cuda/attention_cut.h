@@ -22,19 +22,19 @@ struct AttentionCut {
   bool by_block;
 
   REPRISE_HD AttentionCut(const AttentionArgs& args, int queries) {
-    heads = args.q.count / args.kv_heads;
+    heads = args.q.count / args.spec.kv_heads;
     run = queries / heads;
     const int64_t blocks = args.step.header->blocks;
     by_block = blocks > 1 && args.step.header->rows * args.q.count * blocks <= args.partial_slots;
   }
   REPRISE_HD bool Unit(const AttentionArgs& args, int64_t item, AttentionUnit* unit) const {
-    unit->kv_head = static_cast<int>(item % args.kv_heads);
-    int64_t at = item / args.kv_heads;
-    const int first_block = args.first_position / kAttentionBlock;
+    unit->kv_head = static_cast<int>(item % args.spec.kv_heads);
+    int64_t at = item / args.spec.kv_heads;
     for (int i = 0; i < args.step.header->lanes; ++i) {
       const LaneEntry& lane = args.step.lane[i];
       if (lane.rows == 0) continue;
       const int runs = (lane.rows + run - 1) / run;
+      const int first_block = args.spec.First(lane.position) / kAttentionBlock;
       const int last_block = (lane.position + lane.rows - 1) / kAttentionBlock;
       const int blocks = !by_block ? 1 : last_block < first_block ? 0 : last_block - first_block + 1;
       if (blocks == 0 || at >= static_cast<int64_t>(runs) * blocks) {

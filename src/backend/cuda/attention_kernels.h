@@ -46,9 +46,14 @@ struct AttentionStats {
   REPRISE_DEVICE JoinFactors Factors(int query) const { return {0.0f, kept[query], joined[query]}; }
 };
 
-// The last word on a value: divided by the total, times the gate.
-REPRISE_DEVICE float Attended(const AttentionArgs& args, int row, int head, int column, float sum, float total) {
-  float y = sum * (total > 0.0f || total != total ? 1.0f / total : 0.0f);
+// The last word on a value: divided by the total, in which the head's sink has a share, times the gate.
+REPRISE_DEVICE float Attended(const AttentionArgs& args, int row, int head, int column, float sum, float most, float total) {
+  float inverse = total > 0.0f || total != total ? 1.0f / total : 0.0f;
+  if (args.spec.sinks.data && inverse != 0.0f) {
+    const JoinFactors factors = Join(most, args.spec.sinks.data[head], 1.0f);
+    inverse = factors.kept / fmaf(total, factors.kept, factors.joined);
+  }
+  float y = sum * inverse;
   if (args.gate.count) y = y * Sigmoid(RowAt(args.gate.rows, row)[static_cast<int64_t>(head) * args.gate.stride + column]);
   return y;
 }
@@ -68,7 +73,8 @@ struct AttentionQueries {
   }
   REPRISE_DEVICE int Row(int query) const { return first_row + query / heads; }
   REPRISE_DEVICE int Head(int query) const { return unit.kv_head * heads + query % heads; }
-  REPRISE_DEVICE int End(int query) const { return first_position + query / heads + 1; }  // the first position it must not see
+  REPRISE_DEVICE int Begin(int query) const { return args.spec.First(first_position + query / heads); }  // the first position it sees
+  REPRISE_DEVICE int End(int query) const { return first_position + query / heads + 1; }                 // the first after those
   REPRISE_DEVICE const float* Query(int query) const {
     return RowAt(args.q.rows, Row(query)) + static_cast<int64_t>(Head(query)) * args.q.stride;
   }
@@ -79,7 +85,7 @@ struct AttentionQueries {
     for (int query = ThreadId() / 32; query < most; query += kAttentionThreads / 32) {
       const float* from = query < queries ? Query(query) : nullptr;
       for (int column = ThreadId() % 32; column < padded; column += 32) {
-        store(query, column, from && column < width ? from[column] * args.scale : 0.0f);
+        store(query, column, from && column < width ? from[column] * args.spec.scale : 0.0f);
       }
     }
   }
@@ -94,23 +100,23 @@ struct AttentionQueries {
   REPRISE_DEVICE float* Out(int query, int column) const {
     return RowAt(args.out, Row(query)) + static_cast<int64_t>(Head(query)) * width + column;
   }
-  REPRISE_DEVICE void Put(int query, int column, float sum, float total) const {
-    *Out(query, column) = Attended(args, Row(query), Head(query), column, sum, total);
+  REPRISE_DEVICE void Put(int query, int column, float sum, const AttentionStats& stats) const {
+    *Out(query, column) = Attended(args, Row(query), Head(query), column, sum, stats.run_most[query], stats.run_total[query]);
   }
 };
 
 // The blocks that a unit goes through, and the positions of each that any of its queries sees.
 struct AttentionBlocks {
-  int first, last, past;  // past: the last position that is seen, and one
+  int first, last, begin, past;  // begin, past: the first position that is seen, the last and one
 
-  REPRISE_DEVICE AttentionBlocks(const AttentionArgs& args, const AttentionCut& cut, const AttentionQueries& work) {
+  REPRISE_DEVICE AttentionBlocks(const AttentionCut& cut, const AttentionQueries& work) {
+    begin = work.Begin(0);
     past = work.End(work.queries - 1);
-    first = cut.by_block ? work.unit.block : args.first_position / kAttentionBlock;
+    first = cut.by_block ? work.unit.block : begin / kAttentionBlock;
     last = cut.by_block ? work.unit.block : (past - 1) / kAttentionBlock;
   }
-  REPRISE_DEVICE int From(const AttentionArgs& args, int block) const {
-    return block * kAttentionBlock > args.first_position ? block * kAttentionBlock : args.first_position;
-  }
+  // Beyond the end where nothing of the block is seen.
+  REPRISE_DEVICE int From(int block) const { return block * kAttentionBlock > begin ? block * kAttentionBlock : begin; }
   REPRISE_DEVICE int End(int block) const { return (block + 1) * kAttentionBlock < past ? (block + 1) * kAttentionBlock : past; }
 };
 
@@ -198,7 +204,8 @@ struct AttentionBlockWork : AttentionQueries {
       }
       REPRISE_UNROLLED for (int own = 0; own < kOwn; ++own) {
         const int query = first + own;
-        if (query < queries && position < End(query)) scores[(position - block_first) * pitch + query] = sums[own];
+        if (query < queries && position >= Begin(query) && position < End(query))
+          scores[(position - block_first) * pitch + query] = sums[own];
       }
     }
     SyncBlock();
@@ -230,15 +237,25 @@ struct AttentionBlockWork : AttentionQueries {
   REPRISE_DEVICE void SumValues(int block_first, int from, int end, int column, int first, float* sums) {
     REPRISE_UNROLLED for (int j = 0; j < kOwn; ++j) sums[j] = 0.0f;
     const int pitch = Shared::ScorePitch(kQueries);
-    const int all = End(first < queries ? first : 0);  // up to here every query of the thread sees every position
+    // Between these every query of the thread sees every position.
+    const int all_from = Begin(first + kOwn < queries ? first + kOwn - 1 : queries - 1), all_to = End(first < queries ? first : 0);
     const int64_t stride = static_cast<int64_t>(args.v.bytes / sizeof(float));
     for (int begin = from; begin < end;) {
       const int extent_end = (begin / kExtentRows + 1) * kExtentRows;
       const int stop = extent_end < end ? extent_end : end;
       const float* value = StateElements(args.v, begin) + column;
-      const int common = all < begin ? begin : all < stop ? all : stop;
       const float* weights = scores + (begin - block_first) * pitch + first;
       int position = begin;
+      const auto weigh_some = [&](int to) {
+        for (; position < to; ++position, value += stride, weights += pitch) {
+          const float v = *value;
+          REPRISE_UNROLLED for (int j = 0; j < kOwn; ++j) {
+            if (position >= Begin(first + j) && position < End(first + j)) sums[j] = fmaf(weights[j], v, sums[j]);
+          }
+        }
+      };
+      weigh_some(all_from < stop ? all_from : stop);
+      const int common = all_to < stop ? all_to : stop;
 #if defined(__CUDACC__)
 #pragma unroll 8
 #endif
@@ -249,12 +266,7 @@ struct AttentionBlockWork : AttentionQueries {
           REPRISE_UNROLLED for (int n = 0; n < 4; ++n) sums[j + n] = fmaf(FloatOf(w.w[n]), v, sums[j + n]);
         }
       }
-      for (; position < stop; ++position, value += stride, weights += pitch) {
-        const float v = *value;
-        REPRISE_UNROLLED for (int j = 0; j < kOwn; ++j) {
-          if (position < End(first + j)) sums[j] = fmaf(weights[j], v, sums[j]);
-        }
-      }
+      weigh_some(stop);
       begin = stop;
     }
   }
@@ -275,10 +287,10 @@ REPRISE_KERNEL_OF(kAttentionThreads, 2, AttentionKernel, AttentionArgs) {
     SyncBlock();
     const int column = ThreadId() % kColumns, first = ThreadId() / kColumns * kOwn;
     const bool values = column < work.width && first < work.queries;
-    const AttentionBlocks blocks(args, cut, work);
+    const AttentionBlocks blocks(cut, work);
     float running[kOwn] = {};
     for (int block = blocks.first; block <= blocks.last; ++block) {
-      const int block_first = block * kAttentionBlock, from = blocks.From(args, block), end = blocks.End(block);
+      const int block_first = block * kAttentionBlock, from = blocks.From(block), end = blocks.End(block);
       work.ScoreBlock(block_first, from, end);
       work.WeighBlock();
       float sums[kOwn];
@@ -300,7 +312,7 @@ REPRISE_KERNEL_OF(kAttentionThreads, 2, AttentionKernel, AttentionArgs) {
     REPRISE_UNROLLED for (int j = 0; j < kOwn; ++j) {
       const int query = first + j;
       if (query >= work.queries) break;
-      work.Put(query, column, running[j], work.stats.run_total[query]);
+      work.Put(query, column, running[j], work.stats);
     }
   }
 }
@@ -329,7 +341,7 @@ REPRISE_KERNEL_OF(kJoinThreads, 4, JoinKernel, AttentionArgs) {
     carried[1] = 0.0f;
   }
   SyncBlock();
-  for (int base = args.first_position / kAttentionBlock; base <= last_block; base += kJoinThreads) {
+  for (int base = args.spec.First(args.step.row[row].position) / kAttentionBlock; base <= last_block; base += kJoinThreads) {
     const int count = last_block - base + 1 < kJoinThreads ? last_block - base + 1 : kJoinThreads;
     if (ThreadId() < count) {
       const float* partial = args.partials + cut.PartialAt(args, row, head, base + ThreadId());
@@ -369,7 +381,7 @@ REPRISE_KERNEL_OF(kJoinThreads, 4, JoinKernel, AttentionArgs) {
     SyncBlock();
   }
   if (column >= width) return;
-  const float y = Attended(args, row, head, column, sum, carried[1]);
+  const float y = Attended(args, row, head, column, sum, carried[0], carried[1]);
   out[column] = y;
   if (args.quant.quants) QuantiseBlock(args.quant, row, (head * width + column) / kBlock, y);
 }

@@ -11,8 +11,8 @@ void CudaOps::RecordEmbed(const Rows& out, const Matrix& table, float scale) {
   Add<EmbedArgs, EmbedGrid>(kEmbed, {step_, out, static_cast<const PackedWeight&>(table).view, scale});
 }
 
-void CudaOps::RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, float eps) {
-  Add<RmsNormArgs, RmsNormGrid>(kRmsNorm, {step_, out, in, weight, eps, {}});
+void CudaOps::RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, float eps, bool accumulate) {
+  Add<RmsNormArgs, RmsNormGrid>(kRmsNorm, {step_, out, in, weight, eps, accumulate, {}});
 }
 
 QuantRows CudaOps::NewQuants(const std::string& use, int inputs, int64_t rows) {
@@ -37,7 +37,8 @@ QuantRows CudaOps::Quantised(const Rows& in) {
   };
   const bool made =
       ShareLast<RmsNormArgs>(kRmsNorm, [&](RmsNormArgs& args) { return makes(args) && (args.quant = quant, true); }) ||
-      ShareLast<SwiGluArgs>(kSwiGlu, [&](SwiGluArgs& args) { return makes(args) && (args.quant = quant, true); }) ||
+      ShareLast<GluArgs>(kSwiGlu, [&](GluArgs& args) { return makes(args) && (args.quant = quant, true); }) ||
+      ShareLast<GluArgs>(kGeGlu, [&](GluArgs& args) { return makes(args) && (args.quant = quant, true); }) ||
       ShareLast<ReluSquaredArgs>(kReluSquared, [&](ReluSquaredArgs& args) { return makes(args) && (args.quant = quant, true); }) ||
       ShareLast<MultiplyArgs>(kMultiply, [&](MultiplyArgs& args) { return makes(args) && (args.quant = quant, true); }) ||
       ShareLast<GatedRmsNormArgs>(
@@ -74,8 +75,10 @@ void CudaOps::RecordMatMul(const Rows& in, std::span<const Product> products) {
 }
 
 void CudaOps::RecordSwiGlu(const Rows& out, const Rows& gate, const Rows& up) {
-  Add<SwiGluArgs, SwiGluGrid>(kSwiGlu, {step_, out, gate, up, {}});
+  Add<GluArgs, GluGrid>(kSwiGlu, {step_, out, gate, up, {}});
 }
+
+void CudaOps::RecordGeGlu(const Rows& out, const Rows& gate, const Rows& up) { Add<GluArgs, GluGrid>(kGeGlu, {step_, out, gate, up, {}}); }
 
 void CudaOps::RecordReluSquared(const Rows& out, const Rows& in) {
   Add<ReluSquaredArgs, ReluSquaredGrid>(kReluSquared, {step_, out, in, {}});
@@ -160,8 +163,8 @@ void CudaOps::RecordAddBias(const Rows& rows, const float* bias) {
   if (!shared) Add<AddBiasArgs, AddBiasGrid>(kAddBias, {step_, 1, {rows}, {bias}});
 }
 
-void CudaOps::RecordRopeTable(float* angles, const uint64_t* turns, int dims) {
-  Add<RopeTableArgs, RopeTableGrid>(kRopeTable, {step_, angles, turns, dims});
+void CudaOps::RecordRopeTable(float* angles, const uint64_t* turns, const RopeSpec& rope) {
+  Add<RopeTableArgs, RopeTableGrid>(kRopeTable, {step_, angles, turns, rope.dims, rope.magnitude});
 }
 
 void CudaOps::RecordNormRope(const Heads& heads, const float* weight, float eps, const float* angles, const RopeSpec& rope) {
@@ -188,14 +191,14 @@ void CudaOps::RecordAppend(const StateRef& state, const Rows& in) {
   if (!shared) Add<AppendArgs, AppendGrid>(kAppend, {step_, 1, {in}, {state}});
 }
 
-void CudaOps::RecordAttention(const Rows& out, const Heads& q, const StateRef& k, const StateRef& v, int kv_heads, float scale,
-                              const Heads& gate, int first_position) {
-  if (!Check(q.count / kv_heads <= kMostQueries, "Attention", "more than 16 query heads share a key-value head") ||
+void CudaOps::RecordAttention(const Rows& out, const Heads& q, const StateRef& k, const StateRef& v, const Heads& gate,
+                              const AttentionSpec& spec) {
+  if (!Check(q.count / spec.kv_heads <= kMostQueries, "Attention", "more than 16 query heads share a key-value head") ||
       !Check(k.type != ElementType::kQ8_0, "Attention", "this backend keeps no Q8_0") ||
       !Check(q.width <= kMostHeadWidth, "Attention", "a head is wider than 256")) {
     return;
   }
-  AttentionArgs args{step_, out, q, gate, k, v, scale, kv_heads, first_position, nullptr, 0, {}};
+  AttentionArgs args{step_, out, q, gate, k, v, spec, nullptr, 0, {}};
   // A share of the device: half a gigabyte of 80 holds 256 rows of 8 heads over 16,384 positions. Where it is too small, units go whole.
   const auto bytes = static_cast<int64_t>(std::clamp<size_t>(device_.total_bytes() / 128, size_t{64} << 10, size_t{512} << 20));
   args.partial_slots = bytes / static_cast<int64_t>(sizeof(float)) / (q.width + 2);

@@ -55,19 +55,20 @@ class CudaOps : public CheckedOps {
  private:
   bool Owns(const Matrix& matrix) const override;
   void RecordEmbed(const Rows& out, const Matrix& table, float scale) override;
-  void RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, float eps) override;
+  void RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, float eps, bool accumulate) override;
   void RecordMatMul(const Rows& in, std::span<const Product> products) override;
   void RecordSwiGlu(const Rows& out, const Rows& gate, const Rows& up) override;
+  void RecordGeGlu(const Rows& out, const Rows& gate, const Rows& up) override;
   void RecordReluSquared(const Rows& out, const Rows& in) override;
   void RecordMixExperts(const Rows& out, const Rows& in, const Rows& scores, const Experts& experts) override;
   void RecordSigmoidGate(const Rows& rows, const Rows& gate) override;
   void RecordMultiply(const Rows& out, const Rows& a, const Rows& b) override;
   void RecordAddBias(const Rows& rows, const float* bias) override;
-  void RecordRopeTable(float* angles, const uint64_t* turns, int dims) override;
+  void RecordRopeTable(float* angles, const uint64_t* turns, const RopeSpec& rope) override;
   void RecordNormRope(const Heads& heads, const float* weight, float eps, const float* angles, const RopeSpec& rope) override;
   void RecordAppend(const StateRef& state, const Rows& in) override;
-  void RecordAttention(const Rows& out, const Heads& q, const StateRef& k, const StateRef& v, int kv_heads, float scale, const Heads& gate,
-                       int first_position) override;
+  void RecordAttention(const Rows& out, const Heads& q, const StateRef& k, const StateRef& v, const Heads& gate,
+                       const AttentionSpec& spec) override;
   void RecordCausalConv(const Rows& out, const Rows& in, const StateRef& tail, const float* weight, const float* bias, int kernel,
                         bool silu) override;
   void RecordDeltaNet(const Rows& out, const Rows& qkv, const Rows& alpha, const Rows& beta, const float* a, const float* dt,

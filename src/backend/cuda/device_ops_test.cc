@@ -281,7 +281,7 @@ TEST(DeviceOps, WhatIsIndependentSharesALaunch) {
     EXPECT_EQ(launches([&](Ops& ops) {
                 turn(ops, q), turn(ops, k);
                 ops.Append(keys, k), ops.Append(values, v);
-                ops.Attention(out, {q, 2, 32, 32}, keys, values, 2, 1.0f, {}, 0);
+                ops.Attention(out, {q, 2, 32, 32}, keys, values, {}, {.kv_heads = 2});
                 ops.MatMul(out, std::array{Product{*matrix, q}});
               }),
               one + 4);
@@ -313,13 +313,13 @@ TEST(DeviceOps, RefusesWhatItCannotDo) {
     EXPECT_NE(error([&](Ops& ops) { ops.Append({0, 12, ElementType::kF32}, rows); }).find("Append"), std::string::npos);
     EXPECT_NE(error([&](Ops& ops) {
                 const Rows wide{x, 300, 300, Domain::kRows};
-                ops.Attention(wide, {wide, 1, 300, 300}, {0, 600, ElementType::kF16}, {0, 600, ElementType::kF16}, 1, 1.0f, {}, 0);
+                ops.Attention(wide, {wide, 1, 300, 300}, {0, 600, ElementType::kF16}, {0, 600, ElementType::kF16}, {}, {});
               }).find("wider than 256"),
               std::string::npos);
     const StateRef q8{0, 34, ElementType::kQ8_0};
     EXPECT_NE(error([&](Ops& ops) { ops.Append(q8, {x, 32, 32}); }).find("keeps no Q8_0"), std::string::npos);
     EXPECT_NE(error([&](Ops& ops) {
-                ops.Attention({x, 32, 32}, {{x, 32, 32}, 1, 32, 32}, q8, q8, 1, 1.0f, {}, 0);
+                ops.Attention({x, 32, 32}, {{x, 32, 32}, 1, 32, 32}, q8, q8, {}, {});
               }).find("keeps no Q8_0"),
               std::string::npos);
     auto plan = backend.Capture(table, [&](Ops& ops) { ops.SwiGlu({x, 4, 4}, {x + 16, 4, 4}, {x + 32, 4, 4}); });

@@ -47,7 +47,9 @@ std::optional<Fused> FuseProduct(std::span<const Launch> launches, size_t i, con
   if (!matmul || IsFloat(matmul->product[0].weight.form) || bucket.Of(matmul->in.domain) != 1) return std::nullopt;
   args.matmul = *matmul;
   if (norm) {
-    if (norm->quant.quants != matmul->quant.quants || !Same(norm->out, matmul->in) || Overlap(norm->in, norm->out)) return std::nullopt;
+    if (norm->quant.quants != matmul->quant.quants || !Same(norm->out, matmul->in) || Overlap(norm->in, norm->out) || norm->accumulate) {
+      return std::nullopt;
+    }
     args.input = FusedInput::kNorm;
     args.norm = *norm;
   } else if (quantise) {
@@ -65,7 +67,7 @@ std::optional<Fused> FuseProduct(std::span<const Launch> launches, size_t i, con
     written.width = product.weight.outputs;
     if (is_read(written)) return std::nullopt;
   }
-  const auto swiglu = ArgsAt<SwiGluArgs>(launches, at, kSwiGlu);
+  const auto swiglu = ArgsAt<GluArgs>(launches, at, kSwiGlu);
   const auto apart = [](const Rows& a, const Rows& b) { return a.data == b.data || !Overlap(a, b); };
   if (swiglu && args.matmul.products == 2 && Same(swiglu->gate, args.matmul.product[0].out) &&
       Same(swiglu->up, args.matmul.product[1].out) && swiglu->out.width == args.matmul.product[0].weight.outputs &&

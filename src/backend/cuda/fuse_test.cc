@@ -147,7 +147,7 @@ void CheckAppend(ElementType type, bool keys_alone, uint32_t seed) {
     ops.NormRope({key, kKeyHeads, kWidth, kWidth}, LoadFloats(backend, norm), 1e-6f, rope);
     ops.Append(k, key);
     ops.Append(v, value);
-    ops.Attention(out, query, k, v, kKeyHeads, 0.2f, gate, 0);
+    ops.Attention(out, query, k, v, gate, {.kv_heads = kKeyHeads, .scale = 0.2f});
   };
   Check(job, seed, 0.02);
 }
@@ -177,6 +177,8 @@ TEST(Fuse, OnlyWhatMayBecomesOneLaunch) {
     const auto multiply = [&](Ops& ops, Rows in, Rows out) { ops.MatMul(in, std::array{Product{w, out}}); };
     EXPECT_EQ(launches([&](Ops& ops) { multiply(ops, rows(0), rows(1)); }), 1u) << "quantises by itself";
     EXPECT_EQ(launches([&](Ops& ops) { ops.RmsNorm(rows(1), rows(0), norm, 1e-6f), multiply(ops, rows(1), rows(2)); }), 1u);
+    EXPECT_EQ(launches([&](Ops& ops) { ops.AddRmsNorm(rows(1), rows(0), norm, 1e-6f), multiply(ops, rows(1), rows(2)); }), 2u)
+        << "an accumulating norm";
     EXPECT_EQ(launches([&](Ops& ops) { ops.RmsNorm(rows(1), rows(1), norm, 1e-6f), multiply(ops, rows(1), rows(2)); }), 2u)
         << "a norm in place: who is late would take the norm of it again";
     EXPECT_EQ(launches([&](Ops& ops) { ops.RmsNorm(rows(1), rows(0), norm, 1e-6f), multiply(ops, rows(1), rows(0)); }), 2u)

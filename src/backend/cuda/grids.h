@@ -21,7 +21,7 @@ inline Grid QuantiseGrid(const QuantiseArgs& args, const Bucket& b) {
 inline Grid ReluSquaredGrid(const ReluSquaredArgs& args, const Bucket& b) {
   return {Pieces(args.out.width), b.Of(args.out.domain), 1, kRowThreads};
 }
-inline Grid SwiGluGrid(const SwiGluArgs& args, const Bucket& b) { return {Pieces(args.out.width), b.Of(args.out.domain), 1, kRowThreads}; }
+inline Grid GluGrid(const GluArgs& args, const Bucket& b) { return {Pieces(args.out.width), b.Of(args.out.domain), 1, kRowThreads}; }
 inline Grid MultiplyGrid(const MultiplyArgs& args, const Bucket& b) {
   return {Pieces(args.out.width), b.Of(args.out.domain), 1, kRowThreads};
 }
@@ -120,7 +120,7 @@ inline Grid SsmGrid(const SsmArgs& args, const Bucket& b) {
 }
 
 inline Grid AttentionGrid(const AttentionArgs& args, const Bucket& b) {
-  const int heads = args.q.count / args.kv_heads, width = args.q.width;
+  const int heads = args.q.count / args.spec.kv_heads, width = args.q.width;
   Grid grid;
   grid.x = 2 * b.multiprocessors;  // as many as run at once; each takes units until there are none
   grid.threads = kAttentionThreads;

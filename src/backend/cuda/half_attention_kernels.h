@@ -10,7 +10,7 @@
 // weights are summed by a warp in one order; a value's sum goes over the block in slices of a size that the head's width decides, 16 absolute
 // positions at a time, and slices are added in order.
 //
-// Where a row sees only a part of 16 positions, values past its end are zero for it; they are multiplied once for each row then. Positions of which
+// Where a row sees only a part of 16 positions, values that it does not see are zero for it; they are multiplied once for each row then. Positions of which
 // it sees none are not multiplied for it at all. So a NaN there cannot reach it.
 #pragma once
 
@@ -79,7 +79,7 @@ struct HalfAttentionWork : AttentionQueries {
   // A warp scores 8 positions of each run against all queries. Lane 4g + t brings 8 inputs of 32, from 8t on, of key g and of queries g and g + 8; a
   // product takes 4 of them, so two products take the 32; the next 32 are on their way meanwhile. Minus infinity where a query must not look: positions
   // past the last have that one's keys until then.
-  REPRISE_DEVICE void ScoreBlock(int block_first, int from, int end) {
+  REPRISE_DEVICE void ScoreBlock(int block_first, int end) {
     const int g = lane / 4, t = lane % 4, pitch = Shared::QueryPitch(width);
     const auto tile_of = [&](int run) { return run * 64 + warp * 8; };  // its first position within the block
     float sums[kTiles][kRuns][4] = {};
@@ -115,12 +115,13 @@ struct HalfAttentionWork : AttentionQueries {
     }
     REPRISE_UNROLLED for (int tile = 0; tile < kTiles; ++tile) {
       REPRISE_UNROLLED for (int lower = 0; lower < 2; ++lower) {
-        const int query = tile * 16 + lower * 8 + g, query_end = query < queries ? End(query) : from;
+        const int query = tile * 16 + lower * 8 + g, query_begin = query < queries ? Begin(query) : end;
+        const int query_end = query < queries ? End(query) : end;
         REPRISE_UNROLLED for (int run = 0; run < kRuns; ++run) {
           REPRISE_UNROLLED for (int i = 0; i < 2; ++i) {
             const int at = tile_of(run) + 2 * t + i, position = block_first + at;
             scores[query * Shared::kScorePitch + at] =
-                position >= from && position < query_end ? sums[tile][run][2 * lower + i] : -FloatOf(0x7f800000u);
+                position >= query_begin && position < query_end ? sums[tile][run][2 * lower + i] : -FloatOf(0x7f800000u);
           }
         }
       }
@@ -186,6 +187,7 @@ struct HalfAttentionWork : AttentionQueries {
     const int slice_end = slice_first + kAttentionBlock / slices;
     const int g = lane / 4, t = lane % 4;
     const int begin = slice_first > from ? slice_first : from / 16 * 16, stop = slice_end < end ? slice_end : end;
+    const int all_from = Begin(queries - 1);  // from here on every query sees every position, until the first one's end
     const int64_t stride = static_cast<int64_t>(args.v.bytes / sizeof(uint16_t));
     const auto place = [&](int n) { return 2 * t + n % 2 + n / 2 * 8; };
     float sums[kTiles][4][4] = {};
@@ -204,15 +206,18 @@ struct HalfAttentionWork : AttentionQueries {
       Halves<2> values[4];
       REPRISE_UNROLLED for (int n = 0; n < 4; ++n) values[n] = next[n];
       if (first + 16 < stop) load(first + 16);
-      if (first >= from && first + 16 <= End(0)) {
+      if (first >= all_from && first + 16 <= End(0)) {
         REPRISE_UNROLLED for (int tile = 0; tile < kTiles; ++tile) MultiplyValues(sums[tile], tile, word, values);
         continue;
       }
       for (int row = 0; row < unit.rows; ++row) {
-        const int row_end = first_position + row + 1;
-        if (first >= row_end) continue;
+        const int row_begin = Begin(row * heads), row_end = End(row * heads);
+        if (first >= row_end || first + 16 <= row_begin) continue;
         Halves<2> seen[4];
-        REPRISE_UNROLLED for (int n = 0; n < 4; ++n) seen[n] = first + place(n) < row_end ? values[n] : Halves<2>{};
+        REPRISE_UNROLLED for (int n = 0; n < 4; ++n) {
+          const int position = first + place(n);
+          seen[n] = position >= row_begin && position < row_end ? values[n] : Halves<2>{};
+        }
         REPRISE_UNROLLED for (int tile = 0; tile < kTiles; ++tile) {
           float next[4][4];
           REPRISE_UNROLLED for (int j = 0; j < 4; ++j) { REPRISE_UNROLLED for (int i = 0; i < 4; ++i) next[j][i] = sums[tile][j][i]; }
@@ -247,7 +252,7 @@ struct HalfAttentionWork : AttentionQueries {
 REPRISE_DEVICE void PrefetchUnit(const AttentionArgs& args, const AttentionUnit& unit) {
   const int position = unit.block * kAttentionBlock + ThreadId(), bytes = args.q.width * 2;
   const LaneEntry lane = args.step.lane[unit.lane];
-  if (position >= lane.position + unit.row + unit.rows) return;
+  if (position < args.spec.First(lane.position + unit.row) || position >= lane.position + unit.row + unit.rows) return;
   for (const StateRef* state : {&args.k, &args.v}) {
     const std::byte* row = StateRow(args.step, unit.lane, *state, position) + unit.kv_head * bytes;
     for (int at = 0; at < bytes; at += 128) PrefetchToL2(row + at);
@@ -270,13 +275,13 @@ REPRISE_KERNEL_OF(kAttentionThreads, 2, HalfAttentionKernel, AttentionArgs) {
     SyncBlock();
     const int columns = HalfAttentionShared::Columns(work.width), slices = HalfAttentionShared::Slices(work.width);
     const int column = ThreadId() % columns, first = ThreadId() / columns;
-    const AttentionBlocks blocks(args, cut, work);
+    const AttentionBlocks blocks(cut, work);
     if (!cut.by_block && column < work.width) {
       for (int query = first; query < work.queries; query += slices) *work.Out(query, column) = 0.0f;
     }
     for (int block = blocks.first; block <= blocks.last; ++block) {
-      const int block_first = block * kAttentionBlock, from = blocks.From(args, block), end = blocks.End(block);
-      work.ScoreBlock(block_first, from, end);
+      const int block_first = block * kAttentionBlock, from = blocks.From(block), end = blocks.End(block);
+      work.ScoreBlock(block_first, end);
       work.WeighBlock();
       work.SumValues(block_first, from, end);
       if (column < work.width) {
@@ -294,7 +299,7 @@ REPRISE_KERNEL_OF(kAttentionThreads, 2, HalfAttentionKernel, AttentionArgs) {
     }
     if (cut.by_block || column >= work.width) continue;
     for (int query = first; query < work.queries; query += slices) {
-      work.Put(query, column, *work.Out(query, column), work.stats.run_total[query]);
+      work.Put(query, column, *work.Out(query, column), work.stats);
     }
   }
 }

@@ -17,6 +17,7 @@ enum KernelId : int {
   kRmsNorm,
   kQuantise,
   kSwiGlu,
+  kGeGlu,
   kReluSquared,
   kMultiply,
   kAddBias,
@@ -102,7 +103,8 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(kEmbed, EmbedArgs, EmbedKernel)                                   \
   ADD(kRmsNorm, RmsNormArgs, RmsNormKernel)                             \
   ADD(kQuantise, QuantiseArgs, QuantiseKernel)                          \
-  ADD(kSwiGlu, SwiGluArgs, SwiGluKernel)                                \
+  ADD(kSwiGlu, GluArgs, SwiGluKernel)                                   \
+  ADD(kGeGlu, GluArgs, GeGluKernel)                                     \
   ADD(kReluSquared, ReluSquaredArgs, ReluSquaredKernel)                 \
   ADD(kMultiply, MultiplyArgs, MultiplyKernel)                          \
   ADD(kAddBias, AddBiasArgs, AddBiasKernel)                             \

@@ -65,6 +65,7 @@ struct RmsNormArgs {
   Rows out, in;
   const float* weight;
   float eps;
+  bool accumulate;
   QuantRows quant;
 };
 struct GatedRmsNormArgs {
@@ -75,7 +76,7 @@ struct GatedRmsNormArgs {
   float eps;
   QuantRows quant;
 };
-struct SwiGluArgs {
+struct GluArgs {
   StepView step;
   Rows out, gate, up;
   QuantRows quant;
@@ -124,6 +125,7 @@ struct RopeTableArgs {
   float* angles;          // a row: dims / 2 cosines, dims / 2 sines
   const uint64_t* turns;  // dims / 2: turns a position, as a fraction of 2^64
   int32_t dims;
+  float magnitude;
 };
 // Queries and keys are turned by one launch, keys and values appended by another.
 inline constexpr int kMostShared = 2;
@@ -148,8 +150,7 @@ struct AttentionArgs {
   Rows out;
   Heads q, gate;
   StateRef k, v;
-  float scale;
-  int32_t kv_heads, first_position;
+  AttentionSpec spec;
   float* partials;  // [row][head][block] of most, total, sums[q.width]
   int64_t partial_slots;
   QuantRows quant;  // of out, which the join makes where a head is whole blocks
@@ -258,8 +259,8 @@ struct FusedMatMulArgs {
   MatMulArgs matmul;
   FusedInput input;
   bool gated;
-  RmsNormArgs norm;   // where input is kNorm
-  SwiGluArgs swiglu;  // where gated: of matmul.product[0] and [1]
+  RmsNormArgs norm;  // where input is kNorm
+  GluArgs swiglu;    // where gated: of matmul.product[0] and [1]
 };
 // The convolution, delta rule and norm of a lane's few tokens, head by head.
 struct FusedDeltaArgs {

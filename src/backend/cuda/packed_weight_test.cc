@@ -247,11 +247,12 @@ TEST(AttentionCut, UnitsCoverTheWorkOnce) {
     header.lanes = static_cast<int32_t>(lanes.size());
     AttentionArgs args{};
     args.step = {&header, lanes.data(), nullptr, nullptr};
-    args.kv_heads = 1 + static_cast<int>(random() % 3);
-    args.q.count = args.kv_heads * (1 + static_cast<int>(random() % 4));
+    args.spec.kv_heads = 1 + static_cast<int>(random() % 3);
+    args.q.count = args.spec.kv_heads * (1 + static_cast<int>(random() % 4));
     args.q.width = 8;
     args.partial_slots = random() % 2 ? 1 << 20 : 0;
-    args.first_position = random() % 3 == 0 ? 300 : 0;
+    args.spec.first_position = random() % 3 == 0 ? 300 : 0;
+    args.spec.window = std::array{0, 1, 100, 700}[random() % 4];
     const AttentionCut cut(args, kMostQueries);
     std::map<std::vector<int>, int> seen;
     AttentionUnit unit;
@@ -262,8 +263,8 @@ TEST(AttentionCut, UnitsCoverTheWorkOnce) {
     for (int i = 0; i < header.lanes; ++i) {
       const LaneEntry& lane = lanes[static_cast<size_t>(i)];
       for (int row = 0; row < lane.rows; ++row) {
-        const int last = (lane.position + row) / kAttentionBlock, first = args.first_position / kAttentionBlock;
-        for (int kv = 0; kv < args.kv_heads; ++kv) {
+        const int last = (lane.position + row) / kAttentionBlock, first = args.spec.First(lane.position + row) / kAttentionBlock;
+        for (int kv = 0; kv < args.spec.kv_heads; ++kv) {
           if (!cut.by_block) {
             EXPECT_EQ((seen[{i, row, kv, 0}]), 1);
           }

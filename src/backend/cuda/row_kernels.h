@@ -72,6 +72,7 @@ REPRISE_KERNEL(RmsNormKernel, RmsNormArgs) {
     REPRISE_UNROLLED for (int n = 0; n < kElementsAtOnce; ++n) {
       const int i = base + n * kRowThreads;
       y[n] = i < width ? in[i] * factor * args.weight[i] : 0.0f;
+      if (args.accumulate && i < width) y[n] = out[i] + y[n];
     }
     REPRISE_UNROLLED for (int n = 0; n < kElementsAtOnce; ++n) {
       if (base + n * kRowThreads < width) out[base + n * kRowThreads] = y[n];
@@ -105,9 +106,13 @@ REPRISE_DEVICE void MakeElements(const Args& args, const Element& element) {
   }
   if (args.quant.quants) QuantiseBlock(args.quant, row, i / kBlock, y);
 }
-REPRISE_KERNEL(SwiGluKernel, SwiGluArgs) {
+REPRISE_KERNEL(SwiGluKernel, GluArgs) {
   BeginKernel();
   MakeElements(args, [&](int row, int i) { return Silu(RowAt(args.gate, row)[i]) * RowAt(args.up, row)[i]; });
+}
+REPRISE_KERNEL(GeGluKernel, GluArgs) {
+  BeginKernel();
+  MakeElements(args, [&](int row, int i) { return Gelu(RowAt(args.gate, row)[i]) * RowAt(args.up, row)[i]; });
 }
 REPRISE_DEVICE float SquarePositive(float x) { return x > 0.0f ? x * x : 0.0f; }
 REPRISE_KERNEL(ReluSquaredKernel, ReluSquaredArgs) {
@@ -172,6 +177,8 @@ REPRISE_KERNEL(RopeTableKernel, RopeTableArgs) {
   if (row >= args.step.header->rows || i >= half) return;
   float* cosine = args.angles + static_cast<int64_t>(row) * args.dims;
   CosSin(static_cast<uint64_t>(args.step.row[row].position) * args.turns[i], cosine + i, cosine + half + i);
+  cosine[i] *= args.magnitude;
+  cosine[half + i] *= args.magnitude;
 }
 
 // A head of heads[which], normed and turned in place; by a warp. The rotation rounds each product and the difference by itself.
