@@ -15,7 +15,7 @@ std::vector<int> KvHeadsPerBlock(Loader& loader, int blocks) {
   return kv_heads;
 }
 
-AttentionShape AttentionShape::Read(Loader& loader, int width, int kv_heads) {
+AttentionShape AttentionShape::Read(Loader& loader, int width, int kv_heads, const RopeReading& rope) {
   AttentionShape shape;
   shape.width = width;
   shape.heads = loader.Int("attention.head_count", 1, 1 << 12);
@@ -26,10 +26,9 @@ AttentionShape AttentionShape::Read(Loader& loader, int width, int kv_heads) {
   loader.Require(loader.Int("attention.value_length", 1, 1 << 12, shape.head_dim) == shape.head_dim,
                  "attention.value_length differs from attention.key_length");
   shape.eps = static_cast<float>(loader.Float("attention.layer_norm_rms_epsilon", 1e-5));
-  shape.rope.dims = loader.Int("rope.dimension_count", 2, 1 << 12, shape.head_dim);
-  loader.Require(shape.rope.dims <= shape.head_dim && shape.rope.dims % 2 == 0, "rope.dimension_count is odd or larger than a head");
-  shape.rope.base = loader.Float("rope.freq_base", 10000.0);
-  loader.RefuseUnless("rope.scaling.type", "none", "scaled rotary positions");
+  const int dims = loader.Int("rope.dimension_count", 2, 1 << 12, shape.head_dim);
+  loader.Require(dims <= shape.head_dim && dims % 2 == 0, "rope.dimension_count is odd or larger than a head");
+  if (loader.ok()) shape.rope = ReadRope(loader, dims, rope);
   shape.scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
   return shape;
 }
@@ -78,8 +77,15 @@ void GroupedAttention::RecordProjected(Ops& ops, const AttentionShape& shape, co
     ops.Append(values, rows.value);
   }
   if (attends) {
-    ops.Attention(rows.attended, queries, keys, values, Heads{}, {.kv_heads = shape.kv_heads, .scale = shape.scale});
-    ops.MatMul(rows.attended, std::array{Product{output, residual, /*accumulate=*/true}});
+    ops.Attention(rows.attended, queries, keys, values, Heads{},
+                  {.kv_heads = shape.kv_heads, .scale = shape.scale, .window = shape.window, .sinks = sinks});
+    if (output_norm.data) {
+      ops.MatMul(rows.attended, std::array{Product{output, rows.result}});
+      ops.AddRmsNorm(residual, rows.result, output_norm, shape.eps);
+    } else {
+      ops.MatMul(rows.attended, std::array{Product{output, residual, /*accumulate=*/true}});
+      if (output_bias.data) ops.AddBias(residual, output_bias);
+    }
   }
 }
 

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "models/loader.h"
+#include "models/rope.h"
 
 namespace reprise {
 
@@ -26,10 +27,11 @@ struct AttentionShape {
   int head_dim = 0;
   float eps = 0;
   float scale = 0;  // of scores: head_dim^-1/2, where nothing else is set after Read
+  int window = 0;   // positions that a row sees; 0: all
   RopeSpec rope;    // of no dimensions: positions are not told
 
   // The numbers under `attention.` and `rope.`, checked; all but kv_heads, which some architectures give block by block.
-  static AttentionShape Read(Loader& loader, int width, int kv_heads);
+  static AttentionShape Read(Loader& loader, int width, int kv_heads, const RopeReading& rope = {});
   int query_width() const { return heads * head_dim; }
   int kv_width() const { return kv_heads * head_dim; }
 };
@@ -41,9 +43,10 @@ struct AttentionRows {
   Rows key;       // kv_heads x head_dim
   Rows value;     // kv_heads x head_dim
   Rows attended;  // heads x head_dim
+  Rows result;    // width; where it is normed before it is added to the residual stream
 };
 
-// y = o_proj(attention(rope(q), rope(k), v)), added to the residual stream.
+// y = o_proj(attention(rope(q), rope(k), v)), its norm where it has one, added to the residual stream.
 struct GroupedAttention {
   Vector norm;                     // [width]
   const Matrix* query = nullptr;   // [heads x head_dim, width]
@@ -55,6 +58,9 @@ struct GroupedAttention {
   Vector value_bias;               // [kv_heads x head_dim]
   Vector query_norm;               // [head_dim], of each head before it is turned
   Vector key_norm;                 // likewise
+  Vector output_bias;              // [width]
+  Vector output_norm;              // [width], of what is added; without data as output_bias is with data
+  Vector sinks;                    // [heads]
   StateRef keys;                   // a row: kv_heads x head_dim
   StateRef values;                 // a row: kv_heads x head_dim
 

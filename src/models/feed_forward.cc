@@ -53,6 +53,7 @@ void FeedForwardRows::NewScores(Loader& loader, const FeedForwardShape& shape) {
 int WidestInner(const FeedForwardShape& shape) { return std::max({1, shape.inner, shape.shared_inner}); }
 
 void FeedForward::Load(Loader& loader, const std::string& block, std::string_view norm_name, const FeedForwardShape& shape) {
+  gelu = shape.gelu;
   const std::string norm_tensor = block + std::string(norm_name);
   norm = loader.LoadVector(loader.Has(norm_tensor) ? norm_tensor : norm_tensor + ".weight", shape.width);  // Falcon-H1's is named so
   const auto load = [&](std::string_view suffix, int inner) {
@@ -109,13 +110,18 @@ void FeedForward::Record(Ops& ops, const FeedForwardRows& rows, Rows residual, f
   const Rows upper = rows.up.Columns(0, up->outputs), hidden = gate ? rows.gate.Columns(0, gate->outputs) : upper;
   if (gate) {
     ops.MatMul(rows.normed, std::array{Product{gate, hidden}, Product{up, upper}});
-    ops.SwiGlu(hidden, hidden, upper);
+    gelu ? ops.GeGlu(hidden, hidden, upper) : ops.SwiGlu(hidden, hidden, upper);
   } else {
     ops.MatMul(rows.normed, std::array{Product{up, upper}});
     ops.ReluSquared(hidden, upper);
   }
   if (shared_gate) ops.SigmoidGate(hidden, rows.shared_gate);
-  ops.MatMul(hidden, std::array{Product{down, residual, /*accumulate=*/true}});
+  if (output_norm.data) {
+    ops.MatMul(hidden, std::array{Product{down, rows.result}});
+    ops.AddRmsNorm(residual, rows.result, output_norm, eps);
+  } else {
+    ops.MatMul(hidden, std::array{Product{down, residual, /*accumulate=*/true}});
+  }
 }
 
 }  // namespace reprise

@@ -13,6 +13,7 @@ struct FeedForwardShape {
   int width = 0;  // of the residual stream
   int inner = 0;  // of a block without experts
   bool gated = true;
+  bool gelu = false;  // what the gate goes through; otherwise SiLU. Of a network without experts
   // Of a block with them. `experts` is 0 where a model has none.
   int experts = 0;
   int used = 0;          // by a row
@@ -34,6 +35,7 @@ struct FeedForwardRows {
   Rows up;           // inner
   Rows scores;       // experts
   Rows shared_gate;  // 1
+  Rows result;       // width; where it is normed before it is added to the residual stream
 
   // Those that mixtures alone have.
   void NewScores(Loader& loader, const FeedForwardShape& shape);
@@ -44,7 +46,7 @@ int WidestInner(const FeedForwardShape& shape);
 // Added to the residual stream, with x = norm(stream):
 //   the experts that the router chooses, each down(silu(gate x) * up x), weighted (Ops::MixExperts), where a block has a router;
 //   down(sigmoid(shared_gate x) * silu(gate x) * up x), where it has these matrices; without a shared_gate that factor is 1.
-// Where shape.gated is false, max(0, up x)^2 takes the place of silu(gate x) * up x.
+// Where shape.gated is false, max(0, up x)^2 takes the place of silu(gate x) * up x. With an output_norm, its norm is added instead.
 struct FeedForward {
   Vector norm;                          // [width]
   const Matrix* gate = nullptr;         // [inner, width]
@@ -53,6 +55,8 @@ struct FeedForward {
   const Matrix* router = nullptr;       // [experts, width]
   const Matrix* shared_gate = nullptr;  // [1, width]
   Experts experts;
+  Vector output_norm;  // [width], set after Load; without data: none. Of a network without experts
+  bool gelu = false;
 
   void Load(Loader& loader, const std::string& block, std::string_view norm_name, const FeedForwardShape& shape);
   void Record(Ops& ops, const FeedForwardRows& rows, Rows residual, float eps) const;

@@ -38,7 +38,10 @@ class Llama : public Network {
     if (!loader.ok()) return;
 
     RopeSpec& rope = attention_.rope;
-    if (loader.Has("rope_freqs.weight")) rope.factors = loader.LoadVector("rope_freqs.weight", rope.dims / 2).data;
+    if (loader.Has("rope_freqs.weight")) {
+      loader.Require(rope.factors == nullptr, "rotary positions are scaled by rope.scaling and by rope_freqs.weight");
+      rope.factors = loader.LoadVector("rope_freqs.weight", rope.dims / 2).data;
+    }
     eps_ = attention_.eps;
     LoadEnds(loader, "output_norm.weight");
     for (int i = 0; i < layers && loader.ok(); ++i) {

@@ -27,6 +27,23 @@ std::vector<int> Loader::IntPerLayer(std::string_view key, int layers, int least
   return {values->begin(), values->end()};
 }
 
+std::vector<bool> Loader::WindowedBlocks(int blocks, int every_otherwise) {
+  constexpr std::string_view kKey = "attention.sliding_window_pattern";
+  const GgufEntry* const entry = file_.FindEntry(prefix_ + std::string(kKey));
+  std::vector<bool> windowed(static_cast<size_t>(blocks));
+  if (entry == nullptr || entry->type != GgufType::kArray) {
+    const int every = Int(kKey, 1, INT32_MAX, every_otherwise);
+    for (int i = 0; i < blocks; ++i) windowed[static_cast<size_t>(i)] = (i + 1) % every != 0;
+    return windowed;
+  }
+  const auto told = file_.GetBools(entry->key);
+  if (!told.ok()) Fail(told.status());
+  if (!told.ok()) return windowed;
+  Require(told->size() == windowed.size(), std::string(kKey) + " does not say it of each block");
+  for (size_t i = 0; i < std::min(told->size(), windowed.size()); ++i) windowed[i] = (*told)[i] != 0;
+  return windowed;
+}
+
 double Loader::Float(std::string_view key, double otherwise) {
   const auto value = file_.GetFloatOr(prefix_ + std::string(key), otherwise);
   if (!value.ok()) Fail(value.status());
@@ -39,11 +56,10 @@ bool Loader::Bool(std::string_view key, bool otherwise) {
   return value.ok() ? *value : otherwise;
 }
 
-void Loader::RefuseUnless(std::string_view key, std::string_view accepted, std::string_view feature) {
-  const std::string full = prefix_ + std::string(key);
-  const auto value = file_.GetStringOr(full, accepted);
-  if (!value.ok()) return Fail(value.status());
-  if (*value != accepted) Fail(Unsupported(std::string(feature) + " are not supported: '" + full + "' is '" + std::string(*value) + "'"));
+std::string Loader::Text(std::string_view key, std::string_view otherwise) {
+  const auto value = file_.GetStringOr(prefix_ + std::string(key), otherwise);
+  if (!value.ok()) Fail(value.status());
+  return std::string(value.ok() ? *value : otherwise);
 }
 
 void Loader::Require(bool condition, std::string_view complaint) {
@@ -119,7 +135,7 @@ Vector Loader::LoadVector(const std::string& name, int64_t inner, int64_t outer)
 }
 
 Vector Loader::LoadScaledVector(const std::string& name, int64_t size, float scale) {
-  WeightSource source = Weight(name, size, 1);
+  const WeightSource source = Weight(name, size, 1);
   if (!status_.ok()) return {};
   auto values = ReadVector(source);
   if (!values.ok()) {
@@ -127,9 +143,12 @@ Vector Loader::LoadScaledVector(const std::string& name, int64_t size, float sca
     return {};
   }
   for (float& value : *values) value *= scale;
-  source.type = TensorType::kF32;
-  source.data = std::as_bytes(std::span<const float>(*values));
-  auto vector = backend_.LoadVector(source);
+  return NewVector(*values);
+}
+
+Vector Loader::NewVector(std::span<const float> values) {
+  if (!status_.ok()) return {};
+  auto vector = backend_.LoadVector({"a vector", TensorType::kF32, static_cast<int64_t>(values.size()), 1, std::as_bytes(values)});
   if (!vector.ok()) Fail(vector.status());
   return vector.ok() ? *vector : Vector{};
 }

@@ -30,10 +30,11 @@ class Loader {
   int Int(std::string_view key, int least, int most, int otherwise);
   // One for each of `layers`; a file that gives a single number means all of them.
   std::vector<int> IntPerLayer(std::string_view key, int layers, int least, int most);
+  // Which blocks see a window of positions alone: an array says it block by block; a number, that of so many the last one sees everything.
+  std::vector<bool> WindowedBlocks(int blocks, int every_otherwise);
   double Float(std::string_view key, double otherwise);
   bool Bool(std::string_view key, bool otherwise);
-  // Refuses a file that sets `key` to anything but `accepted`: a feature that would silently change the result.
-  void RefuseUnless(std::string_view key, std::string_view accepted, std::string_view feature);
+  std::string Text(std::string_view key, std::string_view otherwise);
   void Require(bool condition, std::string_view complaint);
   // False, with the error kept, when loading has already failed: for loops that trust the numbers read.
   bool ok() const { return status_.ok(); }
@@ -51,6 +52,7 @@ class Loader {
   Vector LoadVector(const std::string& name, int64_t size);
   Vector LoadVector(const std::string& name, int64_t inner, int64_t outer);  // [outer][inner]
   Vector LoadScaledVector(const std::string& name, int64_t size, float scale);
+  Vector NewVector(std::span<const float> values);  // of no tensor
   bool Has(const std::string& name) const { return file_.Find(name) != nullptr; }
 
   uint64_t parameters() const { return parameters_; }  // of the weights loaded so far

@@ -3,6 +3,7 @@
 #include <array>
 
 #include "models/falcon_h1.h"
+#include "models/gemma.h"
 #include "models/granite_hybrid.h"
 #include "models/lfm2.h"
 #include "models/llama.h"
@@ -20,6 +21,7 @@ struct Architecture {
 
 constexpr Architecture kArchitectures[] = {
     {"falcon-h1", LoadFalconH1},
+    {"gemma3", LoadGemma3},
     {"granitehybrid", LoadGraniteHybrid},
     {"lfm2", LoadLfm2},
     {"lfm2moe", LoadLfm2},

@@ -96,6 +96,7 @@ TEST_F(NetworkHostile, NumbersOfEveryArchitecture) {
                                     {"tiny-qwen3", "qwen3"},
                                     {"tiny-lfm2", "lfm2"},
                                     {"tiny-granite", "granitehybrid"},
+                                    {"tiny-gemma3", "gemma3"},
                                     {"tiny-falcon-h1", "falcon-h1"}}) {
     SCOPED_TRACE(name);
     Make(shape);
@@ -111,6 +112,14 @@ TEST_F(NetworkHostile, NumbersOfEveryArchitecture) {
     Refused(name + ".rope.dimension_count", 4096, "odd or larger");
     // A layer more than there are tensors, or than the array of another key has.
     Refused(name + ".block_count", 5, name == "lfm2" || name == "granitehybrid" ? "array of 5" : "blk.");
+  }
+}
+
+TEST_F(NetworkHostile, WindowsAndScaledPositions) {
+  Make("tiny-gemma3");
+  for (const uint32_t value : {uint32_t{0}, kMinusOne}) {
+    Refused("gemma3.attention.sliding_window", value, "sliding_window");
+    Refused("gemma3.attention.sliding_window_pattern", value, "sliding_window_pattern");
   }
 }
 

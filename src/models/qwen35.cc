@@ -138,10 +138,9 @@ class Qwen35 : public Network {
     loader.Require(loader.Int("attention.value_length", 1, 1 << 12, head_dim_) == head_dim_,
                    "attention.value_length differs from attention.key_length");
     eps_ = static_cast<float>(loader.Float("attention.layer_norm_rms_epsilon", 1e-6));
-    rope_.dims = loader.Int("rope.dimension_count", 2, 1 << 12);
-    loader.Require(rope_.dims <= head_dim_ && rope_.dims % 2 == 0, "rope.dimension_count is odd or larger than a head");
-    rope_.base = loader.Float("rope.freq_base", 1e7);
-    loader.RefuseUnless("rope.scaling.type", "none", "scaled rotary positions");
+    const int dims = loader.Int("rope.dimension_count", 2, 1 << 12);
+    loader.Require(dims <= head_dim_ && dims % 2 == 0, "rope.dimension_count is odd or larger than a head");
+    if (loader.ok()) rope_ = ReadRope(loader, dims, {.base = 1e7});
     kernel_ = loader.Int("ssm.conv_kernel", 2, 16);
     shape_.key_dim = loader.Int("ssm.state_size", 1, 1 << 12);
     shape_.key_heads = loader.Int("ssm.group_count", 1, 1 << 12);

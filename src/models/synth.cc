@@ -16,9 +16,9 @@ namespace {
 
 constexpr std::string_view kGranite = "granitehybrid";
 constexpr std::string_view kNext = "qwen3next";
-constexpr std::string_view kFalcon = "falcon-h1", kNemotron = "nemotron_h";
+constexpr std::string_view kFalcon = "falcon-h1", kNemotron = "nemotron_h", kGemma = "gemma3";
 
-// Published configurations (Qwen3.5, SmolLM2, Llama 3, Qwen2.5, Qwen3, Qwen3-Next, LFM2, Granite 4.0-H, Falcon-H1, Nemotron Nano 2 and 3), and some of our own for tests.
+// Published configurations (Qwen3.5, SmolLM2, Llama 3, Qwen2.5, Qwen3, Qwen3-Next, LFM2, Granite 4.0-H, Falcon-H1, Nemotron Nano 2 and 3, Gemma 3), and some of our own for tests.
 // clang-format off
 constexpr SynthShape kShapes[] = {
     //  name             arch   layers width    ffn heads kv  dim  nk  nv  state    vocab   tied       rope   context
@@ -68,6 +68,10 @@ constexpr SynthShape kShapes[] = {
      "MEM*"},
     {"nemotron-3-nano-30b-a3b", "nemotron_h_moe", 52, 2688, 0, 32, 2, 128, 8, 64, 128, 131072, false, 1e4, 262144, 128, 6, 1856, 3712, 0, 64,
      "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME"},
+    // The window of most of their blocks.
+    {"tiny-gemma3",     kGemma,   4,    64,    128,   4,  2,  16,  0,  0,    0,    512,   true,     1e6,    4096,   0, 0,    0,    0, 0, 0, {}, 80},
+    {"gemma-3-1b",      kGemma,  26,  1152,   6912,   4,  1, 256,  0,  0,    0, 262144,   true,     1e6,   32768,   0, 0,    0,    0, 0, 0, {}, 512},
+    {"gemma-3-4b",      kGemma,  34,  2560,  10240,   8,  4, 256,  0,  0,    0, 262208,   true,     1e6,  131072,   0, 0,    0,    0, 0, 0, {}, 1024},
 };
 // clang-format on
 
@@ -87,15 +91,16 @@ bool Attends(const SynthShape& shape, int layer) {
   if (shape.family() == "qwen35") return (layer + 1) % kAttentionEvery == 0;
   const auto among = [&](std::span<const int> layers) { return std::ranges::find(layers, layer) != layers.end(); };
   if (shape.architecture == kGranite) return shape.layers == 32 ? among(kSmallGraniteAttention) : layer % 10 == 5;
-  if (shape.architecture == kFalcon) return true;
+  if (shape.architecture == kFalcon || shape.architecture == kGemma) return true;
   return shape.family() != "lfm2" || (shape.layers == 24 ? among(kLfm2MoeAttention) : among(kLfm2Attention));
 }
 
-// What Granite multiplies rows by: embeddings, what is added to the residual stream, scores of attention; and divides logits by.
+// What Granite multiplies rows by, and Gemma too as far as embeddings go: embeddings, what is added to the residual stream, scores of attention; and divides logits by.
 struct Scales {
   float embedding = 1.0f, residual = 1.0f, attention = 1.0f, logits = 1.0f;
 };
 Scales ScalesOf(const SynthShape& shape) {
+  if (shape.architecture == kGemma) return {.embedding = std::sqrt(static_cast<float>(shape.width))};
   if (shape.architecture != kGranite) return {};
   const float attention = 1.0f / static_cast<float>(shape.head_dim);
   return shape.layers == 32 ? Scales{12.0f, 0.246f, attention, 3.0f} : Scales{12.0f, 0.22f, attention, 6.0f};
@@ -179,7 +184,7 @@ class WeightList {
   // Where heads have norms, these sharpen, not the matrices.
   void GroupedAttention() {
     const uint64_t width = shape_.width, q = shape_.heads * shape_.head_dim, kv = shape_.kv_heads * shape_.head_dim;
-    const bool head_norms = shape_.family() == "qwen3" || shape_.family() == "lfm2";
+    const bool head_norms = shape_.family() == "qwen3" || shape_.family() == "lfm2" || shape_.architecture == kGemma;
     // Scaled by 1 / head_dim, not its root, keys and queries make up for the rest.
     const float gain = head_norms ? 1.0f : scales_.attention < 1.0f ? kSharpness / std::pow(scales_.attention, 0.25f) : kSharpness;
     Norm("attn_norm.weight", width);
@@ -188,6 +193,7 @@ class WeightList {
     Matrix("attn_v.weight", width, kv);
     Matrix("attn_output.weight", q, width, residual_gain_);
     if (head_norms) HeadNorms();
+    if (shape_.architecture == kGemma) Norm("post_attention_norm.weight", width, residual_gain_);
     if (shape_.architecture == "qwen2") {
       Add("attn_q.bias", {q}, Fill::kBias, 1.0f);
       Add("attn_k.bias", {kv}, Fill::kBias, 1.0f);
@@ -275,6 +281,7 @@ class WeightList {
     if (gated()) Matrix(fmt::format("ffn_gate{}.weight", suffix), shape_.width, inner);
     Matrix(fmt::format("ffn_up{}.weight", suffix), shape_.width, inner);
     Matrix(fmt::format("ffn_down{}.weight", suffix), inner, shape_.width, residual_gain_);
+    if (shape_.architecture == kGemma) Norm("post_ffw_norm.weight", shape_.width, residual_gain_);
   }
 
   void MtpBlock() {
@@ -377,6 +384,10 @@ void AddShape(GgufWriter& out, const SynthShape& shape, bool mtp) {
   if (shape.family() != "qwen35") {
     out.Number<uint32_t>(key("rope.dimension_count"), shape.head_dim);
     if (shape.architecture == kGranite) AddGranite(out, shape);
+    if (shape.window > 0) {
+      out.Number<uint32_t>(key("attention.sliding_window"), shape.window);
+      out.Number<uint32_t>(key("attention.sliding_window_pattern"), std::min(shape.layers, 6));  // of so many blocks one sees everything
+    }
     if (shape.architecture == kGranite || shape.architecture == kFalcon || shape.family() == kNemotron) AddMamba(out, shape);
     return;
   }

@@ -44,6 +44,8 @@ struct SynthShape {
   std::string_view
       sublayers{};  // of nemotron_h, the only one of each block: M (Mamba), * (attention), - (a feed-forward network) or E (a mixture)
 
+  int window = 0;  // positions that a row sees in most blocks; 0: all in all blocks
+
   // The architecture that this one is but for its experts, and the layout of some tensors.
   std::string_view family() const {
     if (architecture == "qwen3next") return "qwen35";

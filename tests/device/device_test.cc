@@ -54,7 +54,7 @@ INSTANTIATE_TEST_SUITE_P(Devices, OnDevice, testing::ValuesIn(Devices()), [](con
 
 TEST_P(OnDevice, LogitsAndGreedyTokensAreThoseOfTransformers) {
   for (const char* name : {"qwen35_grouped", "llama_gqa", "qwen2_gqa", "qwen3_gqa", "lfm2_hybrid", "granite_hybrid", "granite_grouped",
-                           "qwen35_moe", "qwen3_moe", "lfm2_moe", "granite_moe", "qwen3_next", "falcon_h1", "falcon_h1_normed",
+                           "qwen35_moe", "qwen3_moe", "lfm2_moe", "granite_moe", "qwen3_next", "falcon_h1", "falcon_h1_normed", "gemma3",
                            "nemotron_dense", "nemotron_moe", "qwen35_equal"}) {
     if (emulated() && std::string(name) == "qwen35_equal") continue;  // slow, and another test's model
     const Golden golden(name);
@@ -70,8 +70,8 @@ TEST_P(OnDevice, KeysAndValuesOfBytesAreRefusedWhenLoading) {
 }
 
 TEST_P(OnDevice, PromisesAreKept) {
-  std::vector<const char*> names = {"qwen35_grouped",  "qwen35_equal", "llama_gqa", "qwen2_gqa", "qwen3_gqa",   "lfm2_hybrid",
-                                    "granite_grouped", "qwen35_moe",   "lfm2_moe",  "falcon_h1", "nemotron_moe"};
+  std::vector<const char*> names = {"qwen35_grouped",  "qwen35_equal", "llama_gqa", "qwen2_gqa", "qwen3_gqa",    "lfm2_hybrid",
+                                    "granite_grouped", "qwen35_moe",   "lfm2_moe",  "falcon_h1", "nemotron_moe", "gemma3"};
   if (emulated()) names.resize(1);  // which takes the better part of a minute there
   for (const char* name : names) {
     const Model model = Load(kGoldens + std::string(name) + ".gguf");

@@ -11,6 +11,7 @@ import numpy as np
 from llama_cpp import Llama
 
 TOLERANCE = 2e-3
+OTHERS = {"gemma3": 1e-2}  # whose GELU it looks up in a table of halves
 
 
 def check(directory, name, facts):
@@ -26,7 +27,7 @@ def check(directory, name, facts):
         model.eval(continuation[-1:])
     same = continuation == np.fromfile(directory / f"{name}.greedy.i32", "<i4").tolist()
     print(f"{name}: largest difference {difference:.1e}, greedy ids {'the same' if same else 'DIFFER'}")
-    return difference < TOLERANCE and same
+    return difference < OTHERS.get(name, TOLERANCE) and same
 
 
 def main():

@@ -1,5 +1,5 @@
 """Hugging Face checkpoints (qwen3_5_text, qwen3_5_moe_text, qwen3_next, llama, qwen2, qwen3, qwen3_moe, lfm2, lfm2_moe, granitemoehybrid,
-falcon_h1, nemotron_h) as GGUF files: what tensors are called there, and how they are laid out.
+falcon_h1, nemotron_h, gemma3_text) as GGUF files: what tensors are called there, and how they are laid out.
 
 The facts, each of them checked by the agreement of transformers, llama.cpp and Reprise on the files made here:
  - Qwen3.5's RMS norms store weight - 1 in Hugging Face, the weight in GGUF; `linear_attn.norm` (ssm_norm) is plain in both.
@@ -20,6 +20,10 @@ The facts, each of them checked by the agreement of transformers, llama.cpp and 
    where both are. The feed-forward networks, experts too, have no gate; attention's q and k may be permuted or not, as nothing turns them.
    That routers have sigmoids is not said; exp_probs_b.bias is of the choice alone. Its time steps are not bounded from below, as
    transformers bounds them by time_step_min.
+ - Gemma 3's norms store weight - 1 in Hugging Face, the weight in GGUF. A block has four: post_attention_norm and post_ffw_norm are of what a sublayer
+   made, before it is added. Rotation is half-split; `rope.scaling` and `rope.freq_base` are of the blocks that see everything, of which there is one in
+   six or in attention.sliding_window_pattern, the last of them; the others turn by rope.freq_base_swa, which older files do not tell (10,000).
+   That the embedding is scaled by the root of its width, and scores by a head's width, is not said either.
  - The MTP block is the last block of the file, counted by block_count.
  - A mixture's experts are three matrices a block, their gates, ups and downs, with the rows of one expert after those of another; in
    transformers the rows of an expert's gate stand above those of its up, in one matrix.
@@ -39,6 +43,12 @@ ATTENTION = {
     "attn_k.weight": "self_attn.k_proj.weight",
     "attn_v.weight": "self_attn.v_proj.weight",
     "attn_output.weight": "self_attn.o_proj.weight",
+}
+GEMMA_NORMS = {
+    "attn_norm.weight": "input_layernorm.weight",
+    "post_attention_norm.weight": "post_attention_layernorm.weight",
+    "ffn_norm.weight": "pre_feedforward_layernorm.weight",
+    "post_ffw_norm.weight": "post_feedforward_layernorm.weight",
 }
 BIASES = {f"attn_{part}.bias": f"self_attn.{part}_proj.bias" for part in "qkv"}
 HEAD_NORMS = {"attn_q_norm.weight": "self_attn.q_norm.weight", "attn_k_norm.weight": "self_attn.k_norm.weight"}
@@ -172,6 +182,19 @@ def llama_tensors(model):
         if config.model_type == "llama":
             block["attn_q.weight"] = interleave_rotation(block["attn_q.weight"], config.num_attention_heads)
             block["attn_k.weight"] = interleave_rotation(block["attn_k.weight"], config.num_key_value_heads)
+        out |= {f"blk.{i}.{name}": array for name, array in block.items()}
+    return out
+
+
+def gemma3_tensors(model):
+    config, state = model.config, numpy_state(model)
+    out = {"token_embd.weight": state["model.embed_tokens.weight"], "output_norm.weight": state["model.norm.weight"] + 1}
+    if not config.tie_word_embeddings:
+        out["output.weight"] = state["lm_head.weight"]
+    for i in range(config.num_hidden_layers):
+        source = f"model.layers.{i}."
+        block = {ours: state[source + theirs] for ours, theirs in (ATTENTION | FEED_FORWARD).items()}
+        block |= {ours: state[source + theirs] + 1 for ours, theirs in (GEMMA_NORMS | HEAD_NORMS).items()}
         out |= {f"blk.{i}.{name}": array for name, array in block.items()}
     return out
 
@@ -320,7 +343,7 @@ def nemotron_h_tensors(model):
     return out
 
 
-def add_common_metadata(writer, config, blocks):
+def add_common_metadata(writer, config, blocks, rope=None):
     writer.add_context_length(config.max_position_embeddings)
     writer.add_block_count(blocks)
     writer.add_embedding_length(config.hidden_size)
@@ -332,7 +355,13 @@ def add_common_metadata(writer, config, blocks):
     recurrent = {"lfm2": "conv", "lfm2_moe": "conv", "granitemoehybrid": "linear_attention"}.get(config.model_type)
     writer.add_head_count_kv([0 if kind == recurrent else kv_heads for kind in kinds] if recurrent else kv_heads)
     writer.add_layer_norm_rms_eps(config.norm_eps if hasattr(config, "norm_eps") else config.rms_norm_eps)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    rope = rope or config.rope_parameters
+    writer.add_rope_freq_base(rope["rope_theta"])
+    if rope["rope_type"] != "default":
+        writer.add_rope_scaling_type(gguf.RopeScalingType(rope["rope_type"]))
+        writer.add_rope_scaling_factor(rope["factor"])
+    if "original_max_position_embeddings" in rope:
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
     if getattr(config, "num_experts", getattr(config, "num_local_experts", 0)):
         add_mixture_metadata(writer, config)
 
@@ -382,6 +411,15 @@ def add_qwen3_metadata(writer, config):
     add_common_metadata(writer, config, config.num_hidden_layers)
     writer.add_key_length(config.head_dim)
     writer.add_value_length(config.head_dim)
+
+
+def add_gemma3_metadata(writer, config):
+    add_common_metadata(writer, config, config.num_hidden_layers, config.rope_parameters["full_attention"])
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_sliding_window(config.sliding_window)
+    writer.add_sliding_window_pattern(config.layer_types.index("full_attention") + 1)
+    writer.add_rope_freq_base_swa(config.rope_parameters["sliding_attention"]["rope_theta"])
 
 
 def add_lfm2_metadata(writer, config):

@@ -23,11 +23,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from transformers import FalconH1Config, FalconH1ForCausalLM, GraniteMoeHybridConfig, GraniteMoeHybridForCausalLM
+from transformers import FalconH1Config, FalconH1ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, GraniteMoeHybridConfig, GraniteMoeHybridForCausalLM
 from transformers import Lfm2Config, Lfm2ForCausalLM, Lfm2MoeConfig, Lfm2MoeForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers import NemotronHConfig, NemotronHForCausalLM
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 from transformers import Qwen3NextConfig, Qwen3NextForCausalLM
+from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from transformers.models.qwen3_5.configuration_qwen3_5 import Qwen3_5TextConfig
 from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5DecoderLayer, Qwen3_5ForCausalLM, Qwen3_5RMSNorm
 from transformers.models.qwen3_5_moe.configuration_qwen3_5_moe import Qwen3_5MoeTextConfig
@@ -247,6 +248,40 @@ MODELS = [
             tie_word_embeddings=True,
         ),
     ),
+    # Positions that YaRN scales: some pairs whole, some in part, some not at all.
+    Tiny(
+        "qwen3_yarn",
+        Qwen3Config(
+            **EVERY | {
+                "rope_parameters": {
+                    "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 256,
+                }
+            },
+            intermediate_size=64,
+            num_hidden_layers=1,
+            head_dim=32,
+            tie_word_embeddings=False,
+        ),
+    ),  # fmt: skip
+    # The window is no whole number of extents, and most of what is kept of it lies beyond it.
+    Tiny(
+        "gemma3",
+        Gemma3TextConfig(
+            **EVERY | {
+                "rope_parameters": {
+                    "full_attention": {"rope_type": "linear", "rope_theta": 1000000.0, "factor": 8.0},
+                    "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+                }
+            },
+            intermediate_size=96,
+            num_hidden_layers=6,
+            head_dim=16,
+            query_pre_attn_scalar=16,
+            sliding_window=70,
+            layer_types=["sliding_attention"] * 5 + ["full_attention"],
+            tie_word_embeddings=False,  # with the embedding as large as it is in the stream, a tied one would say the last token again
+        ),
+    ),
     Tiny("falcon_h1", falcon_h1(2, 1, normed=False)),
     Tiny("falcon_h1_normed", falcon_h1(1, 2, normed=True)),
     Tiny("nemotron_dense", nemotron("mafmf")),
@@ -288,6 +323,7 @@ ARCHITECTURES = {
     Qwen3NextConfig: Architecture(
         Qwen3NextForCausalLM, "qwen3next", hf_to_gguf.qwen35_tensors, hf_to_gguf.add_qwen35_metadata, "qwen2"
     ),
+    Gemma3TextConfig: Architecture(Gemma3ForCausalLM, "gemma3", hf_to_gguf.gemma3_tensors, hf_to_gguf.add_gemma3_metadata, "qwen2"),
     FalconH1Config: Architecture(
         FalconH1ForCausalLM, "falcon-h1", hf_to_gguf.falcon_h1_tensors, hf_to_gguf.add_falcon_h1_metadata, "falcon-h1"
     ),
@@ -327,7 +363,7 @@ def randomise(module, generator, config):
     uniform = lambda p, low, high: p.uniform_(low, high, generator=generator)
     # What a model scales down before it is added to the residual stream is drawn as much larger.
     into_stream = 1.5 / math.sqrt(config.num_hidden_layers) / getattr(config, "residual_multiplier", 1.0)
-    zero_centred = any(isinstance(m, (Qwen3_5RMSNorm, Qwen3_5MoeRMSNorm, Qwen3NextRMSNorm)) for m in module.modules())
+    zero_centred = any(isinstance(m, (Qwen3_5RMSNorm, Qwen3_5MoeRMSNorm, Qwen3NextRMSNorm, Gemma3RMSNorm)) for m in module.modules())
     # Without norms on q and k attention would be flat.
     gain = 1.0 if any("q_norm" in name or "q_layernorm" in name for name, _ in module.named_parameters()) else 1.5
     for name, p in module.named_parameters():

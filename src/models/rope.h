@@ -1,0 +1,17 @@
+// Rotary positions as files tell them: plain, scaled alike ("linear"), or by YaRN (arXiv 2309.00071), whose slow pairs are scaled, whose fast ones are
+// not, and between which there is a ramp.
+#pragma once
+
+#include "models/loader.h"
+
+namespace reprise {
+
+struct RopeReading {
+  double base = 10000.0;      // where the file has none
+  bool whole_numbers = true;  // the ramp of YaRN begins and ends at whole pairs, as is usual
+};
+
+// Of the first `dims` values of a head: the numbers under `rope.freq_base` and `rope.scaling`, checked.
+RopeSpec ReadRope(Loader& loader, int dims, const RopeReading& reading = {});
+
+}  // namespace reprise
