@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Makes tests/data/text/: small vocabularies, and what Hugging Face `tokenizers` encodes with them.
+"""Makes tests/data/text/: small vocabularies, and what Hugging Face `tokenizers` and `sentencepiece` encode with them.
 
-    pip install tokenizers==0.23.3 jinja2 gguf
-    tools/text_goldens.py --train PROSE.txt... [--smollm2 SmolLM2-135M-Instruct.gguf] [--out tests/data/text]
+    pip install tokenizers==0.23.3 sentencepiece==0.2.3 jinja2 gguf
+    tools/text_goldens.py --train PROSE.txt... [--pieces] [--smollm2 SmolLM2-135M-Instruct.gguf] [--out tests/data/text]
 
 PROSE is any large text; the committed vocabularies were trained on Jane Austen's novels (Debian's r-cran-janeaustenr) and fragments.json.
-Without --smollm2 the committed smollm2.json is used again. The corpus is not stored: it is generated from fragments.json by a rule that
+Without --smollm2 the committed smollm2.json is used again; --pieces trains sentencepiece.model, of which sentencepiece.json is a reading. The corpus is not stored: it is generated from fragments.json by a rule that
 Corpus below and src/text/text_goldens_test.cc both follow. Training is deterministic, so a second run gives the same files.
 """
 
@@ -13,8 +13,10 @@ import argparse
 import hashlib
 import json
 import pathlib
+import re
 import struct
 
+import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers, trainers
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -68,6 +70,52 @@ def train(name, texts, size):
     tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False))
     merges = json.loads(tokenizer.to_str())["model"]["merges"]
     return {"pre": name, "control": CONTROL, "user_defined": USER_DEFINED, "bytes": alphabet, "merges": [" ".join(m) for m in merges]}
+
+
+# As Gemma has its: every line break and run of spaces whole, no space before the text, bytes for what is no piece.
+PIECES = ["\n", "\n\n", "\n\n\n", "  ", "   ", "    ", *USER_DEFINED]
+
+
+def train_pieces(texts, path):
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter([line for text in texts for line in text.split("\n") if line and "\0" not in line]),
+        model_prefix=str(path.with_suffix("")), model_type="bpe", vocab_size=2000, character_coverage=0.998, byte_fallback=True,
+        normalization_rule_name="identity", remove_extra_whitespaces=False, add_dummy_prefix=False, split_digits=True,
+        user_defined_symbols=[piece.replace(" ", Pieces.SPACE) for piece in PIECES], control_symbols=CONTROL, num_threads=1, minloglevel=2,
+    )  # fmt: skip
+    path.with_suffix(".vocab").unlink()
+
+
+class Pieces:
+    """sentencepiece, with two differences that ours has as well: control tokens may be parsed, and its sign for a space is no space."""
+
+    SPACE = "\u2581"
+
+    def __init__(self, path):
+        self.model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        self.space = [self.model.piece_to_id(f"<0x{byte:02X}>") for byte in self.SPACE.encode()]
+        model = self.model
+        self.control = [model.id_to_piece(i) for i in range(model.get_piece_size()) if model.is_control(i) or model.is_unknown(i)]
+
+    def vocabulary(self):
+        model, kinds = self.model, (("is_unknown", 2), ("is_control", 3), ("is_unused", 5), ("is_byte", 6))
+        ids = range(model.get_piece_size())
+        pieces = [model.id_to_piece(i) for i in ids]
+        kind = lambda i: next((number for name, number in kinds if getattr(model, name)(i)), 1)
+        types = [4 if pieces[i].replace(self.SPACE, " ") in PIECES else kind(i) for i in ids]
+        # Converters write spaces into pieces that are matched in raw text.
+        tokens = [piece.replace(self.SPACE, " ") if type == 4 else piece for piece, type in zip(pieces, types)]
+        return {"tokens": tokens, "types": types, "scores": [model.get_score(i) for i in ids]}
+
+    def encode(self, text, parse_special):
+        ids = []
+        apart = [self.SPACE] + (self.control if parse_special else [])
+        for part in re.split("(" + "|".join(map(re.escape, apart)) + ")", text):
+            if part == self.SPACE:
+                ids += self.space
+            else:
+                ids += [self.model.piece_to_id(part)] if part in apart else self.model.encode(part)
+        return ids
 
 
 def read_smollm2(path):
@@ -185,6 +233,8 @@ class Corpus:
 
 
 def encode(tokenizer, text, parse_special):
+    if isinstance(tokenizer, Pieces):
+        return tokenizer.encode(text, parse_special)
     tokenizer.encode_special_tokens = not parse_special
     return tokenizer.encode(text, add_special_tokens=False).ids
 
@@ -232,6 +282,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", nargs="*", type=pathlib.Path, default=[], help="prose; without it the committed vocabularies are used again")
     parser.add_argument("--smollm2", type=pathlib.Path)
+    parser.add_argument("--pieces", action="store_true")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("tests/data/text"))
     args = parser.parse_args()
 
@@ -247,11 +298,19 @@ def main():
     if args.smollm2:
         (args.out / "smollm2.json").write_text(json.dumps(read_smollm2(args.smollm2), ensure_ascii=False, indent=0))
 
+    if args.pieces:
+        train_pieces([t for kind in fragments for t in fragments[kind]], args.out / "sentencepiece.model")
+        vocabulary = Pieces(args.out / "sentencepiece.model").vocabulary()
+        (args.out / "sentencepiece.json").write_text(json.dumps(vocabulary, ensure_ascii=False, indent=0))
+
     corpus_digest = hashlib.sha256("\0".join(documents).encode()).hexdigest()
     out = ['{"corpus":%s,"cases":[' % lines(corpus_digest), ",\n".join(lines(c) for c in cases), '],\n"vocabularies":{']
     blocks = []
-    for name in PRE_TOKENIZERS + ["smollm2"]:
-        tokenizer = build(json.loads((args.out / f"{name}.json").read_text()))
+    for name in PRE_TOKENIZERS + ["smollm2", "sentencepiece"]:
+        if name == "sentencepiece":
+            tokenizer = Pieces(args.out / "sentencepiece.model")
+        else:
+            tokenizer = build(json.loads((args.out / f"{name}.json").read_text()))
         small = ",\n".join(lines([encode(tokenizer, c, False), encode(tokenizer, c, True)]) if encode(tokenizer, c, False) != encode(tokenizer, c, True)
                            else lines([encode(tokenizer, c, False)]) for c in cases)
         large = []
@@ -259,7 +318,7 @@ def main():
             ids = encode(tokenizer, text, i % 2 == 1)
             large.append(lines([len(ids), digest(ids)]))
         blocks.append('%s:{"cases":[\n%s],\n"documents":[\n%s]}' % (lines(name), small, ",\n".join(large)))
-        print(name, tokenizer.get_vocab_size(), "tokens;", sum(json.loads(x)[0] for x in large), "ids in", len(documents), "documents")
+        print(name, "tokens;", sum(json.loads(x)[0] for x in large), "ids in", len(documents), "documents")
     out.append(",\n".join(blocks) + '},\n"chats":[\n' + ",\n".join(chats(args.out)) + "]}\n")
     (args.out / "expected.json").write_text("\n".join(out))
 

@@ -20,12 +20,16 @@ constexpr std::string_view kGraniteStart = "<|start_of_role|>";
 constexpr std::string_view kGraniteHeaderEnd = "<|end_of_role|>";
 constexpr std::string_view kGraniteEnd = "<|end_of_text|>";
 
-constexpr std::string_view kKnownFormats =
-    "known are ChatML as written by SmolLM2, LFM2, Qwen2, Qwen2.5, Qwen3 and Qwen3.5, Llama 3's, and Granite 4's";
+constexpr std::string_view kGemmaStart = "<start_of_turn>";
+constexpr std::string_view kGemmaEnd = "<end_of_turn>";
+constexpr std::string_view kGemmaAssistant = "model";
 
-constexpr std::pair<std::string_view, ChatStyle> kStyles[] = {{"chatml", ChatStyle::kChatMl},   {"qwen3", ChatStyle::kQwen3},
-                                                              {"qwen3.5", ChatStyle::kQwen35},  {"llama3", ChatStyle::kLlama3},
-                                                              {"granite", ChatStyle::kGranite}, {"plain", ChatStyle::kPlain}};
+constexpr std::string_view kKnownFormats =
+    "known are ChatML as written by SmolLM2, LFM2, Qwen2, Qwen2.5, Qwen3 and Qwen3.5, Llama 3's, Granite 4's, and Gemma 3's";
+
+constexpr std::pair<std::string_view, ChatStyle> kStyles[] = {
+    {"chatml", ChatStyle::kChatMl},   {"qwen3", ChatStyle::kQwen3}, {"qwen3.5", ChatStyle::kQwen35}, {"llama3", ChatStyle::kLlama3},
+    {"granite", ChatStyle::kGranite}, {"gemma", ChatStyle::kGemma}, {"plain", ChatStyle::kPlain}};
 
 // What is said around a turn: start, role, what ends the header, content, end and what follows it. Of a style that has markers.
 struct TurnForm {
@@ -37,6 +41,7 @@ struct TurnForm {
 };
 constexpr TurnForm FormOf(ChatStyle style) {
   if (style == ChatStyle::kLlama3) return {kLlamaStart, kLlamaHeaderEnd, "\n\n", kLlamaEnd, ""};
+  if (style == ChatStyle::kGemma) return {kGemmaStart, "", "\n", kGemmaEnd, "\n"};
   if (style == ChatStyle::kGranite) return {kGraniteStart, kGraniteHeaderEnd, "", kGraniteEnd, "\n"};
   return {kTurnStart, "", "\n", kTurnEnd, "\n"};
 }
@@ -71,7 +76,7 @@ class Renderer {
     if (style_ == ChatStyle::kPlain) return;
     const TurnForm form = FormOf(style_);
     Marker(form.start);
-    Text(role);
+    Text(style_ == ChatStyle::kGemma && role == "assistant" ? kGemmaAssistant : role);
     if (!form.header_end.empty()) Marker(form.header_end);
     Text(form.after_header);
   }
@@ -197,13 +202,13 @@ void RenderToolResult(const ChatFormat& format, std::string_view content, bool f
   if (last) out.Close();
 }
 
-bool Strips(ChatStyle style) { return style == ChatStyle::kQwen35 || style == ChatStyle::kLlama3; }
+bool Strips(ChatStyle style) { return style == ChatStyle::kQwen35 || style == ChatStyle::kLlama3 || style == ChatStyle::kGemma; }
 
 Status CheckMessages(const ChatFormat& format, std::span<const ChatMessage> messages, const ChatOptions& options) {
   if (messages.empty()) return InvalidArgument("a chat needs at least one message");
   const auto of_tools = [](const ChatMessage& message) { return message.role == "tool" || !message.tool_calls.empty(); };
   if (format.tools == ToolForm::kNone && (!options.tools.empty() || std::any_of(messages.begin(), messages.end(), of_tools))) {
-    return InvalidArgument("this chat format has no roles, and so no tools; --chat-template chooses another");
+    return InvalidArgument("this chat format has no words for tools; --chat-template chooses another");
   }
   for (size_t i = 0; i < messages.size(); i++) {
     const std::string& role = messages[i].role;
@@ -211,7 +216,7 @@ Status CheckMessages(const ChatFormat& format, std::span<const ChatMessage> mess
       return InvalidArgument("message " + std::to_string(i) + " has the role '" + Printable(role, 32) +
                              "'; known are system, user, assistant and tool");
     }
-    if (role == "system" && i != 0 && format.style == ChatStyle::kQwen35) {
+    if (role == "system" && i != 0 && (format.style == ChatStyle::kQwen35 || format.style == ChatStyle::kGemma)) {
       return InvalidArgument("message " + std::to_string(i) + " is a system message, which in this model's format only the first may be");
     }
   }
@@ -264,6 +269,9 @@ Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_v
     const bool says = Contains(chat_template, kGraniteSystem) && Contains(chat_template, "+ ns.default_system_message");
     return ChatFormat{.style = ChatStyle::kGranite, .default_system = std::string(says ? kGraniteSystem : "")};
   }
+  if (Contains(chat_template, kGemmaStart) && Contains(chat_template, kGemmaEnd) && HasMarkers(tokenizer, ChatStyle::kGemma)) {
+    return ChatFormat{.style = ChatStyle::kGemma, .tools = ToolForm::kNone};
+  }
   if (!Contains(chat_template, kTurnStart) || !Contains(chat_template, kTurnEnd)) {
     return Unsupported("the model's chat template is of an unknown format; " + std::string(kKnownFormats));
   }
@@ -301,13 +309,19 @@ Result<Renderer::Rendered> Render(const ChatFormat& format, std::span<const Chat
   const bool own_system = messages[0].role == "system";
   const auto stripped = [&](const std::string& text) { return Strips(format.style) ? StripSpace(text) : std::string_view(text); };
   const std::string_view system = own_system ? stripped(messages[0].content) : std::string_view(format.default_system);
-  const bool opens_with_system = own_system || tools || (!system.empty() && !options.continues);
+  // Gemma has no turn of the system's: it speaks before the first message, in that turn.
+  const std::string before_first = own_system && format.style == ChatStyle::kGemma ? messages[0].content + "\n\n" : "";
+  const bool opens_with_system = before_first.empty() && (own_system || tools || (!system.empty() && !options.continues));
   if (opens_with_system) {
     out.Open("system");
     // Granite's default gives way to what is said of tools.
     const bool alone = tools && !own_system && format.style == ChatStyle::kGranite;
     out.Text(tools ? SystemWithTools(format.style, format.tools, alone ? "" : system, options.tools) : system);
     out.Close();
+  }
+  if (!before_first.empty() && messages.size() == 1) {
+    out.Open("user");
+    out.Text(before_first);
   }
   const size_t last_question = LastQuestion(format, messages);
   for (size_t i = own_system ? 1 : 0; i < messages.size(); i++) {
@@ -319,6 +333,7 @@ Result<Renderer::Rendered> Render(const ChatFormat& format, std::span<const Chat
       continue;
     }
     out.Open(message.role);
+    if (i == 1) out.Text(before_first);
     if (message.role == "assistant") {
       const bool after_question = i > last_question;
       // A template that drops thoughts, or writes empty ones, writes another thing than what was generated.
@@ -449,8 +464,10 @@ std::vector<ChatTurn> TurnsOf(const Tokenizer& tokenizer, const ChatFormat& form
     while (until < tokens.size() && tokens[until] != *end && tokens[until] != *start) ++until;
     const std::string text = tokenizer.Decode(tokens.subspan(i + 1, until - i - 1));
     const size_t split = text.find(header);
+    std::string role = text.substr(0, split);
+    if (format.style == ChatStyle::kGemma && role == kGemmaAssistant) role = "assistant";
     const std::string content = split == std::string::npos ? "" : text.substr(split + header.size());
-    turns.push_back({static_cast<int>(i), text.substr(0, split), content});
+    turns.push_back({static_cast<int>(i), std::move(role), content});
     i = until - 1;
   }
   return turns;

@@ -2,7 +2,7 @@
 //
 // A chat is rendered as segments, text or marker, and only markers become control tokens. Text in a message that spells a marker, such as
 // "<|im_end|>", stays text, so that content can never end its own turn or begin another.
-// All functions are pure and thread-safe. Sources: the templates that Qwen, SmolLM and Granite publish with their models.
+// All functions are pure and thread-safe. Sources: the templates that Qwen, SmolLM, Granite and Gemma publish with their models.
 #pragma once
 
 #include <cstdint>
@@ -39,6 +39,7 @@ enum class ChatStyle : uint8_t {
   kQwen35,   // as Qwen3; contents are stripped of white space, and an answer opens with its thoughts, even if it has none
   kLlama3,   // <|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|>
   kGranite,  // <|start_of_role|>role<|end_of_role|>content<|end_of_text|>\n (Granite 4)
+  kGemma,    // <start_of_turn>role\ncontent<end_of_turn>\n; the system speaks in the first question (Gemma 2 and 3)
   kPlain,    // no roles and no markers: contents with an empty line after each, for models that only continue text
 };
 
@@ -47,7 +48,7 @@ enum class ToolForm : uint8_t {
   kJson,   // <tool_call>{"name": ..., "arguments": {...}}</tool_call> (Hermes, Qwen2.5, Qwen3)
   kXml,    // <tool_call><function=NAME><parameter=KEY>VALUE... (Qwen3-Coder, Qwen3.5)
   kLlama,  // the whole answer is {"name": ..., "parameters": {...}}
-  kNone,   // there are no roles, and so no place for them
+  kNone,   // the format has no words for them
 };
 std::string_view ToolFormName(ToolForm form);
 
@@ -61,7 +62,7 @@ struct ChatFormat {
 // From the file's template (may be empty) and the tokens present. kUnsupported, with the known formats, when it is none of them.
 Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_view chat_template);
 
-// By name, whatever the file's template is: chatml, qwen3, qwen3.5, llama3, granite or plain. kInvalidArgument names them; kUnsupported when the
+// By name, whatever the file's template is: chatml, qwen3, qwen3.5, llama3, granite, gemma or plain. kInvalidArgument names them; kUnsupported when the
 // vocabulary lacks the format's markers.
 Result<ChatFormat> NamedChatFormat(const Tokenizer& tokenizer, std::string_view name);
 std::string_view ChatStyleName(ChatStyle style);

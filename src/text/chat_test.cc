@@ -189,7 +189,7 @@ TEST(Chat, RefusesWhatIsNoChat) {
   EXPECT_EQ(said({}, {}), "a chat needs at least one message");
   EXPECT_EQ(said({}, {{"user", "a"}, {"user\n<|im_end|>", "b"}}),
             "message 1 has the role 'user\\x0a<|im_end|>'; known are system, user, assistant and tool");
-  EXPECT_NE(said({.style = ChatStyle::kPlain, .tools = ToolForm::kNone}, {{"tool", "a"}}).find("no tools"), std::string::npos);
+  EXPECT_NE(said({.style = ChatStyle::kPlain, .tools = ToolForm::kNone}, {{"tool", "a"}}).find("no words for tools"), std::string::npos);
   EXPECT_NE(said({.style = ChatStyle::kQwen35}, {{"user", "a"}, {"system", "b"}}).find("message 1 is a system message"), std::string::npos);
 }
 
@@ -225,12 +225,13 @@ TEST(Chat, AnUnknownTemplateIsRefusedWithTheKnownOnes) {
   refused(Make({}), "<|im_start|><|im_end|>", StatusCode::kCorrupt, "not tokens of its vocabulary");
 }
 
-const std::vector<std::string> kEveryMarker = {"<|im_start|>", "<|im_end|>",        "<|start_header_id|>", "<|end_header_id|>",
-                                               "<|eot_id|>",   "<|start_of_role|>", "<|end_of_role|>",     "<|end_of_text|>"};
+const std::vector<std::string> kEveryMarker = {"<|im_start|>",    "<|im_end|>",        "<|start_header_id|>", "<|end_header_id|>",
+                                               "<|eot_id|>",      "<|start_of_role|>", "<|end_of_role|>",     "<|end_of_text|>",
+                                               "<start_of_turn>", "<end_of_turn>"};
 
 TEST(Chat, AFormatCanBeChosenByName) {
   const Tokenizer t = Make(kEveryMarker);
-  for (const char* name : {"chatml", "qwen3", "qwen3.5", "llama3", "granite", "plain"}) {
+  for (const char* name : {"chatml", "qwen3", "qwen3.5", "llama3", "granite", "gemma", "plain"}) {
     const auto format = NamedChatFormat(t, name);
     ASSERT_TRUE(format.ok()) << format.status().message();
     EXPECT_EQ(ChatStyleName(format->style), name);
@@ -276,6 +277,30 @@ TEST(Chat, GranitesDefaultGivesWayToTools) {
                      "the ability to fulfill the request.<|end_of_text|>\n" +
                      asked))
       << told;
+}
+
+// Gemma 3's template: the system speaks within the first question, answers are the model's, and contents are stripped.
+TEST(Chat, GemmasSystemSpeaksInTheFirstQuestion) {
+  const Tokenizer t = Make(kEveryMarker);
+  const auto format = RecogniseChatFormat(t, "{{ bos_token }}{{ '<start_of_turn>' + role + '\\n' }}{{ '<end_of_turn>\\n' }}");
+  ASSERT_TRUE(format.ok()) << format.status().message();
+  EXPECT_EQ(format->style, ChatStyle::kGemma);
+  const std::string asked = "<start_of_turn>user\na<end_of_turn>\n<start_of_turn>model\n";
+  EXPECT_EQ(Joined(*RenderChat(*format, std::vector<ChatMessage>{{"user", " a\n"}})), asked);
+  std::vector<ChatMessage> chat = {{"system", "Be brief. "}, {"user", "a"}, {"assistant", " b "}, {"user", "c"}};
+  EXPECT_EQ(Joined(*RenderChat(*format, chat)),
+            "<start_of_turn>user\nBe brief. \n\na<end_of_turn>\n<start_of_turn>model\nb<end_of_turn>\n<start_of_turn>user\nc<end_of_turn>\n"
+            "<start_of_turn>model\n");
+  EXPECT_EQ(Joined(*RenderChat(*format, std::span(chat).first(1), {.add_generation_prompt = false})), "<start_of_turn>user\nBe brief. \n\n")
+      << "what every such chat begins with";
+  const auto turns = TurnsOf(t, *format, *EncodeChat(t, *format, chat));
+  ASSERT_EQ(turns.size(), 4u);
+  EXPECT_EQ(turns[0].content, "Be brief. \n\na");
+  EXPECT_EQ(turns[1].role, "assistant");
+  EXPECT_EQ(turns[1].content, "b");
+  EXPECT_EQ(RenderChat(*format, chat, {.tools = {"{}"}}).status().code(), StatusCode::kInvalidArgument);
+  chat.push_back({"system", "d"});
+  EXPECT_EQ(RenderChat(*format, chat).status().code(), StatusCode::kInvalidArgument);
 }
 
 // A chat is read back from its tokens as it was said, and what goes on from it is what the whole would have been.

@@ -1,4 +1,4 @@
-// Token by token against Hugging Face `tokenizers`, on the corpus of tools/text_goldens.py: read that for what the files hold. The corpus
+// Token by token against Hugging Face `tokenizers` and `sentencepiece`, on the corpus of tools/text_goldens.py: read that for what the files hold. The corpus
 // is generated here by the same rule; its digest is compared first.
 #include <gtest/gtest.h>
 #include <sodium.h>
@@ -30,6 +30,13 @@ json ReadJson(const std::string& name) {
 Vocabulary ReadVocabularyFile(const std::string& name) {
   const json file = ReadJson(name + ".json");
   Vocabulary v;
+  if (file.contains("scores")) {
+    v.kind = VocabularyKind::kSentencePiece;
+    v.tokens = file["tokens"].get<std::vector<std::string>>();
+    v.types = file["types"].get<std::vector<int32_t>>();
+    v.scores = file["scores"].get<std::vector<double>>();
+    return v;
+  }
   v.pre = file["pre"];
   v.merges = file["merges"].get<std::vector<std::string>>();
   std::map<std::string, bool> seen;
@@ -321,7 +328,8 @@ TEST(TextGoldens, ChatsOfSmolLm2AreItsTemplates) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Vocabularies, TextGoldensOf, testing::Values("gpt-2", "llama-bpe", "smollm", "qwen2", "qwen35", "smollm2"),
+INSTANTIATE_TEST_SUITE_P(Vocabularies, TextGoldensOf,
+                         testing::Values("gpt-2", "llama-bpe", "smollm", "qwen2", "qwen35", "smollm2", "sentencepiece"),
                          [](const auto& info) {
                            std::string name = info.param;
                            std::erase(name, '-');

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -30,8 +31,8 @@ constexpr size_t kMaxRememberedBytes = 128;
 // Names that mean structure in every family that uses them. A file that gives one of them another type would let the text of a message
 // end that message.
 constexpr std::string_view kStructure[] = {
-    "<|im_start|>",        "<|im_end|>",        "<|endoftext|>", "<|begin_of_text|>", "<|end_of_text|>",
-    "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",    "<|eom_id|>",
+    "<|im_start|>",        "<|im_end|>",        "<|endoftext|>", "<|begin_of_text|>", "<|end_of_text|>", "<start_of_turn>",
+    "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",    "<|eom_id|>",        "<end_of_turn>",
 };
 
 // Names of what answers are made of, thoughts and calls. As control tokens they would be hidden from whoever reads an answer.
@@ -41,7 +42,8 @@ constexpr std::string_view kShown[] = {
 
 // Tokens after which nothing of the answer follows; the last three open another document, which no answer goes on with.
 constexpr std::string_view kEnds[] = {
-    "<|im_end|>", "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>", "<|eom_id|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>",
+    "<|im_end|>",    "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>",   "<|eom_id|>",
+    "<end_of_turn>", "<|fim_pad|>",   "<|repo_name|>",   "<|file_sep|>",
 };
 
 bool IsOneOf(std::string_view name, std::span<const std::string_view> names) {
@@ -57,6 +59,15 @@ std::string Quoted(std::string_view name) {
 }
 
 std::string TokenLabel(size_t token) { return "token " + std::to_string(token); }
+
+constexpr std::string_view kSpelledSpace = "\u2581";  // in SentencePiece's vocabularies
+
+// The byte that a token of SentencePiece's called "<0x0A>" stands for, or -1.
+int ByteOfName(std::string_view name) {
+  const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; };
+  if (name.size() != 6 || !name.starts_with("<0x") || name[5] != '>' || digit(name[3]) < 0 || digit(name[4]) < 0) return -1;
+  return digit(name[3]) * 16 + digit(name[4]);
+}
 
 bool IsPlain(TokenType type) { return type == TokenType::kNormal || type == TokenType::kByte; }
 
@@ -80,11 +91,16 @@ struct Tokenizer::PieceMemory {
   std::vector<Entry> entries;
   std::vector<int32_t> symbols;
   BpeScratch scratch;
+  ScoreScratch scored;
+  std::string prefixed;
 };
 
 Result<Tokenizer> Tokenizer::Create(const Vocabulary& vocabulary) {
   Tokenizer t;
-  REPRISE_ASSIGN_OR_RETURN(t.pre_, PreTokenizerByName(vocabulary.pre));
+  t.kind_ = vocabulary.kind;
+  if (t.kind_ == VocabularyKind::kByteLevel) {
+    REPRISE_ASSIGN_OR_RETURN(t.pre_, PreTokenizerByName(vocabulary.pre));
+  }
   REPRISE_RETURN_IF_ERROR(t.AddTokens(vocabulary));
   const auto count = static_cast<int64_t>(vocabulary.tokens.size());
   for (const auto& [name, id] : {std::pair("bos", vocabulary.bos), std::pair("eos", vocabulary.eos), std::pair("eot", vocabulary.eot)}) {
@@ -97,9 +113,10 @@ Result<Tokenizer> Tokenizer::Create(const Vocabulary& vocabulary) {
   t.eos_ = vocabulary.eos;
   t.eot_ = vocabulary.eot;
   t.add_bos_ = vocabulary.add_bos;
+  t.add_space_prefix_ = t.kind_ == VocabularyKind::kSentencePiece && vocabulary.add_space_prefix;
   if (t.add_bos_ && t.bos_ < 0) return Corrupt("prompts are to start with a bos token, but the vocabulary names none");
   REPRISE_RETURN_IF_ERROR(t.CheckBytes());
-  REPRISE_RETURN_IF_ERROR(t.AddMerges(vocabulary.merges));
+  REPRISE_RETURN_IF_ERROR(t.kind_ == VocabularyKind::kByteLevel ? t.AddMerges(vocabulary.merges) : t.AddScores(vocabulary.scores));
   return t;
 }
 
@@ -135,6 +152,8 @@ Status Tokenizer::AddTokens(const Vocabulary& vocabulary) {
   end_of_generation_.assign(tokens.size(), false);
   byte_level_.resize(std::bit_ceil(tokens.size() * 2 + 1));
   trie_.emplace_back();
+  byte_tokens_.fill(-1);
+  const bool pieces = kind_ == VocabularyKind::kSentencePiece;
   std::string bytes;
   for (size_t i = 0; i < tokens.size(); i++) {
     const std::string& name = tokens[i];
@@ -145,17 +164,30 @@ Status Tokenizer::AddTokens(const Vocabulary& vocabulary) {
     if (IsOneOf(name, kEnds)) end_of_generation_[i] = true;
 
     bytes.clear();
-    const bool spelled = AppendBytesOfSpelling(name, bytes);
+    const bool spelled = SpellOut(name, bytes);
+    const bool of_byte = pieces && type == TokenType::kByte;
+    if (of_byte) {
+      const int byte = ByteOfName(name);
+      if (byte < 0) return Corrupt(TokenLabel(i) + " (" + Quoted(name) + ") is to stand for a byte, and its name is that of none");
+      if (byte_tokens_[byte] >= 0) {
+        return Corrupt(TokenLabel(i) + " (" + Quoted(name) + ") is the same as token " + std::to_string(byte_tokens_[byte]));
+      }
+      byte_tokens_[byte] = id;
+      bytes.assign(1, static_cast<char>(byte));
+    }
     // A normal token with characters that stand for no byte can be decoded but not encoded: its text is taken as it is.
     if (!spelled && IsPlain(type)) type = TokenType::kUnused;
     types_.push_back(type);
-    const bool byte_level = IsPlain(type) || (spelled && type == TokenType::kUserDefined && bytes == name);
+    bool byte_level = IsPlain(type) && !of_byte;
+    // User-defined pieces are cut out before anything is merged; user-defined bytes may be merged as well.
+    if (!pieces) byte_level |= spelled && type == TokenType::kUserDefined && bytes == name;
     const std::string& raw = IsPlain(type) ? bytes : name;
     arena_ += raw;
     ends_.push_back(static_cast<uint32_t>(arena_.size()));
     if (byte_level) {
       const uint64_t hash = XXH3_64bits(bytes.data(), bytes.size());
       ByteLevelEntry& entry = byte_level_[ByteLevelPlace(bytes, hash)];
+      if (entry.token >= 0 && pieces) continue;  // spelled with a space and with the sign for it: the first one is it
       if (entry.token >= 0) {
         return Corrupt(TokenLabel(i) + " (" + Quoted(name) + ") is the same as token " + std::to_string(entry.token));
       }
@@ -175,7 +207,7 @@ Status Tokenizer::AddTokens(const Vocabulary& vocabulary) {
   }
   for (const auto& [name, id] : named_) {
     bytes.clear();
-    if (!AppendBytesOfSpelling(name, bytes)) continue;
+    if (pieces || !SpellOut(name, bytes)) continue;
     const int32_t other = FindByteLevel(bytes);
     if (other >= 0 && other != id) {
       return Corrupt(TokenLabel(id) + " (" + Quoted(name) + ") is the same as token " + std::to_string(other));
@@ -183,7 +215,31 @@ Status Tokenizer::AddTokens(const Vocabulary& vocabulary) {
   }
   for (int byte = 0; byte < 256; byte++) {
     const char c = static_cast<char>(byte);
-    byte_tokens_[byte] = FindByteLevel({&c, 1});
+    if (byte_tokens_[byte] < 0) byte_tokens_[byte] = FindByteLevel({&c, 1});
+  }
+  return Ok();
+}
+
+bool Tokenizer::SpellOut(std::string_view name, std::string& bytes) const {
+  if (kind_ == VocabularyKind::kByteLevel) return AppendBytesOfSpelling(name, bytes);
+  for (size_t at = 0; at < name.size();) {
+    const bool space = name.substr(at).starts_with(kSpelledSpace);
+    bytes += space ? ' ' : name[at];
+    at += space ? kSpelledSpace.size() : 1;
+  }
+  return true;
+}
+
+Status Tokenizer::AddScores(const std::vector<double>& scores) {
+  if (scores.size() != types_.size()) {
+    return Corrupt("the vocabulary has " + std::to_string(types_.size()) + " tokens but " + std::to_string(scores.size()) + " scores");
+  }
+  order_.reserve(scores.size());
+  for (size_t i = 0; i < scores.size(); ++i) {
+    if (!std::isfinite(scores[i])) return Corrupt("the score of " + TokenLabel(i) + " is no number");
+    // Ordered as the floats are that files have.
+    const auto bits = std::bit_cast<uint32_t>(static_cast<float>(scores[i]) + 0.0f);
+    order_.push_back(bits >> 31 ? ~bits : bits | 0x80000000u);
   }
   return Ok();
 }
@@ -274,7 +330,7 @@ bool Tokenizer::IsEndOfGeneration(int32_t token) const { return token >= 0 && to
 std::optional<int32_t> Tokenizer::Find(std::string_view token) const {
   if (const auto named = named_.find(std::string(token)); named != named_.end()) return named->second;
   std::string bytes;
-  if (token.empty() || !AppendBytesOfSpelling(token, bytes)) return std::nullopt;
+  if (token.empty() || !SpellOut(token, bytes)) return std::nullopt;
   const int32_t found = FindByteLevel(bytes);
   if (found < 0) return std::nullopt;
   return found;
@@ -282,8 +338,13 @@ std::optional<int32_t> Tokenizer::Find(std::string_view token) const {
 
 std::string Tokenizer::Decode(std::span<const int32_t> tokens, bool with_control) const {
   std::string text;
+  bool prefixed = add_space_prefix_;
   for (int32_t token : tokens) {
-    if (with_control || !IsControl(token)) text += TokenBytes(token);
+    std::string_view bytes = TokenBytes(token);
+    const bool plain = token >= 0 && token < vocab_size() && types_[token] != TokenType::kUserDefined && !IsControl(token);
+    if (prefixed && plain && bytes.starts_with(' ')) bytes.remove_prefix(1);
+    prefixed = add_space_prefix_ && !plain;
+    if (with_control || !IsControl(token)) text += bytes;
   }
   return text;
 }
@@ -324,7 +385,28 @@ void Tokenizer::EncodePiece(std::string_view piece, PieceMemory& memory, std::ve
   }
 }
 
+void Tokenizer::EncodeWhole(std::string_view text, PieceMemory& memory, std::vector<int32_t>& out) const {
+  if (add_space_prefix_ && !text.empty()) {
+    memory.prefixed.assign(1, ' ').append(text);
+    text = memory.prefixed;
+  }
+  const auto find = [&](std::string_view piece) {
+    const int32_t token = piece.size() > kMaxTokenBytes ? -1 : FindByteLevel(piece);
+    return token < 0 ? ScoredPiece{} : ScoredPiece{token, order_[token]};
+  };
+  const auto take = [&](int32_t token, std::string_view piece) {
+    if (token >= 0) return out.push_back(token);
+    for (const char c : piece) {
+      if (const int32_t byte = byte_tokens_[static_cast<uint8_t>(c)]; byte >= 0) out.push_back(byte);
+    }
+  };
+  for (; !text.empty(); text.remove_prefix(std::min(text.size(), kMaxPieceBytes))) {
+    MergeByScore(text.substr(0, kMaxPieceBytes), find, memory.scored, take);
+  }
+}
+
 void Tokenizer::EncodePlain(std::string_view text, PieceMemory& memory, std::vector<int32_t>& out) const {
+  if (kind_ == VocabularyKind::kSentencePiece) return EncodeWhole(text, memory, out);
   PieceScanner scanner(pre_, text);
   for (std::string_view piece = scanner.Next(); !piece.empty(); piece = scanner.Next()) {
     if (piece.size() == 1) {

@@ -1,13 +1,15 @@
-// Byte-level BPE: text to token ids and back.
+// Byte-level BPE and SentencePiece's BPE: text to token ids and back.
 //
-// Encode cuts user-defined tokens (and control tokens, when asked) out of the text, leftmost first and longest first at one place, pre-
-// tokenizes what lies between (pretokenizer.h) and merges each piece by rank (bpe.h). That is what Hugging Face tokenizers does for these
-// vocabularies, and the ids are held equal to it. Two things are done differently, on purpose:
+// Encode cuts user-defined tokens (and control tokens, when asked) out of the text, leftmost first and longest first at one place. What lies between
+// is pre-tokenized (pretokenizer.h) and merged by rank, piece by piece (bpe.h), or, in SentencePiece's vocabularies, merged by score as a whole
+// (score_merges.h), where a character that is no piece becomes a token for each of its bytes. That is what Hugging Face tokenizers and sentencepiece
+// do for these vocabularies, and the ids are held equal to it. Some things are done differently, on purpose:
 //  - Text is not normalised (Qwen's own tokenizer applies NFC first; llama.cpp, like this one, does not), so that bytes come back as they
 //  went in.
-//  - Bytes that are not UTF-8 are encoded as themselves and not replaced.
+//  - Bytes that are not UTF-8 are encoded as themselves and not replaced. So is SentencePiece's sign for a space, U+2581, which to others is one.
 // So Decode(Encode(x)) == x for every x, valid or not, if the vocabulary has a token for each byte. Some lack bytes that never occur in
-// UTF-8 or hardly ever (SmolLM2 lacks 21); such a byte is dropped, as elsewhere, and EncodesByte tells.
+// UTF-8 or hardly ever (SmolLM2 lacks 21); such a byte is dropped, as elsewhere, and EncodesByte tells. Some of SentencePiece's vocabularies have a
+// space before every text and after every token that was cut out (Llama 2, Mistral; not Gemma): Encode adds it there and Decode takes it away.
 //
 // Plain text never gives a control token: what a merge or a whole piece may become is checked at creation.
 // Immutable after Create: all methods are const and thread-safe. Move-only by value semantics of its members.
@@ -25,6 +27,7 @@
 #include "reprise/status.h"
 #include "text/bpe.h"
 #include "text/pretokenizer.h"
+#include "text/score_merges.h"
 #include "text/vocabulary.h"
 
 namespace reprise {
@@ -51,7 +54,8 @@ class Tokenizer {
   int32_t eos() const { return eos_; }
   int32_t eot() const { return eot_; }
   bool add_bos() const { return add_bos_; }  // whether the model expects its prompts to start with bos
-  PreTokenizer pre_tokenizer() const { return pre_; }
+  VocabularyKind kind() const { return kind_; }
+  PreTokenizer pre_tokenizer() const { return pre_; }  // of byte-level vocabularies
 
   // The raw bytes of a token, valid as long as the tokenizer; perhaps half a character. Control tokens give their names.
   std::string_view TokenBytes(int32_t token) const;
@@ -85,17 +89,22 @@ class Tokenizer {
   Tokenizer() = default;
   Status AddTokens(const Vocabulary& vocabulary);
   Status AddMerges(const std::vector<std::string>& merges);
+  Status AddScores(const std::vector<double>& scores);
+  // Appends to `bytes` what a token's name spells; false if some character of it stands for nothing.
+  bool SpellOut(std::string_view name, std::string& bytes) const;
   Status CheckBytes() const;
   void AddToTrie(int32_t token, bool always);
   int32_t FindByteLevel(std::string_view bytes) const;
   size_t ByteLevelPlace(std::string_view bytes, uint64_t hash) const;
   Match FindSpecial(std::string_view text, size_t from, bool parse_special) const;
   void EncodePlain(std::string_view text, PieceMemory& memory, std::vector<int32_t>& out) const;
+  void EncodeWhole(std::string_view text, PieceMemory& memory, std::vector<int32_t>& out) const;
   void EncodePiece(std::string_view piece, PieceMemory& memory, std::vector<int32_t>& out) const;
 
+  VocabularyKind kind_ = VocabularyKind::kByteLevel;
   PreTokenizer pre_ = PreTokenizer::kGpt2;
   int32_t bos_ = -1, eos_ = -1, eot_ = -1;
-  bool add_bos_ = false;
+  bool add_bos_ = false, add_space_prefix_ = false;
 
   std::string arena_;           // the bytes of all tokens, one after another
   std::vector<uint32_t> ends_;  // where each token's bytes end in the arena
@@ -106,6 +115,7 @@ class Tokenizer {
   std::vector<ByteLevelEntry> byte_level_;
   std::array<int32_t, 256> byte_tokens_{};
   Merges merges_;
+  std::vector<uint32_t> order_;  // of pieces, by their scores: greater is earlier
   // Tokens that are not byte-level text, by their names; and their spellings in a trie, for matching in raw text.
   std::unordered_map<std::string, int32_t> named_;
   std::vector<TrieNode> trie_;

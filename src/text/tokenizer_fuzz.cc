@@ -48,9 +48,42 @@ class Input {
   std::string_view bytes_;
 };
 
+// Of SentencePiece's kind: bytes, a few letters, and what the input adds.
+Vocabulary ReadPieces(Input& in, uint8_t shape) {
+  Vocabulary v;
+  v.kind = VocabularyKind::kSentencePiece;
+  v.add_space_prefix = (shape & 2) != 0;
+  const bool sound = (shape & 0x80) == 0;
+  const auto add = [&](std::string token, int32_t type, double score) {
+    v.tokens.push_back(std::move(token));
+    v.types.push_back(type);
+    v.scores.push_back(score);
+  };
+  for (int b = 0; b < 256; b++) {
+    constexpr char kDigits[] = "0123456789ABCDEF";
+    add(std::string("<0x") + kDigits[b / 16] + kDigits[b % 16] + ">", 6, 0);
+  }
+  for (const char* name : {"<start_of_turn>", "<end_of_turn>"}) add(name, 3, 0);
+  for (const char* letter : {"a", "b", "c", "\u2581"}) add(letter, 1, -1);
+  for (int n = in.Byte() % 32; n > 0; n--) {
+    const uint8_t kind = in.Byte();
+    std::string piece;
+    for (char c : in.Bytes(1 + kind % 6))
+      piece += sound ? std::string(
+                           "\u2581\u2581"
+                           "abc")
+                           .substr(c & 1 ? 0 : 6 + (c >> 1 & 1), c & 1 ? 3 : 1)
+                     : std::string(1, c);
+    add(piece, sound ? (kind < 0xc0 ? 1 : 4) : in.Byte() % 8, in.Byte() % 8 - 4.0);
+  }
+  if (!sound && (shape & 0x20) != 0) v.scores.resize(in.Byte());
+  return v;
+}
+
 Vocabulary ReadVocabulary(Input& in) {
   constexpr std::string_view kNames[] = {"gpt-2", "llama-bpe", "smollm", "qwen2", "qwen35", "none", "dbrx"};
   const uint8_t shape = in.Byte();
+  if ((shape & 0x1f) == 0x1f || (shape & 0x1f) == 0x1d) return ReadPieces(in, shape);
   Vocabulary v;
   v.pre = kNames[shape % std::size(kNames)];
   const bool sound = (shape & 0x80) == 0;
@@ -122,8 +155,8 @@ void Run(Input in) {
 
   const size_t half = text.size() / 2;
   const std::vector<ChatMessage> messages = {{"user", std::string(text.substr(0, half))}, {"assistant", std::string(text.substr(half))}};
-  const auto start = t.Find("<|im_start|>");
-  for (const ChatStyle style : {ChatStyle::kChatMl, ChatStyle::kQwen3, ChatStyle::kQwen35}) {
+  for (const ChatStyle style : {ChatStyle::kChatMl, ChatStyle::kQwen3, ChatStyle::kQwen35, ChatStyle::kGemma}) {
+    const auto start = t.Find(style == ChatStyle::kGemma ? "<start_of_turn>" : "<|im_start|>");
     ChatFormat format;
     format.style = style;
     const auto chat = EncodeChat(t, format, messages);

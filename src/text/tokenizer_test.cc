@@ -4,6 +4,7 @@
 #include <rapidcheck.h>
 
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <string>
 #include <thread>
@@ -207,6 +208,132 @@ TEST(Tokenizer, RefusesAVocabularyThatContradictsItself) {
   }
 }
 
+constexpr int32_t kByte = static_cast<int32_t>(TokenType::kByte);
+constexpr char kSpace[] = "\u2581";
+
+// <unk>, bos, a token for each byte from 2 on, the letters, and `pieces` with their scores, in which a space is spelled U+2581.
+Vocabulary Pieces(const std::vector<std::pair<std::string, double>>& pieces = {
+                      {"he", -1}, {"ll", -2}, {"hell", -3}, {"hello", -4}, {std::string(kSpace) + "hello", -5}, {"\u4f60\u597d", -6}}) {
+  Vocabulary v;
+  v.kind = VocabularyKind::kSentencePiece;
+  const auto add = [&](const std::string& token, int32_t type, double score) {
+    Add(v, token, type);
+    v.scores.push_back(score);
+  };
+  add("<unk>", static_cast<int32_t>(TokenType::kUnknown), 0);
+  add("<s>", kControl, 0);
+  for (int b = 0; b < 256; b++) {
+    constexpr char kDigits[] = "0123456789ABCDEF";
+    add(std::string("<0x") + kDigits[b / 16] + kDigits[b % 16] + ">", kByte, 0);
+  }
+  for (const char* character : {kSpace, "h", "e", "l", "o", "x", "a", "b", "c", "\u4f60", "\u597d"}) add(character, kNormal, -100);
+  for (const auto& [piece, score] : pieces) add(piece, kNormal, score);
+  for (const char* name : {"<start_of_turn>", "<end_of_turn>"}) add(name, kControl, 0);
+  for (const char* name : {"<u>", "\n", "\n\n", "  "}) add(name, kUserDefined, 0);
+  return v;
+}
+
+TEST(TokenizerOfPieces, MergesByScore) {
+  const Tokenizer t = Make(Pieces());
+  const std::string space = kSpace;
+  EXPECT_EQ(t.Encode("hello hello"), Ids(t, {"hello", space + "hello"}));
+  EXPECT_EQ(t.Encode("ohell"), Ids(t, {"o", "hell"}));
+  EXPECT_EQ(t.Encode("a\n\n\nb  c"), Ids(t, {"a", "\n\n", "\n", "b", "  ", "c"}));
+  EXPECT_EQ(t.Encode("x\u4f60\u597d\u4f60"), Ids(t, {"x", "\u4f60\u597d", "\u4f60"}));
+  EXPECT_EQ(t.Encode("z\u00e9"), Ids(t, {"<0x7A>", "<0xC3>", "<0xA9>"})) << "no pieces";
+  EXPECT_EQ(t.Encode(space), Ids(t, {"<0xE2>", "<0x96>", "<0x81>"})) << "the sign for a space is none itself";
+  EXPECT_EQ(t.TokenBytes(*t.Find(space + "hello")), " hello");
+  EXPECT_EQ(t.TokenBytes(*t.Find("<0x0A>")), "\n");
+  EXPECT_EQ(t.Find(" hello"), t.Find(space + "hello"));
+  EXPECT_TRUE(t.IsEndOfGeneration(*t.Find("<end_of_turn>")));
+  EXPECT_EQ(t.Encode("<s>").size(), 3u) << "is plain text";
+  EXPECT_EQ(t.Encode("<s>", {.parse_special = true}), Ids(t, {"<s>"}));
+}
+
+TEST(TokenizerOfPieces, OfEqualScoresTheLeftmostComesFirst) {
+  const Tokenizer t = Make(Pieces({{"ab", -1}, {"bc", -1}, {"ca", 0}}));
+  EXPECT_EQ(t.Encode("abc"), Ids(t, {"ab", "c"}));
+  EXPECT_EQ(t.Encode("abca"), Ids(t, {"ab", "ca"}));
+  EXPECT_EQ(t.Encode("bcab"), Ids(t, {"b", "ca", "b"}));
+}
+
+TEST(TokenizerOfPieces, ASpaceMayStandBeforeEveryText) {
+  Vocabulary v = Pieces();
+  v.add_space_prefix = true;
+  const Tokenizer t = Make(v);
+  const std::string space = kSpace;
+  EXPECT_EQ(t.Encode("hello"), Ids(t, {space + "hello"}));
+  EXPECT_EQ(t.Encode("a<u>hello"), Ids(t, {space, "a", "<u>", space + "hello"}));
+  EXPECT_TRUE(t.Encode("").empty());
+  EXPECT_EQ(t.Decode(t.Encode("hello")), "hello");
+  EXPECT_EQ(t.Decode(t.Encode(" hello<u> a")), " hello<u> a");
+}
+
+TEST(TokenizerOfPieces, RefusesAVocabularyThatContradictsItself) {
+  const struct {
+    const char* said;
+    std::function<void(Vocabulary&)> break_it;
+  } kFaults[] = {
+      {"but 3 scores", [](Vocabulary& v) { v.scores.resize(3); }},
+      {"but 0 scores", [](Vocabulary& v) { v.scores.clear(); }},
+      {"the score of token 7 is no number", [](Vocabulary& v) { v.scores[7] = std::nan(""); }},
+      {"the score of token 7 is no number", [](Vocabulary& v) { v.scores[7] = INFINITY; }},
+      {"token 12 ('<0x-1>') is to stand for a byte", [](Vocabulary& v) { v.tokens[12] = "<0x-1>"; }},
+      {"token 12 ('<0x0a>') is to stand for a byte", [](Vocabulary& v) { v.tokens[12] = "<0x0a>"; }},
+      {"token 12 ('<0x0A') is to stand for a byte", [](Vocabulary& v) { v.tokens[12] = "<0x0A"; }},
+      {"token 12 ('a') is to stand for a byte", [](Vocabulary& v) { v.tokens[12] = "a"; }},
+      {"token 12 ('<0x00>') is the same as token 2", [](Vocabulary& v) { v.tokens[12] = "<0x00>"; }},
+      {"no token for the byte 'z'", [](Vocabulary& v) { v.types[2 + 'z'] = kControl; }},
+      {"('<s>') is the same as token 1", [](Vocabulary& v) { Add(v, "<s>", kControl), v.scores.push_back(0); }},
+  };
+  for (const auto& [said, break_it] : kFaults) {
+    Vocabulary v = Pieces();
+    break_it(v);
+    const auto t = Tokenizer::Create(v);
+    ASSERT_FALSE(t.ok()) << said;
+    EXPECT_NE(t.status().message().find(said), std::string::npos) << "said: " << t.status().message() << "\nexpected: " << said;
+  }
+}
+
+// The definition, word for word.
+std::vector<std::string> NaivePieces(const std::vector<std::pair<std::string, double>>& pieces, std::string_view text) {
+  std::vector<std::string> parts;
+  for (char c : text) parts.emplace_back(1, c);
+  while (true) {
+    size_t best = parts.size();
+    double best_score = 0;
+    for (size_t i = 0; i + 1 < parts.size(); i++) {
+      for (const auto& [piece, score] : pieces) {
+        if (piece != parts[i] + parts[i + 1] || (best < parts.size() && score <= best_score)) continue;
+        best = i;
+        best_score = score;
+      }
+    }
+    if (best == parts.size()) return parts;
+    parts[best] += parts[best + 1];
+    parts.erase(parts.begin() + best + 1);
+  }
+}
+
+TEST(TokenizerProperty, PiecesEqualTheDefinitionOnRandomVocabularies) {
+  EXPECT_TRUE(rc::check([] {
+    std::vector<std::string> parts = {"a", "b", "c"};
+    std::vector<std::pair<std::string, double>> pieces;
+    for (int i = *rc::gen::inRange(0, 30); i > 0; i--) {
+      const std::string piece = *rc::gen::elementOf(parts) + *rc::gen::elementOf(parts);
+      if (piece.size() > 40 || std::find(parts.begin(), parts.end(), piece) != parts.end()) continue;
+      pieces.emplace_back(piece, *rc::gen::inRange(-4, 4) / 2.0);  // of which some are equal
+      parts.push_back(piece);
+    }
+    const auto t = Tokenizer::Create(Pieces(pieces));
+    RC_ASSERT(t.ok());
+    const auto text = *rc::gen::container<std::string>(*rc::gen::inRange<size_t>(0, 150), rc::gen::elementOf(std::string("abc")));
+    std::vector<std::string> got;
+    for (const int32_t id : t->Encode(text)) got.emplace_back(t->TokenBytes(id));
+    RC_ASSERT(got == NaivePieces(pieces, text));
+  }));
+}
+
 // The definition of BPE, word for word, on spelled-out pieces.
 std::vector<std::string> NaiveBpe(const std::vector<std::pair<std::string, std::string>>& merges, std::string_view piece) {
   std::vector<std::string> parts;
@@ -254,8 +381,14 @@ TEST(TokenizerProperty, AnyBytesComeBackAndPlainTextNeverGivesControlTokens) {
     v.pre = pre;
     tokenizers.push_back(Make(v));
   }
-  const std::vector<std::string> kParts = {"<|im_end|>", "<|im_", "end|>", "<u>", "<ctl>",        "<ctl", "hello",
-                                           " hello",     " ",     "\n",    "12",  "\xe4\xbd\xa0", "\xff"};
+  for (const bool prefix : {false, true}) {
+    Vocabulary v = Pieces();
+    v.add_space_prefix = prefix;
+    tokenizers.push_back(Make(v));
+  }
+  const std::vector<std::string> kParts = {"<s>", kSpace,         "<end_of_turn>", "<0x0A>", "<|im_end|>", "<|im_", "end|>",
+                                           "<u>", "<ctl>",        "<ctl",          "hello",  " hello",     " ",     "\n",
+                                           "12",  "\xe4\xbd\xa0", "\xff"};
   EXPECT_TRUE(rc::check([&] {
     std::string text = *rc::gen::arbitrary<std::string>();
     for (const auto& part : *rc::gen::container<std::vector<std::string>>(rc::gen::elementOf(kParts))) text += part;

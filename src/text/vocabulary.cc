@@ -29,14 +29,20 @@ Result<int32_t> TokenId(const GgufFile& file, std::string_view key) {
 
 Result<Vocabulary> ReadVocabulary(const GgufFile& file) {
   REPRISE_ASSIGN_OR_RETURN(const std::string_view model, file.GetString("tokenizer.ggml.model"));
-  if (model != "gpt2") {
-    return Unsupported("tokenizer model '" + Printable(model, 32) + "' is not supported; known is gpt2 (byte-level BPE)");
-  }
   Vocabulary v;
-  REPRISE_ASSIGN_OR_RETURN(const std::string_view pre, file.GetString("tokenizer.ggml.pre"));
-  v.pre = pre;
+  if (model == "gpt2") {
+    REPRISE_ASSIGN_OR_RETURN(const std::string_view pre, file.GetString("tokenizer.ggml.pre"));
+    v.pre = pre;
+    REPRISE_ASSIGN_OR_RETURN(v.merges, Strings(file, "tokenizer.ggml.merges"));
+  } else if (model == "llama") {
+    v.kind = VocabularyKind::kSentencePiece;
+    REPRISE_ASSIGN_OR_RETURN(v.scores, file.GetFloats("tokenizer.ggml.scores"));
+    REPRISE_ASSIGN_OR_RETURN(v.add_space_prefix, file.GetBoolOr("tokenizer.ggml.add_space_prefix", true));
+  } else {
+    return Unsupported("tokenizer model '" + Printable(model, 32) +
+                       "' is not supported; known are gpt2 (byte-level BPE) and llama (SentencePiece)");
+  }
   REPRISE_ASSIGN_OR_RETURN(v.tokens, Strings(file, "tokenizer.ggml.tokens"));
-  REPRISE_ASSIGN_OR_RETURN(v.merges, Strings(file, "tokenizer.ggml.merges"));
   if (file.Has("tokenizer.ggml.token_type")) {
     REPRISE_ASSIGN_OR_RETURN(const auto types, file.GetInts("tokenizer.ggml.token_type"));
     v.types.reserve(types.size());
@@ -47,9 +53,10 @@ Result<Vocabulary> ReadVocabulary(const GgufFile& file) {
   REPRISE_ASSIGN_OR_RETURN(v.bos, TokenId(file, "tokenizer.ggml.bos_token_id"));
   REPRISE_ASSIGN_OR_RETURN(v.eos, TokenId(file, "tokenizer.ggml.eos_token_id"));
   REPRISE_ASSIGN_OR_RETURN(v.eot, TokenId(file, "tokenizer.ggml.eot_token_id"));
-  // Files of Llama 3's kind that do not say start their prompts with bos.
+  // Files of Llama's kinds that do not say start their prompts with bos.
   const auto pre_tokenizer = PreTokenizerByName(v.pre);
-  const bool like_llama = pre_tokenizer.ok() && *pre_tokenizer == PreTokenizer::kLlamaBpe && v.bos >= 0;
+  const bool llama_bpe = pre_tokenizer.ok() && *pre_tokenizer == PreTokenizer::kLlamaBpe;
+  const bool like_llama = (llama_bpe || v.kind == VocabularyKind::kSentencePiece) && v.bos >= 0;
   REPRISE_ASSIGN_OR_RETURN(v.add_bos, file.GetBoolOr("tokenizer.ggml.add_bos_token", like_llama));
   REPRISE_ASSIGN_OR_RETURN(const std::string_view chat_template, file.GetStringOr("tokenizer.chat_template", ""));
   v.chat_template = chat_template;

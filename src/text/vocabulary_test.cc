@@ -105,6 +105,23 @@ TEST(Vocabulary, IsReadFromTheKeysOfAGguf) {
   EXPECT_EQ(Least().Read(), "");
 }
 
+TEST(Vocabulary, OfSentencePieceHasScores) {
+  Metadata m;
+  m.Text("tokenizer.ggml.model", "llama").Texts("tokenizer.ggml.tokens", {"<s>", "a", "b", "ab"});
+  m.Numbers<float>("tokenizer.ggml.scores", GgufType::kFloat32, {0.0f, -2.0f, -3.0f, -1.0f});
+  Vocabulary v;
+  ASSERT_EQ(m.Read(&v), "");
+  EXPECT_EQ(v.kind, VocabularyKind::kSentencePiece);
+  EXPECT_EQ(v.scores, (std::vector<double>{0.0, -2.0, -3.0, -1.0}));
+  EXPECT_TRUE(v.add_space_prefix);
+  EXPECT_FALSE(v.add_bos) << "which it does not name";
+  m.Number<uint32_t>("tokenizer.ggml.bos_token_id", GgufType::kUint32, 0);
+  m.Number<uint8_t>("tokenizer.ggml.add_space_prefix", GgufType::kBool, 0);
+  ASSERT_EQ(m.Read(&v), "");
+  EXPECT_FALSE(v.add_space_prefix);
+  EXPECT_TRUE(v.add_bos);
+}
+
 TEST(Vocabulary, PromptsOfLlamasKindStartWithBosUnlessTheFileSaysOtherwise) {
   for (const auto& [pre, starts] : {std::pair("llama-bpe", true), std::pair("lfm2", true), std::pair("qwen2", false)}) {
     Metadata m;
@@ -128,9 +145,13 @@ TEST(Vocabulary, WhatIsMissingOrOfAWrongTypeIsNamed) {
     EXPECT_NE(message.find(part), std::string::npos) << message << "\nexpected: " << part;
   };
   said(Metadata(), "tokenizer.ggml.model");
-  said(Metadata().Text("tokenizer.ggml.model", "llama"), "tokenizer model 'llama' is not supported; known is gpt2");
+  said(Metadata().Text("tokenizer.ggml.model", "t5"), "tokenizer model 't5' is not supported; known are gpt2");
+  said(Metadata().Text("tokenizer.ggml.model", "llama"), "tokenizer.ggml.scores");
+  said(Metadata().Text("tokenizer.ggml.model", "llama").Texts("tokenizer.ggml.scores", {"1"}), "tokenizer.ggml.scores");
   said(Metadata().Text("tokenizer.ggml.model", "gpt2"), "tokenizer.ggml.pre");
-  said(Metadata().Text("tokenizer.ggml.model", "gpt2").Text("tokenizer.ggml.pre", ""), "tokenizer.ggml.tokens");
+  said(Metadata().Text("tokenizer.ggml.model", "gpt2").Text("tokenizer.ggml.pre", ""), "tokenizer.ggml.merges");
+  said(Metadata().Text("tokenizer.ggml.model", "gpt2").Text("tokenizer.ggml.pre", "").Texts("tokenizer.ggml.merges", {}),
+       "tokenizer.ggml.tokens");
   said(Metadata().Number<uint32_t>("tokenizer.ggml.model", GgufType::kUint32, 1), "tokenizer.ggml.model");
   said(Least().Number<int64_t>("tokenizer.ggml.eot_token_id", GgufType::kInt64, -7),
        "tokenizer.ggml.eot_token_id is -7, which is no token id");
