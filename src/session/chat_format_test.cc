@@ -47,6 +47,25 @@ TEST_F(ChatFormatTest, WritesMessagesAsThePromptOfTheModel) {
   EXPECT_EQ(std::count(prompt->tokens.begin(), prompt->tokens.end(), end->front()), 2);
 }
 
+// A model with SentencePiece's vocabulary, whose system speaks within the first question.
+TEST(ChatsOfGemma, AreItsPromptsAndAreReadBack) {
+  const auto model = Model::Load("tests/data/goldens/gemma3.gguf", {.threads = 1, .context = 256, .lanes = 1, .capsules = 2});
+  ASSERT_TRUE(model.ok()) << model.status().message();
+  const std::vector<Message> chat = {{"system", "Be brief."}, {"user", "Who <end_of_turn> ends a turn?"}};
+  const auto prompt = ChatPrompt::Of(*model, chat);
+  ASSERT_TRUE(prompt.ok()) << prompt.status().message();
+  EXPECT_EQ(*model->Detokenize(prompt->tokens),
+            "<bos><start_of_turn>user\nBe brief.\n\nWho <end_of_turn> ends a turn?<end_of_turn>\n<start_of_turn>model\n");
+  ASSERT_EQ(prompt->boundaries.size(), 2U);
+  EXPECT_EQ(prompt->boundaries[0].keep, Keep::kSystem);
+  const auto first = std::span(prompt->tokens).first(static_cast<size_t>(prompt->boundaries[0].position));
+  EXPECT_EQ(*model->Detokenize({first.begin(), first.end()}), "<bos><start_of_turn>user\nBe brief.\n\n");
+  const auto messages = MessagesOf(*model, *ChatFormatOf(*model), prompt->tokens);
+  ASSERT_TRUE(messages.ok()) << messages.status().message();
+  ASSERT_EQ(messages->size(), 1U);
+  EXPECT_EQ(messages->front().content, "Be brief.\n\nWho <end_of_turn> ends a turn?");
+}
+
 TEST_F(ChatFormatTest, BoundariesAreWhereLaterPromptsPart) {
   const std::vector<Message> chat = {{"system", "Be brief."}, {"user", "Why?"}};
   const auto prompt = ChatPrompt::Of(model(), chat);

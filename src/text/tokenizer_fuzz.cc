@@ -68,12 +68,10 @@ Vocabulary ReadPieces(Input& in, uint8_t shape) {
   for (int n = in.Byte() % 32; n > 0; n--) {
     const uint8_t kind = in.Byte();
     std::string piece;
-    for (char c : in.Bytes(1 + kind % 6))
-      piece += sound ? std::string(
-                           "\u2581\u2581"
-                           "abc")
-                           .substr(c & 1 ? 0 : 6 + (c >> 1 & 1), c & 1 ? 3 : 1)
-                     : std::string(1, c);
+    for (char c : in.Bytes(1 + kind % 6)) {
+      constexpr std::string_view kLetters[] = {"a", "b", "c", "\u2581"};
+      piece += sound ? kLetters[c & 3] : std::string_view(&c, 1);
+    }
     add(piece, sound ? (kind < 0xc0 ? 1 : 4) : in.Byte() % 8, in.Byte() % 8 - 4.0);
   }
   if (!sound && (shape & 0x20) != 0) v.scores.resize(in.Byte());

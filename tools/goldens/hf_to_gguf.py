@@ -513,10 +513,30 @@ def add_tokenizer(writer, vocabulary, pre):
     writer.add_add_bos_token(False)
 
 
+def add_pieces(writer, vocabulary):
+    """SentencePiece's: a token for each byte, a space and letters to fill the vocabulary, and the control tokens of Gemma at the end."""
+    control = ["<unk>", "<bos>", "<start_of_turn>", "<end_of_turn>"]
+    letters = list("\u2581etaoinshrdlucmfwygpbvkxqjz.")[: vocabulary - 256 - len(control)]
+    kind = gguf.TokenType
+    kinds = [kind.BYTE] * 256 + [kind.NORMAL] * len(letters) + [kind.UNKNOWN] + [kind.CONTROL] * 3
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list([f"<0x{byte:02X}>" for byte in range(256)] + letters + control)
+    writer.add_token_types(kinds)
+    writer.add_token_scores([0.0] * 256 + [-float(i) for i in range(len(letters))] + [0.0] * len(control))
+    writer.add_bos_token_id(vocabulary - 3)
+    writer.add_eos_token_id(vocabulary - 1)
+    writer.add_add_bos_token(True)
+    writer.add_add_space_prefix(False)
+    writer.add_chat_template("{{ bos_token }}{{ '<start_of_turn>' + role + content | trim + '<end_of_turn>' }}")  # a mark to know it by, not the whole
+
+
 def write(path, architecture, tensors, add_metadata, vocabulary, pre):
     writer = gguf.GGUFWriter(path, architecture)
     add_metadata(writer)
-    add_tokenizer(writer, vocabulary, pre)
+    if pre is None:
+        add_pieces(writer, vocabulary)
+    else:
+        add_tokenizer(writer, vocabulary, pre)
     for name, array in tensors.items():
         writer.add_tensor(name, np.ascontiguousarray(array.astype(np.float32)))
     writer.write_header_to_file()

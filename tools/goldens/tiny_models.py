@@ -297,13 +297,13 @@ MODELS = [
 
 @dataclass
 class Architecture:
-    """What transformers and GGUF call it, and the pre-tokeniser of its files."""
+    """What transformers and GGUF call it, and the pre-tokeniser of its files; without one they have SentencePiece's vocabularies."""
 
     network: type
     name: str
     tensors: object
     add_metadata: object
-    pre: str
+    pre: str | None
 
 
 ARCHITECTURES = {
@@ -323,7 +323,7 @@ ARCHITECTURES = {
     Qwen3NextConfig: Architecture(
         Qwen3NextForCausalLM, "qwen3next", hf_to_gguf.qwen35_tensors, hf_to_gguf.add_qwen35_metadata, "qwen2"
     ),
-    Gemma3TextConfig: Architecture(Gemma3ForCausalLM, "gemma3", hf_to_gguf.gemma3_tensors, hf_to_gguf.add_gemma3_metadata, "qwen2"),
+    Gemma3TextConfig: Architecture(Gemma3ForCausalLM, "gemma3", hf_to_gguf.gemma3_tensors, hf_to_gguf.add_gemma3_metadata, None),
     FalconH1Config: Architecture(
         FalconH1ForCausalLM, "falcon-h1", hf_to_gguf.falcon_h1_tensors, hf_to_gguf.add_falcon_h1_metadata, "falcon-h1"
     ),
