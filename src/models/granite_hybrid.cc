@@ -34,12 +34,12 @@ class GraniteHybrid : public Network {
     ffn_rows_.normed = attention_rows_.normed = mamba_rows_.normed = loader.NewRows(width_);
     attention_rows_.key = loader.NewRows(attention_.kv_width());
     attention_rows_.value = loader.NewRows(attention_.kv_width());
-    mamba_rows_.scanned = loader.NewRows(mamba_.inner());
+    if (recurs()) mamba_rows_.scanned = loader.NewRows(mamba_.inner());
     ffn_rows_.NewScores(loader, feed_forward_);
-    loader.NewSharedRows({{&mamba_rows_.projected, mamba_.projected()},
+    loader.NewSharedRows({{&mamba_rows_.projected, recurs() ? mamba_.projected() : 1},
                           {&attention_rows_.query, attention_.query_width()},
                           {&ffn_rows_.gate, WidestInner(feed_forward_)}});
-    loader.NewSharedRows({{&mamba_rows_.convolved, mamba_.channels()},
+    loader.NewSharedRows({{&mamba_rows_.convolved, recurs() ? mamba_.channels() : 1},
                           {&attention_rows_.attended, attention_.query_width()},
                           {&ffn_rows_.up, WidestInner(feed_forward_)}});
   }
@@ -52,6 +52,10 @@ class GraniteHybrid : public Network {
   }
 
  private:
+  bool recurs() const {
+    return std::any_of(kv_heads_.begin(), kv_heads_.end(), [](int heads) { return heads == 0; });
+  }
+
   void RecordMixer(Ops& ops, int index, Rows residual, MixerPart part, bool logged) const override {
     const Block& block = blocks_[static_cast<size_t>(index)];
     if (!block.recurrent) {
@@ -71,8 +75,9 @@ class GraniteHybrid : public Network {
     info_.layers = loader.Int("block_count", 1, kMostLayers);
     info_.context = loader.Int("context_length", 1, INT32_MAX, 32768);
     info_.width = width_;
-    mamba_ = MambaShape::Read(loader, width_);
     kv_heads_ = KvHeadsPerBlock(loader, info_.layers);
+    if (!loader.ok()) return;
+    if (recurs()) mamba_ = MambaShape::Read(loader, width_);
     if (!loader.ok()) return;
 
     attention_ = AttentionShape::Read(loader, width_, *std::max_element(kv_heads_.begin(), kv_heads_.end()));
@@ -84,7 +89,7 @@ class GraniteHybrid : public Network {
     embedding_scale_ = Scale(loader, "embedding_scale", 1.0f) / residual_scale;
     logit_divisor_ = Scale(loader, "logit_scale", 1.0f);
     mamba_.norm_eps = attention_.eps;
-    eps_ = attention_.eps = mamba_.norm_eps / (residual_scale * residual_scale);
+    eps_ = attention_.eps = attention_.eps / (residual_scale * residual_scale);
   }
 
   // Zero, as in llama.cpp, says that there is none.

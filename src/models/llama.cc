@@ -10,12 +10,14 @@ constexpr int kMostLayers = 1024;
 
 // In what the members of the family differ. Biases are where a file has them.
 struct Member {
-  bool interleaved_rope;  // GGUF stores the q and k rows permuted for it
-  bool head_norms;        // of queries and keys
+  bool interleaved_rope = false;  // GGUF stores the q and k rows permuted for it
+  bool head_norms = false;        // of queries and keys
+  int unturned_every = 0;         // of so many blocks the last one is not told positions; 0: all are
 };
-constexpr Member kLlama = {.interleaved_rope = true, .head_norms = false};
-constexpr Member kQwen2 = {.interleaved_rope = false, .head_norms = false};
-constexpr Member kQwen3 = {.interleaved_rope = false, .head_norms = true};
+constexpr Member kLlama = {.interleaved_rope = true};
+constexpr Member kQwen2 = {};
+constexpr Member kQwen3 = {.head_norms = true};
+constexpr Member kSmolLm3 = {.interleaved_rope = true, .unturned_every = 4};
 
 struct LlamaBlock {
   GroupedAttention attention;
@@ -24,7 +26,7 @@ struct LlamaBlock {
 
 class Llama : public Network {
  public:
-  Llama(Loader& loader, NetworkInfo info, const Member& member) {
+  Llama(Loader& loader, NetworkInfo info, const Member& member) : member_(member) {
     info_ = std::move(info);
     const int width = loader.Int("embedding_length", 1, 1 << 20);
     const int layers = loader.Int("block_count", 1, kMostLayers);
@@ -42,6 +44,8 @@ class Llama : public Network {
       loader.Require(rope.factors == nullptr, "rotary positions are scaled by rope.scaling and by rope_freqs.weight");
       rope.factors = loader.LoadVector("rope_freqs.weight", rope.dims / 2).data;
     }
+    unturned_ = attention_;
+    unturned_.rope.dims = 0;
     eps_ = attention_.eps;
     LoadEnds(loader, "output_norm.weight");
     for (int i = 0; i < layers && loader.ok(); ++i) {
@@ -63,14 +67,16 @@ class Llama : public Network {
 
  private:
   void RecordMixer(Ops& ops, int block, Rows residual, MixerPart part, bool /*logged*/) const override {
-    blocks_[static_cast<size_t>(block)].attention.Record(ops, attention_, attention_rows_, residual, part);
+    const bool turned = member_.unturned_every == 0 || (block + 1) % member_.unturned_every != 0;
+    blocks_[static_cast<size_t>(block)].attention.Record(ops, turned ? attention_ : unturned_, attention_rows_, residual, part);
   }
 
   void RecordFeedForward(Ops& ops, int block, Rows residual) const override {
     blocks_[static_cast<size_t>(block)].feed_forward.Record(ops, ffn_rows_, residual, eps_);
   }
 
-  AttentionShape attention_;
+  const Member member_;
+  AttentionShape attention_, unturned_;
   std::vector<LlamaBlock> blocks_;
   AttentionRows attention_rows_;
   FeedForwardRows ffn_rows_;
@@ -81,5 +87,6 @@ class Llama : public Network {
 Result<std::unique_ptr<Network>> LoadLlama(Loader& loader, NetworkInfo info) { return LoadAs<Llama>(loader, std::move(info), kLlama); }
 Result<std::unique_ptr<Network>> LoadQwen2(Loader& loader, NetworkInfo info) { return LoadAs<Llama>(loader, std::move(info), kQwen2); }
 Result<std::unique_ptr<Network>> LoadQwen3(Loader& loader, NetworkInfo info) { return LoadAs<Llama>(loader, std::move(info), kQwen3); }
+Result<std::unique_ptr<Network>> LoadSmolLm3(Loader& loader, NetworkInfo info) { return LoadAs<Llama>(loader, std::move(info), kSmolLm3); }
 
 }  // namespace reprise

@@ -22,7 +22,9 @@ struct Architecture {
 constexpr Architecture kArchitectures[] = {
     {"falcon-h1", LoadFalconH1},
     {"gemma3", LoadGemma3},
+    {"granite", LoadGraniteHybrid},
     {"granitehybrid", LoadGraniteHybrid},
+    {"granitemoe", LoadGraniteHybrid},
     {"lfm2", LoadLfm2},
     {"lfm2moe", LoadLfm2},
     {"llama", LoadLlama},
@@ -34,6 +36,7 @@ constexpr Architecture kArchitectures[] = {
     {"qwen35moe", LoadQwen35},
     {"qwen3moe", LoadQwen3},
     {"qwen3next", LoadQwen35},
+    {"smollm3", LoadSmolLm3},
 };
 
 }  // namespace

@@ -103,5 +103,5 @@ def test_errors_in_anthropics_form(server):
 
 
 def test_plain_text_has_no_place_for_tools(program):
-    with running(program, "--quiet", "--chat-template", "plain") as plain, pytest.raises(openai.BadRequestError, match="no tools"):
+    with running(program, "--quiet", "--chat-template", "plain") as plain, pytest.raises(openai.BadRequestError, match="no words for tools"):
         plain.openai().chat.completions.create(model="any", max_tokens=1, messages=ASK, tools=TOOLS)

@@ -1,5 +1,5 @@
 """Hugging Face checkpoints (qwen3_5_text, qwen3_5_moe_text, qwen3_next, llama, qwen2, qwen3, qwen3_moe, lfm2, lfm2_moe, granitemoehybrid,
-falcon_h1, nemotron_h, gemma3_text) as GGUF files: what tensors are called there, and how they are laid out.
+falcon_h1, nemotron_h, gemma3_text, granite, granitemoe, smollm3) as GGUF files: what tensors are called there, and how they are laid out.
 
 The facts, each of them checked by the agreement of transformers, llama.cpp and Reprise on the files made here:
  - Qwen3.5's RMS norms store weight - 1 in Hugging Face, the weight in GGUF; `linear_attn.norm` (ssm_norm) is plain in both.
@@ -168,7 +168,7 @@ def qwen35_tensors(model, mtp=None):
 
 
 def llama_tensors(model):
-    """Of Llama, and of Qwen2, which has biases, and Qwen3, which has norms of heads and may have mixtures."""
+    """Of Llama and SmolLM3, and of Qwen2, which has biases, and Qwen3, which has norms of heads and may have mixtures."""
     config, state = model.config, numpy_state(model)
     out = {"token_embd.weight": state["model.embed_tokens.weight"], "output_norm.weight": state["model.norm.weight"]}
     if not config.tie_word_embeddings:
@@ -179,7 +179,7 @@ def llama_tensors(model):
         block = {"attn_norm.weight": state[source + "input_layernorm.weight"]} | feed_forward(state, source)
         block |= {ours: state[source + theirs] for ours, theirs in names.items() if source + theirs in state}
         block["ffn_norm.weight"] = state[source + "post_attention_layernorm.weight"]
-        if config.model_type == "llama":
+        if config.model_type in ("llama", "smollm3"):
             block["attn_q.weight"] = interleave_rotation(block["attn_q.weight"], config.num_attention_heads)
             block["attn_k.weight"] = interleave_rotation(block["attn_k.weight"], config.num_key_value_heads)
         out |= {f"blk.{i}.{name}": array for name, array in block.items()}
@@ -239,6 +239,22 @@ GRANITE_MAMBA = {
     "ssm_dt.bias": "mamba.dt_bias",
     "ssm_out.weight": "mamba.out_proj.weight",
 }
+
+
+def granite_tensors(model):
+    """Of Granite without recurrent blocks, a network or a mixture of them in each."""
+    config, state = model.config, numpy_state(model)
+    out = {"token_embd.weight": state["model.embed_tokens.weight"], "output_norm.weight": state["model.norm.weight"]}
+    for i in range(config.num_hidden_layers):
+        source = f"model.layers.{i}."
+        block = {ours: state[source + theirs] for ours, theirs in ATTENTION.items()}
+        block["attn_q.weight"] = interleave_rotation(block["attn_q.weight"], config.num_attention_heads)
+        block["attn_k.weight"] = interleave_rotation(block["attn_k.weight"], config.num_key_value_heads)
+        block["attn_norm.weight"] = state[source + "input_layernorm.weight"]
+        block["ffn_norm.weight"] = state[source + "post_attention_layernorm.weight"]
+        block |= mixture(state, source + "block_sparse_moe.", "router") if config.model_type == "granitemoe" else feed_forward(state, source)
+        out |= {f"blk.{i}.{name}": array for name, array in block.items()}
+    return out
 
 
 def granite_hybrid_tensors(model):
@@ -367,7 +383,7 @@ def add_common_metadata(writer, config, blocks, rope=None):
 
 
 def add_mixture_metadata(writer, config):
-    writer.add_expert_count(config.num_local_experts if config.model_type == "granitemoehybrid" else config.num_experts)
+    writer.add_expert_count(config.num_local_experts if config.model_type.startswith("granitemoe") else config.num_experts)
     writer.add_expert_used_count(config.num_experts_per_tok)
     if hasattr(config, "moe_intermediate_size"):
         writer.add_expert_feed_forward_length(config.moe_intermediate_size)
@@ -403,6 +419,11 @@ def add_llama_metadata(writer, config):
     writer.add_rope_dimension_count(config.head_dim)
 
 
+def add_smollm3_metadata(writer, config):
+    add_common_metadata(writer, config, config.num_hidden_layers)
+    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
+
+
 def add_qwen2_metadata(writer, config):
     add_common_metadata(writer, config, config.num_hidden_layers)
 
@@ -425,6 +446,15 @@ def add_gemma3_metadata(writer, config):
 def add_lfm2_metadata(writer, config):
     add_common_metadata(writer, config, config.num_hidden_layers)
     writer.add_shortconv_l_cache(config.conv_L_cache)
+
+
+def add_granite_metadata(writer, config):
+    add_common_metadata(writer, config, config.num_hidden_layers)
+    writer.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
+    writer.add_attention_scale(config.attention_multiplier)
+    writer.add_embedding_scale(config.embedding_multiplier)
+    writer.add_residual_scale(config.residual_multiplier)
+    writer.add_logit_scale(config.logits_scaling)
 
 
 def add_granite_hybrid_metadata(writer, config):

@@ -23,11 +23,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from transformers import FalconH1Config, FalconH1ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, GraniteMoeHybridConfig, GraniteMoeHybridForCausalLM
+from transformers import FalconH1Config, FalconH1ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, GraniteConfig, GraniteForCausalLM
+from transformers import GraniteMoeConfig, GraniteMoeForCausalLM, GraniteMoeHybridConfig, GraniteMoeHybridForCausalLM
 from transformers import Lfm2Config, Lfm2ForCausalLM, Lfm2MoeConfig, Lfm2MoeForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers import NemotronHConfig, NemotronHForCausalLM
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
-from transformers import Qwen3NextConfig, Qwen3NextForCausalLM
+from transformers import Qwen3NextConfig, Qwen3NextForCausalLM, SmolLM3Config, SmolLM3ForCausalLM
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from transformers.models.qwen3_5.configuration_qwen3_5 import Qwen3_5TextConfig
 from transformers.models.qwen3_5.modeling_qwen3_5 import Qwen3_5DecoderLayer, Qwen3_5ForCausalLM, Qwen3_5RMSNorm
@@ -248,6 +249,21 @@ MODELS = [
             tie_word_embeddings=True,
         ),
     ),
+    Tiny("smollm3", SmolLM3Config(**EVERY, intermediate_size=64, num_hidden_layers=4, pad_token_id=0, tie_word_embeddings=True)),
+    Tiny(
+        "granite_dense",
+        GraniteConfig(
+            **EVERY, intermediate_size=96, num_hidden_layers=2, tie_word_embeddings=True,
+            embedding_multiplier=1.5, residual_multiplier=0.4, attention_multiplier=0.3, logits_scaling=0.8,
+        ),
+    ),  # fmt: skip
+    Tiny(
+        "granite_dense_moe",
+        GraniteMoeConfig(
+            **EVERY, intermediate_size=32, num_hidden_layers=2, tie_word_embeddings=True, num_local_experts=8, num_experts_per_tok=3,
+            embedding_multiplier=1.5, residual_multiplier=0.4, attention_multiplier=0.3, logits_scaling=0.8,
+        ),
+    ),  # fmt: skip
     # Positions that YaRN scales: some pairs whole, some in part, some not at all.
     Tiny(
         "qwen3_yarn",
@@ -323,6 +339,9 @@ ARCHITECTURES = {
     Qwen3NextConfig: Architecture(
         Qwen3NextForCausalLM, "qwen3next", hf_to_gguf.qwen35_tensors, hf_to_gguf.add_qwen35_metadata, "qwen2"
     ),
+    SmolLM3Config: Architecture(SmolLM3ForCausalLM, "smollm3", hf_to_gguf.llama_tensors, hf_to_gguf.add_smollm3_metadata, "llama-bpe"),
+    GraniteConfig: Architecture(GraniteForCausalLM, "granite", hf_to_gguf.granite_tensors, hf_to_gguf.add_granite_metadata, "dbrx"),
+    GraniteMoeConfig: Architecture(GraniteMoeForCausalLM, "granitemoe", hf_to_gguf.granite_tensors, hf_to_gguf.add_granite_metadata, "dbrx"),
     Gemma3TextConfig: Architecture(Gemma3ForCausalLM, "gemma3", hf_to_gguf.gemma3_tensors, hf_to_gguf.add_gemma3_metadata, None),
     FalconH1Config: Architecture(
         FalconH1ForCausalLM, "falcon-h1", hf_to_gguf.falcon_h1_tensors, hf_to_gguf.add_falcon_h1_metadata, "falcon-h1"
