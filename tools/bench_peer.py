@@ -50,6 +50,8 @@ class Peer:
         settings.n_threads_batch = threads
         if hasattr(settings, "kv_unified"):
             settings.kv_unified = True   # or the context would be divided among the sequences
+        if hasattr(settings, "swa_full"):
+            settings.swa_full = False   # as its own programs have it, which is faster
         if kv:
             settings.type_k = settings.type_v = {"f32": lc.GGML_TYPE_F32, "f16": lc.GGML_TYPE_F16, "q8_0": lc.GGML_TYPE_Q8_0}[kv]
         if kv == "q8_0":   # quantised values are read by its fused attention alone

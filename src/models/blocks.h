@@ -58,8 +58,8 @@ struct GroupedAttention {
   Vector value_bias;               // [kv_heads x head_dim]
   Vector query_norm;               // [head_dim], of each head before it is turned
   Vector key_norm;                 // likewise
-  Vector output_bias;              // [width]
-  Vector output_norm;              // [width], of what is added; without data as output_bias is with data
+  Vector output_norm;              // [width], of what is added
+  Vector output_bias;              // [width], where there is no such norm
   Vector sinks;                    // [heads]
   StateRef keys;                   // a row: kv_heads x head_dim
   StateRef values;                 // a row: kv_heads x head_dim

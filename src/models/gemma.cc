@@ -54,6 +54,7 @@ class Gemma3 : public Network {
     info_.context = loader.Int("context_length", 1, INT32_MAX, 131072);
     feed_forward_ = FeedForwardShape::Read(loader, info_.width, info_);
     feed_forward_.gelu = true;
+    loader.Require(feed_forward_.experts == 0, "experts behind a norm of their own are not supported");
     const int kv_heads = loader.Int("attention.head_count_kv", 1, 1 << 12);
     loader.Require(loader.Float("final_logit_softcapping", 0.0) == 0.0, "bounded logits (final_logit_softcapping) are not supported");
     loader.Require(loader.Float("attn_logit_softcapping", 0.0) == 0.0, "bounded scores (attn_logit_softcapping) are not supported");

@@ -28,10 +28,13 @@ class NetworkHostile : public testing::Test {
 
   void Make(const std::string& shape) {
     ASSERT_TRUE(Synthesize({shape, TensorType::kF32}, path_).ok());
-    const auto bytes = ReadFile(path_, size_t{64} << 20);
+    Take(path_);
+  }
+  void Take(const std::string& path) {
+    const auto bytes = ReadFile(path, size_t{64} << 20);
     ASSERT_TRUE(bytes.ok()) << bytes.status().message();
     sound_.assign(bytes->begin(), bytes->end());
-    ASSERT_EQ(Error(sound_), "") << shape;
+    ASSERT_EQ(Error(sound_), "") << path;
   }
 
   // What loading says with the 32-bit number of `key` changed, or element `index` of its array.
@@ -121,6 +124,14 @@ TEST_F(NetworkHostile, WindowsAndScaledPositions) {
     Refused("gemma3.attention.sliding_window", value, "sliding_window");
     Refused("gemma3.attention.sliding_window_pattern", value, "sliding_window_pattern");
   }
+  Take("tests/data/goldens/qwen3_yarn.gguf");
+  const std::string rope = "qwen3.rope.";
+  for (const float wrong : {0.0f, -4.0f, 0.5f, 1e13f, std::nanf(""), INFINITY}) {
+    for (const char* key : {"freq_base", "scaling.factor"}) Refused(rope + key, std::bit_cast<uint32_t>(wrong), "rope." + std::string(key));
+  }
+  for (const uint32_t value : {uint32_t{0}, kMinusOne}) Refused(rope + "scaling.original_context_length", value, "original_context_length");
+  Rewrite("yarn", "yorn");
+  EXPECT_NE(Error(sound_).find("rope.scaling.type is 'yorn', neither none, linear nor yarn"), std::string::npos) << Error(sound_);
 }
 
 TEST_F(NetworkHostile, KeyValueHeads) {

@@ -1,5 +1,5 @@
 """Hugging Face checkpoints (qwen3_5_text, qwen3_5_moe_text, qwen3_next, llama, qwen2, qwen3, qwen3_moe, lfm2, lfm2_moe, granitemoehybrid,
-falcon_h1, nemotron_h, gemma3_text, granite, granitemoe, smollm3) as GGUF files: what tensors are called there, and how they are laid out.
+falcon_h1, nemotron_h, gemma3_text, granite, granitemoe, smollm3, gpt_oss) as GGUF files: what tensors are called there, and how they are laid out.
 
 The facts, each of them checked by the agreement of transformers, llama.cpp and Reprise on the files made here:
  - Qwen3.5's RMS norms store weight - 1 in Hugging Face, the weight in GGUF; `linear_attn.norm` (ssm_norm) is plain in both.
@@ -24,6 +24,9 @@ The facts, each of them checked by the agreement of transformers, llama.cpp and 
    made, before it is added. Rotation is half-split; `rope.scaling` and `rope.freq_base` are of the blocks that see everything, of which there is one in
    six or in attention.sliding_window_pattern, the last of them; the others turn by rope.freq_base_swa, which older files do not tell (10,000).
    That the embedding is scaled by the root of its width, and scores by a head's width, is not said either.
+ - gpt-oss has the columns of its experts' gates and ups in turns in Hugging Face, inputs before outputs; GGUF has three matrices. Its window is of the
+   first block of every two, which files need not tell. Its own code lets the ramp of YaRN begin and end between pairs (`truncate` is false);
+   llama.cpp rounds both, so that it agrees only where that changes nothing.
  - The MTP block is the last block of the file, counted by block_count.
  - A mixture's experts are three matrices a block, their gates, ups and downs, with the rows of one expert after those of another; in
    transformers the rows of an expert's gate stand above those of its up, in one matrix.
@@ -241,6 +244,33 @@ GRANITE_MAMBA = {
 }
 
 
+GPT_OSS = ATTENTION | BIASES | {
+    "attn_norm.weight": "input_layernorm.weight",
+    "post_attention_norm.weight": "post_attention_layernorm.weight",
+    "attn_output.bias": "self_attn.o_proj.bias",
+    "attn_sinks.weight": "self_attn.sinks",
+    "ffn_gate_inp.weight": "mlp.router.weight",
+    "ffn_gate_inp.bias": "mlp.router.bias",
+    "ffn_down_exps.bias": "mlp.experts.down_proj_bias",
+}
+
+
+def gpt_oss_tensors(model):
+    config, state = model.config, numpy_state(model)
+    out = {"token_embd.weight": state["model.embed_tokens.weight"], "output_norm.weight": state["model.norm.weight"]}
+    out["output.weight"] = state["lm_head.weight"]
+    for i in range(config.num_hidden_layers):
+        source = f"model.layers.{i}."
+        block = {ours: state[source + theirs] for ours, theirs in GPT_OSS.items()}
+        both, biases = (state[f"{source}mlp.experts.gate_up_proj{what}"] for what in ("", "_bias"))
+        for at, part in enumerate(("gate", "up")):
+            block[f"ffn_{part}_exps.weight"] = both[..., at::2].swapaxes(1, 2)
+            block[f"ffn_{part}_exps.bias"] = biases[..., at::2]
+        block["ffn_down_exps.weight"] = state[source + "mlp.experts.down_proj"].swapaxes(1, 2)
+        out |= {f"blk.{i}.{name}": array for name, array in block.items()}
+    return out
+
+
 def granite_tensors(model):
     """Of Granite without recurrent blocks, a network or a mixture of them in each."""
     config, state = model.config, numpy_state(model)
@@ -383,7 +413,7 @@ def add_common_metadata(writer, config, blocks, rope=None):
 
 
 def add_mixture_metadata(writer, config):
-    writer.add_expert_count(config.num_local_experts if config.model_type.startswith("granitemoe") else config.num_experts)
+    writer.add_expert_count(config.num_local_experts if hasattr(config, "num_local_experts") else config.num_experts)
     writer.add_expert_used_count(config.num_experts_per_tok)
     if hasattr(config, "moe_intermediate_size"):
         writer.add_expert_feed_forward_length(config.moe_intermediate_size)
@@ -441,6 +471,14 @@ def add_gemma3_metadata(writer, config):
     writer.add_sliding_window(config.sliding_window)
     writer.add_sliding_window_pattern(config.layer_types.index("full_attention") + 1)
     writer.add_rope_freq_base_swa(config.rope_parameters["sliding_attention"]["rope_theta"])
+
+
+def add_gpt_oss_metadata(writer, config):
+    add_common_metadata(writer, config, config.num_hidden_layers)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_sliding_window(config.sliding_window)
+    writer.add_expert_feed_forward_length(config.intermediate_size)
 
 
 def add_lfm2_metadata(writer, config):

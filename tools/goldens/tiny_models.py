@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from transformers import FalconH1Config, FalconH1ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, GraniteConfig, GraniteForCausalLM
+from transformers import GptOssConfig, GptOssForCausalLM, FalconH1Config, FalconH1ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, GraniteConfig, GraniteForCausalLM
 from transformers import GraniteMoeConfig, GraniteMoeForCausalLM, GraniteMoeHybridConfig, GraniteMoeHybridForCausalLM
 from transformers import Lfm2Config, Lfm2ForCausalLM, Lfm2MoeConfig, Lfm2MoeForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers import NemotronHConfig, NemotronHForCausalLM
@@ -298,6 +298,22 @@ MODELS = [
             tie_word_embeddings=False,  # with the embedding as large as it is in the stream, a tied one would say the last token again
         ),
     ),
+    Tiny(
+        "gpt_oss",
+        GptOssConfig(
+            **EVERY | {
+                "rope_parameters": {
+                    "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 256, "truncate": False,
+                }
+            },
+            intermediate_size=32,
+            num_hidden_layers=2,
+            head_dim=16,
+            sliding_window=70,
+            num_local_experts=8,
+            num_experts_per_tok=3,
+        ),
+    ),  # fmt: skip
     Tiny("falcon_h1", falcon_h1(2, 1, normed=False)),
     Tiny("falcon_h1_normed", falcon_h1(1, 2, normed=True)),
     Tiny("nemotron_dense", nemotron("mafmf")),
@@ -339,6 +355,7 @@ ARCHITECTURES = {
     Qwen3NextConfig: Architecture(
         Qwen3NextForCausalLM, "qwen3next", hf_to_gguf.qwen35_tensors, hf_to_gguf.add_qwen35_metadata, "qwen2"
     ),
+    GptOssConfig: Architecture(GptOssForCausalLM, "gpt-oss", hf_to_gguf.gpt_oss_tensors, hf_to_gguf.add_gpt_oss_metadata, "gpt-4o"),
     SmolLM3Config: Architecture(SmolLM3ForCausalLM, "smollm3", hf_to_gguf.llama_tensors, hf_to_gguf.add_smollm3_metadata, "llama-bpe"),
     GraniteConfig: Architecture(GraniteForCausalLM, "granite", hf_to_gguf.granite_tensors, hf_to_gguf.add_granite_metadata, "dbrx"),
     GraniteMoeConfig: Architecture(GraniteMoeForCausalLM, "granitemoe", hf_to_gguf.granite_tensors, hf_to_gguf.add_granite_metadata, "dbrx"),
@@ -391,8 +408,11 @@ def randomise(module, generator, config):
             p.copy_(torch.log(uniform(p, 0.02, 2.0)))  # a step keeps between 10 % and 99 % of a state
         elif "dt_bias" in leaf:
             uniform(p, -2.0, 1.0)
-        elif ".experts." in name:
-            normal(p, (gain * into_stream * 1.5 if "down_proj" in leaf else gain) / math.sqrt(p.shape[2]))
+        elif ".experts." in name and p.dim() == 3:
+            inputs = p.shape[1 if isinstance(config, GptOssConfig) else 2]
+            normal(p, (gain * into_stream * 1.5 if "down_proj" in leaf else gain) / math.sqrt(inputs))
+        elif ".experts." in name or "sinks" in leaf:
+            uniform(p, -0.5, 0.5)
         elif name.endswith((".gate.weight", ".router.weight")):  # of the chosen experts none has all the say, and none next to none
             normal(p, 2.0 / math.sqrt(p.shape[1]))
         elif p.dim() == 3:  # a convolution's taps
