@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "base/half.h"
+#include "formats/mxfp4.h"
 
 namespace reprise {
 namespace {
@@ -132,6 +133,14 @@ void DequantizeQ6_K(const Byte* in, float* out) {
   }
 }
 
+void DequantizeMXFP4(const Byte* in, float* out) {
+  const float half = HalfScale(in[0]);
+  for (int i = 0; i < 16; ++i) {
+    out[i] = static_cast<float>(kTwiceE2M1[in[1 + i] & 15]) * half;
+    out[i + 16] = static_cast<float>(kTwiceE2M1[in[1 + i] >> 4]) * half;
+  }
+}
+
 // ---- Floats to blocks. False when the block's values have no such form. ----
 
 bool QuantizeF32(const float* in, Byte* out) { return Store(out, *in), true; }
@@ -193,6 +202,25 @@ bool QuantizeQ4_1(const float* in, Byte* out) {
   return true;
 }
 
+// The scale is the power of two that the greatest magnitude is less than 8 times of, and at least 4 times; where that would be less than the least, the
+// least.
+bool QuantizeMXFP4(const float* in, Byte* out) {
+  float largest = 0;
+  for (int i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(in[i]));
+  if (!AllFinite(in)) return false;
+  const int exponent = largest > 0 ? std::max(0, std::ilogb(largest) - 2 + 127) : 0;
+  out[0] = static_cast<Byte>(exponent);
+  const float half = HalfScale(out[0]);
+  int q[32];
+  for (int i = 0; i < 32; ++i) {
+    const auto error = [&](int code) { return std::fabs(static_cast<float>(kTwiceE2M1[code]) * half - in[i]); };
+    q[i] = 0;
+    for (int code = 1; code < 16; ++code) q[i] = error(code) < error(q[i]) ? code : q[i];
+  }
+  StoreNibbles(out + 1, q);
+  return true;
+}
+
 struct Conversion {
   TensorType type;
   void (*dequantize)(const Byte*, float*);
@@ -205,7 +233,7 @@ constexpr Conversion kConversions[] = {
     {TensorType::kQ4_1, DequantizeQ4_1, QuantizeQ4_1}, {TensorType::kQ5_0, DequantizeQ5_0, nullptr},
     {TensorType::kQ5_1, DequantizeQ5_1, nullptr},      {TensorType::kQ8_0, DequantizeQ8_0, QuantizeQ8_0},
     {TensorType::kQ4_K, DequantizeQ4_K, nullptr},      {TensorType::kQ5_K, DequantizeQ5_K, nullptr},
-    {TensorType::kQ6_K, DequantizeQ6_K, nullptr},
+    {TensorType::kQ6_K, DequantizeQ6_K, nullptr},      {TensorType::kMXFP4, DequantizeMXFP4, QuantizeMXFP4},
 };
 
 const Conversion* FindConversion(TensorType type) {

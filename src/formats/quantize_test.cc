@@ -3,11 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <cctype>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <vector>
 
 #include "formats/gguf.h"
+#include "formats/mxfp4.h"
 
 namespace reprise {
 namespace {
@@ -46,8 +48,8 @@ TEST(Quantize, AgreesWithTheGoldensToTheBit) {
     ASSERT_TRUE(QuantizeRow(t.type, Floats(*file->Find(name + ".input")), made).ok()) << name;
     for (size_t i = 0; i < made.size(); ++i) ASSERT_EQ(made[i], goldens->data[i]) << name << " byte " << i;
   }
-  EXPECT_EQ(dequantized, 10);
-  EXPECT_EQ(quantized, 5);
+  EXPECT_EQ(dequantized, 11);
+  EXPECT_EQ(quantized, 6);
 }
 
 // What was dequantised quantises to values that mean the same, for the types whose scale survives the way back.
@@ -59,7 +61,8 @@ TEST(Quantize, IsCloseToWhatItWasGiven) {
                                                                              {TensorType::kBF16, 0x1p-8f},
                                                                              {TensorType::kQ8_0, 0.005f},
                                                                              {TensorType::kQ4_0, 0.13f},
-                                                                             {TensorType::kQ4_1, 0.07f}}) {
+                                                                             {TensorType::kQ4_1, 0.07f},
+                                                                             {TensorType::kMXFP4, 0.25f}}) {
     std::vector<std::byte> blocks(*TensorBytes(type, row.size(), 1));
     ASSERT_TRUE(QuantizeRow(type, row, blocks).ok());
     ASSERT_TRUE(DequantizeRow(type, blocks, back).ok());
@@ -83,6 +86,60 @@ TEST(Quantize, RefusesWhatABlockCannotHold) {
     ASSERT_TRUE(QuantizeRow(type, tiny, blocks).ok());
     ASSERT_TRUE(DequantizeRow(type, blocks, back).ok());
     EXPECT_EQ(back, std::vector<float>(64, 0.0f));
+  }
+}
+
+// A scale of every exponent byte is the power of two it says, and no value of a block is a NaN.
+TEST(Quantize, Mxfp4HasAllPowersOfTwo) {
+  for (int e = 0; e < 256; ++e) EXPECT_EQ(static_cast<double>(HalfScale(static_cast<uint8_t>(e))), std::ldexp(1.0, e - 128)) << e;
+  std::vector<std::byte> block(17);
+  for (size_t i = 0; i < 16; ++i) block[1 + i] = static_cast<std::byte>(i | (15 - i) << 4);
+  constexpr double kMagnitudes[] = {0, 0.5, 1, 1.5, 2, 3, 4, 6};
+  for (const int e : {0, 1, 2, 127, 254, 255}) {
+    block[0] = static_cast<std::byte>(e);
+    std::vector<float> values(32);
+    ASSERT_TRUE(DequantizeRow(TensorType::kMXFP4, block, values).ok());
+    for (size_t i = 0; i < 32; ++i) {
+      const size_t code = i < 16 ? i : 31 - i;
+      const double exact = std::ldexp(code < 8 ? kMagnitudes[code] : -kMagnitudes[code - 8], e - 127);
+      EXPECT_EQ(values[i], static_cast<float>(exact)) << "exponent " << e << ", code " << code;
+    }
+  }
+}
+
+TEST(Quantize, Mxfp4TakesTheNearestOfItsValues) {
+  const auto there_and_back = [](const std::vector<float>& row) {
+    std::vector<std::byte> block(17);
+    std::vector<float> back(32);
+    EXPECT_TRUE(QuantizeRow(TensorType::kMXFP4, row, block).ok());
+    EXPECT_TRUE(DequantizeRow(TensorType::kMXFP4, block, back).ok());
+    return back;
+  };
+  std::vector<float> row(32);
+  for (size_t i = 0; i < 16; ++i) {
+    row[i] = static_cast<float>(i) / 2;
+    row[31 - i] = -row[i];
+  }
+  const std::vector<float> whole = there_and_back(row);  // the greatest is 7.5, beyond what the block holds
+  const float wanted[] = {0, 0.5f, 1, 1.5f, 2, 2, 3, 3, 4, 4, 4, 6, 6, 6, 6, 6};
+  for (size_t i = 0; i < 16; ++i) {
+    EXPECT_EQ(whole[i], wanted[i]) << row[i];
+    EXPECT_EQ(whole[31 - i], -wanted[i]) << row[31 - i];
+  }
+  for (const float top : {0x1p-149f, 0x1p-140f, 0x1p-126f, 1.0f, 0x1p125f, 0x1p127f}) {  // with less than 2^-129 all is zero
+    std::vector<float> scaled(32, 0.0f);
+    scaled[3] = top;
+    scaled[4] = -top;
+    const std::vector<float> back = there_and_back(scaled);
+    EXPECT_EQ(back[3], top < 0x1p-128f ? 0.0f : top);
+    EXPECT_EQ(back[4], top < 0x1p-128f ? 0.0f : -top);
+    EXPECT_EQ(back[5], 0.0f);
+  }
+  std::vector<float> broken(32, 1.0f);
+  std::vector<std::byte> block(17);
+  for (const float bad : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+    broken[17] = bad;
+    EXPECT_EQ(QuantizeRow(TensorType::kMXFP4, broken, block).code(), StatusCode::kInvalidArgument);
   }
 }
 

@@ -18,9 +18,10 @@ BLOCKS = 6
 # Byte offsets of the half-precision fields in a block: random bits there would be infinities and NaNs.
 HALVES = {
     Type.F16: [], Type.BF16: [], Type.Q8_0: [0], Type.Q4_0: [0], Type.Q4_1: [0, 2], Type.Q5_0: [0], Type.Q5_1: [0, 2],
-    Type.Q4_K: [0, 2], Type.Q5_K: [0, 2], Type.Q6_K: [208],
+    Type.Q4_K: [0, 2], Type.Q5_K: [0, 2], Type.Q6_K: [208], Type.MXFP4: [],
 }
-QUANTIZED = [Type.F16, Type.BF16, Type.Q8_0, Type.Q4_0, Type.Q4_1]
+QUANTIZED = [Type.F16, Type.BF16, Type.Q8_0, Type.Q4_0, Type.Q4_1, Type.MXFP4]
+EXPONENTS = [0, 1, 2, 120, 254, 255]  # of blocks of MXFP4: the ends, and one as weights have it
 
 
 def random_blocks(rng, kind):
@@ -33,6 +34,8 @@ def random_blocks(rng, kind):
         scale = (rng.standard_normal(BLOCKS) * 0.05).astype(np.float16)
         scale[-1] = np.float16(3e-7)  # a denormal half
         blocks[:, offset:offset + 2] = scale.view(np.uint8).reshape(BLOCKS, 2)
+    if kind == Type.MXFP4:
+        blocks[:, 0] = EXPONENTS
     return blocks.reshape(-1)
 
 
