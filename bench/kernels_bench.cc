@@ -188,7 +188,7 @@ void Register() {
     b->UseRealTime()->Unit(benchmark::kMillisecond);
   };
   for (TensorType type : {TensorType::kQ8_0, TensorType::kQ4_0, TensorType::kQ4_1, TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K,
-                          TensorType::kF16}) {
+                          TensorType::kMXFP4, TensorType::kF16}) {
     const std::string name(TensorTypeName(type));
     rows(benchmark::RegisterBenchmark(("MatMul/" + name + "/3584x1024").c_str(), MatMul, type, 1024, 3584, CpuOptions{}, false));
     rows(benchmark::RegisterBenchmark(("MatMul/" + name + "/1024x3584").c_str(), MatMul, type, 3584, 1024, CpuOptions{}, false));

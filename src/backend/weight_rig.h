@@ -18,7 +18,7 @@ inline Vector LoadFloats(Backend& backend, const Floats1d& x, int64_t outputs = 
   return *vector;
 }
 
-// Bytes of a random matrix of `type`: random blocks, with scales that are sensible halves.
+// Bytes of a random matrix of `type`: random blocks, with sensible scales.
 inline std::vector<std::byte> RandomWeight(TensorType type, int inputs, int outputs, uint32_t seed) {
   const TensorTypeTraits& traits = TraitsOf(type);
   const size_t bytes = *TensorBytes(type, static_cast<uint64_t>(inputs), static_cast<uint64_t>(outputs));
@@ -47,6 +47,8 @@ inline std::vector<std::byte> RandomWeight(TensorType type, int inputs, int outp
   for (size_t block = 0; block < bytes; block += traits.block_bytes) {
     if (type == TensorType::kQ6_K) {
       half_at(block + 208, uniform(random) * 0.01f);
+    } else if (type == TensorType::kMXFP4) {
+      data[block] = static_cast<std::byte>(119 + random() % 5);  // 2^-8 to 2^-4
     } else {
       half_at(block, uniform(random) * 0.1f);
       if (type == TensorType::kQ4_1 || type == TensorType::kQ5_1 || type == TensorType::kQ4_K || type == TensorType::kQ5_K) {

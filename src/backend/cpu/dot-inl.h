@@ -8,6 +8,7 @@
 
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/simd-inl.h"
+#include "formats/mxfp4.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace reprise {
@@ -99,6 +100,22 @@ template <int kBits, int b>
 HWY_INLINE ByteWords WithTops(ByteWords w, const ByteWords& tops) {
   REPRISE_PARTS w.v[p] = hn::Or(w.v[p], AboveNibbles<b>(tops.v[p], ((1 << kBits) - 16) * 0x01010101));
   return w;
+}
+// Codes of 4-bit floats, one in the low half of each byte, as quants whose zero is kMostTwiceE2M1.
+struct E2M1Table {
+  alignas(16) uint8_t quant[16];
+  constexpr E2M1Table() : quant() {
+    for (int code = 0; code < 16; ++code) quant[code] = static_cast<uint8_t>(kTwiceE2M1[code] + kMostTwiceE2M1);
+  }
+};
+inline constexpr E2M1Table kE2M1Table;
+HWY_INLINE hn::Vec<TagI> LookUpE2M1(hn::Vec<TagI> codes) {
+  const hn::Repartition<uint8_t, TagI> d8;
+  return hn::BitCast(kTagI, hn::TableLookupBytes(hn::LoadDup128(d8, kE2M1Table.quant), hn::BitCast(d8, codes)));
+}
+HWY_INLINE ByteWords E2M1Quants(ByteWords codes) {
+  REPRISE_PARTS codes.v[p] = LookUpE2M1(codes.v[p]);
+  return codes;
 }
 HWY_INLINE ByteWords Less128(ByteWords w) {  // unsigned bytes less 128, as signed bytes
   REPRISE_PARTS w.v[p] = hn::Xor(w.v[p], hn::Set(kTagI, static_cast<int32_t>(0x80808080u)));
@@ -275,6 +292,14 @@ HWY_INLINE WidenedWords WithTops(WidenedWords w, const WidenedWords& tops) {
     w.odd[p] = hn::Or(w.odd[p], AboveNibbles<b>(tops.odd[p], kMask));
   }
   return w;
+}
+HWY_INLINE WidenedWords E2M1Quants(WidenedWords codes) {
+  const auto mask = hn::Set(kTagI, 0x00ff00ff);  // the byte beside each code found a quant as well
+  REPRISE_PARTS {
+    codes.even[p] = hn::And(LookUpE2M1(codes.even[p]), mask);
+    codes.odd[p] = hn::And(LookUpE2M1(codes.odd[p]), mask);
+  }
+  return codes;
 }
 struct TargetDot : PlainKernels {
   using Words = WidenedWords;

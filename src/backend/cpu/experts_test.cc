@@ -158,7 +158,7 @@ class ExpertsOfType : public testing::TestWithParam<TensorType> {};
 INSTANTIATE_TEST_SUITE_P(Weights, ExpertsOfType,
                          testing::Values(TensorType::kF32, TensorType::kF16, TensorType::kBF16, TensorType::kQ8_0, TensorType::kQ4_0,
                                          TensorType::kQ4_1, TensorType::kQ5_0, TensorType::kQ5_1, TensorType::kQ4_K, TensorType::kQ5_K,
-                                         TensorType::kQ6_K),
+                                         TensorType::kQ6_K, TensorType::kMXFP4),
                          [](const auto& info) { return std::string(TensorTypeName(info.param)); });
 
 TEST_P(ExpertsOfType, TheChosenOnesSum) {

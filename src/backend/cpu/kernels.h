@@ -68,7 +68,7 @@ struct ExpertVisits {
 //   sums    [blocks][R]: factor of the step * sum of the quants, for minima that are halves
 //   pairs   [spans][4][R]: for the minima of K types, that sum in eighths, as 16-bit integers: the even block of two in the low half
 struct Activations {
-  static constexpr int kMostZeros = 4;
+  static constexpr int kMostZeros = 5;  // as many as types have
   float* floats = nullptr;
   int8_t* quants = nullptr;
   float* scales = nullptr;

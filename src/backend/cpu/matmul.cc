@@ -67,6 +67,7 @@ TileKernel KernelOf(PackedForm form) {
     case PackedForm::kFiveMin: return Dot::template Kernel<QuantTiles<Dot, R, C, PackedForm::kFiveMin, kTabled>>;
     case PackedForm::kFiveMinK: return Dot::template Kernel<QuantTiles<Dot, R, C, PackedForm::kFiveMinK, kTabled>>;
     case PackedForm::kSixK: return Dot::template Kernel<QuantTiles<Dot, R, C, PackedForm::kSixK, kTabled>>;
+    case PackedForm::kNibbleE2M1: return Dot::template Kernel<QuantTiles<Dot, R, C, PackedForm::kNibbleE2M1, kTabled>>;
   }
   return nullptr;
 }
@@ -99,6 +100,7 @@ TableKernel TableKernelOf(PackedForm form) {
     case PackedForm::kFiveMin: return FillTable<PackedForm::kFiveMin>;
     case PackedForm::kFiveMinK: return FillTable<PackedForm::kFiveMinK>;
     case PackedForm::kSixK: return FillTable<PackedForm::kSixK>;
+    case PackedForm::kNibbleE2M1: return FillTable<PackedForm::kNibbleE2M1>;
   }
   return nullptr;
 }

@@ -17,7 +17,7 @@ namespace {
 
 constexpr TensorType kAllTypes[] = {TensorType::kF32,  TensorType::kF16,  TensorType::kBF16, TensorType::kQ8_0,
                                     TensorType::kQ4_0, TensorType::kQ4_1, TensorType::kQ5_0, TensorType::kQ5_1,
-                                    TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K};
+                                    TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K, TensorType::kMXFP4};
 
 class EveryType : public testing::TestWithParam<TensorType> {};
 INSTANTIATE_TEST_SUITE_P(Weights, EveryType, testing::ValuesIn(kAllTypes),
@@ -194,11 +194,15 @@ TEST_P(EveryType, ExtremesDoNotSaturate) {
   const TensorType type = GetParam();
   const TensorTypeTraits& traits = TraitsOf(type);
   if (traits.block_elements == 1) return;
-  constexpr int kInputs = 256, kOutputs = 4, kRows = 4;
+  constexpr int kInputs = 256, kOutputs = 5, kRows = 4;
   std::vector<std::byte> bytes(*TensorBytes(type, kInputs, kOutputs));
-  const uint8_t fill[kOutputs] = {0xff, 0x00, 0x80, 0x7f};
+  const uint8_t fill[kOutputs] = {0xff, 0x00, 0x80, 0x7f, 0x77};  // the last is the greatest of MXFP4, wherever a nibble lies
   for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(fill[i * kOutputs / bytes.size()]);
   for (size_t block = 0; block < bytes.size(); block += traits.block_bytes) {
+    if (type == TensorType::kMXFP4) {
+      bytes[block] = std::byte{117};
+      continue;
+    }
     const uint16_t small = FloatToHalf(1.0f / 1024);
     std::memcpy(bytes.data() + block + (type == TensorType::kQ6_K ? 208 : 0), &small, 2);
     if (type == TensorType::kQ4_1 || type == TensorType::kQ5_1 || type == TensorType::kQ4_K || type == TensorType::kQ5_K) {
@@ -231,6 +235,45 @@ TEST_P(EveryType, ExtremesDoNotSaturate) {
       }
     }
     ExpectNear(outcome.out[0], wanted, 1e-4);
+  }
+}
+
+// Exponents as far from one another as files may have them: what one block makes is far below what a float of the sum holds, or subnormal, and of 255
+// (quants beyond 0.5 are infinite there, as in ggml) what is finite in the file is finite in a product.
+TEST(MatMul, Mxfp4ScalesReachAsFarAsExponentsDo) {
+  constexpr int kInputs = 32, kRows = 30;
+  const int exponents[] = {0, 1, 2, 3, 60, 127, 128, 200, 230, 255};
+  constexpr int kOutputs = std::size(exponents);
+  auto bytes = RandomWeight(TensorType::kMXFP4, kInputs, kOutputs, 3);
+  for (size_t o = 0; o < kOutputs; ++o) {
+    bytes[o * 17] = static_cast<std::byte>(exponents[o]);
+    if (exponents[o] < 255) continue;
+    for (size_t i = 1; i < 17; ++i) bytes[o * 17 + i] = i == 2 ? std::byte{0x01} : std::byte{0x80};  // one of 0.5, the others nothing
+  }
+  Floats1d weight(kInputs * kOutputs), in = RandomFloats(kRows * kInputs, 4);
+  ASSERT_TRUE(DequantizeRow(TensorType::kMXFP4, bytes, weight).ok());
+  for (size_t i = 0; i < in.size(); ++i) in[i] = static_cast<float>(static_cast<int>(i * 29 % 255) - 127);
+  for (size_t row = 0; row < kRows; ++row) {
+    in[row * kInputs] = 127.0f;  // so that quantising changes nothing
+    in[row * kInputs + 1] = row % 2 ? 1.0f : -1.0f;
+  }
+  Job job;
+  job.in = kInputs;
+  job.out = kOutputs;
+  job.lane_rows = {kRows};
+  job.record = [&](Backend& backend, Ops& ops, Rows x, Rows out) {
+    const Product product{*backend.LoadMatrix({"weight", TensorType::kMXFP4, kInputs, kOutputs, bytes}), out};
+    ops.MatMul(x, {&product, 1});
+  };
+  for (const Outcome& outcome : RunEveryWay(job, in, 1, 20)) {
+    for (size_t row = 0; row < kRows; ++row) {
+      for (size_t o = 0; o < kOutputs; ++o) {
+        double wanted = 0;
+        for (size_t i = 0; i < kInputs; ++i) wanted += static_cast<double>(in[row * kInputs + i]) * weight[o * kInputs + i];
+        const double got = outcome.out[0][row * kOutputs + o];
+        EXPECT_NEAR(got, wanted, 1e-6 * std::abs(wanted)) << outcome.numerics << ", exponent " << exponents[o] << ", row " << row;
+      }
+    }
   }
 }
 

@@ -36,6 +36,10 @@ std::vector<std::byte> PlainWeight(TensorType type, int inputs, int outputs, uin
   }
   const bool has_min = type == TensorType::kQ4_1 || type == TensorType::kQ5_1 || type == TensorType::kQ4_K || type == TensorType::kQ5_K;
   for (size_t i = 0; traits.block_elements > 1 && i < bytes.size(); i += traits.block_bytes) {
+    if (type == TensorType::kMXFP4) {
+      bytes[i] = static_cast<std::byte>(118 + i % 7);
+      continue;
+    }
     half_at(type == TensorType::kQ6_K ? i + 208 : i, FloatToHalf(plain[i % plain.size()] * 0.05f));
     if (has_min) half_at(i + 2, FloatToHalf(plain[(i + 1) % plain.size()] * 0.05f));
   }
@@ -110,12 +114,11 @@ uint64_t DigestOfEveryKernel(const std::string& isa, ElementType kv) {
 }
 
 // Products of the types that the digest above leaves out, some of whose blocks are longer than its rows.
-uint64_t DigestOfProducts(const std::string& isa) {
+uint64_t DigestOfProducts(const std::string& isa, const std::vector<TensorType>& types) {
   constexpr int kInputs = 512, kOutputs = 24;
-  const TensorType types[] = {TensorType::kQ5_0, TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K};
   Job job;
   job.in = kInputs;
-  job.out = std::size(types) * kOutputs;
+  job.out = static_cast<int>(types.size()) * kOutputs;
   job.lane_rows = {15};
   std::vector<std::vector<std::byte>> weights;
   for (TensorType type : types) weights.push_back(PlainWeight(type, kInputs, kOutputs, weights.size() + 20));
@@ -172,12 +175,15 @@ INSTANTIATE_TEST_SUITE_P(Of, Numerics, testing::ValuesIn(CpuInstructionSets()), 
 TEST_P(Numerics, TheNameStandsForTheseBits) {
   const auto backend = *MakeCpuBackend({.threads = 1, .isa = GetParam()});
   EXPECT_EQ(backend->description(), "CPU, " + GetParam() + ", 1 thread");
-  const uint64_t digest = DigestOfEveryKernel(GetParam(), ElementType::kF16), products = DigestOfProducts(GetParam());
+  const uint64_t digest = DigestOfEveryKernel(GetParam(), ElementType::kF16),
+                 products = DigestOfProducts(GetParam(), {TensorType::kQ5_0, TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K}),
+                 of_mxfp4 = DigestOfProducts(GetParam(), {TensorType::kMXFP4});
   const uint64_t of_bytes = DigestOfEveryKernel(GetParam(), ElementType::kQ8_0),
                  of_floats = DigestOfEveryKernel(GetParam(), ElementType::kF32), of_ssm = DigestOfSsm(GetParam());
   if (backend->numerics() == "cpu3-fma") {
     EXPECT_EQ(digest, 4743501391829704504u);
     EXPECT_EQ(products, 17537462646554051208u);
+    EXPECT_EQ(of_mxfp4, 2510684815606656085u);
     EXPECT_EQ(of_bytes, 4748578712754370497u);
     EXPECT_EQ(of_floats, 9835826487041389461u);
     EXPECT_EQ(of_ssm, 11453153153439860030u);
@@ -185,6 +191,7 @@ TEST_P(Numerics, TheNameStandsForTheseBits) {
     EXPECT_EQ(backend->numerics(), "cpu3-nofma");
     EXPECT_EQ(digest, 10590585245517557585u);
     EXPECT_EQ(products, 3992222628386444152u);
+    EXPECT_EQ(of_mxfp4, 13541244126932719814u);
     EXPECT_EQ(of_bytes, 8188151296574687567u);
     EXPECT_EQ(of_floats, 616907605140351358u);
     EXPECT_EQ(of_ssm, 382358684822631149u);

@@ -28,6 +28,7 @@ std::optional<TypeForm> FormOf(TensorType type) {
     case TensorType::kQ4_K: return TypeForm{PackedForm::kNibbleMinK, 0};
     case TensorType::kQ5_K: return TypeForm{PackedForm::kFiveMinK, 0};
     case TensorType::kQ6_K: return TypeForm{PackedForm::kSixK, 32};
+    case TensorType::kMXFP4: return TypeForm{PackedForm::kNibbleE2M1, kMostTwiceE2M1};
     default: return std::nullopt;
   }
 }
@@ -44,7 +45,7 @@ struct Block {
   uint8_t quants[kQuantBlock];
   uint16_t scale;         // halves
   uint16_t min;           // K types: subtracted, not added
-  uint8_t scale_byte[2];  // K types: what multiplies the halves; signed in Q6_K, which has two
+  uint8_t scale_byte[2];  // K types: what multiplies the halves; signed in Q6_K, which has two. MXFP4: the exponent
   uint8_t min_byte;
 };
 
@@ -139,6 +140,12 @@ void ReadBlock(TensorType type, const std::byte* row, int b, Block* out) {
       }
       out->scale = ReadU16(p + 208);
       for (int s = 0; s < 2; ++s) out->scale_byte[s] = U8(p[192 + h * 8 + j * 2 + s]);
+      return;
+    }
+    case TensorType::kMXFP4: {
+      const std::byte* p = row + b * 17;
+      out->scale_byte[0] = U8(p[0]);
+      nibbles(p + 1);
       return;
     }
     default: return;
@@ -242,6 +249,8 @@ void PackedMatrix::PackTile(const std::byte* source, int index) const {
           std::memcpy(super_row + (kTileColumns + c) * 2, &block.min, 2);
           std::memcpy(min_row + c, &block.min_byte, 1);
         }
+      } else if (traits.e2m1) {
+        std::memcpy(scale_row + c, &block.scale_byte[0], 1);
       } else {
         std::memcpy(scale_row + c * 2, &block.scale, 2);
         if (traits.has_min) std::memcpy(min_row + c * 2, &block.min, 2);
@@ -268,11 +277,12 @@ void PackedMatrix::UnpackRow(int row, float* out) const {
     return;
   }
   const auto half = [&](size_t at) { return HalfToFloat(ReadU16(from + at + static_cast<size_t>(c) * 2)); };
-  // The number in `line` of a plane: a half, or in the K types a byte times its super-block's half.
+  // The number in `line` of a plane: a half, in the K types a byte times its super-block's half, or a power of two.
   const auto number = [&](size_t plane, int line, int block, bool min) {
     const size_t at = plane + static_cast<size_t>(line) * kTileColumns * static_cast<size_t>(traits.scale_bytes());
-    if (!traits.k_type) return half(at);
+    if (!traits.k_type && !traits.e2m1) return half(at);
     const int byte = U8(from[at + static_cast<size_t>(c)]);
+    if (traits.e2m1) return HalfScale(static_cast<uint8_t>(byte));
     const float super =
         half(static_cast<size_t>(block / kSuperBlocks) * static_cast<size_t>(traits.super_bytes()) + (min ? kTileColumns * 2 : 0));
     return (min ? -super : super) * static_cast<float>(traits.bits == 6 ? static_cast<int8_t>(byte) : byte);
@@ -282,8 +292,9 @@ void PackedMatrix::UnpackRow(int row, float* out) const {
     const std::byte* const quants = from + quants_offset + static_cast<size_t>(b) * static_cast<size_t>(traits.block_bytes());
     const float min = traits.has_min ? number(mins_offset, b, b, true) : 0.0f;
     for (int i = 0; i < kQuantBlock; ++i) {
+      const int quant = QuantAt(quants, traits.bits, c, i);
       const float product = number(scales_offset, b * scales + i / traits.scale_inputs, b, false) *
-                            static_cast<float>(QuantAt(quants, traits.bits, c, i) - zero);
+                            static_cast<float>(traits.e2m1 ? kTwiceE2M1[quant] : quant - zero);
       out[b * kQuantBlock + i] = traits.has_min ? product + min : product;
     }
   }

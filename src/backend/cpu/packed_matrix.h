@@ -11,9 +11,10 @@
 //   quants  bytes: [blocks][8 groups of 4 inputs][16 columns][4]; nibbles: [blocks][4 groups][16 columns][4], of which the low halves are
 //           the groups 0 to 3 and the high halves the groups 4 to 7; five and six bits: the nibbles of a block, and then one or two lines
 //           [16 columns][4] of the bits above them, one or two of each group from the lowest, group after group
+// MXFP4 keeps the file's codes as nibbles, which kernels look up in a table of sixteen unsigned quants, and of scales the exponent bytes.
 // A quant is an unsigned number, from which `zero` is subtracted: that is what the machine's dot product wants of one of its operands, and
-// the term zero * sum(activations) is one number a row and block, whatever the column. Scales stay as the file has them: a half, or the product
-// of a half and a byte, which a float holds exactly.
+// the term zero * sum(activations) is one number a row and block, whatever the column. Scales stay as the file has them: a half, the product
+// of a half and a byte, or a power of two, each of which a float holds exactly.
 #pragma once
 
 #include <cstddef>
@@ -21,6 +22,7 @@
 
 #include "backend/backend.h"
 #include "backend/ops.h"
+#include "formats/mxfp4.h"
 #include "formats/tensor_type.h"
 #include "reprise/status.h"
 
@@ -41,6 +43,7 @@ enum class PackedForm : uint8_t {
   kFiveMin,     // Q5_1
   kFiveMinK,    // Q5_K
   kSixK,        // Q6_K
+  kNibbleE2M1,  // MXFP4
 };
 inline constexpr int kSuperBlocks = 8;  // blocks that share a half in the K types
 
@@ -48,11 +51,13 @@ struct FormTraits {
   int bits;  // of a quant in memory: 4, 5, 6 or 8; 0 for floats
   bool has_min;
   bool k_type;
-  int scale_inputs;  // inputs that share a scale: 32 or 16
+  int scale_inputs;   // inputs that share a scale: 32 or 16
+  bool e2m1 = false;  // quants are codes of 4-bit floats, and scales exponents (formats/mxfp4.h)
 
   constexpr bool quantised() const { return bits > 0; }
   constexpr int block_bytes() const { return kTileColumns * kQuantBlock * bits / 8; }
-  constexpr int scale_bytes() const { return k_type ? 1 : 2; }
+  constexpr int most() const { return e2m1 ? 2 * kMostTwiceE2M1 : (1 << bits) - 1; }  // that a quant can be
+  constexpr int scale_bytes() const { return k_type || e2m1 ? 1 : 2; }
   constexpr int super_bytes() const { return k_type ? kTileColumns * 2 * (has_min ? 2 : 1) : 0; }  // a line
 };
 constexpr FormTraits TraitsOf(PackedForm form) {
@@ -68,6 +73,7 @@ constexpr FormTraits TraitsOf(PackedForm form) {
     case PackedForm::kFiveMin: return {5, true, false, 32};
     case PackedForm::kFiveMinK: return {5, true, true, 32};
     case PackedForm::kSixK: return {6, false, true, 16};
+    case PackedForm::kNibbleE2M1: return {4, false, false, 32, true};
   }
   return {};
 }

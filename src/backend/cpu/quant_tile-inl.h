@@ -42,14 +42,17 @@ struct Panel {
 constexpr int kFetchAhead = 4096;
 
 // The words of group g (0 to 7) of a block.
-template <class Words, int kBits, int g>
+template <class Words, PackedForm kForm, int g>
 HWY_INLINE Words GroupWords(const uint8_t* block) {
+  constexpr int kBits = TraitsOf(kForm).bits;
   if constexpr (kBits == 8) {
     return Words::Load(block + g * 64);
   } else {
     const Words words = Words::Load(block + g % 4 * 64);
     const Words nibbles = g < 4 ? LowNibbles(words) : HighNibbles(words);
-    if constexpr (kBits == 4) {
+    if constexpr (TraitsOf(kForm).e2m1) {
+      return E2M1Quants(nibbles);
+    } else if constexpr (kBits == 4) {
       return nibbles;
     } else {
       constexpr TopBits kTops = TopBitsOf(kBits, g);
@@ -60,43 +63,43 @@ HWY_INLINE Words GroupWords(const uint8_t* block) {
 
 // DotGroups: dots[c][r] += the products of R rows with the groups [g, kEnd) of a block of each of C tiles.
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4
-// Of quants of few bits, the sums of several groups fit 16 bits: 8 groups of nibbles, 4 of five bits, 2 of six.
-template <int kBits>
-inline constexpr int kShortGroups = 32767 / (2 * 127 * ((1 << kBits) - 1));
+// Of small quants, the sums of several groups fit 16 bits: 8 groups of nibbles, 5 of 4-bit floats, 4 of five bits, 2 of six.
+template <PackedForm kForm>
+inline constexpr int kShortGroups = 32767 / (2 * 127 * TraitsOf(kForm).most());
 
-template <int R, int kBits, int kFirst, int kEnd, int g = kFirst>
+template <int R, PackedForm kForm, int kFirst, int kEnd, int g = kFirst>
 HWY_INLINE void ShortGroups(const uint8_t* block, const int8_t* acts, Ints* shorts) {
   if constexpr (g < kEnd) {
-    const ByteWords words = GroupWords<ByteWords, kBits, g>(block);
+    const ByteWords words = GroupWords<ByteWords, kForm, g>(block);
     REPRISE_UNROLL for (int r = 0; r < R; ++r) {
       const auto four = FourActs(acts + (g * R + r) * 4);
       REPRISE_PARTS shorts[r].v[p] = g == kFirst ? PairSums(words.v[p], four) : AddShorts(shorts[r].v[p], PairSums(words.v[p], four));
     }
-    ShortGroups<R, kBits, kFirst, kEnd, g + 1>(block, acts, shorts);
+    ShortGroups<R, kForm, kFirst, kEnd, g + 1>(block, acts, shorts);
   }
 }
-template <class Dot, int R, int C, int kBits, int g, int kEnd>
+template <class Dot, int R, int C, PackedForm kForm, int g, int kEnd>
 HWY_INLINE void DotGroups(const uint8_t* const* blocks, const int8_t* acts, Ints (*dots)[R]) {
   static_assert(C == 1);
-  if constexpr (kBits == 8 && g < kEnd) {
+  if constexpr (TraitsOf(kForm).bits == 8 && g < kEnd) {
     DotRows<Dot, /*kWide=*/true, R, g * R>(ByteWords::Load(blocks[0] + g * 64), acts, dots[0]);
-    DotGroups<Dot, R, C, kBits, g + 1, kEnd>(blocks, acts, dots);
+    DotGroups<Dot, R, C, kForm, g + 1, kEnd>(blocks, acts, dots);
   } else if constexpr (g < kEnd) {
-    constexpr int kNext = std::min(g + kShortGroups<kBits>, kEnd);
+    constexpr int kNext = std::min(g + kShortGroups<kForm>, kEnd);
     Ints shorts[R];
-    ShortGroups<R, kBits, g, kNext>(blocks[0], acts, shorts);
+    ShortGroups<R, kForm, g, kNext>(blocks[0], acts, shorts);
     REPRISE_UNROLL for (int r = 0; r < R; ++r) { REPRISE_PARTS dots[0][r].v[p] = hn::Add(dots[0][r].v[p], AddNeighbours(shorts[r].v[p])); }
-    DotGroups<Dot, R, C, kBits, kNext, kEnd>(blocks, acts, dots);
+    DotGroups<Dot, R, C, kForm, kNext, kEnd>(blocks, acts, dots);
   }
 }
 #else
-template <class Dot, int R, int C, int kBits, int g, int kEnd>
+template <class Dot, int R, int C, PackedForm kForm, int g, int kEnd>
 HWY_INLINE void DotGroups(const uint8_t* const* blocks, const int8_t* acts, Ints (*dots)[R]) {
   if constexpr (g < kEnd) {
     typename Dot::Words words[C];
-    REPRISE_UNROLL for (int c = 0; c < C; ++c) words[c] = GroupWords<typename Dot::Words, kBits, g>(blocks[c]);
-    DotRowsOfTiles<Dot, kBits == 8, R, C, g * R>(words, acts, dots);
-    DotGroups<Dot, R, C, kBits, g + 1, kEnd>(blocks, acts, dots);
+    REPRISE_UNROLL for (int c = 0; c < C; ++c) words[c] = GroupWords<typename Dot::Words, kForm, g>(blocks[c]);
+    DotRowsOfTiles<Dot, TraitsOf(kForm).bits == 8, R, C, g * R>(words, acts, dots);
+    DotGroups<Dot, R, C, kForm, g + 1, kEnd>(blocks, acts, dots);
   }
 }
 #endif
@@ -139,7 +142,8 @@ class TileScales {
   HWY_INLINE Floats NextScale() {
     const std::byte* const line = scales_;
     scales_ += kLineBytes;
-    if constexpr (!kTraits.k_type) return LoadHalf(reinterpret_cast<const uint16_t*>(line));
+    if constexpr (kTraits.e2m1) return LoadHalfScales(reinterpret_cast<const uint8_t*>(line));
+    if constexpr (!kTraits.k_type && !kTraits.e2m1) return LoadHalf(reinterpret_cast<const uint16_t*>(line));
     if constexpr (kTraits.k_type && kTraits.has_min) return Mul(super_, LoadBytes(reinterpret_cast<const uint8_t*>(line)));
     if constexpr (kTraits.k_type && !kTraits.has_min) return Mul(super_, LoadBytes(reinterpret_cast<const int8_t*>(line)));
   }
@@ -260,9 +264,9 @@ HWY_INLINE void QuantTiles(const PackedMatrix& m, const std::byte* tile, const G
           const Ints shift = kTraits.has_min ? SetInts(0) : SetInts(shifts[h * R + r]);
           REPRISE_UNROLL for (int c = 0; c < C; ++c) dots[c][r] = shift;
         }
-        if (h == 0) DotGroups<Dot, R, C, kTraits.bits, 0, kGroups>(quants, acts, dots);
+        if (h == 0) DotGroups<Dot, R, C, kForm, 0, kGroups>(quants, acts, dots);
         if constexpr (kHalves == 2) {
-          if (h == 1) DotGroups<Dot, R, C, kTraits.bits, kGroups, 8>(quants, acts, dots);
+          if (h == 1) DotGroups<Dot, R, C, kForm, kGroups, 8>(quants, acts, dots);
         }
         REPRISE_UNROLL for (int c = 0; c < C; ++c) {
           if constexpr (kTabled) {

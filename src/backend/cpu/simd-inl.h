@@ -238,6 +238,18 @@ HWY_INLINE Floats LoadBytes(const T* from) {
   return r;
 }
 
+// 2^(e - 128) of 16 bytes e, as HalfScale of formats/mxfp4.h has it.
+HWY_INLINE Floats LoadHalfScales(const uint8_t* from) {
+  Floats r;
+  const hn::Rebind<uint8_t, TagF> d8;
+  const auto one = hn::Set(kTagI, 1);
+  REPRISE_PARTS {
+    const auto e = hn::PromoteTo(kTagI, hn::LoadU(d8, from + p * kPartLanes));
+    r.v[p] = hn::BitCast(kTagF, hn::Max(hn::ShiftLeft<23>(hn::Sub(e, one)), hn::ShiftLeft<21>(hn::Add(e, one))));
+  }
+  return r;
+}
+
 // 16 pairs of bytes as pairs of 16-bit integers: of each, the low half from `low` and the high one from `high`.
 HWY_INLINE Ints BytePairs(const uint8_t* low, const uint8_t* high) {
   Ints r;

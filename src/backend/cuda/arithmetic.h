@@ -41,6 +41,17 @@ REPRISE_HD float HalfBitsToFloat(uint32_t half) {
   return HalfToFloat(static_cast<uint16_t>(half));
 #endif
 }
+// Four of the eight bytes of `low` and `high`, which the three low bits of each of the four lower nibbles of `which` say.
+REPRISE_HD uint32_t PickBytes(uint32_t low, uint32_t high, uint32_t which) {
+#if defined(__CUDA_ARCH__)
+  return __byte_perm(low, high, which);
+#else
+  const uint64_t bytes = uint64_t{high} << 32 | low;
+  uint32_t picked = 0;
+  for (int i = 0; i < 4; ++i) picked |= static_cast<uint32_t>(bytes >> (8 * (which >> (4 * i) & 7)) & 0xff) << (8 * i);
+  return picked;
+#endif
+}
 REPRISE_HD uint16_t FloatToHalfBits(float x) {
 #if defined(__CUDA_ARCH__)
   return __half_as_ushort(__float2half_rn(x));

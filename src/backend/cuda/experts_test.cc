@@ -193,6 +193,7 @@ INSTANTIATE_TEST_SUITE_P(
                     Shape{kBF16, kF16, 128, 64, 64, 5, 2, false, false, 1.0f, kQ4_1},   // and not quantised alike
                     Shape{kQ4_0, kF32, 64, 64, 64, 5, 2, false, false, 1.0f, kF32},     // and met otherwise in steps of many rows
                     Shape{kF32, kF32, 70, 64, 64, 6, 2},                                // a segment that is not whole
+                    Shape{kMXFP4, kMXFP4, 160, 96, 160, 5, 2}, Shape{kMXFP4, kQ8_0, 256, 64, 64, 5, 2, false, false, 1.0f, kQ4_0},
                     Ungated(Shape{kQ8_0, kQ8_0, 160, 96, 64, 5, 2}), Ungated(Shape{kQ4_K, kQ6_K, 256, 256, 64, 4, 2}),
                     Ungated(Shape{kBF16, kF16, 132, 160, 64, 5, 3}), Ungated(Shape{kF32, kQ4_0, 64, 64, 64, 5, 2})),
     [](const auto& info) {

@@ -41,8 +41,9 @@ struct ProductCase {
 class FusedProduct : public testing::TestWithParam<ProductCase> {};
 INSTANTIATE_TEST_SUITE_P(
     Shapes, FusedProduct,
-    testing::Values(ProductCase{TensorType::kQ8_0, TensorType::kF32, 160, 96, 70},       // a last segment that is not whole
-                    ProductCase{TensorType::kQ4_0, TensorType::kQ8_0, 256, 512, 33},     // more tiles than run at once
+    testing::Values(ProductCase{TensorType::kQ8_0, TensorType::kF32, 160, 96, 70},    // a last segment that is not whole
+                    ProductCase{TensorType::kQ4_0, TensorType::kQ8_0, 256, 512, 33},  // more tiles than run at once
+                    ProductCase{TensorType::kMXFP4, TensorType::kMXFP4, 160, 96, 100},
                     ProductCase{TensorType::kQ4_K, TensorType::kQ6_K, 1280, 256, 64},    // few tiles of many segments: more warps
                     ProductCase{TensorType::kQ5_K, TensorType::kQ4_1, 256, 256, 40},     // inner and inputs quantised in one place
                     ProductCase{TensorType::kQ5_1, TensorType::kBF16, 4160, 64, 9600}),  // sums of more than one window

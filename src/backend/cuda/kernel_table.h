@@ -141,6 +141,7 @@ inline bool RoundsInItsOwnWay(int kernel) {
   REPRISE_KERNELS_OF_QUANTS(ADD, Form::kNibble)                         \
   REPRISE_KERNELS_OF_QUANTS(ADD, Form::kNibbleMin)                      \
   REPRISE_KERNELS_OF_QUANTS(ADD, Form::kNibbleK)                        \
+  REPRISE_KERNELS_OF_QUANTS(ADD, Form::kNibbleE2M1)                     \
   ADD(kAttention + 0, AttentionArgs, AttentionKernel<4, 1>)             \
   ADD(kAttention + 1, AttentionArgs, AttentionKernel<16, 1>)            \
   ADD(kAttention + 2, AttentionArgs, AttentionKernel<16, 2>)            \

@@ -21,6 +21,7 @@ std::optional<Form> FormOf(TensorType type) {
     case TensorType::kQ4_0: return Form::kNibble;
     case TensorType::kQ4_1: return Form::kNibbleMin;
     case TensorType::kQ4_K: return Form::kNibbleK;
+    case TensorType::kMXFP4: return Form::kNibbleE2M1;
     default: return std::nullopt;
   }
 }
@@ -121,6 +122,12 @@ Block ReadBlock(TensorType type, const std::byte* row, int b) {
       out.header[1 + at / 2] = U16(p + 192 + h * 8 + j * 2) << (16 * (at % 2));
       break;
     }
+    case TensorType::kMXFP4: {
+      const std::byte* p = row + b * 17;
+      out.header[0] = U8(p[0]) << (8 * at);
+      ReadNibbles(p + 1, out.quants);
+      break;
+    }
     default: break;
   }
   return out;
@@ -180,7 +187,11 @@ void PackedWeight::PackTile(const std::byte* source, int index, std::byte* to) c
       const int at = b % kSegmentBlocks;
       if (IsNibble(form)) {
         std::byte* chunk = segment + ChunkAt(form, at, lane);
-        for (int i = 0; i < 16; ++i) chunk[i] = static_cast<std::byte>(block.quants[i] | block.quants[i + 16] << 4);
+        for (int i = 0; i < 16; ++i) {
+          const int pair = (i % 4 < 2 ? 0 : 16) + i / 4 * 4 + i % 2 * 2;  // the inputs of MXFP4
+          chunk[i] = form == Form::kNibbleE2M1 ? static_cast<std::byte>(block.quants[pair] | block.quants[pair + 1] << 4)
+                                               : static_cast<std::byte>(block.quants[i] | block.quants[i + 16] << 4);
+        }
       } else {
         for (int half = 0; half < 2; ++half) std::memcpy(segment + ChunkAt(form, at * 2 + half, lane), block.quants + half * 16, 16);
       }

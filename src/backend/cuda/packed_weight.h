@@ -8,7 +8,8 @@
 //
 // Quants are signed bytes. Byte forms: chunk c holds inputs 16 c to 16 c + 15 of the segment. Nibble forms: chunk b is block b; byte i holds
 // input i in its low half and input 16 + i in its high half. A centred nibble n stands for 16 (n - 8), which is what a nibble moved to the top
-// of a signed byte is, and its scale for a sixteenth: both exact. Floats of 32 bits: chunk c holds inputs 4 c to 4 c + 3. Floats of 16 bits lie as
+// of a signed byte is, and its scale for a sixteenth: both exact. Of MXFP4 nibbles are codes of 4-bit floats, and lie as those who look them up want
+// them: word w of a chunk has inputs 4 w to 4 w + 3 in its low half, and 16 + 4 w to 16 + 4 w + 3 in its high half. Floats of 32 bits: chunk c holds inputs 4 c to 4 c + 3. Floats of 16 bits lie as
 // the lanes of a warp bring them to the tensor cores: chunk 2 s + m has 16 outputs from 16 m on and 16 inputs from 16 s on, four times two of each
 // lane (ShortAt).
 //
@@ -22,6 +23,7 @@
 
 #include "backend/backend.h"
 #include "backend/cuda/arithmetic.h"
+#include "formats/mxfp4.h"
 
 namespace reprise::cuda {
 
@@ -34,15 +36,16 @@ enum class Form : uint8_t {
   kF32,
   kF16,
   kBF16,
-  kByte,       // Q8_0, Q5_0: half scale a block
-  kByteMin,    // Q5_1: half scale and minimum a block
-  kByteK,      // Q5_K: half d and dmin, 6-bit scale and minimum a block
-  kByteK16,    // Q6_K: half d, signed 8-bit scale for 16 inputs
-  kNibble,     // Q4_0, centred
-  kNibbleMin,  // Q4_1
-  kNibbleK,    // Q4_K
+  kByte,        // Q8_0, Q5_0: half scale a block
+  kByteMin,     // Q5_1: half scale and minimum a block
+  kByteK,       // Q5_K: half d and dmin, 6-bit scale and minimum a block
+  kByteK16,     // Q6_K: half d, signed 8-bit scale for 16 inputs
+  kNibble,      // Q4_0, centred
+  kNibbleMin,   // Q4_1
+  kNibbleK,     // Q4_K
+  kNibbleE2M1,  // MXFP4: an exponent a block
 };
-inline constexpr int kForms = 10;
+inline constexpr int kForms = 11;
 
 REPRISE_HD constexpr bool IsFloat(Form form) { return form <= Form::kBF16; }
 REPRISE_HD constexpr bool IsShort(Form form) { return form == Form::kF16 || form == Form::kBF16; }  // floats of 16 bits
@@ -59,6 +62,7 @@ REPRISE_HD constexpr int HeaderWords(Form form) {
     case Form::kByteK:
     case Form::kByteK16:
     case Form::kNibbleK: return 3;
+    case Form::kNibbleE2M1: return 1;
     default: return 0;
   }
 }
@@ -98,8 +102,14 @@ REPRISE_HD constexpr int ShortAt(int output, int input) {
 struct NibblePair {
   uint32_t low, high;
 };
+// The codes of 4-bit floats in the low half of `codes`, doubled: found among the magnitudes and among what is as far below zero, and then chosen by sign.
+REPRISE_HD uint32_t TwiceE2M1(uint32_t codes) {
+  const uint32_t above = PickBytes(0x03020100u, 0x0c080604u, codes), below = PickBytes(0xfdfeff00u, 0xf4f8fafcu, codes);
+  return PickBytes(above, below, 0x3210u | (codes >> 1 & 0x4444u));
+}
 template <Form kForm>
 REPRISE_HD NibblePair Nibbles(uint32_t word) {
+  if (kForm == Form::kNibbleE2M1) return {TwiceE2M1(word), TwiceE2M1(word >> 16)};
   if (kForm == Form::kNibble) {
     word ^= 0x88888888u;
     return {(word << 4) & 0xf0f0f0f0u, word & 0xf0f0f0f0u};
@@ -129,6 +139,8 @@ REPRISE_HD BlockScale ScaleOf(const uint32_t* header, int stride, int block) {
     const float d = HalfBitsToFloat(header[0] & 0xffffu);
     s.scale = d * static_cast<float>(static_cast<int8_t>(pair & 0xffu));
     s.second = d * static_cast<float>(static_cast<int8_t>(pair >> 8));
+  } else if (kForm == Form::kNibbleE2M1) {
+    s.scale = FloatOf(static_cast<uint32_t>(HalfScaleBits(static_cast<int32_t>((header[0] >> (8 * block)) & 0xffu))));
   }
   return s;
 }
@@ -187,6 +199,7 @@ REPRISE_HD float Unpack(const WeightView& w, int output, int input) {
     case Form::kNibble: return UnpackAs<Form::kNibble>(w, output, input);
     case Form::kNibbleMin: return UnpackAs<Form::kNibbleMin>(w, output, input);
     case Form::kNibbleK: return UnpackAs<Form::kNibbleK>(w, output, input);
+    case Form::kNibbleE2M1: return UnpackAs<Form::kNibbleE2M1>(w, output, input);
   }
   return 0.0f;
 }

@@ -19,7 +19,7 @@ namespace {
 
 constexpr TensorType kTypes[] = {TensorType::kF32,  TensorType::kF16,  TensorType::kBF16, TensorType::kQ8_0,
                                  TensorType::kQ4_0, TensorType::kQ4_1, TensorType::kQ5_0, TensorType::kQ5_1,
-                                 TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K};
+                                 TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K, TensorType::kMXFP4};
 
 class PackedTypes : public testing::TestWithParam<TensorType> {};
 INSTANTIATE_TEST_SUITE_P(PackedWeight, PackedTypes, testing::ValuesIn(kTypes),
@@ -64,6 +64,18 @@ TEST_P(PackedTypes, UnpacksToTheReferenceDequantisation) {
         const float got = Unpack(planned->view, output, input);
         ASSERT_EQ(std::memcmp(&got, &wanted, 4), 0) << output << ", " << input << ": " << got << ", wanted " << wanted;
       }
+    }
+  }
+}
+
+TEST(Nibbles, CodesOfFourBitFloatsAreLookedUp) {
+  for (uint32_t n = 0; n < 16; ++n) {
+    const uint32_t codes[8] = {n, 15 - n, n ^ 8, 0, n ^ 5, 8, n, 15};
+    uint32_t word = 0;
+    for (int i = 0; i < 8; ++i) word |= codes[i] << (4 * i);
+    const NibblePair pair = Nibbles<Form::kNibbleE2M1>(word);
+    for (int i = 0; i < 8; ++i) {
+      EXPECT_EQ(static_cast<int8_t>((i < 4 ? pair.low : pair.high) >> (8 * (i % 4))), kTwiceE2M1[codes[i]]) << n << ", " << i;
     }
   }
 }
