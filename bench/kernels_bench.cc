@@ -48,9 +48,11 @@ Rows Buffer(Backend& backend, int rows, int width) {
   return {data, width, width, Domain::kRows};
 }
 
-// A valid block of every type can be all zero bytes but for its scales, which do not matter to the time either.
+// A valid block of every type can be all zero bytes but for its scales, which do not matter to the time either. Those of MXFP4 do: of a zero
+// exponent they would be subnormal, so it is one that weights have.
 std::vector<std::byte> WeightBytes(TensorType type, int inputs, int outputs) {
-  return std::vector<std::byte>(*TensorBytes(type, static_cast<uint64_t>(inputs), static_cast<uint64_t>(outputs)));
+  return std::vector<std::byte>(*TensorBytes(type, static_cast<uint64_t>(inputs), static_cast<uint64_t>(outputs)),
+                                type == TensorType::kMXFP4 ? std::byte{120} : std::byte{0});
 }
 
 // With `cached`, one weight again and again: the kernel without the memory.
