@@ -90,7 +90,7 @@ void AddSynthCommand(CLI::App& app, Action& action) {
   auto* file = command->add_option("OUT.gguf", flags->file, "The file to write");
   command->add_option("--type", flags->type, "Of the matrices")
       ->type_name("TYPE")
-      ->check(CLI::IsMember({"q8_0", "q4_0", "q4_1", "q4_k_m", "f16", "bf16", "f32"}))
+      ->check(CLI::IsMember({"q8_0", "q4_0", "q4_1", "q4_k_m", "mxfp4", "f16", "bf16", "f32"}))
       ->capture_default_str();
   command->add_flag("--mtp", flags->mtp, "Add a block that predicts the token after next (qwen35 shapes)");
   command->add_option("--seed", flags->seed, "Of the random weights")->type_name("N")->check(WholeNumber())->capture_default_str();

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/half.h"
+#include "formats/mxfp4.h"
 
 namespace reprise {
 namespace {
@@ -91,6 +92,19 @@ void FillQ6_K(float deviation, RandomBits& random, std::span<std::byte> blocks) 
   }
 }
 
+void FillMXFP4(float deviation, RandomBits& random, std::span<std::byte> blocks) {
+  // Of two neighbouring powers of two the greater is as frequent as the mean square asks for.
+  float square = 0;
+  for (const int8_t value : kTwiceE2M1) square += static_cast<float>(value * value) / 16;
+  int exponent;
+  const float ratio = 2 * std::frexp(deviation / std::sqrt(square), &exponent);  // of what half a scale is to be to 2^(exponent - 1)
+  const float greater = (ratio * ratio - 1) / 3;
+  for (std::byte *out = blocks.data(), *end = out + blocks.size(); out < end;) {
+    *out++ = static_cast<std::byte>(exponent - 1 + 128 + (random.Unit() < greater ? 1 : 0));
+    PutBits(out, random, 16);
+  }
+}
+
 template <class T, class Convert>
 void FillValues(float deviation, RandomBits& random, std::span<std::byte> blocks, Convert convert) {
   const float reach = deviation / kUnitDeviation;
@@ -111,7 +125,8 @@ bool CanFillRandomly(TensorType type) {
     case TensorType::kQ4_0:
     case TensorType::kQ4_1:
     case TensorType::kQ4_K:
-    case TensorType::kQ6_K: return true;
+    case TensorType::kQ6_K:
+    case TensorType::kMXFP4: return true;
     default: return false;
   }
 }
@@ -126,6 +141,7 @@ void FillRandomly(TensorType type, float deviation, RandomBits& random, std::spa
     case TensorType::kQ4_1: return FillQ4_1(deviation, random, blocks);
     case TensorType::kQ4_K: return FillQ4_K(deviation, random, blocks);
     case TensorType::kQ6_K: return FillQ6_K(deviation, random, blocks);
+    case TensorType::kMXFP4: return FillMXFP4(deviation, random, blocks);
     default: assert(false);
   }
 }

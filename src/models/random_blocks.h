@@ -26,7 +26,7 @@ class RandomBits {
   uint64_t state_;
 };
 
-// F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q6_K.
+// F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q6_K, MXFP4.
 bool CanFillRandomly(TensorType type);
 
 // Whole blocks of values that are uniform around zero with this standard deviation. Block scales vary by a quarter, so that a kernel that

@@ -311,6 +311,7 @@ uint32_t FileType(TensorType type) {  // general.file_type, as ggml numbers it
     case TensorType::kQ8_0: return 7;
     case TensorType::kQ4_K: return 15;
     case TensorType::kBF16: return 32;
+    case TensorType::kMXFP4: return 38;
     default: return 0;
   }
 }
@@ -514,8 +515,8 @@ struct Plan {
 Result<Plan> MakePlan(const SynthOptions& options) {
   REPRISE_ASSIGN_OR_RETURN(const SynthShape shape, FindSynthShape(options.shape));
   if (!CanFillRandomly(options.type) || options.type == TensorType::kQ6_K) {
-    return InvalidArgument(
-        fmt::format("random weights are made in F32, F16, BF16, Q8_0, Q4_0, Q4_1 and Q4_K, not in {}", TensorTypeName(options.type)));
+    return InvalidArgument(fmt::format("random weights are made in F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q4_K and MXFP4, not in {}",
+                                       TensorTypeName(options.type)));
   }
   if (options.mtp && shape.family() != "qwen35") {
     return InvalidArgument(

@@ -62,7 +62,7 @@ Result<SynthShape> FindSynthShape(std::string_view name);
 
 struct SynthOptions {
   std::string shape;
-  TensorType type = TensorType::kQ8_0;  // of the matrices: Q8_0, Q4_0, Q4_1, Q4_K, F16, BF16 or F32; vectors are F32.
+  TensorType type = TensorType::kQ8_0;  // of the matrices: Q8_0, Q4_0, Q4_1, Q4_K, MXFP4, F16, BF16 or F32; vectors are F32.
                                         // Q4_K is the mixture that is known as Q4_K_M: the matrices that matter most are Q6_K
   bool mtp = false;                     // add a multi-token-prediction block (qwen35, qwen35moe and qwen3next only)
   uint64_t seed = 1;

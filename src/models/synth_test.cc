@@ -15,8 +15,8 @@
 namespace reprise {
 namespace {
 
-constexpr TensorType kTypes[] = {TensorType::kF32,  TensorType::kF16,  TensorType::kBF16,
-                                 TensorType::kQ8_0, TensorType::kQ4_0, TensorType::kQ4_1};
+constexpr TensorType kTypes[] = {TensorType::kF32,  TensorType::kF16,  TensorType::kBF16, TensorType::kQ8_0,
+                                 TensorType::kQ4_0, TensorType::kQ4_1, TensorType::kMXFP4};
 
 class SynthTest : public testing::Test {
  protected:

@@ -94,7 +94,7 @@ TEST(Synth, TheSameSeedGivesTheSameBytes) {
   const json made = RunJson({"synth", "tiny", file, "--mtp"});
   EXPECT_EQ(made["bytes"], std::filesystem::file_size(file));
   EXPECT_EQ(ReadBytes(file), ReadBytes(TinyModel()));
-  for (const char* type : {"q4_0", "q4_1", "f16", "bf16", "f32"}) {
+  for (const char* type : {"q4_0", "q4_1", "mxfp4", "f16", "bf16", "f32"}) {
     RunJson({"synth", "tiny", file, "--type", type});
     EXPECT_EQ(RunJson({"run", "-m", file, "-p", "words", "-n", "3"})["generated"].size(), 3U) << type;
   }
