@@ -76,20 +76,28 @@ void CheckedOps::ReluSquared(Rows out, Rows in) {
 
 void CheckedOps::MixExperts(Rows out, Rows in, Rows scores, const Experts& experts) {
   const char* const op = "MixExperts";
+  const auto is_bias_of = [](const Vector& bias, const Matrix& matrix) { return !bias.data || bias.size == matrix.outputs; };
   if (!Check(experts.count > 0 && experts.used > 0 && experts.used <= experts.count, op, "more experts are used than there are, or none") ||
       !CheckRows(op, in, in.width, in.domain) || !CheckRows(op, out, out.width, in.domain) ||
       !CheckRows(op, scores, experts.count, in.domain) ||
-      !Check(!experts.bias.data || (experts.sigmoid && experts.bias.size == experts.count), op,
-             "the bias is not one value an expert, or the probabilities are no sigmoids")) {
+      !Check(!experts.choice_bias.data || (experts.sigmoid && experts.choice_bias.size == experts.count), op,
+             "the bias of the choice is not one value an expert, or the probabilities are no sigmoids") ||
+      !Check(!experts.score_bias.data || experts.score_bias.size == experts.count, op,
+             "the bias of the scores is not one value an expert") ||
+      !Check(HasGate(experts.activation) || (!experts.gate && !experts.gate_bias.data), op,
+             "the activation has no gate, but the experts do")) {
     return;
   }
-  const Matrix* const gate = experts.gate ? experts.gate : experts.up;
+  const Matrix* const gate = HasGate(experts.activation) ? experts.gate : experts.up;
   for (const Matrix* matrix : {gate, experts.up, experts.down}) {
     if (!Check(matrix && Owns(*matrix), op, "a matrix is missing or belongs to another backend")) return;
   }
   if (Check(gate->inputs == in.width && experts.up->inputs == in.width, op, "an expert has other inputs than the row has columns") &&
       Check(gate->outputs == int64_t{experts.count} * experts.down->inputs && experts.up->outputs == gate->outputs, op,
             "the experts' gates, ups and downs do not agree") &&
+      Check(
+          is_bias_of(experts.gate_bias, *gate) && is_bias_of(experts.up_bias, *experts.up) && is_bias_of(experts.down_bias, *experts.down),
+          op, "a bias is not one value for each of an expert's results") &&
       Check(experts.down->outputs == int64_t{experts.count} * out.width, op, "the experts' results are not as wide as the row")) {
     RecordMixExperts(out, in, scores, experts);
   }

@@ -69,12 +69,27 @@ struct Product {
   bool accumulate = false;  // out += W x instead of out = W x (the residual stream)
 };
 
-// The experts of a mixture, and how a router's scores choose among them.
+// What a feed-forward network makes of its gate and its up, element by element.
+enum class Activation : uint8_t {
+  kSwiGlu,         // silu(gate) * up
+  kGeGlu,          // gelu(gate) * up, as Ops::GeGlu has it
+  kClampedSwiGlu,  // (u + 1) * g * sigmoid(kGateSlope * g), where g = min(gate, kClamp), and u is up clamped to [-kClamp, kClamp]
+  kReluSquared,    // up^2 where up > 0, otherwise 0 (of a NaN, too); there is no gate
+};
+constexpr bool HasGate(Activation activation) { return activation != Activation::kReluSquared; }
+inline constexpr float kClamp = 7.0f, kGateSlope = 1.702f;
+
+// The experts of a mixture, and how a router's scores choose among them. A vector without data: none.
 struct Experts {
-  const Matrix* gate = nullptr;  // [count x inner, inputs]: the rows of one expert after those of another; null: experts without a gate
+  // [count x inner, inputs]: the rows of one expert after those of another; null where the activation has no gate.
+  const Matrix* gate = nullptr;
   const Matrix* up = nullptr;    // [count x inner, inputs]
   const Matrix* down = nullptr;  // [count x outputs, inner]
-  Vector bias;                   // [count], of the choice alone; without data: none
+  Vector gate_bias, up_bias;     // [count x inner]: added to what these make, before anything else is done with it
+  Vector down_bias;              // [count x outputs]
+  Vector score_bias;             // [count]: added to the scores
+  Vector choice_bias;            // [count]: added to the probabilities for the choice alone, which weigh as they are
+  Activation activation = Activation::kSwiGlu;
   int count = 0;
   int used = 0;          // of a row
   bool sigmoid = false;  // probabilities are sigmoids of the scores, not their softmax
@@ -85,10 +100,9 @@ struct Experts {
 struct RopeSpec {
   int dims = 0;
   double base = 10000.0;
-  bool interleaved = false;  // rotate (0,1), (2,3) ... (Llama GGUF) instead of (i, i + dims / 2) (NEOX)
-  const float* factors =
-      nullptr;             // dims / 2 divisors of the frequencies, by which all scaled positions are told, backend memory; may be null
-  float magnitude = 1.0f;  // of what is rotated, as YaRN has it
+  bool interleaved = false;        // rotate (0,1), (2,3) ... (Llama GGUF) instead of (i, i + dims / 2) (NEOX)
+  const float* factors = nullptr;  // dims / 2 divisors of the frequencies, by which scaled positions are told; backend memory, may be null
+  float magnitude = 1.0f;          // of what is rotated, as YaRN has it
 
   bool SameAngles(const RopeSpec& other) const {
     return dims == other.dims && base == other.base && factors == other.factors && magnitude == other.magnitude;
@@ -154,11 +168,12 @@ class Ops {
   // out[r] = in[r]^2 where in[r] > 0, otherwise 0 (of a NaN, too), element by element. `out` may be `in`.
   virtual void ReluSquared(Rows out, Rows in) = 0;
 
-  // out[r] += what the experts that row r goes to make of in[r], each as much as the router trusts it: with p = softmax(scores[r]) or
-  // sigmoid(scores[r]), the `used` experts e at which p + bias is greatest (of equal ones the first; a NaN counts as the least), from the
-  // greatest on,
-  //   w[e] = scale * p[e] / (the sum of p of the chosen, in that order);  out[r] += w[e] * (down[e] (silu(gate[e] in[r]) * (up[e] in[r]))).
-  // Of experts without a gate, what is in the last brackets is ReluSquared of up[e] in[r]. A bias goes with sigmoids alone. scores: experts.count wide. `out` is neither `in` nor `scores`.
+  // out[r] += what the experts that row r goes to make of in[r], each as much as the router trusts it: with s = scores[r] + score_bias and
+  // p = softmax(s) or sigmoid(s), the `used` experts e at which p + choice_bias is greatest (of equal ones the first; a NaN counts as the least), from
+  // the greatest on,
+  //   w[e] = scale * p[e] / (the sum of p of the chosen, in that order)
+  //   h[e] = activation(gate[e] in[r] + gate_bias[e], up[e] in[r] + up_bias[e]);  out[r] += w[e] * (down[e] h[e] + down_bias[e]).
+  // A bias of the choice goes with sigmoids alone. scores: experts.count wide. `out` is neither `in` nor `scores`.
   virtual void MixExperts(Rows out, Rows in, Rows scores, const Experts& experts) = 0;
 
   // In place: rows[r] *= sigmoid(gate[r]), one number a row.

@@ -34,7 +34,6 @@ AttentionShape AttentionShape::Read(Loader& loader, int width, int kv_heads, con
 }
 
 void GroupedAttention::Load(Loader& loader, const std::string& block, const AttentionShape& shape, bool head_norms) {
-  loader.Require(!loader.Has(block + "attn_output.bias"), "a bias of attention's output is not supported");
   norm = loader.LoadVector(block + "attn_norm.weight", shape.width);
   query = loader.LoadMatrix(block + "attn_q.weight", shape.width, shape.query_width());
   key = loader.LoadMatrix(block + "attn_k.weight", shape.width, shape.kv_width());
@@ -45,6 +44,7 @@ void GroupedAttention::Load(Loader& loader, const std::string& block, const Atte
     key_bias = loader.LoadVector(block + "attn_k.bias", shape.kv_width());
     value_bias = loader.LoadVector(block + "attn_v.bias", shape.kv_width());
   }
+  if (loader.Has(block + "attn_output.bias")) output_bias = loader.LoadVector(block + "attn_output.bias", shape.width);
   if (head_norms) {
     query_norm = loader.LoadVector(block + "attn_q_norm.weight", shape.head_dim);
     key_norm = loader.LoadVector(block + "attn_k_norm.weight", shape.head_dim);

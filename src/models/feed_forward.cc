@@ -32,10 +32,11 @@ FeedForwardShape FeedForwardShape::Read(Loader& loader, int width, int inner, Ne
   if (shape.expert_inner == 0) shape.expert_inner = shape.inner;
   loader.Require(shape.expert_inner > 0, "neither expert_feed_forward_length nor feed_forward_length says how wide an expert is");
   shape.shared_inner = loader.Int("expert_shared_feed_forward_length", 0, kMostInner, 0);
-  constexpr int kSoftmax = 1, kSigmoid = 2;  // as GGUF numbers them
+  constexpr int kSoftmax = 1, kSigmoid = 2,
+                kSoftmaxOfChosen = 3;  // as GGUF numbers them; where weights add up to one, 1 and 3 are the same
   const int gating = loader.Int("expert_gating_func", 0, 255, 0);
-  loader.Require(gating == 0 || gating == kSoftmax || gating == kSigmoid,
-                 "expert_gating_func is " + std::to_string(gating) + ", neither softmax (1) nor sigmoid (2)");
+  loader.Require(gating == 0 || gating == kSoftmax || gating == kSigmoid || gating == kSoftmaxOfChosen,
+                 "expert_gating_func is " + std::to_string(gating) + ", neither softmax (1, 3) nor sigmoid (2)");
   shape.sigmoid = gating == kSigmoid;
   loader.Require(loader.Int("expert_group_count", 0, INT32_MAX, 0) <= 1, "experts in groups are not supported");
   loader.Require(loader.Bool("expert_weights_norm", true), "experts' weights that do not add up to one are not supported");
@@ -53,7 +54,7 @@ void FeedForwardRows::NewScores(Loader& loader, const FeedForwardShape& shape) {
 int WidestInner(const FeedForwardShape& shape) { return std::max({1, shape.inner, shape.shared_inner}); }
 
 void FeedForward::Load(Loader& loader, const std::string& block, std::string_view norm_name, const FeedForwardShape& shape) {
-  gelu = shape.gelu;
+  activation = shape.activation;
   const std::string norm_tensor = block + std::string(norm_name);
   norm = loader.LoadVector(loader.Has(norm_tensor) ? norm_tensor : norm_tensor + ".weight", shape.width);  // Falcon-H1's is named so
   const auto load = [&](std::string_view suffix, int inner) {
@@ -61,7 +62,8 @@ void FeedForward::Load(Loader& loader, const std::string& block, std::string_vie
     for (const char* part : {"ffn_gate", "ffn_up", "ffn_down"}) {
       loader.Require(!loader.Has(named(part) + ".bias"), "biases of the feed-forward network are not supported");
     }
-    if (shape.gated) gate = loader.LoadMatrix(named("ffn_gate") + ".weight", shape.width, inner);
+    loader.Require(shape.activation != Activation::kClampedSwiGlu, "a clamped activation is supported of experts alone");
+    if (HasGate(shape.activation)) gate = loader.LoadMatrix(named("ffn_gate") + ".weight", shape.width, inner);
     up = loader.LoadMatrix(named("ffn_up") + ".weight", shape.width, inner);
     down = loader.LoadMatrix(named("ffn_down") + ".weight", inner, shape.width);
   };
@@ -70,24 +72,32 @@ void FeedForward::Load(Loader& loader, const std::string& block, std::string_vie
     loader.Require(shape.inner > 0, "feed_forward_length is missing, and '" + block + "' has no experts");
     return load("", shape.inner);
   }
-  loader.Require(!loader.Has(block + "ffn_gate_inp.bias"), "a bias of the router's scores is not supported");
+  const bool gated = HasGate(shape.activation);
   router = loader.LoadMatrix(block + "ffn_gate_inp.weight", shape.width, shape.experts);
   experts.count = shape.experts;
   experts.used = shape.used;
   experts.sigmoid = shape.sigmoid;
   experts.scale = shape.scale;
+  experts.activation = shape.activation;
   if (loader.Has(block + "exp_probs_b.bias")) {
     loader.Require(shape.sigmoid, "a bias of the experts' probabilities goes with sigmoids alone");
-    experts.bias = loader.LoadVector(block + "exp_probs_b.bias", shape.experts);
+    experts.choice_bias = loader.LoadVector(block + "exp_probs_b.bias", shape.experts);
   }
-  for (const char* part : {"ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"}) {
-    loader.Require(!loader.Has(block + part + ".bias"), "biases of experts are not supported");
-  }
-  if (shape.gated && loader.Has(block + "ffn_gate_up_exps.weight")) {
+  if (loader.Has(block + "ffn_gate_inp.bias")) experts.score_bias = loader.LoadVector(block + "ffn_gate_inp.bias", shape.experts);
+  const auto bias_of = [&](std::string_view part, int width) {
+    const std::string name = std::string(block).append(part).append(".bias");
+    return loader.Has(name) ? loader.LoadVector(name, width, shape.experts) : Vector{};
+  };
+  loader.Require(gated || !loader.Has(block + "ffn_gate_exps.bias"), "experts without a gate have a bias of it");
+  loader.Require(!loader.Has(block + "ffn_gate_up_exps.bias"), "a bias of gates and ups in one tensor is not supported");
+  if (gated) experts.gate_bias = bias_of("ffn_gate_exps", shape.expert_inner);
+  experts.up_bias = bias_of("ffn_up_exps", shape.expert_inner);
+  experts.down_bias = bias_of("ffn_down_exps", shape.width);
+  if (gated && loader.Has(block + "ffn_gate_up_exps.weight")) {
     experts.gate = loader.LoadExperts(block + "ffn_gate_up_exps.weight", shape.width, shape.expert_inner, shape.experts, {0, 2});
     experts.up = loader.LoadExperts(block + "ffn_gate_up_exps.weight", shape.width, shape.expert_inner, shape.experts, {1, 2});
   } else {
-    if (shape.gated) experts.gate = loader.LoadExperts(block + "ffn_gate_exps.weight", shape.width, shape.expert_inner, shape.experts);
+    if (gated) experts.gate = loader.LoadExperts(block + "ffn_gate_exps.weight", shape.width, shape.expert_inner, shape.experts);
     experts.up = loader.LoadExperts(block + "ffn_up_exps.weight", shape.width, shape.expert_inner, shape.experts);
   }
   experts.down = loader.LoadExperts(block + "ffn_down_exps.weight", shape.expert_inner, shape.width, shape.experts);
@@ -110,7 +120,7 @@ void FeedForward::Record(Ops& ops, const FeedForwardRows& rows, Rows residual, f
   const Rows upper = rows.up.Columns(0, up->outputs), hidden = gate ? rows.gate.Columns(0, gate->outputs) : upper;
   if (gate) {
     ops.MatMul(rows.normed, std::array{Product{gate, hidden}, Product{up, upper}});
-    gelu ? ops.GeGlu(hidden, hidden, upper) : ops.SwiGlu(hidden, hidden, upper);
+    activation == Activation::kGeGlu ? ops.GeGlu(hidden, hidden, upper) : ops.SwiGlu(hidden, hidden, upper);
   } else {
     ops.MatMul(rows.normed, std::array{Product{up, upper}});
     ops.ReluSquared(hidden, upper);

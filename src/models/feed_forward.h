@@ -10,10 +10,9 @@ namespace reprise {
 
 struct FeedForwardShape {
   static constexpr int kMostInner = 1 << 22;
-  int width = 0;  // of the residual stream
-  int inner = 0;  // of a block without experts
-  bool gated = true;
-  bool gelu = false;  // what the gate goes through; otherwise SiLU. Of a network without experts
+  int width = 0;                                // of the residual stream
+  int inner = 0;                                // of a block without experts
+  Activation activation = Activation::kSwiGlu;  // no file says so: an architecture sets what it has after Read
   // Of a block with them. `experts` is 0 where a model has none.
   int experts = 0;
   int used = 0;          // by a row
@@ -31,7 +30,7 @@ struct FeedForwardShape {
 // Activations of one block at a time.
 struct FeedForwardRows {
   Rows normed;       // width
-  Rows gate;         // inner; then silu(gate) * up. Where networks have no gate: none
+  Rows gate;         // inner; then the activation of gate and up. Where networks have no gate: none
   Rows up;           // inner
   Rows scores;       // experts
   Rows shared_gate;  // 1
@@ -44,9 +43,10 @@ struct FeedForwardRows {
 int WidestInner(const FeedForwardShape& shape);
 
 // Added to the residual stream, with x = norm(stream):
-//   the experts that the router chooses, each down(silu(gate x) * up x), weighted (Ops::MixExperts), where a block has a router;
-//   down(sigmoid(shared_gate x) * silu(gate x) * up x), where it has these matrices; without a shared_gate that factor is 1.
-// Where shape.gated is false, max(0, up x)^2 takes the place of silu(gate x) * up x. With an output_norm, its norm is added instead.
+//   the experts that the router chooses, each down(activation(gate x, up x)), weighted (Ops::MixExperts), where a block has a router; to the router's
+//   scores and to each of the three products a bias is added, where the file has it;
+//   down(sigmoid(shared_gate x) * activation(gate x, up x)), where it has these matrices; without a shared_gate that factor is 1. Biases of these, and
+//   the clamped activation, are refused. With an output_norm, the norm of what such a network makes is added instead.
 struct FeedForward {
   Vector norm;                          // [width]
   const Matrix* gate = nullptr;         // [inner, width]
@@ -56,7 +56,7 @@ struct FeedForward {
   const Matrix* shared_gate = nullptr;  // [1, width]
   Experts experts;
   Vector output_norm;  // [width], set after Load; without data: none. Of a network without experts
-  bool gelu = false;
+  Activation activation = Activation::kSwiGlu;
 
   void Load(Loader& loader, const std::string& block, std::string_view norm_name, const FeedForwardShape& shape);
   void Record(Ops& ops, const FeedForwardRows& rows, Rows residual, float eps) const;

@@ -53,7 +53,7 @@ class Gemma3 : public Network {
     info_.layers = loader.Int("block_count", 1, kMostLayers);
     info_.context = loader.Int("context_length", 1, INT32_MAX, 131072);
     feed_forward_ = FeedForwardShape::Read(loader, info_.width, info_);
-    feed_forward_.gelu = true;
+    feed_forward_.activation = Activation::kGeGlu;
     loader.Require(feed_forward_.experts == 0, "experts behind a norm of their own are not supported");
     const int kv_heads = loader.Int("attention.head_count_kv", 1, 1 << 12);
     loader.Require(loader.Float("final_logit_softcapping", 0.0) == 0.0, "bounded logits (final_logit_softcapping) are not supported");

@@ -80,7 +80,7 @@ class NemotronH : public Network {
     eps_ = attention_.eps = mamba_.norm_eps = static_cast<float>(loader.Float(
         "attention.layer_norm_rms_epsilon", loader.Float("attention.layer_norm_epsilon", 1e-5)));  // either may be all there is
     feed_forward_ = FeedForwardShape::Read(loader, width_, *std::max_element(inner_.begin(), inner_.end()), info_);
-    feed_forward_.gated = false;
+    feed_forward_.activation = Activation::kReluSquared;
     feed_forward_.sigmoid = true;  // no file says so
   }
 

@@ -4,6 +4,7 @@
 
 #include "models/falcon_h1.h"
 #include "models/gemma.h"
+#include "models/gpt_oss.h"
 #include "models/granite_hybrid.h"
 #include "models/lfm2.h"
 #include "models/llama.h"
@@ -22,6 +23,7 @@ struct Architecture {
 constexpr Architecture kArchitectures[] = {
     {"falcon-h1", LoadFalconH1},
     {"gemma3", LoadGemma3},
+    {"gpt-oss", LoadGptOss},
     {"granite", LoadGraniteHybrid},
     {"granitehybrid", LoadGraniteHybrid},
     {"granitemoe", LoadGraniteHybrid},

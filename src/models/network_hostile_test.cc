@@ -227,6 +227,7 @@ TEST_F(NetworkHostile, Sublayers) {
   EXPECT_NE(Renamed("nemotron_h_moe.ssm.conv_kernel", "nemotron_h_moe.moe_latent_size").find("moe_latent_size"), std::string::npos);
   Refused("nemotron_h_moe.expert_shared_feed_forward_length", 65, "blk.1.ffn_up_shexp.weight");
   EXPECT_EQ(Renamed("blk.1.ffn_up_exps.weight", "blk.1.ffn_xx_exps.weight"), "the file has no tensor 'blk.1.ffn_up_exps.weight'");
+  EXPECT_NE(Renamed("blk.1.ffn_up_exps.weight", "blk.1.ffn_gate_exps.bias").find("experts without a gate"), std::string::npos);
 }
 
 // What only foretells is not run, and need not be there.
@@ -269,12 +270,15 @@ TEST_F(NetworkHostile, Experts) {
   refused_as("blk.0.ffn_up_exps.weight", "blk.0.ffn_xx_exps.weight", "no tensor 'blk.0.ffn_up_exps.weight'");
   refused_as("blk.0.ffn_gate_inp.weight", "blk.0.ffn_xxxx_inp.weight", "feed_forward_length is missing");
   refused_as("blk.1.attn_norm.weight", "blk.0.exp_probs_b.bias", "goes with sigmoids alone");
-  refused_as("blk.1.ssm_conv1d.weight", "blk.0.ffn_gate_inp.bias", "a bias of the router's scores");
-  refused_as("blk.1.attn_norm.weight", "blk.0.ffn_up_exps.bias", "biases of experts");
+  refused_as("blk.1.ssm_conv1d.weight", "blk.0.ffn_gate_inp.bias", "tensor 'blk.0.ffn_gate_inp.bias'");
+  refused_as("blk.1.attn_norm.weight", "blk.0.ffn_up_exps.bias", "tensor 'blk.0.ffn_up_exps.bias'");
+  refused_as("blk.1.ffn_up_exps.weight", "blk.0.ffn_gate_exps.bias", "tensor 'blk.0.ffn_gate_exps.bias'");
+  refused_as("blk.1.ffn_up_exps.weight", "blk.0.ffn_down_exps.bias", "tensor 'blk.0.ffn_down_exps.bias'");
+  refused_as("blk.1.ffn_gate_shexp.weight", "blk.0.ffn_gate_up_exps.bias", "a bias of gates and ups in one tensor");
   refused_as("blk.1.ssm_conv1d.weight", "blk.0.ffn_up_shexp.bias", "biases of the feed-forward network");
   Make("tiny-lfm2moe");
-  for (const uint32_t value : {uint32_t{3}, uint32_t{255}})
-    Refused("lfm2moe.expert_gating_func", value, "neither softmax (1) nor sigmoid (2)");
+  for (const uint32_t value : {uint32_t{4}, uint32_t{255}})
+    Refused("lfm2moe.expert_gating_func", value, "neither softmax (1, 3) nor sigmoid (2)");
   Refused("lfm2moe.expert_gating_func", 1, "goes with sigmoids alone");
 }
 

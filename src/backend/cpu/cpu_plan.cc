@@ -96,25 +96,25 @@ void CpuOps::RecordMixExperts(const Rows& out, const Rows& in, const Rows& score
   to.first = Scratch<int32_t>("runs of visits", visits + 1);
   to.group = Scratch<int32_t>("groups of visits", visits + 1);
   to.places = Scratch<int32_t>("places of experts", experts.count);
+  const bool gated = HasGate(experts.activation);
   Rows gate;
-  if (experts.gate) gate = {Scratch<float>("experts' gates", visits * inner), inner, inner, in.domain};
+  if (gated) gate = {Scratch<float>("experts' gates", visits * inner), inner, inner, in.domain};
   const Rows up{Scratch<float>("experts' ups", visits * inner), inner, inner, in.domain};
   const Rows parts{Scratch<float>("experts' results", visits * out.width), out.width, out.width, in.domain};
   if (!error().ok()) return;
-  Add(RouteKernel(), RouteArgs{&table(), scores, experts.bias.data, &to, experts.sigmoid, experts.scale});
+  Add(RouteKernel(), RouteArgs{&table(), scores, experts.score_bias.data, experts.choice_bias.data, &to, experts.sigmoid, experts.scale});
   Add(kernels_.group_visits, GroupVisitsArgs{&table(), in.domain, &to});
 
   std::vector<Product> ahead{{experts.up, up}};
-  if (experts.gate) ahead.insert(ahead.begin(), {experts.gate, gate});
+  if (gated) ahead.insert(ahead.begin(), {experts.gate, gate});
   AddExpertMatMul(InputsOf(ahead, visits, in.width, experts.count), in, {}, to, to.row);
 
-  // What comes between has a row a visit, which the step table does not count: it runs where its rows are arranged, and nowhere else.
   const Launch& between = plan_.row_work.emplace_back(
-      experts.gate ? MakeLaunch(kernels_.swiglu.run, kernels_.swiglu.split, GluArgs{&table(), gate, gate, up})
-                   : MakeLaunch(kernels_.relu_squared.run, kernels_.relu_squared.split, ReluSquaredArgs{&table(), up, up}));
+      MakeLaunch(kernels_.activate_visits, /*split=*/nullptr,
+                 ActivateVisitsArgs{gate, up, experts.gate_bias.data, experts.up_bias.data, &to, experts.activation}));
   const std::array back{Product{experts.down, parts}};
-  AddExpertMatMul(InputsOf(back, visits, inner, experts.count), experts.gate ? gate : up, {between.run, between.args}, to, to.visit);
-  Add(kernels_.mix_visits, MixVisitsArgs{&table(), out, parts.data, &to});
+  AddExpertMatMul(InputsOf(back, visits, inner, experts.count), gated ? gate : up, {between.run, between.args}, to, to.visit);
+  Add(kernels_.mix_visits, MixVisitsArgs{&table(), out, parts.data, experts.down_bias.data, &to});
 }
 
 void CpuOps::AddExpertMatMul(const Inputs& inputs, const Rows& in, RowWork before, const ExpertVisits& visits, const int32_t* source) {

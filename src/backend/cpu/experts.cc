@@ -1,5 +1,5 @@
-// Mixtures of experts: which experts a row goes to, the order in which experts find their rows, and the sum of what they made. The products between
-// are in matmul.cc.
+// Mixtures of experts: which experts a row goes to, the order in which experts find their rows, what comes between their products, and the sum of what
+// they made. The products are in matmul.cc.
 
 // clang-format off
 #include "backend/cpu/targets.h"
@@ -15,6 +15,7 @@
 #include "backend/cpu/dispatch.h"
 #include "backend/cpu/dot-inl.h"
 #include "backend/cpu/kernels.h"
+#include "backend/cpu/math-inl.h"
 #include "backend/cpu/simd-inl.h"
 #include "backend/expert_weights.h"
 
@@ -49,6 +50,35 @@ void GroupVisits(const GroupVisitsArgs& args, int64_t, int64_t, int) {
   }
 }
 
+// Items are runs of kPairColumns columns of a visit. `element` makes 16 of them from those of the gate and of the up.
+template <class Element>
+HWY_INLINE void ActivateWith(const ActivateVisitsArgs& args, int64_t first, int64_t last, const Element& element) {
+  const int width = args.up.width;
+  const bool gated = HasGate(args.activation);
+  const int64_t pieces = (width + kPairColumns - 1) / kPairColumns;
+  for (int64_t item = first; item < last; ++item) {
+    const int visit = static_cast<int>(item / pieces), from = static_cast<int>(item % pieces) * kPairColumns;
+    const int64_t of_expert = int64_t{args.visits->choice[visit]} * width;
+    const auto biased = [&](const float* row, const float* bias, int i)
+                            HWY_ATTR { return bias ? Add(Load(row + i), Load(bias + of_expert + i)) : Load(row + i); };
+    float* const up = RowAt(args.up, visit);
+    float* const gate = gated ? RowAt(args.gate, visit) : up;
+    for (int i = from; i < std::min(from + kPairColumns, width); i += 16) {  // an inner width is a multiple of 16
+      const Floats upper = biased(up, args.up_bias, i);
+      Store(element(gated ? biased(gate, args.gate_bias, i) : upper, upper), gate + i);
+    }
+  }
+}
+void ActivateVisits(const ActivateVisitsArgs& args, int64_t first, int64_t last, int) {
+  switch (args.activation) {
+    case Activation::kSwiGlu: return ActivateWith(args, first, last, [](Floats gate, Floats up) HWY_ATTR { return Mul(Silu(gate), up); });
+    case Activation::kGeGlu: return ActivateWith(args, first, last, [](Floats gate, Floats up) HWY_ATTR { return Mul(Gelu(gate), up); });
+    case Activation::kClampedSwiGlu:
+      return ActivateWith(args, first, last, [](Floats gate, Floats up) HWY_ATTR { return ClampedSwiGlu(gate, up); });
+    case Activation::kReluSquared: return ActivateWith(args, first, last, [](Floats, Floats up) HWY_ATTR { return SquarePositive(up); });
+  }
+}
+
 // Items are runs of kPairColumns columns of a row.
 int MixPieces(const MixVisitsArgs& args) { return (args.out.width + kPairColumns - 1) / kPairColumns; }
 Split SplitMixVisits(const MixVisitsArgs& args) {
@@ -61,11 +91,16 @@ void MixVisits(const MixVisitsArgs& args, int64_t first, int64_t last, int) {
     const int64_t row = item / pieces;
     const int from = static_cast<int>(item % pieces) * kPairColumns, to = std::min(from + kPairColumns, width);
     const float* const weights = visits.weight + row * visits.used;
+    const int32_t* const choice = visits.choice + row * visits.used;
     const float* const parts = args.parts + row * visits.used * width;
     float* const out = RowAt(args.out, static_cast<int>(row));
     for (int i = from; i < to; i += 16) {
       Floats sum = LoadFirst(out + i, to - i);
-      for (int e = 0; e < visits.used; ++e) sum = MulAdd(Set(weights[e]), LoadFirst(parts + int64_t{e} * width + i, to - i), sum);
+      for (int e = 0; e < visits.used; ++e) {
+        Floats part = LoadFirst(parts + int64_t{e} * width + i, to - i);
+        if (args.bias) part = Add(part, LoadFirst(args.bias + int64_t{choice[e]} * width + i, to - i));
+        sum = MulAdd(Set(weights[e]), part, sum);
+      }
       StoreFirst(sum, out + i, to - i);
     }
   }
@@ -73,6 +108,7 @@ void MixVisits(const MixVisitsArgs& args, int64_t first, int64_t last, int) {
 
 void AddExperts(KernelTable& table) {
   table.group_visits = {RunUntyped<GroupVisitsArgs, GroupVisits>, SplitUntyped<GroupVisitsArgs, SplitGroupVisits>};
+  table.activate_visits = RunUntyped<ActivateVisitsArgs, ActivateVisits>;
   table.mix_visits = {RunUntyped<MixVisitsArgs, MixVisits>, SplitUntyped<MixVisitsArgs, SplitMixVisits>};
 }
 
@@ -90,12 +126,13 @@ Split SplitRoute(const RouteArgs& args) { return EvenSplit(RowCount(*args.table,
 void RouteRow(const RouteArgs& args, int row) {
   const ExpertVisits& visits = *args.visits;
   const float* const scores = RowAt(args.scores, row);
+  const auto score_of = [&](int e) { return args.score_bias ? scores[e] + args.score_bias[e] : scores[e]; };
   double merits[kMostExpertsUsed];
   int32_t* const chosen = visits.choice + int64_t{row} * visits.used;
   int size = 0;
   for (int e = 0; e < visits.count; ++e) {
-    double merit = args.sigmoid ? ExpertSigmoid(scores[e]) : static_cast<double>(scores[e]);
-    if (args.bias) merit += static_cast<double>(args.bias[e]);
+    double merit = args.sigmoid ? ExpertSigmoid(score_of(e)) : static_cast<double>(score_of(e));
+    if (args.choice_bias) merit += static_cast<double>(args.choice_bias[e]);
     if (!(merit == merit)) merit = -std::numeric_limits<double>::infinity();
     int at = size;
     while (at > 0 && merit > merits[at - 1]) --at;
@@ -111,8 +148,8 @@ void RouteRow(const RouteArgs& args, int row) {
 
   double shares[kMostExpertsUsed], sum = 0;
   for (int i = 0; i < visits.used; ++i) {
-    const float score = scores[chosen[i]];
-    shares[i] = args.sigmoid ? ExpertSigmoid(score) : ExpertShare(score, scores[chosen[0]]);
+    const float score = score_of(chosen[i]);
+    shares[i] = args.sigmoid ? ExpertSigmoid(score) : ExpertShare(score, score_of(chosen[0]));
     sum += shares[i];
   }
   float* const weights = visits.weight + int64_t{row} * visits.used;

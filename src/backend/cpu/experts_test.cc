@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <numeric>
 
@@ -17,9 +18,11 @@ constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 struct Mixture {
   TensorType type = TensorType::kF32;
   int width = 256, inner = 256, count = 6, used = 3;
-  bool gated = true, sigmoid = false;
+  Activation activation = Activation::kSwiGlu;
+  bool biased = false;  // gates, ups, downs and scores
+  bool sigmoid = false;
   float scale = 1.0f;
-  Floats1d bias;
+  Floats1d choice_bias;
   std::vector<int> lane_rows{27, 1, 2};
 
   int rows() const { return std::accumulate(lane_rows.begin(), lane_rows.end(), 0); }
@@ -27,6 +30,11 @@ struct Mixture {
     const int inputs = which == 2 ? inner : width, outputs = which == 2 ? width : inner;
     return RandomWeight(type, inputs, outputs * count, 100 + static_cast<uint32_t>(which));
   }
+  bool gated() const { return HasGate(activation); }
+  Floats1d Bias(int which) const {  // of all experts
+    return RandomFloats(static_cast<size_t>(which == 2 ? width : inner) * static_cast<size_t>(count), 200 + static_cast<uint32_t>(which));
+  }
+  Floats1d ScoreBias() const { return biased ? RandomFloats(static_cast<size_t>(count), 210) : Floats1d(static_cast<size_t>(count)); }
 };
 
 // A row of input is [x | what is added to | ones | scores].
@@ -61,14 +69,21 @@ Job MixtureJob(const Mixture& m) {
       const int inputs = which == 2 ? m.inner : m.width, outputs = which == 2 ? m.width : m.inner;
       return *backend.LoadMatrix({"experts", m.type, inputs, int64_t{outputs} * m.count, m.Weights(which)});
     };
-    if (m.gated) experts.gate = load(0);
+    if (m.gated()) experts.gate = load(0);
     experts.up = load(1);
     experts.down = load(2);
     experts.count = m.count;
     experts.used = m.used;
     experts.sigmoid = m.sigmoid;
     experts.scale = m.scale;
-    if (!m.bias.empty()) experts.bias = LoadFloats(backend, m.bias);
+    experts.activation = m.activation;
+    if (!m.choice_bias.empty()) experts.choice_bias = LoadFloats(backend, m.choice_bias);
+    if (m.biased) {
+      if (m.gated()) experts.gate_bias = LoadFloats(backend, m.Bias(0), m.count);
+      experts.up_bias = LoadFloats(backend, m.Bias(1), m.count);
+      experts.down_bias = LoadFloats(backend, m.Bias(2), m.count);
+      experts.score_bias = LoadFloats(backend, m.ScoreBias());
+    }
     ops.Multiply(out, in.Columns(m.width, m.width), in.Columns(2 * m.width, m.width));
     ops.MixExperts(out, in.Columns(0, m.width), in.Columns(3 * m.width, m.count), experts);
   };
@@ -90,14 +105,23 @@ Job ExpertsJob(const Mixture& m) {
         const size_t bytes = all.size() / static_cast<size_t>(m.count);
         return *backend.LoadMatrix({"expert", m.type, inputs, outputs, std::span(all).subspan(bytes * static_cast<size_t>(e), bytes)});
       };
-      if (m.gated) {
+      const auto add_bias = [&](int which, Rows rows) {
+        if (!m.biased) return;
+        const Floats1d all = m.Bias(which);
+        ops.AddBias(rows, LoadFloats(backend, {all.begin() + e * rows.width, all.begin() + (e + 1) * rows.width}));
+      };
+      if (m.gated()) {
         ops.MatMul(in.Columns(0, m.width), std::array{Product{load(0), gate}, Product{load(1), up}});
-        ops.SwiGlu(gate, gate, up);
+        add_bias(0, gate);
+        add_bias(1, up);
+        m.activation == Activation::kGeGlu ? ops.GeGlu(gate, gate, up) : ops.SwiGlu(gate, gate, up);
       } else {
         ops.MatMul(in.Columns(0, m.width), std::array{Product{load(1), up}});
+        add_bias(1, up);
         ops.ReluSquared(gate, up);
       }
       ops.MatMul(gate, std::array{Product{load(2), out.Columns(e * m.width, m.width)}});
+      add_bias(2, out.Columns(e * m.width, m.width));
     }
   };
   return job;
@@ -106,10 +130,11 @@ Job ExpertsJob(const Mixture& m) {
 // The experts of a row and their weights, from the greatest on, as ops.h says it.
 std::vector<std::pair<size_t, double>> Choice(const Mixture& m, const float* scores) {
   std::vector<double> p, merit;
+  const Floats1d score_bias = m.ScoreBias();
   for (int e = 0; e < m.count; ++e) {
-    const double score = scores[e];
+    const double score = scores[e] + score_bias[static_cast<size_t>(e)];
     p.push_back(m.sigmoid ? 1.0 / (1.0 + std::exp(-score)) : std::exp(score));
-    const double bias = m.bias.empty() ? 0.0 : static_cast<double>(m.bias[static_cast<size_t>(e)]);
+    const double bias = m.choice_bias.empty() ? 0.0 : static_cast<double>(m.choice_bias[static_cast<size_t>(e)]);
     merit.push_back(std::isnan(score) ? -std::numeric_limits<double>::infinity() : p.back() + bias);
   }
   std::vector<size_t> order(static_cast<size_t>(m.count));
@@ -164,9 +189,83 @@ INSTANTIATE_TEST_SUITE_P(Weights, ExpertsOfType,
 TEST_P(ExpertsOfType, TheChosenOnesSum) {
   Mixture m;
   m.type = GetParam();
-  for (const bool gated : {true, false}) {
-    m.gated = gated;
+  for (const Activation activation : {Activation::kSwiGlu, Activation::kGeGlu, Activation::kReluSquared}) {
+    m.activation = activation;
+    m.biased = activation == Activation::kSwiGlu;  // the other way round below
     ExpectTheChosenOnesSum(m, RandomScores(m));
+  }
+}
+
+// By the definition in ops.h, in doubles. Of 64 inputs, one gate or up in eight is beyond 7.
+TEST(Experts, TheClampedActivation) {
+  Mixture m;
+  m.width = m.inner = 64;
+  m.activation = Activation::kClampedSwiGlu;
+  m.lane_rows = {17, 2};
+  std::vector<Floats1d> weights;
+  for (int which = 0; which < 3; ++which) {
+    const auto bytes = m.Weights(which);
+    weights.emplace_back(bytes.size() / sizeof(float));
+    std::memcpy(weights.back().data(), bytes.data(), bytes.size());
+  }
+  const Floats1d biases[] = {m.Bias(0), m.Bias(1), m.Bias(2)};
+  for (const bool biased : {false, true}) {
+    m.biased = biased;
+    const Floats1d scores = RandomScores(m), in = Inputs(m, scores);
+    const auto width = static_cast<size_t>(m.width), stride = static_cast<size_t>(InputWidth(m));
+    int clamped[3] = {};
+    std::vector<std::vector<double>> wanted;
+    for (size_t row = 0; row < static_cast<size_t>(m.rows()); ++row) {
+      const float* const x = in.data() + row * stride;
+      std::vector<double> sum(x + width, x + 2 * width);
+      for (const auto& [expert, weight] : Choice(m, scores.data() + row * static_cast<size_t>(m.count))) {
+        const auto times = [&](int which, const std::vector<double>& from) {
+          std::vector<double> to(width);
+          for (size_t o = 0; o < width; ++o) {
+            const size_t at = expert * width + o;
+            if (m.biased) to[o] = biases[which][at];
+            for (size_t i = 0; i < width; ++i) to[o] += double{weights[static_cast<size_t>(which)][at * width + i]} * from[i];
+          }
+          return to;
+        };
+        const std::vector<double> from(x, x + width), gate = times(0, from), up = times(1, from);
+        std::vector<double> hidden(width);
+        for (size_t i = 0; i < width; ++i) {
+          clamped[0] += gate[i] > 7;
+          clamped[1] += up[i] > 7;
+          clamped[2] += up[i] < -7;
+          const double g = std::min(gate[i], 7.0), u = std::clamp(up[i], -7.0, 7.0);
+          hidden[i] = (u + 1) * g / (1 + std::exp(-1.702 * g));
+        }
+        const std::vector<double> made = times(2, hidden);
+        for (size_t o = 0; o < width; ++o) sum[o] += weight * made[o];
+      }
+      wanted.push_back(sum);
+    }
+    for (const int count : clamped) EXPECT_GT(count, 50);
+    for (const Outcome& outcome : RunEveryWay(MixtureJob(m), in, 3)) {
+      size_t row = 0;
+      for (const Floats1d& lane : outcome.out) {
+        for (size_t r = 0; r < lane.size() / width; ++r, ++row) {
+          for (size_t c = 0; c < width; ++c) ASSERT_NEAR(lane[r * width + c], wanted[row][c], 2e-4) << outcome.numerics << ", row " << row;
+        }
+      }
+    }
+  }
+}
+
+// What is clamped is no cover for what is broken.
+TEST(Experts, ANaNPassesTheClamps) {
+  Mixture m;
+  m.width = m.inner = 64;
+  m.activation = Activation::kClampedSwiGlu;
+  m.lane_rows = {5};
+  Floats1d in = Inputs(m, RandomScores(m));
+  const auto width = static_cast<size_t>(m.width);
+  in[2 * static_cast<size_t>(InputWidth(m)) + 7] = kNaN;
+  for (const std::string& isa : CpuInstructionSets()) {
+    const Outcome outcome = RunJob(MixtureJob(m), in, OneStep(m.lane_rows), {.threads = 1, .isa = isa});
+    for (size_t i = 0; i < 5 * width; ++i) ASSERT_EQ(std::isnan(outcome.out[0][i]), i / width == 2) << isa << ", row " << i / width;
   }
 }
 
@@ -178,6 +277,9 @@ TEST(Experts, OddWidthsAndManyOfThem) {
   m.count = 21;
   m.used = 5;
   m.lane_rows = {19, 2};
+  ExpectTheChosenOnesSum(m, RandomScores(m));
+  m.activation = Activation::kReluSquared;
+  m.biased = true;
   ExpectTheChosenOnesSum(m, RandomScores(m));
 }
 
@@ -208,7 +310,7 @@ TEST(Experts, SigmoidsWithABiasOfTheChoiceAndAScale) {
   m.sigmoid = true;
   m.scale = 2.5f;
   ExpectTheChosenOnesSum(m, RandomScores(m));
-  m.bias = RandomFloats(16, 5, 0.5f);
+  m.choice_bias = RandomFloats(16, 5, 0.5f);
   ExpectTheChosenOnesSum(m, RandomScores(m));
 }
 
@@ -306,12 +408,31 @@ TEST(Experts, CallsThatDoNotAgreeAreRefused) {
   refused([](Experts& e, int&) { e.used = 7; }, "more experts are used than there are");
   refused([](Experts& e, int&) { e.used = 0; }, "more experts are used than there are");
   refused([](Experts&, int& scores) { scores = 5; }, "widths do not agree");
-  EXPECT_TRUE(capture([](Experts& e, int&) { e.gate = nullptr; }).ok());
+  refused([](Experts& e, int&) { e.gate = nullptr; }, "a matrix is missing");
+  refused([](Experts& e, int&) { e.activation = Activation::kReluSquared; }, "the activation has no gate");
+  const auto ungate = [](Experts& e) {
+    e.gate = nullptr;
+    e.activation = Activation::kReluSquared;
+  };
+  EXPECT_TRUE(capture([&](Experts& e, int&) { ungate(e); }).ok());
   refused([](Experts& e, int&) { e.up = nullptr; }, "a matrix is missing");
   refused([](Experts& e, int&) { e.gate = e.up = nullptr; }, "a matrix is missing");
   refused([](Experts& e, int& scores) { e.count = scores = 3; }, "do not agree");
-  const Floats1d bias(6);
-  refused([&](Experts& e, int&) { e.bias = {bias.data(), 6}; }, "the bias is not one value an expert");
+  const Floats1d bias(64 * 6);
+  refused([&](Experts& e, int&) { e.choice_bias = {bias.data(), 6}; }, "the bias of the choice is not one value an expert");
+  const Vector whole{bias.data(), 64 * 6}, part{bias.data(), 64};
+  EXPECT_TRUE(capture([&](Experts& e, int&) { e.gate_bias = e.up_bias = e.down_bias = whole; }).ok());
+  for (Vector Experts::*const one : {&Experts::gate_bias, &Experts::up_bias, &Experts::down_bias}) {
+    refused([&](Experts& e, int&) { e.*one = part; }, "a bias is not one value for each of an expert's results");
+  }
+  refused([&](Experts& e, int&) { e.score_bias = part; }, "the bias of the scores is not one value an expert");
+  EXPECT_TRUE(capture([&](Experts& e, int&) { e.score_bias = {bias.data(), 6}; }).ok());
+  refused(
+      [&](Experts& e, int&) {
+        ungate(e);
+        e.gate_bias = whole;
+      },
+      "the activation has no gate");
 }
 
 }  // namespace

@@ -125,7 +125,8 @@ inline constexpr int kMostExpertsUsed = 64;
 struct RouteArgs {
   const StepTable* table;
   Rows scores;
-  const float* bias;  // null: none
+  const float* score_bias;   // null: none
+  const float* choice_bias;  // null: none
   ExpertVisits* visits;
   bool sigmoid;
   float scale;
@@ -135,10 +136,18 @@ struct GroupVisitsArgs {
   Domain domain;
   ExpertVisits* visits;
 };
+struct ActivateVisitsArgs {
+  Rows gate, up;           // [visits]; what is made goes where the gate was, or the up where there is no gate
+  const float* gate_bias;  // [count][width]; null: none
+  const float* up_bias;    // as well
+  const ExpertVisits* visits;
+  Activation activation;
+};
 struct MixVisitsArgs {
   const StepTable* table;
   Rows out;
   const float* parts;  // [visits][out.width]
+  const float* bias;   // [count][out.width]; null: none
   const ExpertVisits* visits;
 };
 
@@ -156,7 +165,7 @@ struct GatedRmsNormArgs {
   int width;
   float eps;
 };
-inline constexpr int kPairColumns = 256;  // of a row: an item of SwiGLU, ReluSquared, Multiply, AddBias and the sum of experts' results
+inline constexpr int kPairColumns = 256;  // of a row: an item of SwiGLU, ReluSquared, Multiply, AddBias, and of experts' activation and sum
 struct GluArgs {
   const StepTable* table;
   Rows out, gate, up;
@@ -283,6 +292,7 @@ struct KernelTable {
   bool signed_bytes = false;  // the products with PackedForm::kByte take its quants less 128
   Kernel arrange, matmul;
   Kernel group_visits, expert_matmul, mix_visits;
+  UntypedRun activate_visits = nullptr;  // runs where its rows are arranged: they are visits, which the step table does not count
   Kernel rms_norm, gated_rms_norm, swiglu, geglu, relu_squared, multiply, add_bias, sigmoid_gate;
   Kernel norm_rope;
   Kernel attention, combine_attention;

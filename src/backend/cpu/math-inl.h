@@ -7,6 +7,7 @@
 #endif
 
 #include "backend/cpu/simd-inl.h"
+#include "backend/ops.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace reprise {
@@ -46,6 +47,15 @@ HWY_INLINE Floats Silu(Floats x) { return Div(x, Add(Set(1.0f), Exp(Neg(x)))); }
 HWY_INLINE Floats Gelu(Floats x) {
   const Floats bent = MulAdd(Mul(x, x), Set(-1.5957691216f * 0.044715f), Set(-1.5957691216f));
   return Div(x, Add(Set(1.0f), Exp(Mul(x, bent))));
+}
+// As Activation::kClampedSwiGlu says. A NaN stays one, which the machines' own minima do not all have so.
+HWY_INLINE Floats ClampedSwiGlu(Floats gate, Floats up) {
+  const auto most = hn::Set(kTagF, kClamp), least = hn::Set(kTagF, -kClamp);
+  REPRISE_PARTS {
+    gate.v[p] = hn::IfThenElse(hn::Gt(gate.v[p], most), most, gate.v[p]);
+    up.v[p] = hn::IfThenElse(hn::Gt(up.v[p], most), most, hn::IfThenElse(hn::Lt(up.v[p], least), least, up.v[p]));
+  }
+  return Mul(Add(up, Set(1.0f)), Div(gate, Add(Set(1.0f), Exp(Mul(gate, Set(-kGateSlope))))));
 }
 
 // log(1 + exp(x)) = max(x, 0) + log1p(y), y = exp(-|x|) in (0, 1]; log1p(y) = 2 atanh(s), s = y / (2 + y) <= 1/3, by its series.

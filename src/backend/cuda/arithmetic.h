@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "backend/cuda/platform.h"
+#include "backend/ops.h"
 #include "base/half.h"
 
 #if defined(__CUDACC__)
@@ -85,6 +86,11 @@ REPRISE_HD float Sigmoid(float x) { return 1.0f / (1.0f + Exp(-x)); }
 REPRISE_HD float Silu(float x) { return x / (1.0f + Exp(-x)); }
 // The form with a hyperbolic tangent: x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)).
 REPRISE_HD float Gelu(float x) { return x / (1.0f + Exp(x * fmaf(x * x, -1.5957691216f * 0.044715f, -1.5957691216f))); }
+// As Activation::kClampedSwiGlu says. A NaN stays one.
+REPRISE_HD float ClampedSwiGlu(float gate, float up) {
+  const float g = gate > kClamp ? float{kClamp} : gate, u = up > kClamp ? float{kClamp} : up < -kClamp ? -kClamp : up;
+  return (u + 1.0f) * (g / (1.0f + Exp(g * -kGateSlope)));
+}
 
 // log(1 + exp(x)) = max(x, 0) + log1p(y), y = exp(-|x|); log1p(y) = 2 atanh(s), s = y / (2 + y) <= 1/3, by its series.
 REPRISE_HD float Softplus(float x) {

@@ -92,11 +92,15 @@ void CudaOps::RecordMixExperts(const Rows& out, const Rows& in, const Rows& scor
   args.out = out;
   args.in = in;
   args.scores = scores;
-  args.gated = experts.gate != nullptr;
-  args.gate = view(args.gated ? experts.gate : experts.up);
+  args.activation = experts.activation;
+  args.gate = view(args.gated() ? experts.gate : experts.up);
   args.up = view(experts.up);
   args.down = view(experts.down);
-  args.bias = experts.bias.data;
+  args.gate_bias = args.gated() ? experts.gate_bias.data : experts.up_bias.data;
+  args.up_bias = args.gated() ? experts.up_bias.data : nullptr;
+  args.down_bias = experts.down_bias.data;
+  args.score_bias = experts.score_bias.data;
+  args.choice_bias = experts.choice_bias.data;
   args.count = experts.count;
   args.used = experts.used;
   args.sigmoid = experts.sigmoid;
@@ -136,7 +140,7 @@ void CudaOps::RecordMixExperts(const Rows& out, const Rows& in, const Rows& scor
       half.alone = up ? args.ups : args.gates;
       Add<ExpertsArgs, ExpertGateUpGrid>(ExpertGateUpId(half.gate.form), half);
     }
-    Add<ExpertsArgs, ExpertSwiGluGrid>(kExpertSwiGlu, args);
+    Add<ExpertsArgs, ExpertActivateGrid>(kExpertActivate, args);
   }
   Add<ExpertsArgs, ExpertDownGrid>(ExpertDownId(args.down.form), args);
   Add<ExpertsArgs, JoinExpertsGrid>(kJoinExperts, args);

@@ -4,7 +4,7 @@
 // block of threads has a tile of 32 outputs of one visit, or of the visits of one row, so that the weights of the experts that are met are read once,
 // by many at a time. Steps of many rows take five: visits are sorted by expert, so that those of one expert, up to 64 of them a run, are multiplied
 // together and read its weights once. Which of a launch's blocks have a run is read from memory: it depends on the scores. Where gate and up are not of
-// one form, each of them and their SwiGLU are launches of their own. Where experts have no gate, up takes its place, alone.
+// one form, each of them and their activation are launches of their own. Where experts have no gate, up takes its place, alone.
 //
 // Promise 3: a visit's row of `hidden`, and what down makes of it, depend on the row and the expert alone. Of quantised weights a segment is summed by
 // AddBlock from zero, and segments are added in ascending order to a sum that starts at zero, whoever does it (packed_weight.h); of 16-bit floats
@@ -50,14 +50,15 @@ REPRISE_DEVICE RankedExpert FirstOfWarp(const RankedExpert& mine) {
 REPRISE_DEVICE void ChooseExperts(const ExpertsArgs& args, int row) {
   const int lane = ThreadId() % 32;
   const float* scores = RowAt(args.scores, row);
+  const auto score_of = [&](int e) { return args.score_bias ? scores[e] + args.score_bias[e] : scores[e]; };
   auto* keys = reinterpret_cast<uint64_t*>(SharedMemory());
   static_assert(kMostExperts <= 32 * 32);
   RankedExpert best = kNoExpert;
   for (int e = lane; e < args.count; e += 32) {
-    double x = scores[e];
+    double x = score_of(e);
     if (args.sigmoid) {
-      x = ExpertSigmoid(scores[e]);
-      if (args.bias) x = x + static_cast<double>(args.bias[e]);
+      x = ExpertSigmoid(score_of(e));
+      if (args.choice_bias) x = x + static_cast<double>(args.choice_bias[e]);
     }
     const RankedExpert here{ExpertKey(x), e};
     keys[e] = here.key;
@@ -75,7 +76,7 @@ REPRISE_DEVICE void ChooseExperts(const ExpertsArgs& args, int row) {
     if (lane == owner) best = here;
   }
   const bool used = lane < args.used;
-  const float score = used ? scores[mine] : 0.0f, greatest = Shuffle(score, 0);
+  const float score = used ? score_of(mine) : 0.0f, greatest = Shuffle(score, 0);
   double p = 0.0;
   if (used) p = args.sigmoid ? ExpertSigmoid(score) : ExpertShare(score, greatest);
   double sum = 0.0;
@@ -175,7 +176,15 @@ REPRISE_DEVICE void StoreAlone(const ExpertsArgs& args, int visit, int tile, flo
 }
 // Of experts without a gate, `gate` is what up makes, and there is no `up`.
 REPRISE_DEVICE void StoreHidden(const ExpertsArgs& args, int visit, int tile, float gate, float up) {
-  const float y = args.gated ? Silu(gate) * up : SquarePositive(gate);
+  if (args.gate_bias || args.up_bias) {
+    const int64_t at = static_cast<int64_t>(args.chosen[visit]) * args.inner + tile * kTileOutputs + ThreadId() % 32;
+    if (args.gate_bias) gate = gate + args.gate_bias[at];
+    if (args.up_bias) up = up + args.up_bias[at];
+  }
+  const float y = args.activation == Activation::kSwiGlu          ? Silu(gate) * up
+                  : args.activation == Activation::kGeGlu         ? Gelu(gate) * up
+                  : args.activation == Activation::kClampedSwiGlu ? ClampedSwiGlu(gate, up)
+                                                                  : SquarePositive(gate);
   if (args.hidden.data) RowAt(args.hidden, visit)[tile * kTileOutputs + ThreadId() % 32] = y;
   if (args.hidden_quant.quants) QuantiseBlock(args.hidden_quant, visit, tile, y);
 }
@@ -221,7 +230,7 @@ REPRISE_KERNEL_OF(kMostFusedWarps * 32, 1, ExpertGateUpKernel, ExpertsArgs) {
   }
 }
 
-REPRISE_KERNEL(ExpertSwiGluKernel, ExpertsArgs) {
+REPRISE_KERNEL(ExpertActivateKernel, ExpertsArgs) {
   BeginKernel();
   const int visit = BlockX(), i = BlockY() * kRowThreads + ThreadId();
   if (visit / args.used >= RowCount(args.step, args.in.domain) || i >= args.inner) return;  // an inner width is whole warps
@@ -238,7 +247,8 @@ REPRISE_KERNEL_OF(kMostFusedWarps * 32, 1, ExpertDownKernel, ExpertsArgs) {
   // A lane knows one choice.
   const int chosen = lane < args.used ? args.chosen[visit + lane] : 0;
   const float weight = lane < args.used ? args.weights[visit + lane] : 0.0f;
-  float* out = RowAt(args.out, row) + tile * kTileOutputs + lane;
+  const int column = tile * kTileOutputs + lane;
+  float* out = RowAt(args.out, row) + column;
   float total = *out, value = 0.0f;
   int rank = 0, segment = 0;  // of the next sum that is taken
   SumItems<kForm>(
@@ -250,6 +260,7 @@ REPRISE_KERNEL_OF(kMostFusedWarps * 32, 1, ExpertDownKernel, ExpertsArgs) {
       [&](int, float sum) {
         value = value + sum;
         if (++segment < segments) return;
+        if (args.down_bias) value = value + args.down_bias[static_cast<int64_t>(Shuffle(chosen, rank)) * args.out.width + column];
         total = fmaf(Shuffle(weight, rank), value, total);
         value = 0.0f;
         segment = 0;
@@ -419,7 +430,7 @@ REPRISE_KERNEL_OF(kMmaThreads, 2, RunGateUpKernel, ExpertsArgs) {
     if (args.alone) {
       StoreAlone(args, order[row], tile + which, gate);
     } else {
-      StoreHidden(args, order[row], tile + which, gate, args.gated ? places[place_of(1, row, column)] : 0.0f);
+      StoreHidden(args, order[row], tile + which, gate, args.gated() ? places[place_of(1, row, column)] : 0.0f);
     }
   }
 }
@@ -494,7 +505,7 @@ REPRISE_KERNEL_OF(kVectorWarps * 32, 2, ShortRunGateUpKernel, ExpertsArgs) {
     if (args.alone) {
       StoreAlone(args, run.order[row], tile, places[at]);
     } else {
-      StoreHidden(args, run.order[row], tile, places[at], args.gated ? places[kShortRunRows * kStride + at] : 0.0f);
+      StoreHidden(args, run.order[row], tile, places[at], args.gated() ? places[kShortRunRows * kStride + at] : 0.0f);
     }
   }
 }
@@ -526,7 +537,9 @@ REPRISE_KERNEL(JoinExpertsKernel, ExpertsArgs) {
   float total = *out;
   for (int rank = 0; rank < args.used; ++rank) {
     const int64_t visit = static_cast<int64_t>(row) * args.used + rank;
-    total = fmaf(args.weights[visit], args.values[visit * width + i], total);
+    float value = args.values[visit * width + i];
+    if (args.down_bias) value = value + args.down_bias[static_cast<int64_t>(args.chosen[visit]) * width + i];
+    total = fmaf(args.weights[visit], value, total);
   }
   *out = total;
 }

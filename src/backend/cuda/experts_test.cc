@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <numbers>
 #include <numeric>
 
 #include "backend/cpu/cpu_rig.h"
@@ -23,10 +24,12 @@ constexpr float kNaN = std::numeric_limits<float>::quiet_NaN(), kInfinity = std:
 struct Shape {
   TensorType wide = TensorType::kF32, narrow = TensorType::kF32;  // of gate (and up, but where it has its own), and of down
   int width = 32, inner = 32, outputs = 32, count = 4, used = 2;
-  bool sigmoid = false, bias = false;
+  bool sigmoid = false, choice_bias = false;
   float scale = 1.0f;
   TensorType own_up = TensorType::kQ2_K;  // which is no type of the device's
-  bool gated = true;
+  Activation activation = Activation::kSwiGlu;
+  bool biased = false;  // gates, ups, downs and scores
+  bool gated() const { return HasGate(activation); }
   TensorType up() const { return own_up == TensorType::kQ2_K ? wide : own_up; }
 };
 
@@ -64,21 +67,52 @@ struct Mixture {
         gate(s.wide, s.width, s.count * s.inner, 1),
         up(s.up(), s.width, s.count * s.inner, 2),
         down(s.narrow, s.inner, s.count * s.outputs, 3),
-        bias(RandomFloats(static_cast<size_t>(s.count), 4, 0.3f)) {}
+        choice_bias(RandomFloats(static_cast<size_t>(s.count), 4, 0.3f)),
+        gate_bias(Bias(s.count * s.inner, 5)),
+        up_bias(Bias(s.count * s.inner, 6)),
+        down_bias(Bias(s.count * s.outputs, 7)),
+        score_bias(Bias(s.count, 8)) {}
   Experts Load(Backend& backend) const {
-    return {shape.gated ? gate.Load(backend) : nullptr,
-            up.Load(backend),
-            down.Load(backend),
-            shape.bias ? LoadFloats(backend, bias) : Vector{},
-            shape.count,
-            shape.used,
-            shape.sigmoid,
-            shape.scale};
+    Experts experts;
+    if (shape.gated()) experts.gate = gate.Load(backend);
+    experts.up = up.Load(backend);
+    experts.down = down.Load(backend);
+    if (shape.choice_bias) experts.choice_bias = LoadFloats(backend, choice_bias);
+    if (shape.biased) {
+      if (shape.gated()) experts.gate_bias = LoadFloats(backend, gate_bias);
+      experts.up_bias = LoadFloats(backend, up_bias);
+      experts.down_bias = LoadFloats(backend, down_bias);
+      experts.score_bias = LoadFloats(backend, score_bias);
+    }
+    experts.activation = shape.activation;
+    experts.count = shape.count;
+    experts.used = shape.used;
+    experts.sigmoid = shape.sigmoid;
+    experts.scale = shape.scale;
+    return experts;
   }
+  // Zeros where there are none.
+  Floats1d Bias(int count, uint32_t seed) const {
+    return shape.biased ? RandomFloats(static_cast<size_t>(count), seed) : Floats1d(static_cast<size_t>(count));
+  }
+  float Score(const float* scores, int e) const { return scores[e] + score_bias[static_cast<size_t>(e)]; }
   Shape shape;
   TestMatrix gate, up, down;
-  Floats1d bias;
+  Floats1d choice_bias, gate_bias, up_bias, down_bias, score_bias;
 };
+double Activate(Activation activation, double gate, double up) {
+  switch (activation) {
+    case Activation::kSwiGlu: return gate / (1 + std::exp(-gate)) * up;
+    case Activation::kGeGlu:
+      return gate / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (gate + 0.044715 * gate * gate * gate))) * up;
+    case Activation::kClampedSwiGlu: {
+      const double g = std::min(gate, 7.0);
+      return (std::clamp(up, -7.0, 7.0) + 1) * g / (1 + std::exp(-1.702 * g));
+    }
+    case Activation::kReluSquared: return std::max(up, 0.0) * std::max(up, 0.0);
+  }
+  return 0;
+}
 
 bool Quantises(TensorType type) { return type != TensorType::kF32 && type != TensorType::kF16 && type != TensorType::kBF16; }
 
@@ -101,16 +135,19 @@ struct Choice {
 // By the definition in ops.h, with the C library's exponential.
 std::vector<Choice> Choose(const Mixture& m, const float* scores) {
   const Shape& s = m.shape;
-  const auto p = [&](int e) { return s.sigmoid ? 1 / (1 + std::exp(-double{scores[e]})) : std::exp(double{scores[e]}); };
-  const auto key = [&](int e) { return s.sigmoid ? p(e) + (s.bias ? double{m.bias[static_cast<size_t>(e)]} : 0.0) : double{scores[e]}; };
+  const auto score = [&](int e) { return double{m.Score(scores, e)}; };
+  const auto p = [&](int e) { return s.sigmoid ? 1 / (1 + std::exp(-score(e))) : std::exp(score(e)); };
+  const auto key = [&](int e) {
+    return s.sigmoid ? p(e) + (s.choice_bias ? double{m.choice_bias[static_cast<size_t>(e)]} : 0.0) : score(e);
+  };
   std::vector<int> order(static_cast<size_t>(s.count));
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return std::isnan(key(b)) ? !std::isnan(key(a)) : key(a) > key(b); });
   std::vector<Choice> choices;
-  double sum = 0, greatest = s.sigmoid ? 0.0 : double{scores[order[0]]};
+  double sum = 0, greatest = s.sigmoid ? 0.0 : score(order[0]);
   for (int rank = 0; rank < s.used; ++rank) {
     const int e = order[static_cast<size_t>(rank)];
-    choices.push_back({e, s.sigmoid ? p(e) : std::exp(double{scores[e]} - greatest)});
+    choices.push_back({e, s.sigmoid ? p(e) : std::exp(score(e) - greatest)});
     sum += choices.back().weight;
   }
   for (Choice& choice : choices) choice.weight *= double{s.scale} / sum;
@@ -128,10 +165,13 @@ std::vector<double> Wanted(const Mixture& m, const float* in) {
     const auto up = m.up.Times(Met(s.up(), x), choice.expert * s.inner, s.inner);
     std::vector<double> hidden(gate.size());
     for (size_t i = 0; i < gate.size(); ++i) {
-      hidden[i] = s.gated ? gate[i] / (1 + std::exp(-gate[i])) * up[i] : std::max(up[i], 0.0) * std::max(up[i], 0.0);
+      const size_t at = static_cast<size_t>(choice.expert * s.inner) + i;
+      hidden[i] = Activate(s.activation, gate[i] + m.gate_bias[at], up[i] + m.up_bias[at]);
     }
     const auto made = m.down.Times(Met(s.narrow, hidden), choice.expert * s.outputs, s.outputs);
-    for (size_t o = 0; o < made.size(); ++o) out[o] += choice.weight * made[o];
+    for (size_t o = 0; o < made.size(); ++o) {
+      out[o] += choice.weight * (made[o] + m.down_bias[static_cast<size_t>(choice.expert * s.outputs) + o]);
+    }
   }
   return out;
 }
@@ -170,7 +210,19 @@ void ExpectRows(const Mixture& m, const Floats1d& in, const Floats1d& got, doubl
 }
 
 Shape Ungated(Shape shape) {
-  shape.gated = false;
+  shape.activation = Activation::kReluSquared;
+  return shape;
+}
+Shape Clamped(Shape shape) {
+  shape.activation = Activation::kClampedSwiGlu;
+  return shape;
+}
+Shape Bent(Shape shape) {
+  shape.activation = Activation::kGeGlu;
+  return shape;
+}
+Shape Biased(Shape shape) {
+  shape.biased = true;
   return shape;
 }
 
@@ -195,7 +247,14 @@ INSTANTIATE_TEST_SUITE_P(
                     Shape{kF32, kF32, 70, 64, 64, 6, 2},                                // a segment that is not whole
                     Shape{kMXFP4, kMXFP4, 160, 96, 160, 5, 2}, Shape{kMXFP4, kQ8_0, 256, 64, 64, 5, 2, false, false, 1.0f, kQ4_0},
                     Ungated(Shape{kQ8_0, kQ8_0, 160, 96, 64, 5, 2}), Ungated(Shape{kQ4_K, kQ6_K, 256, 256, 64, 4, 2}),
-                    Ungated(Shape{kBF16, kF16, 132, 160, 64, 5, 3}), Ungated(Shape{kF32, kQ4_0, 64, 64, 64, 5, 2})),
+                    Ungated(Shape{kBF16, kF16, 132, 160, 64, 5, 3}), Ungated(Shape{kF32, kQ4_0, 64, 64, 64, 5, 2}),
+                    Clamped(Shape{kMXFP4, kMXFP4, 160, 96, 64, 5, 2}), Clamped(Shape{kF32, kF32, 70, 64, 64, 6, 2}),
+                    Biased(Clamped(Shape{kMXFP4, kMXFP4, 160, 96, 160, 7, 3})), Biased(Clamped(Shape{kBF16, kF32, 64, 64, 64, 5, 2})),
+                    Biased(Clamped(Shape{kMXFP4, kQ8_0, 128, 64, 64, 5, 2, false, false, 1.0f, kQ4_0})),  // each product alone
+                    Biased(Shape{kQ8_0, kQ8_0, 160, 96, 64, 5, 2}), Biased(Shape{kF16, kQ4_0, 68, 64, 64, 4, 2}),
+                    Biased(Shape{kBF16, kBF16, 128, 64, 64, 5, 2}), Biased(Ungated(Shape{kQ8_0, kMXFP4, 160, 96, 64, 5, 2})),
+                    Biased(Ungated(Shape{kF32, kF32, 64, 64, 64, 5, 2})), Bent(Shape{kQ8_0, kQ8_0, 160, 96, 64, 5, 2}),
+                    Biased(Bent(Shape{kBF16, kF16, 128, 64, 64, 5, 2}))),
     [](const auto& info) {
       return std::string(TensorTypeName(info.param.wide)) + "_" + std::string(TensorTypeName(info.param.narrow)) + "_" +
              std::to_string(info.index);
@@ -225,6 +284,7 @@ TEST_P(MixExperts, IsTheDefinitionAndTheSameBitsForAnyNumberOfRows) {
 TEST_P(MixExperts, ExpertsHaveTheBitsOfProducts) {
   const Mixture m(GetParam());
   const Shape& s = m.shape;
+  if (s.activation == Activation::kClampedSwiGlu) return;  // there is no op of it alone
   constexpr int kRows = 11;
   const Floats1d in = InputOf(m, kRows, 6);
   const Job mixed = JobOf(m, kRows);
@@ -235,15 +295,23 @@ TEST_P(MixExperts, ExpertsHaveTheBitsOfProducts) {
     ops.SwiGlu(out.Columns(s.count * s.outputs, s.outputs), start, start);
     const Rows gate = out.Columns((s.count + 1) * s.outputs, s.inner), up = out.Columns((s.count + 1) * s.outputs + s.inner, s.inner);
     for (int e = 0; e < s.count; ++e) {
+      const auto add_bias = [&](const Rows& rows, const Floats1d& all) {
+        if (s.biased) ops.AddBias(rows, LoadFloats(backend, {all.begin() + e * rows.width, all.begin() + (e + 1) * rows.width}));
+      };
       const Product of_up{m.up.Load(backend, e * s.inner, s.inner), up};
-      if (s.gated) {
+      if (s.gated()) {
         ops.MatMul(row, std::array{Product{m.gate.Load(backend, e * s.inner, s.inner), gate}, of_up});
-        ops.SwiGlu(gate, gate, up);
+        add_bias(gate, m.gate_bias);
+        add_bias(up, m.up_bias);
+        s.activation == Activation::kGeGlu ? ops.GeGlu(gate, gate, up) : ops.SwiGlu(gate, gate, up);
       } else {
         ops.MatMul(row, {&of_up, 1});
+        add_bias(up, m.up_bias);
         ops.ReluSquared(gate, up);
       }
-      ops.MatMul(gate, std::array{Product{m.down.Load(backend, e * s.outputs, s.outputs), out.Columns(e * s.outputs, s.outputs)}});
+      const Rows made = out.Columns(e * s.outputs, s.outputs);
+      ops.MatMul(gate, std::array{Product{m.down.Load(backend, e * s.outputs, s.outputs), made}});
+      add_bias(made, m.down_bias);
     }
   };
   for (TestBackend& device : DeviceBackends()) {
@@ -254,11 +322,14 @@ TEST_P(MixExperts, ExpertsHaveTheBitsOfProducts) {
       const float* made = parts.out[0].data() + static_cast<size_t>(row) * static_cast<size_t>(dense.out);
       const std::vector<Choice> choices = Choose(m, scores);
       double sum = 0;
-      for (const Choice& choice : choices) sum += ExpertShare(scores[choice.expert], scores[choices[0].expert]);
+      const auto share = [&](const Choice& choice) {
+        return ExpertShare(m.Score(scores, choice.expert), m.Score(scores, choices[0].expert));
+      };
+      for (const Choice& choice : choices) sum += share(choice);
       for (int o = 0; o < s.outputs; ++o) {
         float wanted = made[s.count * s.outputs + o];
         for (const Choice& choice : choices) {
-          const auto weight = static_cast<float>(ExpertShare(scores[choice.expert], scores[choices[0].expert]) / sum);
+          const auto weight = static_cast<float>(share(choice) / sum);
           wanted = std::fma(weight, made[choice.expert * s.outputs + o], wanted);
         }
         ASSERT_TRUE(SameBits(got.out[0][static_cast<size_t>(row * s.outputs + o)], wanted))
@@ -316,7 +387,7 @@ TEST(MixExpertsChoice, ABiasChoosesAndDoesNotWeigh) {
     Shape s;
     s.count = count;
     s.used = used;
-    s.sigmoid = s.bias = true;
+    s.sigmoid = s.choice_bias = true;
     s.scale = 0.7f;
     CheckChoices(s, {[](int) { return 0.0f; }, [](int e) { return static_cast<float>(e * 7 % 13) * 0.2f - 1.0f; },
                      [](int e) { return e % 3 ? kNaN : 0.1f * static_cast<float>(e % 5); }});

@@ -235,7 +235,7 @@ inline Grid ExpertGateUpGrid(const ExpertsArgs& args, const Bucket& b) {
   if (InRuns(form, rows)) return RunGrid(args, form, rows, tiles, kMmaTiles / 2, RunGateUpId(form));
   return VisitGrid(rows * args.used, tiles, (args.pairs() ? 2 : 1) * args.gate.segments, ExpertGateUpId(form), b);
 }
-inline Grid ExpertSwiGluGrid(const ExpertsArgs& args, const Bucket& b) {
+inline Grid ExpertActivateGrid(const ExpertsArgs& args, const Bucket& b) {
   return {b.Of(args.in.domain) * args.used, Pieces(args.inner), 1, kRowThreads};
 }
 inline Grid ExpertDownGrid(const ExpertsArgs& args, const Bucket& b) {

@@ -41,7 +41,7 @@ enum KernelId : int {
   kRouteExperts,
   kGroupExperts,
   kJoinExperts,
-  kExpertSwiGlu,
+  kExpertActivate,
   kMatVec,
   kMatMul = kMatVec + kForms * kRowChoices,
   kAttention = kMatMul + kForms,
@@ -128,7 +128,7 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(kRouteExperts, ExpertsArgs, RouteExpertsKernel)                   \
   ADD(kGroupExperts, ExpertsArgs, GroupExpertsKernel)                   \
   ADD(kJoinExperts, ExpertsArgs, JoinExpertsKernel)                     \
-  ADD(kExpertSwiGlu, ExpertsArgs, ExpertSwiGluKernel)                   \
+  ADD(kExpertActivate, ExpertsArgs, ExpertActivateKernel)               \
   ADD(MatVecId(Form::kF32, 0), MatMulArgs, MatVecKernel<Form::kF32, 1>) \
   REPRISE_KERNELS_OF_FORM(ADD, Form::kF32)                              \
   REPRISE_EXPERTS_OF_FORM(ADD, Form::kF32)                              \

@@ -198,10 +198,12 @@ struct alignas(16) ExpertRun {
 struct ExpertsArgs {
   StepView step;
   Rows out, in, scores;
-  WeightView gate, up, down;  // of all experts; where they have no gate, `gate` is `up`
-  const float* bias;          // null: none
+  WeightView gate, up, down;                     // of all experts; where they have no gate, `gate` and its bias are what `up` would be
+  const float *gate_bias, *up_bias, *down_bias;  // null: none
+  const float *score_bias, *choice_bias;         // as well
   int32_t count, used;
-  bool gated, sigmoid;
+  Activation activation;
+  bool sigmoid;
   float scale;
   int32_t inner;           // columns between the products: those of a visit
   int32_t* chosen;         // [visits]: the expert
@@ -211,7 +213,8 @@ struct ExpertsArgs {
   QuantRows hidden_quant;  // of [visits][inner], where it is quantised
   // Where gate and up are not of one form, a launch each makes [visits][inner] of one of them: of `gate`, to `alone`. Null where they go together.
   float *gates, *ups, *alone;
-  REPRISE_HD bool pairs() const { return gated && alone == nullptr; }  // whether one launch makes the products of gate and of up
+  REPRISE_HD bool gated() const { return HasGate(activation); }
+  REPRISE_HD bool pairs() const { return gated() && alone == nullptr; }  // whether one launch makes the products of gate and of up
   // Of steps of many rows: visits by expert, and what down makes of each.
   int32_t* order;
   int32_t* run_count;
