@@ -75,6 +75,7 @@ class Gemma3 : public Network {
     Block& block = blocks_.emplace_back();
     block.windowed = is_windowed_[static_cast<size_t>(index)];
     block.attention.Load(loader, name, everywhere_, /*head_norms=*/true);
+    loader.Require(block.attention.output_bias.data == nullptr, "a bias of attention's output is not supported");
     block.attention.output_norm = loader.LoadVector(name + "post_attention_norm.weight", info_.width);
     block.feed_forward.Load(loader, name, "ffn_norm", feed_forward_);
     block.feed_forward.output_norm = loader.LoadVector(name + "post_ffw_norm.weight", info_.width);
