@@ -26,6 +26,14 @@ constexpr char kLlama[] = LLAMA("\\p{N}{1,3}");
 constexpr char kQwen2[] = LLAMA("\\p{N}");
 constexpr char kQwen35[] = CONTRACTIONS "|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}| ?[^" SPACE "\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|" SPACES;
 
+#define UPPER "\\p{Lu}\\p{Lt}\\p{Lm}\\p{Lo}\\p{M}"
+#define LOWER "\\p{Ll}\\p{Lm}\\p{Lo}\\p{M}"
+#define CASED(AFTER, NUMBERS)                                                                                                              \
+  "[^\\r\\n\\p{L}\\p{N}]?[" UPPER "]*[" LOWER "]+" AFTER "|[^\\r\\n\\p{L}\\p{N}]?[" UPPER "]+[" LOWER "]*" AFTER "|" NUMBERS "| ?[^" SPACE \
+  "\\p{L}\\p{N}]+[\\r\\n/]*|" SPACES
+constexpr char kGpt4o[] = CASED(CONTRACTIONS "?", "\\p{N}{1,3}");
+constexpr char kTekken[] = CASED("", "\\p{N}");
+
 class Regex {
  public:
   explicit Regex(const char* pattern) {
@@ -66,13 +74,15 @@ class Regex {
 };
 
 std::vector<std::string> Expected(PreTokenizer pre, const std::string& text) {
-  static const Regex gpt2(kGpt2), llama(kLlama), qwen2(kQwen2), qwen35(kQwen35), number("\\p{N}");
+  static const Regex gpt2(kGpt2), llama(kLlama), qwen2(kQwen2), qwen35(kQwen35), gpt4o(kGpt4o), tekken(kTekken), number("\\p{N}");
   switch (pre) {
     case PreTokenizer::kGpt2: return gpt2.Split(text);
     case PreTokenizer::kLlamaBpe:
     case PreTokenizer::kDbrx: return llama.Split(text);
     case PreTokenizer::kQwen2: return qwen2.Split(text);
     case PreTokenizer::kQwen35: return qwen35.Split(text);
+    case PreTokenizer::kGpt4o: return gpt4o.Split(text);
+    case PreTokenizer::kTekken: return tekken.Split(text);
     case PreTokenizer::kSmolLm: break;
   }
   std::vector<std::string> pieces;
@@ -103,11 +113,15 @@ std::vector<std::string> Pieces(PreTokenizer pre, std::string_view text) {
   return pieces;
 }
 
-constexpr PreTokenizer kAll[] = {PreTokenizer::kGpt2,   PreTokenizer::kLlamaBpe, PreTokenizer::kDbrx,
-                                 PreTokenizer::kSmolLm, PreTokenizer::kQwen2,    PreTokenizer::kQwen35};
+constexpr PreTokenizer kAll[] = {PreTokenizer::kGpt2,  PreTokenizer::kLlamaBpe, PreTokenizer::kDbrx,  PreTokenizer::kSmolLm,
+                                 PreTokenizer::kQwen2, PreTokenizer::kQwen35,   PreTokenizer::kGpt4o, PreTokenizer::kTekken};
 
 // One of each kind of character that an expression tells apart, twice where case or position matters.
-const char* const kAlphabet[] = {" ",
+const char* const kAlphabet[] = {"/",
+                                 "\xc7\x85",
+                                 "\xca\xb0",
+                                 "\xce\x94",
+                                 " ",
                                  " ",
                                  "\t",
                                  "\n",
@@ -170,7 +184,7 @@ TEST(PreTokenizer, EqualsTheExpressionsOnRandomTexts) {
     const size_t kinds = round % 2 == 0 ? std::size(kAlphabet) : 2 + rng() % 4;
     const size_t first = rng() % std::size(kAlphabet);
     for (size_t n = rng() % 24; n > 0; n--) text += kAlphabet[(first + rng() % kinds * 7) % std::size(kAlphabet)];
-    const PreTokenizer pre = kAll[round % 5];
+    const PreTokenizer pre = kAll[round % std::size(kAll)];
     ASSERT_EQ(Pieces(pre, text), Expected(pre, text))
         << "pre-tokenizer " << static_cast<int>(pre) << " text " << testing::PrintToString(text);
   }
@@ -195,10 +209,12 @@ TEST(PreTokenizer, BytesOutsideUtf8CountAsOtherCharacters) {
 }
 
 TEST(PreTokenizer, AnUnknownNameIsRefusedWithTheKnownOnes) {
-  for (const char* name : {"gpt-2", "llama-bpe", "dbrx", "smollm", "qwen2", "qwen35"}) EXPECT_TRUE(PreTokenizerByName(name).ok()) << name;
+  for (const char* name : {"gpt-2", "llama-bpe", "dbrx", "smollm", "qwen2", "qwen35", "gpt-4o", "tekken"})
+    EXPECT_TRUE(PreTokenizerByName(name).ok()) << name;
   for (const char* name : {"llama3", "llama-v3", "lfm2", "pixtral", "falcon-h1"})
     EXPECT_EQ(*PreTokenizerByName(name), PreTokenizer::kLlamaBpe) << name;
-  for (const char* name : {"", "default", "gpt2", "qwen35 ", "tekken"}) {
+  EXPECT_EQ(*PreTokenizerByName("llama4"), PreTokenizer::kGpt4o);
+  for (const char* name : {"", "default", "gpt2", "qwen35 ", "tekken7"}) {
     const auto pre = PreTokenizerByName(name);
     ASSERT_FALSE(pre.ok());
     EXPECT_EQ(pre.status().code(), StatusCode::kUnsupported);

@@ -79,7 +79,7 @@ Vocabulary ReadPieces(Input& in, uint8_t shape) {
 }
 
 Vocabulary ReadVocabulary(Input& in) {
-  constexpr std::string_view kNames[] = {"gpt-2", "llama-bpe", "smollm", "qwen2", "qwen35", "none", "dbrx"};
+  constexpr std::string_view kNames[] = {"gpt-2", "llama-bpe", "smollm", "qwen2", "qwen35", "none", "dbrx", "gpt-4o", "tekken"};
   const uint8_t shape = in.Byte();
   if ((shape & 0x1f) == 0x1f || (shape & 0x1f) == 0x1d) return ReadPieces(in, shape);
   Vocabulary v;

@@ -89,12 +89,16 @@ TEST(Tokenizer, BosIsAddedOnRequestIfThereIsOne) {
   EXPECT_EQ(Make(v).Encode("a", {.add_bos = true}), (std::vector<int32_t>{256, 'a'}));
 }
 
-TEST(Tokenizer, AWholePieceThatIsATokenIsTakenByLlamaBpeOnly) {
+TEST(Tokenizer, AWholePieceThatIsATokenIsTakenByLlamaBpeAndTekkenOnly) {
   Vocabulary v = Small({{"a", "b"}});
   Add(v, "abc", kNormal);  // no merge makes it
   EXPECT_EQ(Make(v).Encode("abc").size(), 2u);
   v.pre = "llama-bpe";
   EXPECT_EQ(Make(v).Encode("abc").size(), 1u);
+  v.pre = "tekken";
+  EXPECT_EQ(Make(v).Encode("abc").size(), 1u);
+  v.pre = "gpt-4o";
+  EXPECT_EQ(Make(v).Encode("abc").size(), 2u);
   v.pre = "dbrx";  // cuts texts as llama-bpe does
   EXPECT_EQ(Make(v).Encode("abc").size(), 2u);
 }
@@ -376,7 +380,7 @@ TEST(TokenizerProperty, EqualsTheDefinitionOnRandomVocabularies) {
 
 TEST(TokenizerProperty, AnyBytesComeBackAndPlainTextNeverGivesControlTokens) {
   std::vector<Tokenizer> tokenizers;
-  for (const char* pre : {"gpt-2", "llama-bpe", "dbrx", "smollm", "qwen2", "qwen35"}) {
+  for (const char* pre : {"gpt-2", "llama-bpe", "dbrx", "smollm", "qwen2", "qwen35", "gpt-4o", "tekken"}) {
     Vocabulary v = Small();
     v.pre = pre;
     tokenizers.push_back(Make(v));

@@ -28,16 +28,32 @@ constexpr ClassRange kNewerRanges[] = {
     {0x1e5f1, 0x1e5fa, kN}, {0x2ebf0, 0x2ee5d, kL},
 };
 
+// Of the letters among them, those that have a case.
+struct CaseRange {
+  char32_t first, last;
+  LetterCase letter_case;
+};
+constexpr LetterCase kUpper = LetterCase::kUpper, kLower = LetterCase::kLower;
+constexpr CaseRange kNewerCases[] = {
+    {0x1c89, 0x1c89, kUpper}, {0x1c8a, 0x1c8a, kLower}, {0xa7cb, 0xa7cc, kUpper},   {0xa7cd, 0xa7cd, kLower},   {0xa7da, 0xa7da, kUpper},
+    {0xa7db, 0xa7db, kLower}, {0xa7dc, 0xa7dc, kUpper}, {0x10d50, 0x10d65, kUpper}, {0x10d70, 0x10d85, kLower},
+};
+
 // White_Space is a closed list; Unicode promises nothing, but it has last changed in 2013.
 bool IsWideSpace(char32_t c) {
   return c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f ||
          c == 0x205f || c == 0x3000;
 }
 
+template <class Range, size_t kSize>
+const Range* RangeOf(const Range (&ranges)[kSize], char32_t code) {
+  const auto* range = std::lower_bound(std::begin(ranges), std::end(ranges), code, [](const Range& r, char32_t c) { return r.last < c; });
+  return range != std::end(ranges) && code >= range->first ? range : nullptr;
+}
+
 CharClass NewerClass(char32_t code) {
-  const auto* range =
-      std::lower_bound(std::begin(kNewerRanges), std::end(kNewerRanges), code, [](const ClassRange& r, char32_t c) { return r.last < c; });
-  return range != std::end(kNewerRanges) && code >= range->first ? range->cls : CharClass::kOther;
+  const ClassRange* range = RangeOf(kNewerRanges, code);
+  return range != nullptr ? range->cls : CharClass::kOther;
 }
 
 bool IsStripped(char32_t c) {
@@ -115,6 +131,19 @@ CharClass ClassOf(char32_t code) {
     case UTF8PROC_CATEGORY_NO: return CharClass::kNumber;
     case UTF8PROC_CATEGORY_CN: return NewerClass(code);
     default: return CharClass::kOther;
+  }
+}
+
+LetterCase CaseOf(char32_t code) {
+  switch (utf8proc_category(static_cast<utf8proc_int32_t>(code))) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LT: return LetterCase::kUpper;
+    case UTF8PROC_CATEGORY_LL: return LetterCase::kLower;
+    case UTF8PROC_CATEGORY_CN: {
+      const CaseRange* range = RangeOf(kNewerCases, code);
+      return range != nullptr ? range->letter_case : LetterCase::kNone;
+    }
+    default: return LetterCase::kNone;
   }
 }
 

@@ -35,6 +35,14 @@ enum class CharClass : uint8_t {
 
 CharClass ClassOf(char32_t code);
 
+enum class LetterCase : uint8_t {
+  kNone,   // \p{Lm}, \p{Lo}, and what is no letter
+  kUpper,  // \p{Lu}, \p{Lt}
+  kLower,  // \p{Ll}
+};
+
+LetterCase CaseOf(char32_t code);
+
 // `text` without the white space at its ends, as Python's str.strip() sees it: White_Space and the separators U+001C to U+001F.
 std::string_view StripSpace(std::string_view text);
 

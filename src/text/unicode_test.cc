@@ -44,6 +44,16 @@ TEST(Unicode, ClassesOfUnicode16) {
   EXPECT_EQ(counts[static_cast<int>(CharClass::kSpace)] + counts[static_cast<int>(CharClass::kNewline)], 25u);
 }
 
+TEST(Unicode, CasesOfUnicode16) {
+  size_t counts[3] = {};
+  for (char32_t code = 0; code <= 0x10ffff; code++) counts[static_cast<int>(CaseOf(code))]++;
+  // Counted with the regular expressions [\p{Lu}\p{Lt}] and \p{Ll} of Hugging Face tokenizers 0.23.
+  EXPECT_EQ(counts[static_cast<int>(LetterCase::kUpper)], 1889u);
+  EXPECT_EQ(counts[static_cast<int>(LetterCase::kLower)], 2258u);
+  for (const char32_t code : {U'\u02b0', U'\u4e2d', U'\u0301', U'1', U' '}) EXPECT_EQ(CaseOf(code), LetterCase::kNone);
+  EXPECT_EQ(CaseOf(U'\u01c5'), LetterCase::kUpper) << "a titlecase letter";
+}
+
 TEST(Unicode, StripsWhatPythonStrips) {
   EXPECT_EQ(StripSpace(""), "");
   EXPECT_EQ(StripSpace(" \t\r\n\x1c\x1f"), "");

@@ -53,10 +53,10 @@ Result<Vocabulary> ReadVocabulary(const GgufFile& file) {
   REPRISE_ASSIGN_OR_RETURN(v.bos, TokenId(file, "tokenizer.ggml.bos_token_id"));
   REPRISE_ASSIGN_OR_RETURN(v.eos, TokenId(file, "tokenizer.ggml.eos_token_id"));
   REPRISE_ASSIGN_OR_RETURN(v.eot, TokenId(file, "tokenizer.ggml.eot_token_id"));
-  // Files of Llama's kinds that do not say start their prompts with bos.
-  const auto pre_tokenizer = PreTokenizerByName(v.pre);
-  const bool llama_bpe = pre_tokenizer.ok() && *pre_tokenizer == PreTokenizer::kLlamaBpe;
-  const bool like_llama = (llama_bpe || v.kind == VocabularyKind::kSentencePiece) && v.bos >= 0;
+  // Files of Llama's and Mistral's kinds that do not say start their prompts with bos.
+  const auto pre = PreTokenizerByName(v.pre);
+  const bool of_its_bpe = pre.ok() && (*pre == PreTokenizer::kLlamaBpe || *pre == PreTokenizer::kTekken);
+  const bool like_llama = (of_its_bpe || v.kind == VocabularyKind::kSentencePiece) && v.bos >= 0;
   REPRISE_ASSIGN_OR_RETURN(v.add_bos, file.GetBoolOr("tokenizer.ggml.add_bos_token", like_llama));
   REPRISE_ASSIGN_OR_RETURN(const std::string_view chat_template, file.GetStringOr("tokenizer.chat_template", ""));
   v.chat_template = chat_template;

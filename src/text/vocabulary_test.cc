@@ -123,7 +123,8 @@ TEST(Vocabulary, OfSentencePieceHasScores) {
 }
 
 TEST(Vocabulary, PromptsOfLlamasKindStartWithBosUnlessTheFileSaysOtherwise) {
-  for (const auto& [pre, starts] : {std::pair("llama-bpe", true), std::pair("lfm2", true), std::pair("qwen2", false)}) {
+  for (const auto& [pre, starts] : {std::pair("llama-bpe", true), std::pair("lfm2", true), std::pair("tekken", true),
+                                    std::pair("qwen2", false), std::pair("gpt-4o", false)}) {
     Metadata m;
     m.Text("tokenizer.ggml.model", "gpt2").Text("tokenizer.ggml.pre", pre);
     m.Texts("tokenizer.ggml.tokens", {"a", "b", "ab"}).Texts("tokenizer.ggml.merges", {"a b"});
