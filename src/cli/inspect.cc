@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -157,11 +156,11 @@ Json TokenizerJson(const GgufFile& file, const ModelOutline& model) {
   if (!model.tokenizer) return {{"known", false}, {"reason", model.tokenizer_status.message()}};
   const Tokenizer& t = *model.tokenizer;
   const auto pre = file.GetStringOr("tokenizer.ggml.pre", "");
-  Json json = {{"known", true},  {"tokens", t.vocab_size()}, {"pre", pre.ok() ? std::string(*pre) : ""}, {"bos", t.bos()}, {"eos", t.eos()},
-               {"eot", t.eot()}, {"add_bos", t.add_bos()}};
+  const char* kind = t.kind() == VocabularyKind::kSentencePiece ? "SentencePiece" : "byte-level BPE";
+  Json json = {{"known", true},  {"kind", kind},   {"tokens", t.vocab_size()}, {"pre", pre.ok() ? std::string(*pre) : ""},
+               {"bos", t.bos()}, {"eos", t.eos()}, {"eot", t.eot()},           {"add_bos", t.add_bos()}};
   const auto chat = ChatFormatOf(file, t);
-  constexpr std::array kStyles = {"chatml", "qwen3", "qwen3.5"};
-  json["chat"] = chat.ok() ? Json(kStyles[static_cast<size_t>(chat->style)]) : Json();
+  json["chat"] = chat.ok() ? Json(ChatStyleName(chat->style)) : Json();
   return json;
 }
 
@@ -171,9 +170,10 @@ void PrintTokenizer(const Json& json) {
     return;
   }
   const auto id = [&](const char* key) { return json[key].get<int>() < 0 ? std::string("none") : std::to_string(json[key].get<int>()); };
-  Line("tokenizer", fmt::format("byte-level BPE ({}), {} tokens; bos {}{}, eos {}, eot {}", Printable(json["pre"].get<std::string>()),
-                                Grouped(json["tokens"].get<uint64_t>()), id("bos"), json["add_bos"].get<bool>() ? " (prepended)" : "",
-                                id("eos"), id("eot")));
+  const std::string pre = Printable(json["pre"].get<std::string>());
+  Line("tokenizer", fmt::format("{}{}, {} tokens; bos {}{}, eos {}, eot {}", json["kind"].get<std::string>(),
+                                pre.empty() ? "" : " (" + pre + ")", Grouped(json["tokens"].get<uint64_t>()), id("bos"),
+                                json["add_bos"].get<bool>() ? " (prepended)" : "", id("eos"), id("eot")));
   Line("chat", json["chat"].is_string() ? json["chat"].get<std::string>() : "no format that this build knows");
 }
 
