@@ -17,7 +17,15 @@ class AnswerWriter {
 
   void WriteThoughts(const ChatFormat& format, const ChatOptions& options) {
     const auto to_the_end = [this] { builder_.Until(kThinkEnd).Repeat(0, 2, [this] { builder_.Literal("\n"); }); };
-    if (OpensThoughts(format, options)) {
+    if (HasChannels(format)) {
+      if (OpensFinal(format, options)) return;
+      const auto header = [this](std::string_view channel) { builder_.Literal(kChannel).Literal(channel).Literal(kMessage); };
+      builder_.Optional([&] {
+        header(kThoughtsChannel);
+        builder_.Until(kMessageEnd).Literal(kMessageStart).Literal("assistant");
+      });
+      header(kFinalChannel);
+    } else if (OpensThoughts(format, options)) {
       to_the_end();
     } else if (MayThink(format) && options.thinking != Thinking::kOff) {
       builder_.Optional([&] {

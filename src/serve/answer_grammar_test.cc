@@ -103,6 +103,28 @@ TEST_P(ForcedCalls, ComeAfterThoughts) {
 INSTANTIATE_TEST_SUITE_P(Forms, ForcedCalls, testing::Values(ToolForm::kJson, ToolForm::kXml, ToolForm::kLlama),
                          [](const auto& form) { return std::string(ToolFormName(form.param)); });
 
+// Harmony's answers say on which channel they are, thoughts first or not at all; where the prompt has opened the final message they are JSON alone.
+TEST(AnswerGrammar, IsOfTheFinalMessage) {
+  AnswerShape shape;
+  shape.kind = AnswerShape::Kind::kJson;
+  const auto of = [&](Thinking thinking) {
+    ApiError error;
+    return GrammarOf(shape, Tools(), {.style = ChatStyle::kHarmony, .tools = ToolForm::kNone, .thinks = true}, {.thinking = thinking},
+                     error);
+  };
+  const std::string thoughts = "<|channel|>analysis<|message|>{Hm}<|end|><|start|>assistant", header = "<|channel|>final<|message|>";
+  for (const Thinking thinking : {Thinking::kByFormat, Thinking::kOn}) {
+    const Grammar grammar = of(thinking);
+    EXPECT_TRUE(Accepts(grammar, thoughts + header + "{}"));
+    EXPECT_TRUE(Accepts(grammar, header + "{}"));
+    EXPECT_FALSE(Accepts(grammar, thoughts + "{}"));
+    EXPECT_FALSE(Accepts(grammar, thoughts + header + "Hm"));
+    EXPECT_FALSE(Accepts(grammar, "{}"));
+  }
+  EXPECT_TRUE(Accepts(of(Thinking::kOff), "{}"));
+  EXPECT_FALSE(Accepts(of(Thinking::kOff), header + "{}"));
+}
+
 TEST(AnswerGrammar, IsWhatTheFormatAsksFor) {
   const auto of = [](const char* format, ApiError& error) {
     const Json body = Json::parse(std::string(R"({"response_format":)") + format + "}");

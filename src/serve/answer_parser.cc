@@ -12,6 +12,7 @@ constexpr std::string_view kFunctionEnd = "</function>";
 constexpr std::string_view kParameter = "<parameter=";
 constexpr std::string_view kParameterEnd = "</parameter>";
 constexpr int kMostDepth = 64;
+constexpr size_t kMostHeaderBytes = 256;
 
 bool IsSpace(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
 
@@ -106,9 +107,10 @@ bool ParseObjectCall(std::string_view body, const Tools& tools, AnswerPiece& pie
 
 AnswerParser::AnswerParser(const AnswerForm& form)
     : form_(form),
-      state_(form.opens_thoughts ? State::kThoughts
-             : form.may_think    ? State::kOpening
-                                 : State::kText),
+      state_(form.channels         ? (form.opens_final ? State::kText : State::kHeader)
+             : form.opens_thoughts ? State::kThoughts
+             : form.may_think      ? State::kOpening
+                                   : State::kText),
       skip_space_(form.opens_thoughts),
       may_begin_call_(true) {}
 
@@ -146,6 +148,7 @@ bool AnswerParser::Step(bool last, std::vector<AnswerPiece>& out) {
   }
   switch (state_) {
     case State::kOpening: return StepOpening(last);
+    case State::kHeader: return StepHeader(last);
     case State::kThoughts: return StepThoughts(last, out);
     case State::kText: return StepText(last, out);
     case State::kCall: return StepCall(last, out);
@@ -167,18 +170,40 @@ bool AnswerParser::StepOpening(bool last) {
   return true;
 }
 
+// <|channel|>NAME...<|message|>, after the first message with <|start|>assistant before it. What is on another channel than the final one is
+// thoughts, and what has no header is text.
+bool AnswerParser::StepHeader(bool last) {
+  const std::string_view held = buffer_;
+  const auto may_begin = [&](std::string_view marker) { return held.starts_with(marker) || marker.starts_with(held); };
+  const size_t end = held.find(kMessage);
+  if ((!may_begin(kChannel) && !may_begin(kMessageStart)) || (end == std::string_view::npos && held.size() > kMostHeaderBytes)) {
+    state_ = State::kText;
+    return true;
+  }
+  if (end == std::string_view::npos) {
+    if (last) buffer_.clear();  // cut short before anything was said
+    return false;
+  }
+  const size_t channel = held.find(kChannel);
+  const bool final_one = channel < end && held.substr(channel + kChannel.size()).starts_with(kFinalChannel);
+  state_ = final_one ? State::kText : State::kThoughts;
+  buffer_.erase(0, end + kMessage.size());
+  return true;
+}
+
 bool AnswerParser::StepThoughts(bool last, std::vector<AnswerPiece>& out) {
-  const size_t end = buffer_.find(kThinkEnd);
+  const std::string_view tag = form_.channels ? kMessageEnd : kThinkEnd;
+  const size_t end = buffer_.find(tag);
   if (end != std::string::npos) {
     const size_t trimmed = TrimmedEnd(buffer_, end);
     Emit(AnswerPiece::Kind::kThoughts, trimmed, out);
-    buffer_.erase(0, end - trimmed + kThinkEnd.size());
-    state_ = State::kText;
-    skip_space_ = true;
+    buffer_.erase(0, end - trimmed + tag.size());
+    state_ = form_.channels ? State::kHeader : State::kText;
+    skip_space_ = !form_.channels;
     return true;
   }
   size_t sure = buffer_.size();
-  if (!last) sure = TrimmedEnd(buffer_, sure - BeginsAtEnd(buffer_, kThinkEnd));
+  if (!last) sure = TrimmedEnd(buffer_, sure - BeginsAtEnd(buffer_, tag));
   if (sure > 0) skip_space_ = false;
   Emit(AnswerPiece::Kind::kThoughts, sure, out);
   return false;
@@ -192,6 +217,15 @@ bool AnswerParser::StepText(bool last, std::vector<AnswerPiece>& out) {
     in_string_ = escaped_ = is_json_ = false;
     return true;
   };
+  if (form_.channels) {
+    const size_t end = buffer_.find(kMessageEnd);
+    const size_t held = last ? 0 : BeginsAtEnd(buffer_, kMessageEnd);
+    Emit(AnswerPiece::Kind::kText, end != std::string::npos ? end : buffer_.size() - held, out);
+    if (end == std::string::npos) return false;
+    buffer_.erase(0, kMessageEnd.size());
+    state_ = State::kHeader;
+    return true;
+  }
   if (form_.tools == ToolForm::kNone) {
     skip_space_ = skip_space_ && buffer_.empty();
     Emit(AnswerPiece::Kind::kText, buffer_.size(), out);

@@ -26,6 +26,8 @@ struct AnswerForm {
   const Tools* declared = nullptr;   // with `tools`; outlives the parser
   bool may_think = false;            // an answer may begin with <think>
   bool opens_thoughts = false;       // the prompt ended with it
+  bool channels = false;             // instead of both: an answer is Harmony's messages (HasChannels)
+  bool opens_final = false;          // the prompt ended with the header of the final one
 };
 
 class AnswerParser {
@@ -38,11 +40,12 @@ class AnswerParser {
   static constexpr size_t kMostCallBytes = size_t{1} << 20;
 
  private:
-  enum class State { kOpening, kThoughts, kText, kCall };
+  enum class State { kOpening, kHeader, kThoughts, kText, kCall };
   enum class Scan { kMore, kDone, kBad };
 
   bool Step(bool last, std::vector<AnswerPiece>& out);
   bool StepOpening(bool last);
+  bool StepHeader(bool last);
   bool StepThoughts(bool last, std::vector<AnswerPiece>& out);
   bool StepText(bool last, std::vector<AnswerPiece>& out);
   bool StepCall(bool last, std::vector<AnswerPiece>& out);

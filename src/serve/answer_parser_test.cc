@@ -127,6 +127,25 @@ TEST(AnswerParser, Thoughts) {
 }
 
 // Whatever comes: no crash, the same pieces however it was cut, and no byte but white space lost unless into a call.
+TEST(AnswerParser, MessagesOnChannels) {
+  const AnswerForm form{.channels = true};
+  const std::string thoughts = "<|channel|>analysis<|message|>Hm, 2 < 3.<|end|>";
+  Expect(form, thoughts + "<|start|>assistant<|channel|>final<|message|>Yes.\n", "|thoughts:Hm, 2 < 3.|text:Yes.\n");
+  Expect(form, "<|channel|>final<|message|> <|channel|> opens one.", "|text: <|channel|> opens one.");
+  Expect(form, "<|channel|>commentary <|constrain|>json<|message|>{}<|end|>" + thoughts, "|thoughts:{}Hm, 2 < 3.");
+  Expect(form, thoughts + "<|start|>assistant<|channel|>final<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b",
+         "|thoughts:Hm, 2 < 3.|text:ab");
+  // Cut short: within thoughts, between messages, within a header.
+  Expect(form, "<|channel|>analysis<|message|>Hm <|en", "|thoughts:Hm <|en");
+  Expect(form, thoughts + "<|start|>assist", "|thoughts:Hm, 2 < 3.");
+  Expect(form, "<|channel|>fin", "");
+  // No messages at all.
+  Expect(form, "Hello", "|text:Hello");
+  Expect(form, "<|chan ", "|text:<|chan ");
+  Expect(form, "<|channel|>" + std::string(300, 'x'), "|text:<|channel|>" + std::string(300, 'x'));
+  Expect({.channels = true, .opens_final = true}, "<|channel|> is a marker.", "|text:<|channel|> is a marker.");
+}
+
 TEST(AnswerParser, AnythingInAnyPieces) {
   const Tools tools = Declared();
   const char* kParts[] = {"<tool_call>",
@@ -149,6 +168,12 @@ TEST(AnswerParser, AnythingInAnyPieces) {
                           "text",
                           "</",
                           "<tool",
+                          "<|channel|>",
+                          "<|channel|>final<|message|>",
+                          "<|message|>",
+                          "<|end|>",
+                          "<|start|>assistant",
+                          "<|",
                           ";",
                           "\xc3"};
   std::mt19937 random(7);
@@ -156,12 +181,12 @@ TEST(AnswerParser, AnythingInAnyPieces) {
     std::string text;
     for (unsigned n = random() % 14; n > 0; --n) text += kParts[random() % std::size(kParts)];
     const ToolForm kForms[] = {ToolForm::kJson, ToolForm::kXml, ToolForm::kLlama, ToolForm::kNone};
-    const AnswerForm form{
-        .tools = kForms[random() % 4], .declared = &tools, .may_think = random() % 2 == 0, .opens_thoughts = random() % 4 == 0};
+    AnswerForm form{.tools = kForms[random() % 4], .declared = &tools, .may_think = random() % 2 == 0, .opens_thoughts = random() % 4 == 0};
+    if (random() % 4 == 0) form = {.channels = true, .opens_final = random() % 2 == 0};
     const std::string whole = Parsed(form, text, text.size() + 1);
     ASSERT_EQ(Parsed(form, text, 1), whole) << text;
     ASSERT_EQ(Parsed(form, text, 1 + random() % 9), whole) << text;
-    const bool plain = form.tools == ToolForm::kNone && !form.may_think && !form.opens_thoughts;
+    const bool plain = form.tools == ToolForm::kNone && !form.may_think && !form.opens_thoughts && !form.channels;
     if (plain && !text.empty()) {
       ASSERT_EQ(whole, "|text:" + text);
     }

@@ -37,8 +37,10 @@ void Reply::Remember(AnswerMemory& memory, const Job& job) const {
 AnswerForm FormOf(const ChatFormat& format, const ChatOptions& options, const Tools& tools) {
   return {.tools = tools.callable() ? format.tools : ToolForm::kNone,
           .declared = &tools,
-          .may_think = MayThink(format),
-          .opens_thoughts = OpensThoughts(format, options)};
+          .may_think = MayThink(format) && !HasChannels(format),
+          .opens_thoughts = OpensThoughts(format, options),
+          .channels = HasChannels(format),
+          .opens_final = OpensFinal(format, options)};
 }
 
 void StopAfterCall(const ChatFormat& format, const Tools& tools, SamplingOptions& sampling) {

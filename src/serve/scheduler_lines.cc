@@ -194,7 +194,7 @@ void Scheduler::Deliver(Line& line, const Token& token, int entry) {
   event.token = token.id;
   event.text = token.text;
   if (job.top_logprobs >= 0) event.logprobs = LogprobsOf(model_.engine().logits(entry), token.id, job.top_logprobs);
-  if (const Tokenizer* tokenizer = model_.engine().tokenizer_or_null(); tokenizer && !tokenizer->IsControl(token.id)) {
+  if (const Tokenizer* tokenizer = model_.engine().tokenizer_or_null(); tokenizer && !tokenizer->IsHidden(token.id)) {
     line.tail += tokenizer->TokenBytes(token.id);
     if (line.tail.size() > 4 * SamplingOptions::kMaxStopBytes) line.tail.erase(0, line.tail.size() - SamplingOptions::kMaxStopBytes);
   }

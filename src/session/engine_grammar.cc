@@ -13,7 +13,7 @@ Status Engine::PrepareGrammar() {
   for (int32_t token = 0; token < info().vocabulary; ++token) {
     const bool ends_text = words->IsEndOfGeneration(token);
     if (ends_text) ends.push_back(token);
-    bytes.push_back(ends_text || words->IsControl(token) ? std::string_view() : words->TokenBytes(token));
+    bytes.push_back(ends_text || words->IsHidden(token) ? std::string_view() : words->TokenBytes(token));
   }
   trie_.emplace(bytes, ends);
   return Ok();

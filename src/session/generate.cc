@@ -56,7 +56,7 @@ Status Session::State::Choose(int entry, std::span<const int32_t> ahead, Token& 
   if (const Tokenizer* tokenizer = engine().tokenizer_or_null()) {
     if (tokenizer->IsEndOfGeneration(token.id)) {
       token.finish = Finish::kEndOfText;
-    } else if (!tokenizer->IsControl(token.id) && decode().Feed(tokenizer->TokenBytes(token.id), to, text)) {
+    } else if (!tokenizer->IsHidden(token.id) && decode().Feed(tokenizer->TokenBytes(token.id), to, text)) {
       token.finish = Finish::kStopString;
     } else if (decode().IsComplete(to)) {
       token.finish = Finish::kComplete;

@@ -24,12 +24,21 @@ constexpr std::string_view kGemmaStart = "<start_of_turn>";
 constexpr std::string_view kGemmaEnd = "<end_of_turn>";
 constexpr std::string_view kGemmaAssistant = "model";
 
+// The system's turn in Harmony is fixed; what a chat's own system message says comes after it, as the developer's. The template also tells the
+// date, which would make every prompt another from one day to the next, and which the models were trained to do without as well.
+constexpr std::string_view kHarmonySystem =
+    "You are ChatGPT, a large language model trained by OpenAI.\nKnowledge cutoff: 2024-06\n\nReasoning: medium\n\n"
+    "# Valid channels: analysis, commentary, final. Channel must be included for every message.";
+constexpr std::string_view kDeveloper = "developer";
+constexpr std::string_view kDeveloperBefore = "# Instructions\n\n";
+constexpr std::string_view kDeveloperAfter = "\n\n";
+
 constexpr std::string_view kKnownFormats =
-    "known are ChatML as written by SmolLM2, LFM2, Qwen2, Qwen2.5, Qwen3 and Qwen3.5, Llama 3's, Granite 4's, and Gemma 3's";
+    "known are ChatML as written by SmolLM2, LFM2, Qwen2, Qwen2.5, Qwen3 and Qwen3.5, Llama 3's, Granite 4's, Gemma 3's, and Harmony";
 
 constexpr std::pair<std::string_view, ChatStyle> kStyles[] = {
-    {"chatml", ChatStyle::kChatMl},   {"qwen3", ChatStyle::kQwen3}, {"qwen3.5", ChatStyle::kQwen35}, {"llama3", ChatStyle::kLlama3},
-    {"granite", ChatStyle::kGranite}, {"gemma", ChatStyle::kGemma}, {"plain", ChatStyle::kPlain}};
+    {"chatml", ChatStyle::kChatMl},   {"qwen3", ChatStyle::kQwen3}, {"qwen3.5", ChatStyle::kQwen35},  {"llama3", ChatStyle::kLlama3},
+    {"granite", ChatStyle::kGranite}, {"gemma", ChatStyle::kGemma}, {"harmony", ChatStyle::kHarmony}, {"plain", ChatStyle::kPlain}};
 
 // What is said around a turn: start, role, what ends the header, content, end and what follows it. Of a style that has markers.
 struct TurnForm {
@@ -42,6 +51,7 @@ struct TurnForm {
 constexpr TurnForm FormOf(ChatStyle style) {
   if (style == ChatStyle::kLlama3) return {kLlamaStart, kLlamaHeaderEnd, "\n\n", kLlamaEnd, ""};
   if (style == ChatStyle::kGemma) return {kGemmaStart, "", "\n", kGemmaEnd, "\n"};
+  if (style == ChatStyle::kHarmony) return {kMessageStart, kMessage, "", kMessageEnd, ""};
   if (style == ChatStyle::kGranite) return {kGraniteStart, kGraniteHeaderEnd, "", kGraniteEnd, "\n"};
   return {kTurnStart, "", "\n", kTurnEnd, "\n"};
 }
@@ -77,8 +87,14 @@ class Renderer {
     const TurnForm form = FormOf(style_);
     Marker(form.start);
     Text(style_ == ChatStyle::kGemma && role == "assistant" ? kGemmaAssistant : role);
+    if (style_ == ChatStyle::kHarmony && role == "assistant") return;  // the answer says on which channel it goes on
     if (!form.header_end.empty()) Marker(form.header_end);
     Text(form.after_header);
+  }
+  void OpenChannel(std::string_view channel) {
+    Marker(kChannel);
+    Text(channel);
+    Marker(kMessage);
   }
   void Close() {
     if (style_ == ChatStyle::kPlain) return Text("\n\n");
@@ -107,9 +123,9 @@ class Renderer {
     std::vector<ChatSegment> segments;
     std::vector<size_t> cuts;  // segments before which encoding starts anew, ascending
     std::vector<Answered> answers;
-    bool system = false;
+    size_t system_turns = 0;
   };
-  Rendered Take(bool system) { return {std::move(segments_), std::move(cuts_), std::move(answers_), system}; }
+  Rendered Take(size_t system_turns) { return {std::move(segments_), std::move(cuts_), std::move(answers_), system_turns}; }
 
  private:
   ChatStyle style_;
@@ -140,6 +156,15 @@ Answer SplitThoughts(std::string_view content) {
   return {StripNewlines(thoughts, true, false), StripNewlines(content.substr(content.rfind(kThinkEnd) + kThinkEnd.size()), true, false)};
 }
 
+// What an answer of Harmony's said in the end, where its other messages came along.
+std::string_view FinalMessage(std::string_view content) {
+  const std::string header = std::string(kChannel).append(kFinalChannel).append(kMessage);
+  const size_t last = content.rfind(header);
+  if (last == std::string_view::npos) return content;
+  content.remove_prefix(last + header.size());
+  return content.substr(0, content.find(kMessageEnd));
+}
+
 // Where the last question stands; a result that a tool gave back does not count as one.
 size_t LastQuestion(const ChatFormat& format, std::span<const ChatMessage> messages) {
   for (size_t i = messages.size(); i-- > 0;) {
@@ -153,7 +178,9 @@ size_t LastQuestion(const ChatFormat& format, std::span<const ChatMessage> messa
 
 // How an answer begins that is yet to come.
 void RenderOpening(const ChatFormat& format, bool thinks, Renderer& out) {
-  if (format.style == ChatStyle::kQwen35 && thinks) {
+  if (HasChannels(format)) {
+    if (!thinks) out.OpenChannel(kFinalChannel);
+  } else if (format.style == ChatStyle::kQwen35 && thinks) {
     out.Marker(kThinkStart);
     out.Text("\n");
   } else if (format.style == ChatStyle::kQwen35 || (format.style == ChatStyle::kQwen3 && !thinks)) {
@@ -167,7 +194,10 @@ bool Thinks(const ChatFormat& format, Thinking thinking) {
 
 void RenderAnswer(const ChatFormat& format, const ChatMessage& message, std::string_view content, bool after_question, bool last,
                   Renderer& out) {
-  if (!MayThink(format)) {
+  if (HasChannels(format)) {
+    out.OpenChannel(kFinalChannel);
+    out.Text(FinalMessage(content));
+  } else if (!MayThink(format)) {
     out.Text(content);
   } else {
     Answer answer = message.reasoning.empty() ? SplitThoughts(content) : Answer{message.reasoning, content};
@@ -216,7 +246,7 @@ Status CheckMessages(const ChatFormat& format, std::span<const ChatMessage> mess
       return InvalidArgument("message " + std::to_string(i) + " has the role '" + Printable(role, 32) +
                              "'; known are system, user, assistant and tool");
     }
-    if (role == "system" && i != 0 && (format.style == ChatStyle::kQwen35 || format.style == ChatStyle::kGemma)) {
+    if (role == "system" && i != 0 && (format.style == ChatStyle::kQwen35 || format.style == ChatStyle::kGemma || HasChannels(format))) {
       return InvalidArgument("message " + std::to_string(i) + " is a system message, which in this model's format only the first may be");
     }
   }
@@ -227,6 +257,10 @@ bool HasMarkers(const Tokenizer& tokenizer, ChatStyle style) {
   if (style == ChatStyle::kPlain) return true;
   const TurnForm form = FormOf(style);
   if (!form.header_end.empty() && !tokenizer.Find(form.header_end)) return false;
+  if (style == ChatStyle::kHarmony) {
+    const std::optional<int32_t> channel = tokenizer.Find(kChannel);
+    if (!channel || tokenizer.IsHidden(*channel)) return false;
+  }
   return tokenizer.Find(form.start).has_value() && tokenizer.Find(form.end).has_value();
 }
 
@@ -247,7 +281,7 @@ Result<ChatFormat> NamedChatFormat(const Tokenizer& tokenizer, std::string_view 
     if (!HasMarkers(tokenizer, style)) {
       return Unsupported("the model's vocabulary lacks the markers of the chat format '" + std::string(known) + "'");
     }
-    return ChatFormat{.style = style, .tools = RecogniseToolForm(style, "")};
+    return ChatFormat{.style = style, .tools = RecogniseToolForm(style, ""), .thinks = style == ChatStyle::kHarmony};
   }
   return InvalidArgument("no chat format is called '" + Printable(name, 32) + "'; known are " + names);
 }
@@ -268,6 +302,9 @@ Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_v
     // Some versions of the template only define their default.
     const bool says = Contains(chat_template, kGraniteSystem) && Contains(chat_template, "+ ns.default_system_message");
     return ChatFormat{.style = ChatStyle::kGranite, .default_system = std::string(says ? kGraniteSystem : "")};
+  }
+  if (Contains(chat_template, kMessageStart) && Contains(chat_template, kChannel) && HasMarkers(tokenizer, ChatStyle::kHarmony)) {
+    return ChatFormat{.style = ChatStyle::kHarmony, .tools = ToolForm::kNone, .thinks = true};
   }
   if (Contains(chat_template, kGemmaStart) && Contains(chat_template, kGemmaEnd) && HasMarkers(tokenizer, ChatStyle::kGemma)) {
     return ChatFormat{.style = ChatStyle::kGemma, .tools = ToolForm::kNone};
@@ -294,7 +331,13 @@ Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_v
   return format;
 }
 
-bool MayThink(const ChatFormat& format) { return format.style == ChatStyle::kQwen3 || format.style == ChatStyle::kQwen35; }
+bool HasChannels(const ChatFormat& format) { return format.style == ChatStyle::kHarmony; }
+
+bool MayThink(const ChatFormat& format) {
+  return format.style == ChatStyle::kQwen3 || format.style == ChatStyle::kQwen35 || HasChannels(format);
+}
+
+bool OpensFinal(const ChatFormat& format, const ChatOptions& options) { return HasChannels(format) && !Thinks(format, options.thinking); }
 
 bool OpensThoughts(const ChatFormat& format, const ChatOptions& options) {
   return format.style == ChatStyle::kQwen35 && Thinks(format, options.thinking);
@@ -312,7 +355,24 @@ Result<Renderer::Rendered> Render(const ChatFormat& format, std::span<const Chat
   // Gemma has no turn of the system's: it speaks before the first message, in that turn.
   const std::string before_first = own_system && format.style == ChatStyle::kGemma ? messages[0].content + "\n\n" : "";
   const bool opens_with_system = before_first.empty() && (own_system || tools || (!system.empty() && !options.continues));
-  if (opens_with_system) {
+  size_t system_turns = opens_with_system ? 1 : 0;
+  if (HasChannels(format)) {
+    if (!options.continues) {
+      out.Open("system");
+      out.Text(kHarmonySystem);
+      out.Close();
+      system_turns++;
+    }
+    if (own_system && !system.empty()) {
+      out.Open(kDeveloper);
+      out.Text(kDeveloperBefore);
+      out.Text(system);
+      out.Text(kDeveloperAfter);
+      out.Close();
+    } else if (own_system) {
+      system_turns--;
+    }
+  } else if (opens_with_system) {
     out.Open("system");
     // Granite's default gives way to what is said of tools.
     const bool alone = tools && !own_system && format.style == ChatStyle::kGranite;
@@ -337,7 +397,8 @@ Result<Renderer::Rendered> Render(const ChatFormat& format, std::span<const Chat
     if (message.role == "assistant") {
       const bool after_question = i > last_question;
       // A template that drops thoughts, or writes empty ones, writes another thing than what was generated.
-      out.BeginAnswer(i, after_question || !MayThink(format), after_question || format.style != ChatStyle::kQwen35);
+      const bool thoughts_shown = (after_question && !HasChannels(format)) || !MayThink(format);
+      out.BeginAnswer(i, thoughts_shown, after_question || format.style != ChatStyle::kQwen35);
       RenderAnswer(format, message, content, after_question, i + 1 == messages.size(), out);
     } else {
       out.Text(content);
@@ -349,7 +410,7 @@ Result<Renderer::Rendered> Render(const ChatFormat& format, std::span<const Chat
     out.Cut();
     RenderOpening(format, Thinks(format, options.thinking), out);
   }
-  return out.Take(opens_with_system);
+  return out.Take(system_turns);
 }
 
 // Segments to tokens, one by one.
@@ -384,13 +445,13 @@ class Encoder {
 
 // The openings that a rendered answer may have been generated after.
 std::vector<std::vector<int32_t>> OpeningsOf(const Tokenizer& tokenizer, const ChatFormat& format) {
-  if (format.style != ChatStyle::kQwen35) return {{}};
+  if (format.style != ChatStyle::kQwen35 && !HasChannels(format)) return {{}};
   std::vector<std::vector<int32_t>> openings;
   for (const bool thinks : {true, false}) {
     Renderer out(format.style);
     RenderOpening(format, thinks, out);
     Encoder encoder(tokenizer, "");
-    for (const ChatSegment& segment : out.Take(false).segments) encoder.Add(segment);
+    for (const ChatSegment& segment : out.Take(0).segments) encoder.Add(segment);
     encoder.Flush();
     openings.push_back(std::move(encoder.chat().tokens));
   }
@@ -441,7 +502,7 @@ Result<EncodedChat> EncodeChatTurns(const Tokenizer& tokenizer, const ChatFormat
   }
   encoder.Flush();
   EncodedChat chat = std::move(encoder.chat());
-  if (rendered.system && chat.turns.size() >= 2) chat.system_end = chat.turns[1];
+  if (rendered.system_turns > 0 && chat.turns.size() > rendered.system_turns) chat.system_end = chat.turns[rendered.system_turns];
   return chat;
 }
 
@@ -451,6 +512,27 @@ Result<std::vector<int32_t>> EncodeChat(const Tokenizer& tokenizer, const ChatFo
   return std::move(chat.tokens);
 }
 
+namespace {
+
+// A turn of Harmony's as what was said to it or by it; false for what neither is: the fixed system's, and an answer's messages before the last.
+bool ReadHarmonyTurn(std::string& role, std::string& content) {
+  if (role == "system") return false;
+  if (role == kDeveloper) {
+    role = "system";
+    std::string_view said = content;
+    if (said.starts_with(kDeveloperBefore)) said.remove_prefix(kDeveloperBefore.size());
+    if (said.ends_with(kDeveloperAfter)) said.remove_suffix(kDeveloperAfter.size());
+    content = std::string(said);
+  }
+  const size_t channel = role.find(kChannel);
+  if (channel == std::string::npos) return true;
+  const bool final_one = std::string_view(role).substr(channel + kChannel.size()).starts_with(kFinalChannel);
+  role.resize(channel);
+  return final_one;
+}
+
+}  // namespace
+
 std::vector<ChatTurn> TurnsOf(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens) {
   std::vector<ChatTurn> turns;
   const TurnForm form = FormOf(format.style);
@@ -458,6 +540,7 @@ std::vector<ChatTurn> TurnsOf(const Tokenizer& tokenizer, const ChatFormat& form
   const std::optional<int32_t> end = tokenizer.Find(form.end);
   if (format.style == ChatStyle::kPlain || !start || !end) return turns;
   const std::string header = std::string(form.header_end) + std::string(form.after_header);
+  int answer = -1;  // where an answer of several messages began
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] != *start) continue;
     size_t until = i + 1;
@@ -466,9 +549,15 @@ std::vector<ChatTurn> TurnsOf(const Tokenizer& tokenizer, const ChatFormat& form
     const size_t split = text.find(header);
     std::string role = text.substr(0, split);
     if (format.style == ChatStyle::kGemma && role == kGemmaAssistant) role = "assistant";
-    const std::string content = split == std::string::npos ? "" : text.substr(split + header.size());
-    turns.push_back({static_cast<int>(i), std::move(role), content});
+    std::string content = split == std::string::npos ? "" : text.substr(split + header.size());
+    const auto position = static_cast<int>(i);
     i = until - 1;
+    if (HasChannels(format) && !ReadHarmonyTurn(role, content)) {
+      if (role == "assistant" && answer < 0) answer = position;
+      continue;
+    }
+    turns.push_back({role == "assistant" && answer >= 0 ? answer : position, std::move(role), std::move(content)});
+    answer = -1;
   }
   return turns;
 }
@@ -482,7 +571,7 @@ std::vector<int32_t> EndOfTurn(const Tokenizer& tokenizer, const ChatFormat& for
   const std::vector<int32_t> after = tokenizer.Encode(form.after_end);
   const bool ended = tokens.size() > after.size() && tokens[tokens.size() - after.size() - 1] == *marker &&
                      std::equal(after.begin(), after.end(), tokens.end() - static_cast<ptrdiff_t>(after.size()));
-  if (ended) return end;
+  if (ended || (HasChannels(format) && tokenizer.IsEndOfGeneration(tokens.back()))) return end;
   if (tokens.back() != *marker) end.push_back(*marker);
   end.insert(end.end(), after.begin(), after.end());
   return end;

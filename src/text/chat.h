@@ -2,7 +2,7 @@
 //
 // A chat is rendered as segments, text or marker, and only markers become control tokens. Text in a message that spells a marker, such as
 // "<|im_end|>", stays text, so that content can never end its own turn or begin another.
-// All functions are pure and thread-safe. Sources: the templates that Qwen, SmolLM, Granite and Gemma publish with their models.
+// All functions are pure and thread-safe. Sources: the templates that Qwen, SmolLM, Granite, Gemma and gpt-oss publish with their models.
 #pragma once
 
 #include <cstdint>
@@ -40,6 +40,7 @@ enum class ChatStyle : uint8_t {
   kLlama3,   // <|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|>
   kGranite,  // <|start_of_role|>role<|end_of_role|>content<|end_of_text|>\n (Granite 4)
   kGemma,    // <start_of_turn>role\ncontent<end_of_turn>\n; the system speaks in the first question (Gemma 2 and 3)
+  kHarmony,  // <|start|>role<|message|>content<|end|>; an answer is messages, each on a channel: thoughts and the final one (gpt-oss)
   kPlain,    // no roles and no markers: contents with an empty line after each, for models that only continue text
 };
 
@@ -62,7 +63,7 @@ struct ChatFormat {
 // From the file's template (may be empty) and the tokens present. kUnsupported, with the known formats, when it is none of them.
 Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_view chat_template);
 
-// By name, whatever the file's template is: chatml, qwen3, qwen3.5, llama3, granite, gemma or plain. kInvalidArgument names them; kUnsupported when the
+// By name, whatever the file's template is: chatml, qwen3, qwen3.5, llama3, granite, gemma, harmony or plain. kInvalidArgument names them; kUnsupported when the
 // vocabulary lacks the format's markers.
 Result<ChatFormat> NamedChatFormat(const Tokenizer& tokenizer, std::string_view name);
 std::string_view ChatStyleName(ChatStyle style);
@@ -81,6 +82,12 @@ struct ChatOptions {
   std::vector<std::string> tools = {};  // each as JSON, in the layout that its form wants (ToolForm); the model is told of them first
   RecallAnswer recall = {};
 };
+
+// Whether an answer is messages on channels, of which only the final one is for its reader: <|channel|>analysis<|message|>thoughts<|end|>
+// <|start|>assistant<|channel|>final<|message|>content, the first of them from <|channel|> on. Where thinking is off a prompt ends with the header
+// of the final one.
+bool HasChannels(const ChatFormat& format);
+bool OpensFinal(const ChatFormat& format, const ChatOptions& options);
 
 // Whether answers start within their thoughts, after an opening marker that the prompt ends with; and whether they may write that themselves.
 bool OpensThoughts(const ChatFormat& format, const ChatOptions& options);

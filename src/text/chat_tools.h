@@ -15,6 +15,13 @@ inline constexpr std::string_view kToolCallEnd = "</tool_call>";
 // Around what a model thinks before it speaks.
 inline constexpr std::string_view kThinkStart = "<think>";
 inline constexpr std::string_view kThinkEnd = "</think>";
+// Of Harmony's messages: what stands between a message's role and its channel, after these, and after what was said.
+inline constexpr std::string_view kMessageStart = "<|start|>";
+inline constexpr std::string_view kChannel = "<|channel|>";
+inline constexpr std::string_view kMessage = "<|message|>";
+inline constexpr std::string_view kMessageEnd = "<|end|>";
+inline constexpr std::string_view kThoughtsChannel = "analysis";
+inline constexpr std::string_view kFinalChannel = "final";
 inline constexpr std::string_view kToolResponseStart = "<tool_response>";
 inline constexpr std::string_view kToolResponseEnd = "</tool_response>";
 

@@ -35,6 +35,12 @@ constexpr std::string_view kStructure[] = {
     "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",    "<|eom_id|>",        "<end_of_turn>",
 };
 
+// What Harmony's messages are made of, their ends included. An answer is several messages, and who reads one must see where each begins.
+constexpr std::string_view kMessageMarkers[] = {"<|start|>", "<|channel|>", "<|message|>", "<|constrain|>", "<|end|>"};
+
+// What ends an answer of several messages; a vocabulary that has the first is Harmony's.
+constexpr std::string_view kAnswerEnds[] = {"<|return|>", "<|call|>"};
+
 // Names of what answers are made of, thoughts and calls. As control tokens they would be hidden from whoever reads an answer.
 constexpr std::string_view kShown[] = {
     "<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>",
@@ -109,6 +115,9 @@ Result<Tokenizer> Tokenizer::Create(const Vocabulary& vocabulary) {
     }
     if (id >= 0 && std::string_view(name) != "bos") t.end_of_generation_[id] = true;
   }
+  t.messages_ = t.Find(kAnswerEnds[0]).has_value();
+  // In other vocabularies (Phi-4-mini's) this ends an answer; in Harmony one of its messages, whatever the file says.
+  if (const auto end = t.Find("<|end|>")) t.end_of_generation_[*end] = !t.messages_;
   t.bos_ = vocabulary.bos;
   t.eos_ = vocabulary.eos;
   t.eot_ = vocabulary.eot;
@@ -159,9 +168,9 @@ Status Tokenizer::AddTokens(const Vocabulary& vocabulary) {
     const std::string& name = tokens[i];
     const auto id = static_cast<int32_t>(i);
     TokenType type = vocabulary.types.empty() ? TokenType::kNormal : static_cast<TokenType>(vocabulary.types[i]);
-    if (IsOneOf(name, kStructure)) type = TokenType::kControl;
+    if (IsOneOf(name, kStructure) || IsOneOf(name, kMessageMarkers) || IsOneOf(name, kAnswerEnds)) type = TokenType::kControl;
     if (type == TokenType::kControl && IsOneOf(name, kShown)) type = TokenType::kUserDefined;
-    if (IsOneOf(name, kEnds)) end_of_generation_[i] = true;
+    if (IsOneOf(name, kEnds) || IsOneOf(name, kAnswerEnds)) end_of_generation_[i] = true;
 
     bytes.clear();
     const bool spelled = SpellOut(name, bytes);
@@ -324,6 +333,8 @@ bool Tokenizer::IsControl(int32_t token) const {
   if (token < 0 || token >= vocab_size()) return false;
   return types_[token] == TokenType::kControl || types_[token] == TokenType::kUnknown;
 }
+
+bool Tokenizer::IsHidden(int32_t token) const { return IsControl(token) && !(messages_ && IsOneOf(TokenBytes(token), kMessageMarkers)); }
 
 bool Tokenizer::IsEndOfGeneration(int32_t token) const { return token >= 0 && token < vocab_size() && end_of_generation_[token]; }
 

@@ -60,6 +60,8 @@ class Tokenizer {
   // The raw bytes of a token, valid as long as the tokenizer; perhaps half a character. Control tokens give their names.
   std::string_view TokenBytes(int32_t token) const;
   bool IsControl(int32_t token) const;
+  // Whether an answer is shown without this token: control tokens, but for the markers of Harmony's messages, of which an answer has several.
+  bool IsHidden(int32_t token) const;
   // Whether a model that says this token has finished: eos, eot, and what goes by the names of such tokens.
   bool IsEndOfGeneration(int32_t token) const;
   bool EncodesByte(uint8_t byte) const { return byte_tokens_[byte] >= 0; }
@@ -105,6 +107,7 @@ class Tokenizer {
   PreTokenizer pre_ = PreTokenizer::kGpt2;
   int32_t bos_ = -1, eos_ = -1, eot_ = -1;
   bool add_bos_ = false, add_space_prefix_ = false;
+  bool messages_ = false;  // answers are messages, as Harmony has them
 
   std::string arena_;           // the bytes of all tokens, one after another
   std::vector<uint32_t> ends_;  // where each token's bytes end in the arena

@@ -143,6 +143,31 @@ TEST(Tokenizer, StructureIsControlWhateverTheFileSays) {
   EXPECT_TRUE(Make(v).IsControl(*t.Find("<|im_end|>")));
 }
 
+// Harmony's markers stay out of reach of plain text, and are shown in answers, which are several messages.
+TEST(Tokenizer, MarkersOfHarmonysMessagesAreShownAndEndNothing) {
+  Vocabulary v = Small();
+  for (const char* name : {"<|start|>", "<|message|>", "<|end|>"}) Add(v, name, kUserDefined);
+  v.eot = static_cast<int32_t>(v.tokens.size() - 1);
+  const Tokenizer other = Make(v);
+  EXPECT_TRUE(other.IsEndOfGeneration(*other.Find("<|end|>")));
+  EXPECT_TRUE(other.IsHidden(*other.Find("<|end|>")));
+  for (const char* name : {"<|channel|>", "<|return|>", "<|call|>"}) Add(v, name, kNormal);
+  const Tokenizer t = Make(v);
+  for (const char* name : {"<|start|>", "<|message|>", "<|end|>", "<|channel|>"}) {
+    EXPECT_TRUE(t.IsControl(*t.Find(name))) << name;
+    EXPECT_FALSE(t.IsHidden(*t.Find(name))) << name;
+    EXPECT_FALSE(t.IsEndOfGeneration(*t.Find(name))) << name;
+    EXPECT_GT(t.Encode(name).size(), 1u) << name;
+  }
+  for (const char* name : {"<|return|>", "<|call|>"}) {
+    EXPECT_TRUE(t.IsEndOfGeneration(*t.Find(name))) << name;
+    EXPECT_TRUE(t.IsHidden(*t.Find(name))) << name;
+  }
+  EXPECT_TRUE(t.IsHidden(*t.Find("<ctl>")));
+  EXPECT_FALSE(t.IsHidden('a'));
+  EXPECT_FALSE(t.IsHidden(-1));
+}
+
 TEST(Tokenizer, BytesWithoutATokenAreDropped) {
   Vocabulary v = Small();
   const auto drop = [&](uint8_t byte) {
