@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "session/engine.h"
+
 namespace reprise {
 
 Result<Conversation> Conversation::Create(const Model& model, const ChatSettings& settings) {
@@ -63,7 +65,8 @@ Result<Answer> Conversation::AnswerLast(const GenerationOptions& options, const 
     // Markers within the answer (of thoughts) are not shown, and belong to it all the same.
     std::vector<int32_t> said = answer.generation.tokens;
     if (answer.generation.finish == Finish::kEndOfText) said.pop_back();
-    REPRISE_ASSIGN_OR_RETURN(content, model.Detokenize(said));
+    REPRISE_ASSIGN_OR_RETURN(const Tokenizer* tokenizer, model.engine().tokenizer());
+    content = tokenizer->Decode(said, {.continues = true});
   }
   messages_.push_back({"assistant", std::move(content)});
   return answer;

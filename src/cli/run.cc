@@ -67,7 +67,7 @@ Result<std::vector<int32_t>> PromptTokens(const RunFlags& flags, const Model& mo
   }
   // Only a text that begins a context begins with bos.
   REPRISE_ASSIGN_OR_RETURN(const Tokenizer* tokenizer, model.engine().tokenizer());
-  return tokenizer->Encode(text, {.add_bos = tokenizer->add_bos() && !continues, .parse_special = flags.special});
+  return tokenizer->Encode(text, {.add_bos = tokenizer->add_bos() && !continues, .parse_special = flags.special, .continues = continues});
 }
 
 Status LoadCapsule(const RunFlags& flags, const Model& model, Session& session, Report& report) {

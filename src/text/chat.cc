@@ -413,14 +413,15 @@ Result<Renderer::Rendered> Render(const ChatFormat& format, std::span<const Chat
   return out.Take(system_turns);
 }
 
-// Segments to tokens, one by one.
+// Segments to tokens, one by one. `continues`: they go on from plain text.
 class Encoder {
  public:
-  Encoder(const Tokenizer& tokenizer, std::string_view turn_start) : tokenizer_(tokenizer), turn_start_(turn_start) {}
+  Encoder(const Tokenizer& tokenizer, std::string_view turn_start, bool continues)
+      : tokenizer_(tokenizer), turn_start_(turn_start), continues_(continues) {}
 
   void Flush() {
     if (text_.empty()) return;
-    Append(tokenizer_.Encode(text_));
+    Append(tokenizer_.Encode(text_, {.continues = continues_}));
     text_.clear();
   }
   void Add(const ChatSegment& segment) {
@@ -432,13 +433,18 @@ class Encoder {
     Flush();
     if (segment.text == turn_start_) chat_.turns.push_back(static_cast<int>(chat_.tokens.size()));
     chat_.tokens.push_back(*token);
+    continues_ = false;
   }
-  void Append(std::span<const int32_t> tokens) { chat_.tokens.insert(chat_.tokens.end(), tokens.begin(), tokens.end()); }
+  void Append(std::span<const int32_t> tokens) {
+    chat_.tokens.insert(chat_.tokens.end(), tokens.begin(), tokens.end());
+    continues_ = true;
+  }
   EncodedChat& chat() { return chat_; }
 
  private:
   const Tokenizer& tokenizer_;
   std::string_view turn_start_;
+  bool continues_;
   std::string text_;
   EncodedChat chat_;
 };
@@ -450,7 +456,7 @@ std::vector<std::vector<int32_t>> OpeningsOf(const Tokenizer& tokenizer, const C
   for (const bool thinks : {true, false}) {
     Renderer out(format.style);
     RenderOpening(format, thinks, out);
-    Encoder encoder(tokenizer, "");
+    Encoder encoder(tokenizer, "", /*continues=*/true);
     for (const ChatSegment& segment : out.Take(0).segments) encoder.Add(segment);
     encoder.Flush();
     openings.push_back(std::move(encoder.chat().tokens));
@@ -478,7 +484,7 @@ Result<EncodedChat> EncodeChatTurns(const Tokenizer& tokenizer, const ChatFormat
   REPRISE_ASSIGN_OR_RETURN(const Renderer::Rendered rendered, Render(format, messages, options));
   const bool recalls = options.recall && format.style != ChatStyle::kPlain;
   const auto openings = recalls ? OpeningsOf(tokenizer, format) : std::vector<std::vector<int32_t>>();
-  Encoder encoder(tokenizer, FormOf(format.style).start);
+  Encoder encoder(tokenizer, FormOf(format.style).start, options.continues);
   auto cut = rendered.cuts.begin();
   auto answer = rendered.answers.begin();
   const std::vector<ChatSegment>& segments = rendered.segments;
@@ -564,7 +570,7 @@ std::vector<ChatTurn> TurnsOf(const Tokenizer& tokenizer, const ChatFormat& form
 
 std::vector<int32_t> EndOfTurn(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens) {
   std::vector<int32_t> end;
-  if (format.style == ChatStyle::kPlain) return tokens.empty() ? end : tokenizer.Encode("\n\n");
+  if (format.style == ChatStyle::kPlain) return tokens.empty() ? end : tokenizer.Encode("\n\n", {.continues = true});
   const TurnForm form = FormOf(format.style);
   const std::optional<int32_t> marker = tokenizer.Find(form.end);
   if (tokens.empty() || !marker) return end;

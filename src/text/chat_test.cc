@@ -304,6 +304,31 @@ TEST(Chat, GemmasSystemSpeaksInTheFirstQuestion) {
   EXPECT_EQ(RenderChat(*format, chat).status().code(), StatusCode::kInvalidArgument);
 }
 
+// Where a vocabulary has text begin with a space, an answer encoded on its own goes on from its opening and is given none.
+TEST(Chat, AnAnswerGoesOnFromItsOpening) {
+  Vocabulary v;
+  v.kind = VocabularyKind::kSentencePiece;
+  v.add_space_prefix = true;
+  const auto add = [&](const std::string& name, TokenType type) {
+    v.tokens.push_back(name);
+    v.types.push_back(static_cast<int32_t>(type));
+    v.scores.push_back(0);
+  };
+  for (const char* name : {"<|im_start|>", "<|im_end|>"}) add(name, TokenType::kControl);
+  for (char c = 0x21; c < 0x7f; c++) add(std::string(1, c), TokenType::kNormal);
+  add("\u2581", TokenType::kNormal);
+  add("\n", TokenType::kNormal);
+  const auto t = Tokenizer::Create(v);
+  ASSERT_TRUE(t.ok()) << t.status().message();
+  const std::vector<ChatMessage> asked = {{"user", "Hi"}}, told = {{"user", "Hi"}, {"assistant", "Yes"}};
+  std::vector<int32_t> expected = *EncodeChat(*t, {}, asked);
+  for (const char* piece : {"Y", "e", "s", "<|im_end|>"}) expected.push_back(*t->Find(piece));
+  const std::vector<int32_t> tokens = *EncodeChat(*t, {}, told, {.add_generation_prompt = false});
+  ASSERT_GE(tokens.size(), expected.size());
+  EXPECT_TRUE(std::equal(expected.begin(), expected.end(), tokens.begin())) << t->Decode(tokens);
+  EXPECT_EQ(t->Decode(tokens), "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nYes<|im_end|>\n");
+}
+
 // A chat is read back from its tokens as it was said, and what goes on from it is what the whole would have been.
 TEST(Chat, TurnsAreFoundAndGoOn) {
   const Tokenizer t = Make(kEveryMarker);

@@ -347,15 +347,15 @@ std::optional<int32_t> Tokenizer::Find(std::string_view token) const {
   return found;
 }
 
-std::string Tokenizer::Decode(std::span<const int32_t> tokens, bool with_control) const {
+std::string Tokenizer::Decode(std::span<const int32_t> tokens, DecodeOptions options) const {
   std::string text;
-  bool prefixed = add_space_prefix_;
+  bool prefixed = add_space_prefix_ && !options.continues;
   for (int32_t token : tokens) {
     std::string_view bytes = TokenBytes(token);
     const bool plain = token >= 0 && token < vocab_size() && types_[token] != TokenType::kUserDefined && !IsControl(token);
     if (prefixed && plain && bytes.starts_with(' ')) bytes.remove_prefix(1);
     prefixed = add_space_prefix_ && !plain;
-    if (with_control || !IsControl(token)) text += bytes;
+    if (options.with_control || !IsControl(token)) text += bytes;
   }
   return text;
 }
@@ -396,8 +396,8 @@ void Tokenizer::EncodePiece(std::string_view piece, PieceMemory& memory, std::ve
   }
 }
 
-void Tokenizer::EncodeWhole(std::string_view text, PieceMemory& memory, std::vector<int32_t>& out) const {
-  if (add_space_prefix_ && !text.empty()) {
+void Tokenizer::EncodeWhole(std::string_view text, bool begins, PieceMemory& memory, std::vector<int32_t>& out) const {
+  if (add_space_prefix_ && begins && !text.empty()) {
     memory.prefixed.assign(1, ' ').append(text);
     text = memory.prefixed;
   }
@@ -416,8 +416,8 @@ void Tokenizer::EncodeWhole(std::string_view text, PieceMemory& memory, std::vec
   }
 }
 
-void Tokenizer::EncodePlain(std::string_view text, PieceMemory& memory, std::vector<int32_t>& out) const {
-  if (kind_ == VocabularyKind::kSentencePiece) return EncodeWhole(text, memory, out);
+void Tokenizer::EncodePlain(std::string_view text, bool begins, PieceMemory& memory, std::vector<int32_t>& out) const {
+  if (kind_ == VocabularyKind::kSentencePiece) return EncodeWhole(text, begins, memory, out);
   PieceScanner scanner(pre_, text);
   for (std::string_view piece = scanner.Next(); !piece.empty(); piece = scanner.Next()) {
     if (piece.size() == 1) {
@@ -445,14 +445,16 @@ std::vector<int32_t> Tokenizer::Encode(std::string_view text, EncodeOptions opti
   out.reserve(text.size() / 4 + 2);
   if (options.add_bos && bos_ >= 0) out.push_back(bos_);
   PieceMemory memory(text);
+  bool begins = !options.continues;
   size_t plain = 0;
   while (plain < text.size()) {
     const Match match = FindSpecial(text, plain, options.parse_special);
     const size_t end = match.token < 0 ? text.size() : match.begin;
-    EncodePlain(text.substr(plain, end - plain), memory, out);
+    EncodePlain(text.substr(plain, end - plain), begins, memory, out);
     if (match.token < 0) break;
     out.push_back(match.token);
     plain = match.begin + match.length;
+    begins = true;
   }
   return out;
 }

@@ -35,6 +35,12 @@ namespace reprise {
 struct EncodeOptions {
   bool add_bos = false;        // start with the vocabulary's bos token, if it has one
   bool parse_special = false;  // control tokens written in the text become those tokens; else their letters are plain text
+  bool continues = false;      // the text goes on from other plain text, so that no space is added before it
+};
+
+struct DecodeOptions {
+  bool with_control = true;  // control tokens by their names; else they are left out
+  bool continues = false;    // the tokens go on from plain text, as an answer's do from its prompt: a space they begin with is theirs
 };
 
 class Tokenizer {
@@ -46,8 +52,8 @@ class Tokenizer {
   // Cannot fail. Time is near-linear in the text for any text; pieces past 64 MiB are cut there.
   std::vector<int32_t> Encode(std::string_view text, EncodeOptions options = {}) const;
 
-  // The bytes of all tokens in order, control tokens by their names unless left out. An id outside the vocabulary has no bytes.
-  std::string Decode(std::span<const int32_t> tokens, bool with_control = true) const;
+  // The bytes of all tokens in order, less the spaces that Encode adds. An id outside the vocabulary has no bytes.
+  std::string Decode(std::span<const int32_t> tokens, DecodeOptions options = {}) const;
 
   int vocab_size() const { return static_cast<int>(types_.size()); }
   int32_t bos() const { return bos_; }  // -1 when there is none; so too for eos and eot
@@ -99,8 +105,8 @@ class Tokenizer {
   int32_t FindByteLevel(std::string_view bytes) const;
   size_t ByteLevelPlace(std::string_view bytes, uint64_t hash) const;
   Match FindSpecial(std::string_view text, size_t from, bool parse_special) const;
-  void EncodePlain(std::string_view text, PieceMemory& memory, std::vector<int32_t>& out) const;
-  void EncodeWhole(std::string_view text, PieceMemory& memory, std::vector<int32_t>& out) const;
+  void EncodePlain(std::string_view text, bool begins, PieceMemory& memory, std::vector<int32_t>& out) const;
+  void EncodeWhole(std::string_view text, bool begins, PieceMemory& memory, std::vector<int32_t>& out) const;
   void EncodePiece(std::string_view piece, PieceMemory& memory, std::vector<int32_t>& out) const;
 
   VocabularyKind kind_ = VocabularyKind::kByteLevel;

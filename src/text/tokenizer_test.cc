@@ -119,7 +119,7 @@ TEST(Tokenizer, ReadsBackWhatATokenIs) {
   EXPECT_EQ(t.Find(""), std::nullopt);
   const std::vector<int32_t> ids = {'a', *t.Find("<ctl>"), 'b'};
   EXPECT_EQ(t.Decode(ids), "a<ctl>b");
-  EXPECT_EQ(t.Decode(ids, false), "ab");
+  EXPECT_EQ(t.Decode(ids, {.with_control = false}), "ab");
   for (const int32_t none : {-1, t.vocab_size(), INT32_MAX, INT32_MIN}) {
     EXPECT_EQ(t.TokenBytes(none), "");
     EXPECT_FALSE(t.IsControl(none));
@@ -296,6 +296,14 @@ TEST(TokenizerOfPieces, ASpaceMayStandBeforeEveryText) {
   EXPECT_TRUE(t.Encode("").empty());
   EXPECT_EQ(t.Decode(t.Encode("hello")), "hello");
   EXPECT_EQ(t.Decode(t.Encode(" hello<u> a")), " hello<u> a");
+  // None before text that goes on from other text, and what an answer says after its prompt keeps its own.
+  EXPECT_EQ(t.Encode("hello", {.continues = true}), Ids(t, {"hello"}));
+  EXPECT_EQ(t.Encode("a<u>hello", {.continues = true}), Ids(t, {"a", "<u>", space + "hello"}));
+  EXPECT_EQ(t.Decode(Ids(t, {space + "hello", "a"})), "helloa");
+  EXPECT_EQ(t.Decode(Ids(t, {space + "hello", "a"}), {.continues = true}), " helloa");
+  for (const std::string text : {"hello", " hello", "<u>hello", "a<u> a"}) {
+    EXPECT_EQ(t.Decode(t.Encode(text, {.continues = true}), {.continues = true}), text);
+  }
 }
 
 TEST(TokenizerOfPieces, RefusesAVocabularyThatContradictsItself) {
