@@ -40,7 +40,8 @@ struct ScoreScratch {
 template <class Find, class Take>
 void MergeByScore(std::string_view text, const Find& find, ScoreScratch& scratch, const Take& take) {
   constexpr uint32_t kNone = 0xffffffff;
-  auto& [symbols, heap] = scratch;
+  auto& symbols = scratch.symbols;
+  auto& heap = scratch.heap;
   symbols.clear();
   heap.clear();
   for (uint32_t at = 0; at < text.size();) {

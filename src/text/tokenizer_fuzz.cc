@@ -150,6 +150,9 @@ void Run(Input in) {
   }
   shown += Utf8Finish(partial).view();
   Require(IsUtf8(shown));
+  // Text that goes on from other text comes back as itself, its own spaces included.
+  const std::vector<int32_t> more = t.Encode(text, {.continues = true});
+  if (all) Require(t.Decode(more, {.continues = true}) == text);
 
   const size_t half = text.size() / 2;
   const std::vector<ChatMessage> messages = {{"user", std::string(text.substr(0, half))}, {"assistant", std::string(text.substr(half))}};
