@@ -124,6 +124,10 @@ TEST_F(NetworkHostile, WindowsAndScaledPositions) {
     Refused("gemma3.attention.sliding_window_pattern", value, "sliding_window_pattern");
   }
   EXPECT_NE(Renamed("blk.1.attn_norm.weight", "blk.0.attn_output.bias").find("bias of attention's output"), std::string::npos);
+  Take("tests/data/goldens/gpt_oss.gguf");
+  Refused("gpt-oss.expert_count", 0, "expert_count is missing");
+  Refused("gpt-oss.attention.sliding_window", 0, "sliding_window");
+  EXPECT_NE(Renamed("blk.1.attn_sinks.weight", "blk.1.attn_drain.weight").find("attn_sinks"), std::string::npos);
   Take("tests/data/goldens/qwen3_yarn.gguf");
   const std::string rope = "qwen3.rope.";
   for (const float wrong : {0.0f, -4.0f, 0.5f, 1e13f, std::nanf(""), INFINITY}) {
