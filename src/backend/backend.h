@@ -43,8 +43,10 @@ class Backend {
 
   // Whether LoadMatrix takes such a weight, and its error if not. Packs and allocates nothing.
   virtual Status CheckLoad(const WeightSource& source) const = 0;
-  // Packs a weight for this device. The source bytes are not used after the call unless `source_stays` promises that they remain mapped.
+  // Packs a weight for this device. The source bytes are not used after the call.
   virtual Result<const Matrix*> LoadMatrix(const WeightSource& source) = 0;
+  // A weight for Ops::Embed alone. The source bytes must stay as long as the backend is used: where it can it reads them there, and keeps no copy.
+  virtual Result<const Matrix*> LoadTable(const WeightSource& source) { return LoadMatrix(source); }
   Result<Vector> LoadVector(const WeightSource& source);  // any float type, as float32; outputs may be > 1 (row-major)
 
   // Calls `record` with an Ops that captures; afterwards `table`'s address is fixed into the plan, and must outlive it. Rows buffers passed to

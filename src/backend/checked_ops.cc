@@ -24,23 +24,23 @@ bool CheckedOps::CheckState(const char* op, const StateRef& state, int64_t float
 }
 
 void CheckedOps::Embed(Rows out, const Matrix& table, float scale) {
-  if (Check(Owns(table), "Embed", "the matrix belongs to another backend") && CheckRows("Embed", out, table.inputs, Domain::kRows)) {
+  if (Check(OwnsTable(table), "Embed", "the matrix belongs to another backend") && CheckRows("Embed", out, table.inputs, Domain::kRows)) {
     RecordEmbed(out, table, scale);
   }
 }
 
 void CheckedOps::RmsNorm(Rows out, Rows in, Vector weight, float eps) {
   if (CheckRows("RmsNorm", in, in.width, in.domain) && CheckRows("RmsNorm", out, in.width, in.domain) &&
-      Check(weight.data && weight.size == in.width, "RmsNorm", "the weight is not one row")) {
-    RecordRmsNorm(out, in, weight.data, eps, /*accumulate=*/false);
+      Check(weight.data && weight.size > 0 && in.width % weight.size == 0, "RmsNorm", "the weight is no part of a row")) {
+    RecordRmsNorm(out, in, weight.data, static_cast<int>(weight.size), eps, /*accumulate=*/false, 1.0f);
   }
 }
 
-void CheckedOps::AddRmsNorm(Rows out, Rows in, Vector weight, float eps) {
+void CheckedOps::AddRmsNorm(Rows out, Rows in, Vector weight, float eps, float scale) {
   if (CheckRows("AddRmsNorm", in, in.width, in.domain) && CheckRows("AddRmsNorm", out, in.width, in.domain) &&
       Check(out.data != in.data, "AddRmsNorm", "rows are added to themselves") &&
-      Check(weight.data && weight.size == in.width, "AddRmsNorm", "the weight is not one row")) {
-    RecordRmsNorm(out, in, weight.data, eps, /*accumulate=*/true);
+      Check(weight.data && weight.size > 0 && in.width % weight.size == 0, "AddRmsNorm", "the weight is no part of a row")) {
+    RecordRmsNorm(out, in, weight.data, static_cast<int>(weight.size), eps, /*accumulate=*/true, scale);
   }
 }
 
@@ -84,6 +84,8 @@ void CheckedOps::MixExperts(Rows out, Rows in, Rows scores, const Experts& exper
              "the bias of the choice is not one value an expert, or the probabilities are no sigmoids") ||
       !Check(!experts.score_bias.data || experts.score_bias.size == experts.count, op,
              "the bias of the scores is not one value an expert") ||
+      !Check(!experts.weight_scale.data || experts.weight_scale.size == experts.count, op,
+             "the scale of the weights is not one value an expert") ||
       !Check(HasGate(experts.activation) || (!experts.gate && !experts.gate_bias.data), op,
              "the activation has no gate, but the experts do")) {
     return;
@@ -120,6 +122,12 @@ void CheckedOps::AddBias(Rows rows, Vector bias) {
   if (CheckRows("AddBias", rows, rows.width, rows.domain) &&
       Check(bias.data && bias.size == rows.width, "AddBias", "the bias is not one row")) {
     RecordAddBias(rows, bias.data);
+  }
+}
+
+void CheckedOps::SoftCap(Rows rows, float cap) {
+  if (CheckRows("SoftCap", rows, rows.width, rows.domain) && Check(cap > 0.0f, "SoftCap", "the cap is not above zero")) {
+    RecordSoftCap(rows, cap);
   }
 }
 

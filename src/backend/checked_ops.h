@@ -22,7 +22,8 @@ class CheckedOps : public Ops {
 
   void Embed(Rows out, const Matrix& table, float scale) final;
   void RmsNorm(Rows out, Rows in, Vector weight, float eps) final;
-  void AddRmsNorm(Rows out, Rows in, Vector weight, float eps) final;
+  using Ops::AddRmsNorm;
+  void AddRmsNorm(Rows out, Rows in, Vector weight, float eps, float scale) final;
   void MatMul(Rows in, std::span<const Product> products) final;
   void SwiGlu(Rows out, Rows gate, Rows up) final;
   void GeGlu(Rows out, Rows gate, Rows up) final;
@@ -31,6 +32,7 @@ class CheckedOps : public Ops {
   void SigmoidGate(Rows rows, Rows gate) final;
   void Multiply(Rows out, Rows a, Rows b) final;
   void AddBias(Rows rows, Vector bias) final;
+  void SoftCap(Rows rows, float cap) final;
   void NormRope(Heads heads, Vector weight, float eps, const RopeSpec& rope) final;
   void Append(StateRef state, Rows in) final;
   void Attention(Rows out, Heads q, StateRef k, StateRef v, Heads gate, const AttentionSpec& spec) final;
@@ -49,12 +51,14 @@ class CheckedOps : public Ops {
  protected:
   CheckedOps(const StepTable& table, Workspace& workspace) : table_(table), workspace_(workspace) {}
 
-  // Whether this backend made `matrix`.
+  // Whether this backend made `matrix`, and whether it made `table` for Embed.
   virtual bool Owns(const Matrix& matrix) const = 0;
+  virtual bool OwnsTable(const Matrix& table) const { return Owns(table); }
 
   // Each call as above, checked.
   virtual void RecordEmbed(const Rows& out, const Matrix& table, float scale) = 0;
-  virtual void RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, float eps, bool accumulate) = 0;
+  // Of groups of `group` columns each; (out + the norm) * scale where it accumulates.
+  virtual void RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, int group, float eps, bool accumulate, float scale) = 0;
   virtual void RecordMatMul(const Rows& in, std::span<const Product> products) = 0;
   virtual void RecordSwiGlu(const Rows& out, const Rows& gate, const Rows& up) = 0;
   virtual void RecordGeGlu(const Rows& out, const Rows& gate, const Rows& up) = 0;
@@ -63,6 +67,7 @@ class CheckedOps : public Ops {
   virtual void RecordSigmoidGate(const Rows& rows, const Rows& gate) = 0;
   virtual void RecordMultiply(const Rows& out, const Rows& a, const Rows& b) = 0;
   virtual void RecordAddBias(const Rows& rows, const float* bias) = 0;
+  virtual void RecordSoftCap(const Rows& rows, float cap) = 0;
   // angles[row][dims] = the cosines, then the sines, of `turns` at the row's position, times the magnitude. Recorded once a plan, before the first call that reads it.
   virtual void RecordRopeTable(float* angles, const uint64_t* turns, const RopeSpec& rope) = 0;
   virtual void RecordNormRope(const Heads& heads, const float* weight, float eps, const float* angles, const RopeSpec& rope) = 0;

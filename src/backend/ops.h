@@ -94,6 +94,8 @@ struct Experts {
   int used = 0;          // of a row
   bool sigmoid = false;  // probabilities are sigmoids of the scores, not their softmax
   float scale = 1.0f;    // of the weights
+  Vector weight_scale;   // [count]: of the weight of each
+  bool adds = true;      // to what is there; otherwise that is overwritten
 };
 
 // Rotary position embedding over the first `dims` values of a head.
@@ -146,14 +148,15 @@ class Ops {
  public:
   virtual ~Ops() = default;
 
-  // out[r] = row `token[r]` of `table`, as float32, times `scale`. A token outside the table is the caller's error: the engine checks before
-  // a step.
+  // out[r] = row `token[r]` of `table` (a matrix or a table of the backend), as float32, times `scale`. A token outside it is the caller's error: the
+  // engine checks before a step.
   virtual void Embed(Rows out, const Matrix& table, float scale) = 0;
 
-  // out[r] = in[r] / sqrt(mean(in[r]^2) + eps) * weight. `out` may be `in`.
+  // out[r] = in[r] / sqrt(mean(in[r]^2) + eps) * weight, each consecutive weight.size values of a row by themselves. `out` may be `in`.
   virtual void RmsNorm(Rows out, Rows in, Vector weight, float eps) = 0;
-  // The same, added to `out`, which is not `in`.
-  virtual void AddRmsNorm(Rows out, Rows in, Vector weight, float eps) = 0;
+  // out[r] = (out[r] + the same) * scale. `out` is not `in`.
+  virtual void AddRmsNorm(Rows out, Rows in, Vector weight, float eps, float scale) = 0;
+  void AddRmsNorm(Rows out, Rows in, Vector weight, float eps) { AddRmsNorm(out, in, weight, eps, 1.0f); }
 
   // For each product p: p.out[r] (+)= p.weight * in[r]. The products share their input, so that it is quantised once and one launch serves
   // them all.
@@ -168,10 +171,10 @@ class Ops {
   // out[r] = in[r]^2 where in[r] > 0, otherwise 0 (of a NaN, too), element by element. `out` may be `in`.
   virtual void ReluSquared(Rows out, Rows in) = 0;
 
-  // out[r] += what the experts that row r goes to make of in[r], each as much as the router trusts it: with s = scores[r] + score_bias and
+  // out[r] += (or =) what the experts that row r goes to make of in[r], each as much as the router trusts it: with s = scores[r] + score_bias and
   // p = softmax(s) or sigmoid(s), the `used` experts e at which p + choice_bias is greatest (of equal ones the first; a NaN counts as the least), from
   // the greatest on,
-  //   w[e] = scale * p[e] / (the sum of p of the chosen, in that order)
+  //   w[e] = scale * p[e] / (the sum of p of the chosen, in that order), times weight_scale[e]
   //   h[e] = activation(gate[e] in[r] + gate_bias[e], up[e] in[r] + up_bias[e]);  out[r] += w[e] * (down[e] h[e] + down_bias[e]).
   // A bias of the choice goes with sigmoids alone. scores: experts.count wide. `out` is neither `in` nor `scores`.
   virtual void MixExperts(Rows out, Rows in, Rows scores, const Experts& experts) = 0;
@@ -184,6 +187,9 @@ class Ops {
 
   // In place: rows[r] += bias, element by element.
   virtual void AddBias(Rows rows, Vector bias) = 0;
+
+  // In place: rows[r] = cap * tanh(rows[r] / cap), element by element, for a cap above zero.
+  virtual void SoftCap(Rows rows, float cap) = 0;
 
   // In place: each head, RMS-normalised over its width by `weight` when weight.data is set, then rotated by its row's position.
   virtual void NormRope(Heads heads, Vector weight, float eps, const RopeSpec& rope) = 0;

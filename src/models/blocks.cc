@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <vector>
 
 namespace reprise {
 
@@ -33,28 +34,33 @@ AttentionShape AttentionShape::Read(Loader& loader, int width, int kv_heads, con
   return shape;
 }
 
-void GroupedAttention::Load(Loader& loader, const std::string& block, const AttentionShape& shape, bool head_norms) {
+void GroupedAttention::LoadQueries(Loader& loader, const std::string& block, const AttentionShape& shape, bool head_norms) {
   norm = loader.LoadVector(block + "attn_norm.weight", shape.width);
   query = loader.LoadMatrix(block + "attn_q.weight", shape.width, shape.query_width());
-  key = loader.LoadMatrix(block + "attn_k.weight", shape.width, shape.kv_width());
-  value = loader.LoadMatrix(block + "attn_v.weight", shape.width, shape.kv_width());
   output = loader.LoadMatrix(block + "attn_output.weight", shape.query_width(), shape.width);
+  if (loader.Has(block + "attn_output.bias")) output_bias = loader.LoadVector(block + "attn_output.bias", shape.width);
+  if (head_norms) query_norm = loader.LoadVector(block + "attn_q_norm.weight", shape.head_dim);
+}
+
+void GroupedAttention::Load(Loader& loader, const std::string& block, const AttentionShape& shape, bool head_norms) {
+  LoadQueries(loader, block, shape, head_norms);
+  key = loader.LoadMatrix(block + "attn_k.weight", shape.width, shape.kv_width());
+  if (!shape.values_may_be_keys || loader.Has(block + "attn_v.weight"))
+    value = loader.LoadMatrix(block + "attn_v.weight", shape.width, shape.kv_width());
   if (loader.Has(block + "attn_q.bias") || loader.Has(block + "attn_k.bias") || loader.Has(block + "attn_v.bias")) {
     query_bias = loader.LoadVector(block + "attn_q.bias", shape.query_width());
     key_bias = loader.LoadVector(block + "attn_k.bias", shape.kv_width());
     value_bias = loader.LoadVector(block + "attn_v.bias", shape.kv_width());
   }
-  if (loader.Has(block + "attn_output.bias")) output_bias = loader.LoadVector(block + "attn_output.bias", shape.width);
-  if (head_norms) {
-    query_norm = loader.LoadVector(block + "attn_q_norm.weight", shape.head_dim);
-    key_norm = loader.LoadVector(block + "attn_k_norm.weight", shape.head_dim);
-  }
+  if (head_norms) key_norm = loader.LoadVector(block + "attn_k_norm.weight", shape.head_dim);
   keys = loader.KeyValueRows(block + "attn.k", shape.kv_heads, shape.head_dim);
   values = loader.KeyValueRows(block + "attn.v", shape.kv_heads, shape.head_dim);
 }
 
 void GroupedAttention::Record(Ops& ops, const AttentionShape& shape, const AttentionRows& rows, Rows residual, MixerPart part) const {
-  const std::array products{Product{query, rows.query}, Product{key, rows.key}, Product{value, rows.value}};
+  std::vector<Product> products{{query, rows.query}};
+  if (key) products.push_back({key, rows.key});
+  if (value) products.push_back({value, rows.value});
   ops.RmsNorm(rows.normed, residual, norm, shape.eps);
   ops.MatMul(rows.normed, ProductsFor(part, products));
   RecordProjected(ops, shape, rows, residual, part);
@@ -63,13 +69,14 @@ void GroupedAttention::Record(Ops& ops, const AttentionShape& shape, const Atten
 void GroupedAttention::RecordProjected(Ops& ops, const AttentionShape& shape, const AttentionRows& rows, Rows residual,
                                        MixerPart part) const {
   const Heads queries = AllHeads(rows.query, shape.heads, shape.head_dim);
-  const bool appends = part != MixerPart::kResult, attends = part != MixerPart::kState;
+  const bool appends = part != MixerPart::kResult && key, attends = part != MixerPart::kState;
   const bool biased = query_bias.data != nullptr, turned = shape.rope.dims > 0 || query_norm.data != nullptr;
   if (attends && biased) ops.AddBias(rows.query, query_bias);
   if (appends && biased) {
     ops.AddBias(rows.key, key_bias);
     ops.AddBias(rows.value, value_bias);
   }
+  if (appends && value_norm.data) ops.RmsNorm(rows.value, value ? rows.value : rows.key, value_norm, shape.eps);
   if (attends && turned) ops.NormRope(queries, query_norm, shape.eps, shape.rope);
   if (appends && turned) ops.NormRope(AllHeads(rows.key, shape.kv_heads, shape.head_dim), key_norm, shape.eps, shape.rope);
   if (appends) {

@@ -26,9 +26,10 @@ struct AttentionShape {
   int kv_heads = 0;
   int head_dim = 0;
   float eps = 0;
-  float scale = 0;  // of scores: head_dim^-1/2, where nothing else is set after Read
-  int window = 0;   // positions that a row sees; 0: all
-  RopeSpec rope;    // of no dimensions: positions are not told
+  float scale = 0;                  // of scores: head_dim^-1/2, where nothing else is set after Read
+  int window = 0;                   // positions that a row sees; 0: all
+  RopeSpec rope;                    // of no dimensions: positions are not told
+  bool values_may_be_keys = false;  // where a file has no matrix of values
 
   // The numbers under `attention.` and `rope.`, checked; all but kv_heads, which some architectures give block by block.
   static AttentionShape Read(Loader& loader, int width, int kv_heads, const RopeReading& rope = {});
@@ -48,16 +49,17 @@ struct AttentionRows {
 
 // y = o_proj(attention(rope(q), rope(k), v)), its norm where it has one, added to the residual stream.
 struct GroupedAttention {
-  Vector norm;                     // [width]
-  const Matrix* query = nullptr;   // [heads x head_dim, width]
-  const Matrix* key = nullptr;     // [kv_heads x head_dim, width]
-  const Matrix* value = nullptr;   // [kv_heads x head_dim, width]
+  Vector norm;                    // [width]
+  const Matrix* query = nullptr;  // [heads x head_dim, width]
+  const Matrix* key = nullptr;  // [kv_heads x head_dim, width]; null: keys and values are another block's, and nothing is appended to them
+  const Matrix* value = nullptr;   // [kv_heads x head_dim, width]; null: values are what the keys are before they are normed
   const Matrix* output = nullptr;  // [width, heads x head_dim]
   Vector query_bias;               // [heads x head_dim]; without data: none, as all that follow
   Vector key_bias;                 // [kv_heads x head_dim]
   Vector value_bias;               // [kv_heads x head_dim]
   Vector query_norm;               // [head_dim], of each head before it is turned
   Vector key_norm;                 // likewise
+  Vector value_norm;               // likewise, of values, which are not turned
   Vector output_norm;              // [width], of what is added
   Vector output_bias;              // [width], where there is no such norm
   Vector sinks;                    // [heads]
@@ -65,6 +67,8 @@ struct GroupedAttention {
   StateRef values;                 // a row: kv_heads x head_dim
 
   void Load(Loader& loader, const std::string& block, const AttentionShape& shape, bool head_norms);
+  // Of a block that attends to keys and values of another, all but these.
+  void LoadQueries(Loader& loader, const std::string& block, const AttentionShape& shape, bool head_norms);
   void Record(Ops& ops, const AttentionShape& shape, const AttentionRows& rows, Rows residual, MixerPart part) const;
   // What follows the products of the normed rows.
   void RecordProjected(Ops& ops, const AttentionShape& shape, const AttentionRows& rows, Rows residual, MixerPart part) const;

@@ -93,6 +93,7 @@ void FeedForward::Load(Loader& loader, const std::string& block, std::string_vie
   if (gated) experts.gate_bias = bias_of("ffn_gate_exps", shape.expert_inner);
   experts.up_bias = bias_of("ffn_up_exps", shape.expert_inner);
   experts.down_bias = bias_of("ffn_down_exps", shape.width);
+  if (loader.Has(block + "ffn_down_exps.scale")) experts.weight_scale = loader.LoadVector(block + "ffn_down_exps.scale", shape.experts);
   if (gated && loader.Has(block + "ffn_gate_up_exps.weight")) {
     experts.gate = loader.LoadExperts(block + "ffn_gate_up_exps.weight", shape.width, shape.expert_inner, shape.experts, {0, 2});
     experts.up = loader.LoadExperts(block + "ffn_gate_up_exps.weight", shape.width, shape.expert_inner, shape.experts, {1, 2});
@@ -117,6 +118,15 @@ void FeedForward::Record(Ops& ops, const FeedForwardRows& rows, Rows residual, f
     ops.MixExperts(residual, rows.normed, rows.scores, experts);
   }
   if (!up) return;
+  if (output_norm.data) {
+    RecordNetwork(ops, rows, rows.result, /*accumulate=*/false);
+    ops.AddRmsNorm(residual, rows.result, output_norm, eps, output_scale);
+  } else {
+    RecordNetwork(ops, rows, residual, /*accumulate=*/true);
+  }
+}
+
+void FeedForward::RecordNetwork(Ops& ops, const FeedForwardRows& rows, Rows out, bool accumulate) const {
   const Rows upper = rows.up.Columns(0, up->outputs), hidden = gate ? rows.gate.Columns(0, gate->outputs) : upper;
   if (gate) {
     ops.MatMul(rows.normed, std::array{Product{gate, hidden}, Product{up, upper}});
@@ -126,12 +136,7 @@ void FeedForward::Record(Ops& ops, const FeedForwardRows& rows, Rows residual, f
     ops.ReluSquared(hidden, upper);
   }
   if (shared_gate) ops.SigmoidGate(hidden, rows.shared_gate);
-  if (output_norm.data) {
-    ops.MatMul(hidden, std::array{Product{down, rows.result}});
-    ops.AddRmsNorm(residual, rows.result, output_norm, eps);
-  } else {
-    ops.MatMul(hidden, std::array{Product{down, residual, /*accumulate=*/true}});
-  }
+  ops.MatMul(hidden, std::array{Product{down, out, accumulate}});
 }
 
 }  // namespace reprise

@@ -55,11 +55,14 @@ struct FeedForward {
   const Matrix* router = nullptr;       // [experts, width]
   const Matrix* shared_gate = nullptr;  // [1, width]
   Experts experts;
-  Vector output_norm;  // [width], set after Load; without data: none. Of a network without experts
+  Vector output_norm;         // [width], set after Load; without data: none. Of a network without experts
+  float output_scale = 1.0f;  // of the residual stream, after what was normed is added to it
   Activation activation = Activation::kSwiGlu;
 
   void Load(Loader& loader, const std::string& block, std::string_view norm_name, const FeedForwardShape& shape);
   void Record(Ops& ops, const FeedForwardRows& rows, Rows residual, float eps) const;
+  // What the network that every row goes through makes of rows.normed: `out`, or added to it.
+  void RecordNetwork(Ops& ops, const FeedForwardRows& rows, Rows out, bool accumulate) const;
 };
 
 }  // namespace reprise

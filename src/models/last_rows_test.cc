@@ -102,9 +102,10 @@ TEST_P(LastRows, LeaveWhatAWholeBodyLeaves) {
 INSTANTIATE_TEST_SUITE_P(Architectures, LastRows,
                          testing::Values(Shape{"tiny", false}, Shape{"tiny", true}, Shape{"tiny-llama", false}, Shape{"tiny-qwen2", false},
                                          Shape{"tiny-qwen3", false}, Shape{"tiny-lfm2", false}, Shape{"tiny-granite", false},
-                                         Shape{"tiny-gemma3", false}, Shape{"tiny-qwen35moe", false}, Shape{"tiny-qwen35moe", true},
-                                         Shape{"tiny-lfm2moe", false}, Shape{"tiny-qwen3next", false}, Shape{"tiny-qwen3next", true},
-                                         Shape{"tiny-falcon-h1", false}, Shape{"tiny-nemotron", false}, Shape{"tiny-nemotron-moe", false}),
+                                         Shape{"tiny-gemma3", false}, Shape{"tiny-gemma4", false}, Shape{"tiny-qwen35moe", false},
+                                         Shape{"tiny-qwen35moe", true}, Shape{"tiny-lfm2moe", false}, Shape{"tiny-qwen3next", false},
+                                         Shape{"tiny-qwen3next", true}, Shape{"tiny-falcon-h1", false}, Shape{"tiny-nemotron", false},
+                                         Shape{"tiny-nemotron-moe", false}),
                          [](const auto& shape) {
                            std::string name = shape.param.name;
                            std::replace(name.begin(), name.end(), '-', '_');

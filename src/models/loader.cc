@@ -82,6 +82,10 @@ const Matrix* Loader::LoadMatrix(const std::string& name, int64_t inputs, int64_
   return LoadMatrix(Weight(name, inputs, outputs));
 }
 
+const Matrix* Loader::LoadTable(const std::string& name, int64_t inputs, int64_t rows) {
+  return Loaded(Weight(name, inputs, rows), &Backend::LoadTable);
+}
+
 const Matrix* Loader::LoadRows(const std::string& name, int64_t inputs, int64_t outputs, std::span<const int> rows) {
   WeightSource source = Weight(name, inputs, outputs);
   if (!status_.ok()) return nullptr;
@@ -115,9 +119,9 @@ const Matrix* Loader::LoadExperts(const std::string& name, int64_t inputs, int64
   return LoadMatrix(source);
 }
 
-const Matrix* Loader::LoadMatrix(const WeightSource& source) {
+const Matrix* Loader::Loaded(const WeightSource& source, Result<const Matrix*> (Backend::*load)(const WeightSource&)) {
   if (!status_.ok()) return nullptr;
-  auto matrix = backend_.LoadMatrix(source);
+  auto matrix = (backend_.*load)(source);
   if (!matrix.ok()) Fail(matrix.status());
   loaded_bytes_ += source.data.size();
   if (options_.progress) options_.progress(loaded_bytes_);
@@ -134,16 +138,23 @@ Vector Loader::LoadVector(const std::string& name, int64_t inner, int64_t outer)
   return vector.ok() ? *vector : Vector{};
 }
 
-Vector Loader::LoadScaledVector(const std::string& name, int64_t size, float scale) {
+std::vector<float> Loader::ReadValues(const std::string& name, int64_t size) {
   const WeightSource source = Weight(name, size, 1);
   if (!status_.ok()) return {};
   auto values = ReadVector(source);
-  if (!values.ok()) {
-    Fail(values.status());
-    return {};
-  }
-  for (float& value : *values) value *= scale;
-  return NewVector(*values);
+  if (!values.ok()) Fail(values.status());
+  return values.ok() ? std::move(*values) : std::vector<float>();
+}
+
+Vector Loader::LoadScaledVector(const std::string& name, int64_t size, float scale) {
+  std::vector<float> values = ReadValues(name, size);
+  for (float& value : values) value *= scale;
+  return NewVector(values);
+}
+
+float Loader::LoadNumber(const std::string& name) {
+  const std::vector<float> values = ReadValues(name, 1);
+  return values.empty() ? 0.0f : values[0];
 }
 
 Vector Loader::NewVector(std::span<const float> values) {

@@ -41,6 +41,8 @@ class Loader {
 
   // Weights, with their shape checked: `outputs` rows of `inputs` values, and `size` values.
   const Matrix* LoadMatrix(const std::string& name, int64_t inputs, int64_t outputs);
+  // The same for rows that are looked up by token, and multiplied with nothing.
+  const Matrix* LoadTable(const std::string& name, int64_t inputs, int64_t rows);
   // The matrix of some rows of a tensor that has `outputs`, in this order.
   const Matrix* LoadRows(const std::string& name, int64_t inputs, int64_t outputs, std::span<const int> rows);
   // The matrices of `experts`, each of `outputs` rows, in one: the rows of one after those of another. A tensor that holds several such matrices an
@@ -53,6 +55,7 @@ class Loader {
   Vector LoadVector(const std::string& name, int64_t inner, int64_t outer);  // [outer][inner]
   Vector LoadScaledVector(const std::string& name, int64_t size, float scale);
   Vector NewVector(std::span<const float> values);  // of no tensor
+  float LoadNumber(const std::string& name);        // a tensor of one value
   bool Has(const std::string& name) const { return file_.Find(name) != nullptr; }
 
   uint64_t parameters() const { return parameters_; }  // of the weights loaded so far
@@ -78,7 +81,9 @@ class Loader {
   // A tensor with dims[0] == `inner` and `outer` rows, or `count` times as many, as the backend takes it; an empty source, with the error kept,
   // otherwise.
   WeightSource Weight(const std::string& name, int64_t inner, int64_t outer, int64_t count = 1);
-  const Matrix* LoadMatrix(const WeightSource& source);
+  std::vector<float> ReadValues(const std::string& name, int64_t size);  // empty, with the error kept, where it fails
+  const Matrix* LoadMatrix(const WeightSource& source) { return Loaded(source, &Backend::LoadMatrix); }
+  const Matrix* Loaded(const WeightSource& source, Result<const Matrix*> (Backend::*load)(const WeightSource&));
   StateRef Reference(int index) const;
 
   const GgufFile& file_;

@@ -4,6 +4,7 @@
 
 #include "models/falcon_h1.h"
 #include "models/gemma.h"
+#include "models/gemma4.h"
 #include "models/gpt_oss.h"
 #include "models/granite_hybrid.h"
 #include "models/lfm2.h"
@@ -23,6 +24,7 @@ struct Architecture {
 constexpr Architecture kArchitectures[] = {
     {"falcon-h1", LoadFalconH1},
     {"gemma3", LoadGemma3},
+    {"gemma4", LoadGemma4},
     {"gpt-oss", LoadGptOss},
     {"granite", LoadGraniteHybrid},
     {"granitehybrid", LoadGraniteHybrid},
@@ -44,6 +46,7 @@ constexpr Architecture kArchitectures[] = {
 }  // namespace
 
 double NetworkInfo::UsedShare(const GgufTensor& tensor) const {
+  if (tensor.name == kTokenTable) return 0.0;
   const bool of_experts = experts > 0 && tensor.n_dims == 3 && tensor.dims[2] == static_cast<uint64_t>(experts);
   return of_experts ? static_cast<double>(experts_used) / experts : 1.0;
 }
@@ -86,36 +89,41 @@ void Network::LoadEnds(Loader& loader, const std::string& output_norm, float log
 
 void Network::NewStream(Loader& loader) {
   last_hidden_ = loader.Recurrent("last.hidden", {info_.width});
-  residual_ = loader.NewRows(info_.width);
-  last_rows_ = loader.NewRows(info_.width, loader.options().max_lanes);
+  stream_ = loader.NewRows(info_.width + carried_);
+  last_stream_ = loader.NewRows(info_.width + carried_, loader.options().max_lanes);
   hidden_ = loader.NewRows(info_.width);
 }
 
 void Network::RecordBody(Ops& ops, Body body) const {
   // An MTP block reads every hidden row.
   const bool ends_early = body == Body::kHistory && !info_.has_draft;
-  const int last = info_.layers - 1;
-  ops.Embed(residual_, *embedding_, embedding_scale_);
+  const int last = (ends_early ? info_.StateBlocks() : info_.layers) - 1;
+  const Rows residual = Residual(stream_);
+  ops.Embed(residual, *embedding_, embedding_scale_);
+  if (carried_ > 0) RecordCarried(ops, residual, Carried(residual, 0, carried_));
   for (int block = 0; block <= last; ++block) {
     const bool ends = ends_early && block == last;
-    RecordMixer(ops, block, residual_, ends ? MixerPart::kState : MixerPart::kAll, body == Body::kLogged);
-    if (!ends) RecordFeedForward(ops, block, residual_);
+    RecordMixer(ops, block, residual, ends ? MixerPart::kState : MixerPart::kAll, body == Body::kLogged);
+    if (!ends) RecordFeedForward(ops, block, residual);
   }
   if (ends_early) {
-    Rows of_lanes = last_rows_;
+    Rows of_lanes = last_stream_;
     of_lanes.domain = Domain::kLanes;
-    ops.LastRows(of_lanes, residual_);
+    ops.LastRows(of_lanes, stream_);
   } else {
-    RecordHidden(ops, residual_, body);
+    RecordHidden(ops, residual, body);
   }
 }
 
 void Network::RecordLastRows(Ops& ops) const {
   if (info_.has_draft) return;
-  const int last = info_.layers - 1;
-  RecordMixer(ops, last, last_rows_, MixerPart::kResult, /*logged=*/false);
-  RecordFeedForward(ops, last, last_rows_);
-  RecordHidden(ops, last_rows_, Body::kHistory);
+  const int first = info_.StateBlocks() - 1;
+  const Rows residual = Residual(last_stream_);
+  for (int block = first; block < info_.layers; ++block) {
+    RecordMixer(ops, block, residual, block == first ? MixerPart::kResult : MixerPart::kAll, /*logged=*/false);
+    RecordFeedForward(ops, block, residual);
+  }
+  RecordHidden(ops, residual, Body::kHistory);
 }
 
 void Network::RecordHidden(Ops& ops, Rows residual, Body body) const {
@@ -124,6 +132,9 @@ void Network::RecordHidden(Ops& ops, Rows residual, Body body) const {
   ops.SaveLast(last_hidden_, hidden_);
 }
 
-void Network::RecordHead(Ops& ops, Rows logits, Rows hidden) const { ops.MatMul(hidden, std::array{Product{output_, logits}}); }
+void Network::RecordHead(Ops& ops, Rows logits, Rows hidden) const {
+  ops.MatMul(hidden, std::array{Product{output_, logits}});
+  if (logit_cap_ > 0) ops.SoftCap(logits, logit_cap_);
+}
 
 }  // namespace reprise

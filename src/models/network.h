@@ -41,6 +41,7 @@ struct NetworkInfo {
   int vocabulary = 0;
   int width = 0;  // of a hidden row
   int layers = 0;
+  int state_blocks = 0;    // from the first on, after which nothing is left behind that later steps read; 0: all
   int context = 0;         // that the model was made for
   bool has_draft = false;  // an MTP block
   int experts = 0;         // of a mixture; 0: none
@@ -49,6 +50,8 @@ struct NetworkInfo {
 
   // Of a tensor's weights, the share that a row is multiplied with.
   double UsedShare(const GgufTensor& tensor) const;
+  // Of blocks behind those, a prompt's last row alone is computed.
+  int StateBlocks() const { return state_blocks > 0 ? state_blocks : layers; }
 };
 
 // What a body leaves behind.
@@ -99,14 +102,21 @@ class Network {
   Rows draft_hidden() const { return draft_hidden_; }
 
  protected:
+  // Into `carried`, what rows of the stream carry behind them. Called once a body, when `stream` is what the embedding made.
+  virtual void RecordCarried(Ops&, Rows /*stream*/, Rows /*carried*/) const {}
   // The sublayers of block `block`, on rows of the residual stream, to which they add.
   virtual void RecordMixer(Ops& ops, int block, Rows residual, MixerPart part, bool logged) const = 0;
   virtual void RecordFeedForward(Ops& ops, int block, Rows residual) const = 0;
   // What follows the hidden rows of a body. Only with has_draft.
   virtual void RecordDraft(Ops&, Body) const {}
 
+  // `width` columns, from `first` on, of what a row of the stream carries.
+  Rows Carried(Rows residual, int first, int width) const {
+    return {residual.data + info_.width + first, residual.stride, width, residual.domain};
+  }
+
   // What every architecture has: before its blocks load, the matrices at both ends of the stream and the norm before the output, times
-  // `logit_scale`; after them, the state and the rows of the stream. info_.width is set.
+  // `logit_scale`; after them, the state and the rows of the stream, each of which carries `carried_` values more. info_.width is set.
   void LoadEnds(Loader& loader, const std::string& output_norm, float logit_scale = 1.0f);
   void NewStream(Loader& loader);
 
@@ -115,14 +125,18 @@ class Network {
   float embedding_scale_ = 1;
   Vector output_norm_;
   float eps_ = 0;  // of the norms that read the residual stream
+  // Of each row of the stream: what is made of its token at the beginning, for blocks to read and none to change.
+  int carried_ = 0;
+  float logit_cap_ = 0;  // 0: none
   const Matrix* output_ = nullptr;
   StateRef last_hidden_;
-  Rows residual_;
-  Rows last_rows_;  // of the residual stream, the last of each lane
+  Rows stream_;       // the residual stream, and what it carries
+  Rows last_stream_;  // the last row of each lane of it
   Rows hidden_;
   Rows draft_hidden_;
 
  private:
+  Rows Residual(Rows stream) const { return stream.Columns(0, info_.width); }
   // The end of a body: the hidden rows of `residual`, and `last.hidden`.
   void RecordHidden(Ops& ops, Rows residual, Body body) const;
 };

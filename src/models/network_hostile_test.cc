@@ -138,6 +138,38 @@ TEST_F(NetworkHostile, WindowsAndScaledPositions) {
   EXPECT_NE(Error(sound_).find("rope.scaling.type is 'yorn', neither none, linear nor yarn"), std::string::npos) << Error(sound_);
 }
 
+TEST_F(NetworkHostile, KeysOfOtherBlocksAndTablesOfTokens) {
+  Make("tiny-gemma4");  // the last two of five blocks share; every second one sees everything
+  const std::string key = "gemma4.";
+  for (const uint32_t value : {uint32_t{5}, kMinusOne}) Refused(key + "attention.shared_kv_layers", value, "attention.shared_kv_layers");
+  Refused(key + "attention.shared_kv_layers", 1, "blk.3.attn_k.weight");
+  Refused(key + "attention.shared_kv_layers", 4, "none of its kind");
+  Refused(key + "embedding_length_per_layer_input", 0, "embedding_length_per_layer_input is 0");
+  Refused(key + "embedding_length_per_layer_input", 17, "per_layer_token_embd.weight");
+  Refused(key + "embedding_length_per_layer_input", kMinusOne, "embedding_length_per_layer_input");
+  for (const uint32_t value : {uint32_t{0}, kMinusOne}) Refused(key + "attention.key_length_swa", value, "attention.key_length_swa");
+  Refused(key + "attention.key_length_swa", 15, "differs from attention.key_length_swa");
+  for (const uint32_t value : {uint32_t{0}, uint32_t{3}, uint32_t{18}}) {
+    Refused(key + "rope.dimension_count_swa", value, "rope.dimension_count_swa");
+  }
+  for (const float wrong : {-1.0f, 1e7f, std::nanf(""), INFINITY}) {
+    Refused(key + "final_logit_softcapping", std::bit_cast<uint32_t>(wrong), "final_logit_softcapping");
+  }
+  for (const float wrong : {0.0f, 1e13f, std::nanf("")}) {
+    Refused(key + "rope.freq_base_swa", std::bit_cast<uint32_t>(wrong), "rope.freq_base_swa");
+  }
+  for (const char* name :
+       {"per_layer_token_embd.weight", "per_layer_proj_norm.weight", "blk.3.inp_gate.weight", "blk.1.attn_k_norm.weight"}) {
+    const std::string other = std::string(name).replace(0, 1, "x");
+    EXPECT_NE(Renamed(name, other).find(name), std::string::npos) << name;
+  }
+  Take("tests/data/goldens/gemma4_moe.gguf");
+  for (const char* name : {"blk.0.pre_ffw_norm_2.weight", "blk.1.post_ffw_norm_1.weight", "blk.1.ffn_gate_inp.scale"}) {
+    const std::string other = std::string(name).replace(0, 1, "x");
+    EXPECT_NE(Renamed(name, other).find(name), std::string::npos) << name;
+  }
+}
+
 TEST_F(NetworkHostile, KeyValueHeads) {
   Make("tiny-qwen3");
   for (const uint32_t value : {uint32_t{0}, uint32_t{3}, kMinusOne}) Refused("qwen3.attention.head_count_kv", value, "head_count_kv");

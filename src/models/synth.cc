@@ -16,9 +16,9 @@ namespace {
 
 constexpr std::string_view kGranite = "granitehybrid";
 constexpr std::string_view kNext = "qwen3next";
-constexpr std::string_view kFalcon = "falcon-h1", kNemotron = "nemotron_h", kGemma = "gemma3";
+constexpr std::string_view kFalcon = "falcon-h1", kNemotron = "nemotron_h", kGemma = "gemma3", kGemma4 = "gemma4";
 
-// Published configurations (Qwen3.5, SmolLM2, Llama 3, Qwen2.5, Qwen3, Qwen3-Next, LFM2, Granite 4.0-H, Falcon-H1, Nemotron Nano 2 and 3, Gemma 3), and some of our own for tests.
+// Published configurations (Qwen3.5, SmolLM2, Llama 3, Qwen2.5, Qwen3, Qwen3-Next, LFM2, Granite 4.0-H, Falcon-H1, Nemotron Nano 2 and 3, Gemma 3 and 4), and some of our own for tests.
 // clang-format off
 constexpr SynthShape kShapes[] = {
     //  name             arch   layers width    ffn heads kv  dim  nk  nv  state    vocab   tied       rope   context
@@ -72,6 +72,13 @@ constexpr SynthShape kShapes[] = {
     {"tiny-gemma3",     kGemma,   4,    64,    128,   4,  2,  16,  0,  0,    0,    512,   true,     1e6,    4096,   0, 0,    0,    0, 0, 0, {}, 80},
     {"gemma-3-1b",      kGemma,  26,  1152,   6912,   4,  1, 256,  0,  0,    0, 262144,   true,     1e6,   32768,   0, 0,    0,    0, 0, 0, {}, 512},
     {"gemma-3-4b",      kGemma,  34,  2560,  10240,   8,  4, 256,  0,  0,    0, 262208,   true,     1e6,  131072,   0, 0,    0,    0, 0, 0, {}, 1024},
+    // How often a block sees everything, the width of its heads, blocks that share keys and values, whether they are wider, what blocks are told of a token.
+    {"tiny-gemma4",    kGemma4,   5,    64,    128,   4,  2,  16,  0,  0,    0,    512,   true,     1e6,    4096,   0, 0,    0,    0, 0, 0, {}, 80,
+     2, 32, 2, true, 32},
+    {"gemma-4-e2b",    kGemma4,  35,  1536,   6144,   8,  1, 256,  0,  0,    0, 262144,   true,     1e6,  131072,   0, 0,    0,    0, 0, 0, {}, 512,
+     5, 512, 20, true, 256},
+    {"gemma-4-e4b",    kGemma4,  42,  2560,  10240,   8,  2, 256,  0,  0,    0, 262144,   true,     1e6,  131072,   0, 0,    0,    0, 0, 0, {}, 512,
+     6, 512, 18, false, 256},
 };
 // clang-format on
 
@@ -86,12 +93,17 @@ constexpr float kNemotronWeights = 2.5f;  // that the weights of its experts add
 
 char SublayerOf(const SynthShape& shape, int layer) { return shape.sublayers[static_cast<size_t>(layer)]; }
 
+bool IsGemma(const SynthShape& shape) { return shape.architecture == kGemma || shape.architecture == kGemma4; }
+bool Windowed(const SynthShape& shape, int layer) { return (layer + 1) % std::min(shape.every, shape.layers) != 0; }
+bool Shares(const SynthShape& shape, int layer) { return layer >= shape.layers - shape.sharing; }
+int FeedForwardWidth(const SynthShape& shape, int layer) { return shape.ffn * (shape.double_ffn && Shares(shape, layer) ? 2 : 1); }
+
 bool Attends(const SynthShape& shape, int layer) {
   if (!shape.sublayers.empty()) return SublayerOf(shape, layer) == '*';
   if (shape.family() == "qwen35") return (layer + 1) % kAttentionEvery == 0;
   const auto among = [&](std::span<const int> layers) { return std::ranges::find(layers, layer) != layers.end(); };
   if (shape.architecture == kGranite) return shape.layers == 32 ? among(kSmallGraniteAttention) : layer % 10 == 5;
-  if (shape.architecture == kFalcon || shape.architecture == kGemma) return true;
+  if (shape.architecture == kFalcon || IsGemma(shape)) return true;
   return shape.family() != "lfm2" || (shape.layers == 24 ? among(kLfm2MoeAttention) : among(kLfm2Attention));
 }
 
@@ -100,7 +112,7 @@ struct Scales {
   float embedding = 1.0f, residual = 1.0f, attention = 1.0f, logits = 1.0f;
 };
 Scales ScalesOf(const SynthShape& shape) {
-  if (shape.architecture == kGemma) return {.embedding = std::sqrt(static_cast<float>(shape.width))};
+  if (IsGemma(shape)) return {.embedding = std::sqrt(static_cast<float>(shape.width))};
   if (shape.architecture != kGranite) return {};
   const float attention = 1.0f / static_cast<float>(shape.head_dim);
   return shape.layers == 32 ? Scales{12.0f, 0.246f, attention, 3.0f} : Scales{12.0f, 0.22f, attention, 6.0f};
@@ -113,6 +125,7 @@ enum class Fill {
   kFilter,     // convolution taps
   kDecayRate,  // ssm_a: negative, a step keeping between 10 % and 99 % of a state
   kTimeBias,   // ssm_dt.bias
+  kDivisors,   // of the frequencies of pairs: a quarter of them turn
 };
 
 struct Weight {
@@ -132,6 +145,7 @@ class WeightList {
     Matrix("token_embd.weight", shape.width, vocabulary, 2.0f / scales_.embedding);
     Norm(shape.family() == "lfm2" ? "token_embd_norm.weight" : "output_norm.weight", shape.width, scales_.embedding * scales_.logits);
     if (!shape.tied) Matrix("output.weight", shape.width, vocabulary, 2.0f);
+    if (shape.architecture == kGemma4) TokenTable();
     for (int i = 0; i < shape.layers; ++i) {
       prefix_ = fmt::format("blk.{}.", i);
       if (shape.family() == "qwen35") {
@@ -154,7 +168,9 @@ class WeightList {
           FeedForward("attn_norm.weight", i);
         }
       } else {
-        if (Attends(shape, i)) {
+        if (shape.architecture == kGemma4) {
+          SharedAttention(i);
+        } else if (Attends(shape, i)) {
           GroupedAttention();
         } else if (shape.architecture == kGranite) {
           Mamba();
@@ -162,6 +178,7 @@ class WeightList {
           ShortConv();
         }
         FeedForward("ffn_norm.weight", i);
+        if (shape.architecture == kGemma4) TokenGate();
       }
     }
     if (mtp) MtpBlock();
@@ -199,6 +216,39 @@ class WeightList {
       Add("attn_k.bias", {kv}, Fill::kBias, 1.0f);
       Add("attn_v.bias", {kv}, Fill::kBias, 1.0f);
     }
+  }
+
+  // What tells blocks of a token, and how far the pairs of heads turn that see everything.
+  void TokenTable() {
+    const uint64_t told = shape_.told, all = told * shape_.layers;
+    prefix_.clear();
+    Add("rope_freqs.weight", {static_cast<uint64_t>(shape_.wide_head_dim / 2)}, Fill::kDivisors, 1.0f);
+    // Scaled by the root of `told`, rows are of order one.
+    Matrix("per_layer_token_embd.weight", all, shape_.vocabulary, std::sqrt(static_cast<float>(all) / static_cast<float>(told)));
+    Matrix("per_layer_model_proj.weight", shape_.width, all);
+    Norm("per_layer_proj_norm.weight", told);
+  }
+  void TokenGate() {
+    Matrix("inp_gate.weight", shape_.width, shape_.told);
+    Matrix("proj.weight", shape_.told, shape_.width);
+    Norm("post_norm.weight", shape_.width, residual_gain_);
+    Norm("layer_output_scale.weight", 1);
+  }
+  // Scores are not scaled, but by the norms of queries and keys.
+  void SharedAttention(int layer) {
+    const uint64_t width = shape_.width, dim = Windowed(shape_, layer) ? shape_.head_dim : shape_.wide_head_dim;
+    const uint64_t q = shape_.heads * dim, kv = shape_.kv_heads * dim;
+    const float gain = kSharpness / std::pow(static_cast<float>(dim), 0.25f);
+    Norm("attn_norm.weight", width);
+    Matrix("attn_q.weight", width, q);
+    Norm("attn_q_norm.weight", dim, gain);
+    if (!Shares(shape_, layer)) {
+      Matrix("attn_k.weight", width, kv);
+      Matrix("attn_v.weight", width, kv);
+      Norm("attn_k_norm.weight", dim, gain);
+    }
+    Matrix("attn_output.weight", q, width, residual_gain_);
+    Norm("post_attention_norm.weight", width, residual_gain_);
   }
 
   void HeadNorms() {
@@ -263,7 +313,7 @@ class WeightList {
 
   void FeedForward(std::string_view norm, int layer) {
     Norm(norm, shape_.width);
-    if (layer < shape_.dense_first || shape_.experts == 0) return EveryRows("", shape_.ffn);
+    if (layer < shape_.dense_first || shape_.experts == 0) return EveryRows("", FeedForwardWidth(shape_, layer));
     const uint64_t width = shape_.width, inner = shape_.expert_ffn, experts = shape_.experts;
     Matrix("ffn_gate_inp.weight", width, experts, 2.0f);
     if (shape_.family() == "lfm2" || !gated()) Add("exp_probs_b.bias", {experts}, Fill::kBias, 1.0f);
@@ -281,7 +331,7 @@ class WeightList {
     if (gated()) Matrix(fmt::format("ffn_gate{}.weight", suffix), shape_.width, inner);
     Matrix(fmt::format("ffn_up{}.weight", suffix), shape_.width, inner);
     Matrix(fmt::format("ffn_down{}.weight", suffix), inner, shape_.width, residual_gain_);
-    if (shape_.architecture == kGemma) Norm("post_ffw_norm.weight", shape_.width, residual_gain_);
+    if (IsGemma(shape_)) Norm("post_ffw_norm.weight", shape_.width, residual_gain_);
   }
 
   void MtpBlock() {
@@ -335,6 +385,20 @@ void AddMamba(GgufWriter& out, const SynthShape& shape) {
   out.Number<uint32_t>(key("ssm.inner_size"), shape.ssm_inner());
 }
 
+void AddGemma4(GgufWriter& out, const SynthShape& shape) {
+  const auto key = [&](std::string_view name) { return fmt::format("{}.{}", shape.architecture, name); };
+  std::vector<bool> windowed;
+  for (int i = 0; i < shape.layers; ++i) windowed.push_back(Windowed(shape, i));
+  out.Bools(key("attention.sliding_window_pattern"), windowed);
+  for (const char* name : {"attention.key_length_swa", "attention.value_length_swa", "rope.dimension_count_swa"}) {
+    out.Number<uint32_t>(key(name), shape.head_dim);
+  }
+  out.Number<float>(key("rope.freq_base_swa"), 10000.0f);
+  out.Number<uint32_t>(key("attention.shared_kv_layers"), shape.sharing);
+  out.Number<uint32_t>(key("embedding_length_per_layer_input"), shape.told);
+  out.Number<float>(key("final_logit_softcapping"), 30.0f);
+}
+
 void AddExperts(GgufWriter& out, const SynthShape& shape) {
   const auto key = [&](std::string_view name) { return fmt::format("{}.{}", shape.architecture, name); };
   out.Number<uint32_t>(key("expert_count"), shape.experts);
@@ -364,6 +428,10 @@ void AddShape(GgufWriter& out, const SynthShape& shape, bool mtp) {
       inner[static_cast<size_t>(i)] = sublayer == '-' ? shape.ffn : sublayer == 'E' ? shape.expert_ffn : 0;
     }
     out.Numbers<int32_t>(key("feed_forward_length"), inner);
+  } else if (shape.architecture == kGemma4) {
+    std::vector<int32_t> inner;
+    for (int i = 0; i < shape.layers; ++i) inner.push_back(FeedForwardWidth(shape, i));
+    out.Numbers<int32_t>(key("feed_forward_length"), inner);
   } else if (shape.ffn > 0) {
     out.Number<uint32_t>(key("feed_forward_length"), shape.ffn);
   }
@@ -377,18 +445,20 @@ void AddShape(GgufWriter& out, const SynthShape& shape, bool mtp) {
   } else {
     out.Number<uint32_t>(key("attention.head_count_kv"), shape.kv_heads);
   }
-  out.Number<uint32_t>(key("attention.key_length"), shape.head_dim);
-  out.Number<uint32_t>(key("attention.value_length"), shape.head_dim);
+  const int head_dim = shape.wide_head_dim > 0 ? shape.wide_head_dim : shape.head_dim;
+  out.Number<uint32_t>(key("attention.key_length"), head_dim);
+  out.Number<uint32_t>(key("attention.value_length"), head_dim);
   out.Number<float>(key("attention.layer_norm_rms_epsilon"), kNormEps);
   out.Number<float>(key("rope.freq_base"), static_cast<float>(shape.rope_base));
   if (shape.family() == "lfm2") out.Number<uint32_t>(key("shortconv.l_cache"), kShortConvKernel);
   if (shape.family() != "qwen35") {
-    out.Number<uint32_t>(key("rope.dimension_count"), shape.head_dim);
+    out.Number<uint32_t>(key("rope.dimension_count"), head_dim);
     if (shape.architecture == kGranite) AddGranite(out, shape);
     if (shape.window > 0) {
       out.Number<uint32_t>(key("attention.sliding_window"), shape.window);
-      out.Number<uint32_t>(key("attention.sliding_window_pattern"), std::min(shape.layers, 6));  // of so many blocks one sees everything
+      if (shape.architecture == kGemma) out.Number<uint32_t>(key("attention.sliding_window_pattern"), std::min(shape.layers, shape.every));
     }
+    if (shape.architecture == kGemma4) AddGemma4(out, shape);
     if (shape.architecture == kGranite || shape.architecture == kFalcon || shape.family() == kNemotron) AddMamba(out, shape);
     return;
   }
@@ -476,7 +546,7 @@ void AddTokenizer(GgufWriter& out, const SynthShape& shape) {
 
 // ---- Values. ----
 
-float VectorValue(const Weight& weight, RandomBits& random) {
+float VectorValue(const Weight& weight, uint64_t index, RandomBits& random) {
   const float u = random.Unit();
   switch (weight.fill) {
     case Fill::kNorm: return weight.gain * (0.8f + 0.4f * u);
@@ -485,6 +555,7 @@ float VectorValue(const Weight& weight, RandomBits& random) {
     // Cubed, so that slow decays are as frequent as fast ones.
     case Fill::kDecayRate: return -(0.02f + 1.98f * u * u * u);
     case Fill::kTimeBias: return 3.0f * u - 2.0f;
+    case Fill::kDivisors: return index < weight.dims[0] / 4 ? 1.0f : 1e30f;
     case Fill::kMatrix: break;
   }
   return 0.0f;
@@ -573,7 +644,7 @@ Status Synthesize(const SynthOptions& options, const std::string& path, const Sy
         FillRandomly(tensor.type, deviation, random, piece);
       } else {
         for (size_t at = 0; at < piece.size(); at += sizeof(float)) {
-          const float value = VectorValue(weight, random);
+          const float value = VectorValue(weight, (done + at) / sizeof(float), random);
           std::memcpy(&piece[at], &value, sizeof(value));
         }
       }

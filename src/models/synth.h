@@ -45,6 +45,12 @@ struct SynthShape {
       sublayers{};  // of nemotron_h, the only one of each block: M (Mamba), * (attention), - (a feed-forward network) or E (a mixture)
 
   int window = 0;  // positions that a row sees in most blocks; 0: all in all blocks
+  int every = 6;   // of so many blocks the last one sees everything
+  // Of Gemma 4.
+  int wide_head_dim = 0;    // of blocks that see everything
+  int sharing = 0;          // blocks at the end that attend to keys and values of earlier ones
+  bool double_ffn = false;  // of these
+  int told = 0;             // values that each block is told of a token
 
   // The architecture that this one is but for its experts, and the layout of some tensors.
   std::string_view family() const {

@@ -33,7 +33,7 @@ uint64_t Fnv1a(std::span<const std::byte> bytes) {
 TEST_F(SynthTest, TinyModelsOfEveryTypeAreSoundFiles) {
   for (const std::string shape :
        {"tiny", "tiny-llama", "tiny-qwen2", "tiny-qwen3", "tiny-lfm2", "tiny-granite", "tiny-qwen35moe", "tiny-qwen3moe", "tiny-lfm2moe",
-        "tiny-granite-moe", "tiny-qwen3next", "tiny-falcon-h1", "tiny-nemotron", "tiny-nemotron-moe", "tiny-gemma3"}) {
+        "tiny-granite-moe", "tiny-qwen3next", "tiny-falcon-h1", "tiny-nemotron", "tiny-nemotron-moe", "tiny-gemma3", "tiny-gemma4"}) {
     for (const TensorType type : kTypes) {
       const SynthOptions options{shape, type, /*mtp=*/shape == "tiny" || shape == "tiny-qwen35moe" || shape == "tiny-qwen3next"};
       ASSERT_TRUE(Synthesize(options, path_).ok());

@@ -1,5 +1,5 @@
 """Hugging Face checkpoints (qwen3_5_text, qwen3_5_moe_text, qwen3_next, llama, qwen2, qwen3, qwen3_moe, lfm2, lfm2_moe, granitemoehybrid,
-falcon_h1, nemotron_h, gemma3_text, granite, granitemoe, smollm3, gpt_oss) as GGUF files: what tensors are called there, and how they are laid out.
+falcon_h1, nemotron_h, gemma3_text, gemma4_text, granite, granitemoe, smollm3, gpt_oss) as GGUF files: what tensors are called there, and how they are laid out.
 
 The facts, each of them checked by the agreement of transformers, llama.cpp and Reprise on the files made here:
  - Qwen3.5's RMS norms store weight - 1 in Hugging Face, the weight in GGUF; `linear_attn.norm` (ssm_norm) is plain in both.
@@ -202,6 +202,45 @@ def gemma3_tensors(model):
     return out
 
 
+GEMMA4_PER_LAYER = {
+    "inp_gate.weight": "per_layer_input_gate.weight",
+    "proj.weight": "per_layer_projection.weight",
+    "post_norm.weight": "post_per_layer_input_norm.weight",
+}
+GEMMA4_MIXTURE = {
+    "ffn_gate_inp.weight": "router.proj.weight",
+    "ffn_gate_inp.scale": "router.scale",
+    "ffn_gate_up_exps.weight": "experts.gate_up_proj",
+    "ffn_down_exps.weight": "experts.down_proj",
+    "ffn_down_exps.scale": "router.per_expert_scale",
+    "pre_ffw_norm_2.weight": "pre_feedforward_layernorm_2.weight",
+    "post_ffw_norm_1.weight": "post_feedforward_layernorm_1.weight",
+    "post_ffw_norm_2.weight": "post_feedforward_layernorm_2.weight",
+}
+
+
+def gemma4_tensors(model):
+    config, state = model.config, numpy_state(model)
+    out = {"token_embd.weight": state["model.embed_tokens.weight"], "output_norm.weight": state["model.norm.weight"]}
+    if not config.tie_word_embeddings:
+        out["output.weight"] = state["lm_head.weight"]
+    rope = config.rope_parameters["full_attention"]
+    pairs = config.per_layer_config["full_attention"].head_dim // 2
+    turned = int(pairs * rope["partial_rotary_factor"])
+    out["rope_freqs.weight"] = np.array([1.0] * turned + [1e30] * (pairs - turned))
+    if config.hidden_size_per_layer_input:
+        out["per_layer_token_embd.weight"] = state["model.embed_tokens_per_layer.weight"]
+        out["per_layer_model_proj.weight"] = state["model.per_layer_model_projection.weight"]
+        out["per_layer_proj_norm.weight"] = state["model.per_layer_projection_norm.weight"]
+    for i in range(config.num_hidden_layers):
+        source = f"model.layers.{i}."
+        names = ATTENTION | HEAD_NORMS | FEED_FORWARD | GEMMA_NORMS | GEMMA4_PER_LAYER | GEMMA4_MIXTURE
+        block = {ours: state[source + theirs] for ours, theirs in names.items() if source + theirs in state}
+        block["layer_output_scale.weight"] = state[source + "layer_scalar"]
+        out |= {f"blk.{i}.{name}": array for name, array in block.items()}
+    return out
+
+
 LFM2_NORMS = {"attn_norm.weight": "operator_norm.weight", "ffn_norm.weight": "ffn_norm.weight"}
 LFM2_FEED_FORWARD = {
     "ffn_gate.weight": "feed_forward.w1.weight",
@@ -393,13 +432,14 @@ def add_common_metadata(writer, config, blocks, rope=None):
     writer.add_context_length(config.max_position_embeddings)
     writer.add_block_count(blocks)
     writer.add_embedding_length(config.hidden_size)
-    if hasattr(config, "intermediate_size"):
+    if hasattr(config, "intermediate_size") and not getattr(config, "use_double_wide_mlp", False):
         writer.add_feed_forward_length(config.intermediate_size)
     writer.add_vocab_size(config.vocab_size)
     writer.add_head_count(config.num_attention_heads)
-    kinds, kv_heads = getattr(config, "layer_types", []), config.num_key_value_heads
-    recurrent = {"lfm2": "conv", "lfm2_moe": "conv", "granitemoehybrid": "linear_attention"}.get(config.model_type)
-    writer.add_head_count_kv([0 if kind == recurrent else kv_heads for kind in kinds] if recurrent else kv_heads)
+    if config.model_type != "gemma4_text":  # whose kinds of blocks have their own
+        kinds, kv_heads = getattr(config, "layer_types", []), config.num_key_value_heads
+        recurrent = {"lfm2": "conv", "lfm2_moe": "conv", "granitemoehybrid": "linear_attention"}.get(config.model_type)
+        writer.add_head_count_kv([0 if kind == recurrent else kv_heads for kind in kinds] if recurrent else kv_heads)
     writer.add_layer_norm_rms_eps(config.norm_eps if hasattr(config, "norm_eps") else config.rms_norm_eps)
     rope = rope or config.rope_parameters
     writer.add_rope_freq_base(rope["rope_theta"])
@@ -414,7 +454,7 @@ def add_common_metadata(writer, config, blocks, rope=None):
 
 def add_mixture_metadata(writer, config):
     writer.add_expert_count(config.num_local_experts if hasattr(config, "num_local_experts") else config.num_experts)
-    writer.add_expert_used_count(config.num_experts_per_tok)
+    writer.add_expert_used_count(config.top_k_experts if hasattr(config, "top_k_experts") else config.num_experts_per_tok)
     if hasattr(config, "moe_intermediate_size"):
         writer.add_expert_feed_forward_length(config.moe_intermediate_size)
     if config.model_type in ("qwen3_5_moe_text", "qwen3_next"):
@@ -471,6 +511,31 @@ def add_gemma3_metadata(writer, config):
     writer.add_sliding_window(config.sliding_window)
     writer.add_sliding_window_pattern(config.layer_types.index("full_attention") + 1)
     writer.add_rope_freq_base_swa(config.rope_parameters["sliding_attention"]["rope_theta"])
+
+
+def add_gemma4_metadata(writer, config):
+    # Proportional rotation is told by divisors of the frequencies (rope_freqs), which are infinite where nothing is turned.
+    rope = config.rope_parameters
+    add_common_metadata(writer, config, config.num_hidden_layers, rope["full_attention"] | {"rope_type": "default"})
+    everywhere, windowed = (config.per_layer_config[kind] for kind in ("full_attention", "sliding_attention"))
+    in_window = [kind == "sliding_attention" for kind in config.layer_types]
+    shared = config.num_kv_shared_layers
+    writer.add_head_count_kv([(windowed if i else everywhere).num_key_value_heads for i in in_window])
+    writer.add_shared_kv_layers(shared)
+    writer.add_embedding_length_per_layer_input(config.hidden_size_per_layer_input)
+    writer.add_sliding_window(config.sliding_window)
+    writer.add_sliding_window_pattern(in_window)
+    writer.add_key_length(everywhere.head_dim)
+    writer.add_value_length(everywhere.head_dim)
+    writer.add_key_length_swa(windowed.head_dim)
+    writer.add_value_length_swa(windowed.head_dim)
+    writer.add_rope_dimension_count(everywhere.head_dim)
+    writer.add_rope_dimension_count_swa(windowed.head_dim)
+    writer.add_rope_freq_base_swa(rope["sliding_attention"]["rope_theta"])
+    writer.add_final_logit_softcapping(config.final_logit_softcapping)
+    if config.use_double_wide_mlp:
+        wide = 2 * config.intermediate_size
+        writer.add_feed_forward_length([config.intermediate_size] * (len(in_window) - shared) + [wide] * shared)
 
 
 def add_gpt_oss_metadata(writer, config):
@@ -543,7 +608,7 @@ def add_nemotron_h_metadata(writer, config):
     writer.add_ssm_time_step_rank(config.mamba_num_heads)
     if mixture:
         writer.add_expert_count(config.n_routed_experts)
-        writer.add_expert_used_count(config.num_experts_per_tok)
+        writer.add_expert_used_count(config.top_k_experts if hasattr(config, "top_k_experts") else config.num_experts_per_tok)
         writer.add_expert_feed_forward_length(config.moe_intermediate_size)
         writer.add_expert_shared_feed_forward_length(config.moe_shared_expert_intermediate_size)
         writer.add_expert_shared_count(config.n_shared_experts)

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from transformers import GptOssConfig, GptOssForCausalLM, FalconH1Config, FalconH1ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, GraniteConfig, GraniteForCausalLM
+from transformers import GptOssConfig, GptOssForCausalLM, FalconH1Config, FalconH1ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, Gemma4ForCausalLM, Gemma4TextConfig, GraniteConfig, GraniteForCausalLM
 from transformers import GraniteMoeConfig, GraniteMoeForCausalLM, GraniteMoeHybridConfig, GraniteMoeHybridForCausalLM
 from transformers import Lfm2Config, Lfm2ForCausalLM, Lfm2MoeConfig, Lfm2MoeForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers import NemotronHConfig, NemotronHForCausalLM
@@ -112,6 +112,25 @@ def granite(layers, d_head, groups, tied, rope, embedding, residual, attention, 
         residual_multiplier=residual,
         attention_multiplier=attention,
         logits_scaling=logits,
+    )
+
+
+def gemma4(kinds, **more):
+    return Gemma4TextConfig(
+        **EVERY | {
+            "num_key_value_heads": 1,
+            "rope_parameters": {
+                "full_attention": {"rope_type": "proportional", "rope_theta": 1000000.0, "partial_rotary_factor": 0.25},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            },
+        } | more,
+        num_hidden_layers=len(kinds),
+        layer_types=["sliding_attention" if kind == "w" else "full_attention" for kind in kinds],
+        head_dim=16,
+        global_head_dim=32,
+        sliding_window=70,
+        final_logit_softcapping=8.0,
+        tie_word_embeddings=False,  # as of Gemma 3
     )
 
 
@@ -298,6 +317,22 @@ MODELS = [
             tie_word_embeddings=False,  # with the embedding as large as it is in the stream, a tied one would say the last token again
         ),
     ),
+    # The last two blocks attend to the keys and values of the two before them, and have wider networks; each block is told of the token.
+    Tiny(
+        "gemma4",
+        gemma4(
+            "wwawa", intermediate_size=48, num_kv_shared_layers=2, use_double_wide_mlp=True,
+            hidden_size_per_layer_input=16, vocab_size_per_layer_input=VOCABULARY,
+        ),
+    ),  # fmt: skip
+    # Keys are values where a block sees everything.
+    Tiny(
+        "gemma4_moe",
+        gemma4(
+            "wa", intermediate_size=48, hidden_size_per_layer_input=0, num_key_value_heads=2, num_global_key_value_heads=1,
+            attention_k_eq_v=True, enable_moe_block=True, num_experts=8, top_k_experts=3, moe_intermediate_size=32,
+        ),
+    ),  # fmt: skip
     Tiny(
         "gpt_oss",
         GptOssConfig(
@@ -360,6 +395,7 @@ ARCHITECTURES = {
     GraniteConfig: Architecture(GraniteForCausalLM, "granite", hf_to_gguf.granite_tensors, hf_to_gguf.add_granite_metadata, "dbrx"),
     GraniteMoeConfig: Architecture(GraniteMoeForCausalLM, "granitemoe", hf_to_gguf.granite_tensors, hf_to_gguf.add_granite_metadata, "dbrx"),
     Gemma3TextConfig: Architecture(Gemma3ForCausalLM, "gemma3", hf_to_gguf.gemma3_tensors, hf_to_gguf.add_gemma3_metadata, None),
+    Gemma4TextConfig: Architecture(Gemma4ForCausalLM, "gemma4", hf_to_gguf.gemma4_tensors, hf_to_gguf.add_gemma4_metadata, None),
     FalconH1Config: Architecture(
         FalconH1ForCausalLM, "falcon-h1", hf_to_gguf.falcon_h1_tensors, hf_to_gguf.add_falcon_h1_metadata, "falcon-h1"
     ),
@@ -415,6 +451,10 @@ def randomise(module, generator, config):
             uniform(p, -0.5, 0.5)
         elif name.endswith((".gate.weight", ".router.weight")):  # of the chosen experts none has all the say, and none next to none
             normal(p, 2.0 / math.sqrt(p.shape[1]))
+        elif name.endswith(".router.proj.weight"):  # of rows that are scaled down by the root of their width
+            normal(p, 2.0)
+        elif "embed_tokens_per_layer" in leaf:
+            normal(p, 1.0 / math.sqrt(config.hidden_size_per_layer_input))
         elif p.dim() == 3:  # a convolution's taps
             normal(p, 0.5)
         elif "linear_attn.norm" in name:
@@ -431,6 +471,8 @@ def randomise(module, generator, config):
     for name, p in module.named_buffers():
         if name.endswith(("expert_bias", "e_score_correction_bias")):
             uniform(p, -0.3, 0.3)
+        elif name.endswith("layer_scalar"):
+            uniform(p, 0.6, 1.2)
 
 
 def gap(logits):
@@ -443,7 +485,9 @@ class Choices:
 
     def __init__(self, *modules):
         self.scores, self.chosen, self.least_wanted = [], [], LEAST_CHOICE_GAP
-        self.routers = [m for module in modules for m in module.modules() if type(m).__name__.lower().endswith("topkrouter")]
+        self.routers = [
+            m for module in modules for m in module.modules() if type(m).__name__.lower().endswith(("topkrouter", "textrouter"))
+        ]
         self.hooks = [router.register_forward_hook(self.keep) for router in self.routers]
 
     def __enter__(self):
@@ -457,6 +501,8 @@ class Choices:
         """LFM2's router is handed the biases of its choice, Nemotron's has them; the others choose by the greatest logits, which is by the
         greatest softmax."""
         logits, _, chosen = outputs
+        if type(router).__name__ == "Gemma4TextRouter":
+            logits = logits.log()  # what it gives are probabilities
         bias = inputs[1] if len(inputs) > 1 else getattr(router, "e_score_correction_bias", None)
         biased = bias is not None
         self.scores.append(logits.sigmoid() + bias if biased else logits)

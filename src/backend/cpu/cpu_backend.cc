@@ -125,6 +125,11 @@ class CpuBackend : public Backend {
     return &matrix;
   }
 
+  Result<const Matrix*> LoadTable(const WeightSource& source) override {
+    REPRISE_RETURN_IF_ERROR(CheckLoad(source));
+    return &tables_.emplace_back(source);
+  }
+
   Result<std::unique_ptr<Plan>> Capture(const StepTable& table, const std::function<void(Ops&)>& record) override {
     auto plan = std::make_unique<CpuPlan>(this, table);
     CpuOps ops(*plan, kernels_, workspace_, taps_, team_.threads());
@@ -146,6 +151,7 @@ class CpuBackend : public Backend {
   Workspace workspace_;
   ConvTaps taps_;
   std::deque<PackedMatrix> matrices_;
+  std::deque<FileTable> tables_;
   CpuStream stream_;
 };
 

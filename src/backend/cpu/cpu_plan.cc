@@ -19,12 +19,15 @@ Result<const float*> ConvTaps::Of(const float* weight, int channels, int kernel)
 
 bool CpuOps::Owns(const Matrix& matrix) const { return dynamic_cast<const PackedMatrix*>(&matrix) != nullptr; }
 
+bool CpuOps::OwnsTable(const Matrix& table) const { return Owns(table) || dynamic_cast<const FileTable*>(&table) != nullptr; }
+
 void CpuOps::RecordEmbed(const Rows& out, const Matrix& table, float scale) {
-  Add(EmbedKernel(), EmbedArgs{&this->table(), out, static_cast<const PackedMatrix*>(&table), scale});
+  Add(EmbedKernel(),
+      EmbedArgs{&this->table(), out, dynamic_cast<const PackedMatrix*>(&table), dynamic_cast<const FileTable*>(&table), scale});
 }
 
-void CpuOps::RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, float eps, bool accumulate) {
-  AddRowWork(kernels_.rms_norm, RmsNormArgs{&table(), out, in, weight, eps, accumulate}, out.width);
+void CpuOps::RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, int group, float eps, bool accumulate, float scale) {
+  AddRowWork(kernels_.rms_norm, RmsNormArgs{&table(), out, in, weight, group, eps, accumulate, scale}, group);
 }
 
 CpuOps::Inputs CpuOps::InputsOf(std::span<const Product> products, int64_t rows, int width, int experts) {
@@ -102,7 +105,8 @@ void CpuOps::RecordMixExperts(const Rows& out, const Rows& in, const Rows& score
   const Rows up{Scratch<float>("experts' ups", visits * inner), inner, inner, in.domain};
   const Rows parts{Scratch<float>("experts' results", visits * out.width), out.width, out.width, in.domain};
   if (!error().ok()) return;
-  Add(RouteKernel(), RouteArgs{&table(), scores, experts.score_bias.data, experts.choice_bias.data, &to, experts.sigmoid, experts.scale});
+  Add(RouteKernel(), RouteArgs{&table(), scores, experts.score_bias.data, experts.choice_bias.data, experts.weight_scale.data, &to,
+                               experts.sigmoid, experts.scale});
   Add(kernels_.group_visits, GroupVisitsArgs{&table(), in.domain, &to});
 
   std::vector<Product> ahead{{experts.up, up}};
@@ -114,7 +118,7 @@ void CpuOps::RecordMixExperts(const Rows& out, const Rows& in, const Rows& score
                  ActivateVisitsArgs{gate, up, experts.gate_bias.data, experts.up_bias.data, &to, experts.activation}));
   const std::array back{Product{experts.down, parts}};
   AddExpertMatMul(InputsOf(back, visits, inner, experts.count), gated ? gate : up, {between.run, between.args}, to, to.visit);
-  Add(kernels_.mix_visits, MixVisitsArgs{&table(), out, parts.data, experts.down_bias.data, &to});
+  Add(kernels_.mix_visits, MixVisitsArgs{&table(), out, parts.data, experts.down_bias.data, &to, experts.adds});
 }
 
 void CpuOps::AddExpertMatMul(const Inputs& inputs, const Rows& in, RowWork before, const ExpertVisits& visits, const int32_t* source) {
@@ -166,6 +170,8 @@ void CpuOps::RecordMultiply(const Rows& out, const Rows& a, const Rows& b) {
 }
 
 void CpuOps::RecordAddBias(const Rows& rows, const float* bias) { Add(kernels_.add_bias, AddBiasArgs{&table(), rows, bias}); }
+
+void CpuOps::RecordSoftCap(const Rows& rows, float cap) { Add(kernels_.soft_cap, SoftCapArgs{&table(), rows, cap}); }
 
 void CpuOps::RecordRopeTable(float* angles, const uint64_t* turns, const RopeSpec& rope) {
   Add(RopeTableKernel(), RopeTableArgs{&table(), angles, turns, rope.dims, rope.magnitude});

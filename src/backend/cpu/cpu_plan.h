@@ -48,8 +48,9 @@ class CpuOps : public CheckedOps {
 
  private:
   bool Owns(const Matrix& matrix) const override;
+  bool OwnsTable(const Matrix& table) const override;
   void RecordEmbed(const Rows& out, const Matrix& table, float scale) override;
-  void RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, float eps, bool accumulate) override;
+  void RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, int group, float eps, bool accumulate, float scale) override;
   void RecordMatMul(const Rows& in, std::span<const Product> products) override;
   void RecordSwiGlu(const Rows& out, const Rows& gate, const Rows& up) override;
   void RecordGeGlu(const Rows& out, const Rows& gate, const Rows& up) override;
@@ -58,6 +59,7 @@ class CpuOps : public CheckedOps {
   void RecordSigmoidGate(const Rows& rows, const Rows& gate) override;
   void RecordMultiply(const Rows& out, const Rows& a, const Rows& b) override;
   void RecordAddBias(const Rows& rows, const float* bias) override;
+  void RecordSoftCap(const Rows& rows, float cap) override;
   void RecordRopeTable(float* angles, const uint64_t* turns, const RopeSpec& rope) override;
   void RecordNormRope(const Heads& heads, const float* weight, float eps, const float* angles, const RopeSpec& rope) override;
   void RecordAppend(const StateRef& state, const Rows& in) override;

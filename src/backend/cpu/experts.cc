@@ -95,7 +95,7 @@ void MixVisits(const MixVisitsArgs& args, int64_t first, int64_t last, int) {
     const float* const parts = args.parts + row * visits.used * width;
     float* const out = RowAt(args.out, static_cast<int>(row));
     for (int i = from; i < to; i += 16) {
-      Floats sum = LoadFirst(out + i, to - i);
+      Floats sum = args.adds ? LoadFirst(out + i, to - i) : Zeros();
       for (int e = 0; e < visits.used; ++e) {
         Floats part = LoadFirst(parts + int64_t{e} * width + i, to - i);
         if (args.bias) part = Add(part, LoadFirst(args.bias + int64_t{choice[e]} * width + i, to - i));
@@ -153,7 +153,10 @@ void RouteRow(const RouteArgs& args, int row) {
     sum += shares[i];
   }
   float* const weights = visits.weight + int64_t{row} * visits.used;
-  for (int i = 0; i < visits.used; ++i) weights[i] = static_cast<float>(static_cast<double>(args.scale) * shares[i] / sum);
+  for (int i = 0; i < visits.used; ++i) {
+    weights[i] = static_cast<float>(static_cast<double>(args.scale) * shares[i] / sum);
+    if (args.weight_scale) weights[i] *= args.weight_scale[chosen[i]];
+  }
 }
 
 void Route(const RouteArgs& args, int64_t first, int64_t last, int) {

@@ -23,6 +23,8 @@ struct Mixture {
   bool sigmoid = false;
   float scale = 1.0f;
   Floats1d choice_bias;
+  Floats1d weight_scale;
+  bool adds = true;
   std::vector<int> lane_rows{27, 1, 2};
 
   int rows() const { return std::accumulate(lane_rows.begin(), lane_rows.end(), 0); }
@@ -77,6 +79,8 @@ Job MixtureJob(const Mixture& m) {
     experts.sigmoid = m.sigmoid;
     experts.scale = m.scale;
     experts.activation = m.activation;
+    experts.adds = m.adds;
+    if (!m.weight_scale.empty()) experts.weight_scale = LoadFloats(backend, m.weight_scale);
     if (!m.choice_bias.empty()) experts.choice_bias = LoadFloats(backend, m.choice_bias);
     if (m.biased) {
       if (m.gated()) experts.gate_bias = LoadFloats(backend, m.Bias(0), m.count);
@@ -144,7 +148,10 @@ std::vector<std::pair<size_t, double>> Choice(const Mixture& m, const float* sco
   double sum = 0;
   for (const size_t e : order) sum += p[e];
   std::vector<std::pair<size_t, double>> choice;
-  for (const size_t e : order) choice.emplace_back(e, static_cast<double>(m.scale) * p[e] / sum);
+  for (const size_t e : order) {
+    const double scale = m.weight_scale.empty() ? 1.0 : static_cast<double>(m.weight_scale[e]);
+    choice.emplace_back(e, static_cast<double>(m.scale) * p[e] / sum * scale);
+  }
   return choice;
 }
 
@@ -161,7 +168,7 @@ void ExpectTheChosenOnesSum(const Mixture& m, const Floats1d& scores) {
       for (size_t r = 0; r < static_cast<size_t>(m.lane_rows[lane]); ++r, ++row) {
         const auto choice = Choice(m, scores.data() + row * static_cast<size_t>(m.count));
         for (size_t c = 0; c < width; ++c) {
-          double wanted = in[row * stride + width + c], magnitude = std::abs(wanted);
+          double wanted = m.adds ? in[row * stride + width + c] : 0.0f, magnitude = std::abs(wanted);
           for (const auto& [expert, weight] : choice) {
             const double term = weight * apart[i].out[lane][(r * static_cast<size_t>(m.count) + expert) * width + c];
             wanted += term;
@@ -311,6 +318,16 @@ TEST(Experts, SigmoidsWithABiasOfTheChoiceAndAScale) {
   m.scale = 2.5f;
   ExpectTheChosenOnesSum(m, RandomScores(m));
   m.choice_bias = RandomFloats(16, 5, 0.5f);
+  ExpectTheChosenOnesSum(m, RandomScores(m));
+}
+
+TEST(Experts, ScalesOfTheWeightsAndNothingToAddTo) {
+  Mixture m;
+  m.width = 64;
+  m.inner = 64;
+  m.weight_scale = RandomFloats(static_cast<size_t>(m.count), 9);
+  ExpectTheChosenOnesSum(m, RandomScores(m));
+  m.adds = false;
   ExpectTheChosenOnesSum(m, RandomScores(m));
 }
 

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "backend/cpu/file_table.h"
 #include "backend/cpu/launch.h"
 #include "backend/cpu/packed_matrix.h"
 #include "backend/cpu/targets.h"
@@ -125,8 +126,9 @@ inline constexpr int kMostExpertsUsed = 64;
 struct RouteArgs {
   const StepTable* table;
   Rows scores;
-  const float* score_bias;   // null: none
-  const float* choice_bias;  // null: none
+  const float* score_bias;    // null: none
+  const float* choice_bias;   // null: none
+  const float* weight_scale;  // null: none
   ExpertVisits* visits;
   bool sigmoid;
   float scale;
@@ -149,14 +151,17 @@ struct MixVisitsArgs {
   const float* parts;  // [visits][out.width]
   const float* bias;   // [count][out.width]; null: none
   const ExpertVisits* visits;
+  bool adds;
 };
 
 struct RmsNormArgs {
   const StepTable* table;
   Rows out, in;
   const float* weight;
+  int width;  // of what is normed by itself: a row is one such group, or several
   float eps;
   bool accumulate;
+  float scale;  // of what was accumulated
 };
 struct GatedRmsNormArgs {
   const StepTable* table;
@@ -182,6 +187,11 @@ struct AddBiasArgs {
   const StepTable* table;
   Rows rows;
   const float* bias;
+};
+struct SoftCapArgs {
+  const StepTable* table;
+  Rows rows;
+  float cap;
 };
 struct SigmoidGateArgs {
   const StepTable* table;
@@ -269,7 +279,8 @@ struct SsmArgs {
 struct EmbedArgs {
   const StepTable* table;
   Rows out;
-  const PackedMatrix* weight;
+  const PackedMatrix* matrix;  // or
+  const FileTable* file;
   float scale;
 };
 struct LastArgs {
@@ -293,7 +304,7 @@ struct KernelTable {
   Kernel arrange, matmul;
   Kernel group_visits, expert_matmul, mix_visits;
   UntypedRun activate_visits = nullptr;  // runs where its rows are arranged: they are visits, which the step table does not count
-  Kernel rms_norm, gated_rms_norm, swiglu, geglu, relu_squared, multiply, add_bias, sigmoid_gate;
+  Kernel rms_norm, gated_rms_norm, swiglu, geglu, relu_squared, multiply, add_bias, soft_cap, sigmoid_gate;
   Kernel norm_rope;
   Kernel attention, combine_attention;
   Kernel conv;

@@ -85,7 +85,8 @@ Split SplitEmbed(const EmbedArgs& args) { return EvenSplit(args.table->rows, arg
 void Embed(const EmbedArgs& args, int64_t first, int64_t last, int) {
   for (int64_t row = first; row < last; ++row) {
     float* const out = RowAt(args.out, static_cast<int>(row));
-    args.weight->UnpackRow(args.table->token[static_cast<size_t>(row)], out);
+    const int token = args.table->token[static_cast<size_t>(row)];
+    args.matrix ? args.matrix->UnpackRow(token, out) : args.file->UnpackRow(token, out);
     for (int i = 0; i < args.out.width; ++i) out[i] *= args.scale;
   }
 }

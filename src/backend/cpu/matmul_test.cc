@@ -34,19 +34,43 @@ TEST_P(EveryType, EmbedIsTheReferenceDequantisationScaled) {
   job.out = kInputs;
   job.lane_rows = {kOutputs};
   for (int i = 0; i < kOutputs; ++i) job.tokens.push_back((i * 11) % kOutputs);
-  job.record = [&](Backend& backend, Ops& ops, Rows, Rows out) {
-    const auto matrix = backend.LoadMatrix({"embed", GetParam(), kInputs, kOutputs, bytes});
-    ASSERT_TRUE(matrix.ok()) << matrix.status().message();
-    ops.Embed(out, **matrix, kScale);
-  };
-  for (const Outcome& outcome : RunEveryWay(job, Floats1d(kOutputs), 5)) {
-    for (int i = 0; i < kOutputs; ++i) {
-      ASSERT_EQ(std::memcmp(&outcome.out[0][static_cast<size_t>(i) * kInputs], &wanted[static_cast<size_t>((i * 11) % kOutputs) * kInputs],
-                            kInputs * sizeof(float)),
-                0)
-          << "token of row " << i;
+  for (const bool as_table : {false, true}) {
+    job.record = [&](Backend& backend, Ops& ops, Rows, Rows out) {
+      const WeightSource source{"embed", GetParam(), kInputs, kOutputs, bytes};
+      const auto matrix = as_table ? backend.LoadTable(source) : backend.LoadMatrix(source);
+      ASSERT_TRUE(matrix.ok()) << matrix.status().message();
+      ops.Embed(out, **matrix, kScale);
+    };
+    for (const Outcome& outcome : RunEveryWay(job, Floats1d(kOutputs), 5)) {
+      for (int i = 0; i < kOutputs; ++i) {
+        ASSERT_EQ(std::memcmp(&outcome.out[0][static_cast<size_t>(i) * kInputs],
+                              &wanted[static_cast<size_t>((i * 11) % kOutputs) * kInputs], kInputs * sizeof(float)),
+                  0)
+            << "token of row " << i << (as_table ? ", a table" : "");
+      }
     }
   }
+}
+
+// Its rows are looked up where the file has them, and no copy is kept.
+TEST(Tables, AreReadWhereTheyLieAndNotMultiplied) {
+  auto backend = *MakeCpuBackend({.threads = 1});
+  StepTable table(1, 1);
+  table.rows = table.lanes = 1;
+  Floats1d rows = RandomFloats(64 * 4, 1);
+  const auto loaded = backend->LoadTable({"table", TensorType::kF32, 64, 4, std::as_bytes(std::span(rows))});
+  ASSERT_TRUE(loaded.ok());
+  auto* const memory = reinterpret_cast<float*>(*backend->Allocate(64 * sizeof(float), "test"));
+  const Rows out{memory, 64, 64, Domain::kRows};
+  const auto plan = backend->Capture(table, [&](Ops& ops) { ops.Embed(out, **loaded, 2.0f); });
+  ASSERT_TRUE(plan.ok());
+  table.token[0] = 3;
+  rows[3 * 64 + 5] = 100.0f;
+  ASSERT_TRUE(backend->stream().Replay(**plan).ok());
+  EXPECT_EQ(memory[5], 200.0f);
+  const auto product = backend->Capture(table, [&](Ops& ops) { ops.MatMul(out, std::array{Product{*loaded, out.Columns(0, 4)}}); });
+  EXPECT_NE(product.status().message().find("belongs to another backend"), std::string::npos) << product.status().message();
+  EXPECT_FALSE(backend->LoadTable({"table", TensorType::kF32, 64, 5, std::as_bytes(std::span(rows))}).ok());
 }
 
 TEST_P(EveryType, TakesHardlyMoreMemoryThanInTheFile) {

@@ -21,7 +21,7 @@ HWY_BEFORE_NAMESPACE();
 namespace reprise {
 namespace HWY_NAMESPACE {
 
-void NormRow(float* out, const float* in, const float* weight, int width, float eps, bool accumulate = false) {
+void NormRow(float* out, const float* in, const float* weight, int width, float eps, bool accumulate = false, float scale = 1.0f) {
   Floats squares = Zeros();
   for (int i = 0; i < width; i += 16) {
     const Floats x = LoadFirst(in + i, width - i);
@@ -30,14 +30,19 @@ void NormRow(float* out, const float* in, const float* weight, int width, float 
   const Floats factor = Set(1.0f / std::sqrt(Sum(squares) / static_cast<float>(width) + eps));
   for (int i = 0; i < width; i += 16) {
     const Floats y = Mul(Mul(LoadFirst(in + i, width - i), factor), LoadFirst(weight + i, width - i));
-    StoreFirst(accumulate ? Add(LoadFirst(out + i, width - i), y) : y, out + i, width - i);
+    StoreFirst(accumulate ? Mul(Add(LoadFirst(out + i, width - i), y), Set(scale)) : y, out + i, width - i);
   }
 }
 
-Split SplitRmsNorm(const RmsNormArgs& args) { return EvenSplit(RowCount(*args.table, args.in), args.in.width * 0.1); }
+Split SplitRmsNorm(const RmsNormArgs& args) {
+  return EvenSplit(RowCount(*args.table, args.in) * int64_t{args.in.width / args.width}, args.width * 0.1);
+}
 void RmsNorm(const RmsNormArgs& args, int64_t first, int64_t last, int) {
-  for (int row = static_cast<int>(first); row < last; ++row) {
-    NormRow(RowAt(args.out, row), RowAt(args.in, row), args.weight, args.in.width, args.eps, args.accumulate);
+  const int groups = args.in.width / args.width;
+  for (int64_t item = first; item < last; ++item) {
+    const int row = static_cast<int>(item / groups);
+    const int64_t at = item % groups * args.width;
+    NormRow(RowAt(args.out, row) + at, RowAt(args.in, row) + at, args.weight, args.width, args.eps, args.accumulate, args.scale);
   }
 }
 
@@ -104,6 +109,14 @@ void AddBias(const AddBiasArgs& args, int64_t first, int64_t last, int) {
   RunPairs(args.rows, args.rows, args.bias, 0, first, last, [](Floats x, Floats bias) HWY_ATTR { return Add(x, bias); });
 }
 
+Split SplitSoftCap(const SoftCapArgs& args) { return SplitPairs(*args.table, args.rows, 0.3); }
+void SoftCap(const SoftCapArgs& args, int64_t first, int64_t last, int) {
+  const float cap = args.cap, twice = 2.0f * cap, bend = 2.0f / cap;
+  RunPairs(args.rows, args.rows, args.rows.data, args.rows.stride, first, last, [=](Floats x, Floats) HWY_ATTR {
+    return Sub(Set(cap), Div(Set(twice), Add(Set(1.0f), Exp(Mul(x, Set(bend))))));  // cap tanh(x / cap)
+  });
+}
+
 Split SplitSigmoidGate(const SigmoidGateArgs& args) { return EvenSplit(RowCount(*args.table, args.out), args.out.width * 0.1); }
 void SigmoidGate(const SigmoidGateArgs& args, int64_t first, int64_t last, int) {
   for (int row = static_cast<int>(first); row < last; ++row) {
@@ -145,6 +158,7 @@ void AddNorms(KernelTable& table) {
   table.relu_squared = {RunUntyped<ReluSquaredArgs, ReluSquared>, SplitUntyped<ReluSquaredArgs, SplitReluSquared>};
   table.multiply = {RunUntyped<MultiplyArgs, Multiply>, SplitUntyped<MultiplyArgs, SplitMultiply>};
   table.add_bias = {RunUntyped<AddBiasArgs, AddBias>, SplitUntyped<AddBiasArgs, SplitAddBias>};
+  table.soft_cap = {RunUntyped<SoftCapArgs, SoftCap>, SplitUntyped<SoftCapArgs, SplitSoftCap>};
   table.sigmoid_gate = {RunUntyped<SigmoidGateArgs, SigmoidGate>, SplitUntyped<SigmoidGateArgs, SplitSigmoidGate>};
   table.argmax = {RunUntyped<ArgMaxArgs, ArgMax>, SplitUntyped<ArgMaxArgs, SplitArgMax>};
 }

@@ -85,6 +85,51 @@ TEST_P(Widths, AddRmsNorm) {
   }
 }
 
+// Each group of columns by itself, and what is added to scaled.
+TEST_P(Widths, NormsOfGroups) {
+  const int width = GetParam();
+  constexpr int kGroups = 3;
+  const Floats1d weight = RandomFloats(static_cast<size_t>(width), 1);
+  Job job;
+  job.in = job.out = kGroups * width;
+  job.lane_rows = {4, 2};
+  job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
+    const Vector shared = LoadFloats(backend, weight);
+    ops.RmsNorm(out, in, shared, 1e-5f);
+    ops.AddRmsNorm(out, in, shared, 1e-5f, 0.375f);
+  };
+  const Floats1d in = RandomFloats(6 * static_cast<size_t>(job.in), 2, 3.0f);
+  for (const Outcome& outcome : RunEveryWay(job, in, 3)) {
+    Doubles wanted;
+    for (int group = 0; group < 4 * kGroups; ++group) {
+      for (const double y : Normed(&in[static_cast<size_t>(group * width)], weight, 1e-5)) wanted.push_back(0.75 * y);
+    }
+    ExpectNear(outcome.out[0], wanted, 1e-5);
+  }
+}
+
+TEST_P(Widths, SoftCap) {
+  const int width = GetParam();
+  Job job;
+  job.in = 2 * width;
+  job.out = width;
+  job.lane_rows = {5};
+  job.record = [&](Backend&, Ops& ops, Rows in, Rows out) {
+    ops.Multiply(out, in.Columns(0, width), in.Columns(width, width));
+    ops.SoftCap(out, 30.0f);
+  };
+  Floats1d in = RandomFloats(5 * static_cast<size_t>(job.in), 4, 8.0f);
+  in[0] = in[static_cast<size_t>(width)] = 1e18f;
+  for (const Outcome& outcome : RunEveryWay(job, in, 5)) {
+    Doubles wanted;
+    for (int row = 0; row < 5; ++row) {
+      const float* const x = &in[static_cast<size_t>(row * job.in)];
+      for (int i = 0; i < width; ++i) wanted.push_back(30.0 * std::tanh(static_cast<double>(x[i]) * x[width + i] / 30.0));
+    }
+    ExpectNear(outcome.out[0], wanted, 5e-6);
+  }
+}
+
 TEST_P(Widths, GeGlu) {
   const int width = GetParam();
   Job job;

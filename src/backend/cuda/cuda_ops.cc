@@ -11,8 +11,8 @@ void CudaOps::RecordEmbed(const Rows& out, const Matrix& table, float scale) {
   Add<EmbedArgs, EmbedGrid>(kEmbed, {step_, out, static_cast<const PackedWeight&>(table).view, scale});
 }
 
-void CudaOps::RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, float eps, bool accumulate) {
-  Add<RmsNormArgs, RmsNormGrid>(kRmsNorm, {step_, out, in, weight, eps, accumulate, {}});
+void CudaOps::RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, int group, float eps, bool accumulate, float scale) {
+  Add<RmsNormArgs, RmsNormGrid>(kRmsNorm, {step_, out, in, weight, group, eps, accumulate, scale, {}});
 }
 
 QuantRows CudaOps::NewQuants(const std::string& use, int inputs, int64_t rows) {
@@ -36,7 +36,10 @@ QuantRows CudaOps::Quantised(const Rows& in) {
     return args.out.data == in.data && args.out.width == in.width && args.out.stride == in.stride && args.out.domain == in.domain;
   };
   const bool made =
-      ShareLast<RmsNormArgs>(kRmsNorm, [&](RmsNormArgs& args) { return makes(args) && (args.quant = quant, true); }) ||
+      ShareLast<RmsNormArgs>(kRmsNorm,
+                             [&](RmsNormArgs& args) {
+                               return makes(args) && (args.width == in.width || args.width % kBlock == 0) && (args.quant = quant, true);
+                             }) ||
       ShareLast<GluArgs>(kSwiGlu, [&](GluArgs& args) { return makes(args) && (args.quant = quant, true); }) ||
       ShareLast<GluArgs>(kGeGlu, [&](GluArgs& args) { return makes(args) && (args.quant = quant, true); }) ||
       ShareLast<ReluSquaredArgs>(kReluSquared, [&](ReluSquaredArgs& args) { return makes(args) && (args.quant = quant, true); }) ||
@@ -101,6 +104,8 @@ void CudaOps::RecordMixExperts(const Rows& out, const Rows& in, const Rows& scor
   args.down_bias = experts.down_bias.data;
   args.score_bias = experts.score_bias.data;
   args.choice_bias = experts.choice_bias.data;
+  args.weight_scale = experts.weight_scale.data;
+  args.adds = experts.adds;
   args.count = experts.count;
   args.used = experts.used;
   args.sigmoid = experts.sigmoid;
@@ -166,6 +171,8 @@ void CudaOps::RecordAddBias(const Rows& rows, const float* bias) {
   });
   if (!shared) Add<AddBiasArgs, AddBiasGrid>(kAddBias, {step_, 1, {rows}, {bias}});
 }
+
+void CudaOps::RecordSoftCap(const Rows& rows, float cap) { Add<SoftCapArgs, SoftCapGrid>(kSoftCap, {step_, rows, cap}); }
 
 void CudaOps::RecordRopeTable(float* angles, const uint64_t* turns, const RopeSpec& rope) {
   Add<RopeTableArgs, RopeTableGrid>(kRopeTable, {step_, angles, turns, rope.dims, rope.magnitude});

@@ -84,7 +84,8 @@ REPRISE_DEVICE void ChooseExperts(const ExpertsArgs& args, int row) {
   if (!used) return;
   const int64_t visit = static_cast<int64_t>(row) * args.used + lane;
   args.chosen[visit] = mine;
-  args.weights[visit] = static_cast<float>(static_cast<double>(args.scale) * p / sum);
+  const auto weight = static_cast<float>(static_cast<double>(args.scale) * p / sum);
+  args.weights[visit] = args.weight_scale ? weight * args.weight_scale[mine] : weight;
 }
 
 // The first warp of a row's block chooses; the others quantise the row meanwhile.
@@ -249,7 +250,7 @@ REPRISE_KERNEL_OF(kMostFusedWarps * 32, 1, ExpertDownKernel, ExpertsArgs) {
   const float weight = lane < args.used ? args.weights[visit + lane] : 0.0f;
   const int column = tile * kTileOutputs + lane;
   float* out = RowAt(args.out, row) + column;
-  float total = *out, value = 0.0f;
+  float total = args.adds ? *out : 0.0f, value = 0.0f;
   int rank = 0, segment = 0;  // of the next sum that is taken
   SumItems<kForm>(
       args.used * segments, args.hidden, args.hidden_quant,
@@ -534,7 +535,7 @@ REPRISE_KERNEL(JoinExpertsKernel, ExpertsArgs) {
   const int row = BlockY(), i = BlockX() * kRowThreads + ThreadId(), width = args.out.width;
   if (row >= RowCount(args.step, args.in.domain) || i >= width) return;
   float* out = RowAt(args.out, row) + i;
-  float total = *out;
+  float total = args.adds ? *out : 0.0f;
   for (int rank = 0; rank < args.used; ++rank) {
     const int64_t visit = static_cast<int64_t>(row) * args.used + rank;
     float value = args.values[visit * width + i];

@@ -29,6 +29,8 @@ struct Shape {
   TensorType own_up = TensorType::kQ2_K;  // which is no type of the device's
   Activation activation = Activation::kSwiGlu;
   bool biased = false;  // gates, ups, downs and scores
+  bool scaled = false;  // the weight of each expert
+  bool adds = true;
   bool gated() const { return HasGate(activation); }
   TensorType up() const { return own_up == TensorType::kQ2_K ? wide : own_up; }
 };
@@ -71,7 +73,8 @@ struct Mixture {
         gate_bias(Bias(s.count * s.inner, 5)),
         up_bias(Bias(s.count * s.inner, 6)),
         down_bias(Bias(s.count * s.outputs, 7)),
-        score_bias(Bias(s.count, 8)) {}
+        score_bias(Bias(s.count, 8)),
+        weight_scale(s.scaled ? RandomFloats(static_cast<size_t>(s.count), 9) : Floats1d(static_cast<size_t>(s.count), 1.0f)) {}
   Experts Load(Backend& backend) const {
     Experts experts;
     if (shape.gated()) experts.gate = gate.Load(backend);
@@ -84,6 +87,8 @@ struct Mixture {
       experts.down_bias = LoadFloats(backend, down_bias);
       experts.score_bias = LoadFloats(backend, score_bias);
     }
+    if (shape.scaled) experts.weight_scale = LoadFloats(backend, weight_scale);
+    experts.adds = shape.adds;
     experts.activation = shape.activation;
     experts.count = shape.count;
     experts.used = shape.used;
@@ -98,7 +103,7 @@ struct Mixture {
   float Score(const float* scores, int e) const { return scores[e] + score_bias[static_cast<size_t>(e)]; }
   Shape shape;
   TestMatrix gate, up, down;
-  Floats1d choice_bias, gate_bias, up_bias, down_bias, score_bias;
+  Floats1d choice_bias, gate_bias, up_bias, down_bias, score_bias, weight_scale;
 };
 double Activate(Activation activation, double gate, double up) {
   switch (activation) {
@@ -150,7 +155,7 @@ std::vector<Choice> Choose(const Mixture& m, const float* scores) {
     choices.push_back({e, s.sigmoid ? p(e) : std::exp(score(e) - greatest)});
     sum += choices.back().weight;
   }
-  for (Choice& choice : choices) choice.weight *= double{s.scale} / sum;
+  for (Choice& choice : choices) choice.weight *= double{s.scale} / sum * double{m.weight_scale[static_cast<size_t>(choice.expert)]};
   return choices;
 }
 
@@ -159,7 +164,7 @@ std::vector<double> Wanted(const Mixture& m, const float* in) {
   const Shape& s = m.shape;
   const std::vector<double> x(in, in + s.width);
   std::vector<double> out(in, in + s.outputs);
-  for (double& y : out) y *= y / (1 + std::exp(-y));
+  for (double& y : out) y *= s.adds ? y / (1 + std::exp(-y)) : 0.0;
   for (const Choice& choice : Choose(m, in + s.width)) {
     const auto gate = m.gate.Times(Met(s.wide, x), choice.expert * s.inner, s.inner);
     const auto up = m.up.Times(Met(s.up(), x), choice.expert * s.inner, s.inner);
@@ -221,6 +226,11 @@ Shape Bent(Shape shape) {
   shape.activation = Activation::kGeGlu;
   return shape;
 }
+Shape ScaledAlone(Shape shape) {
+  shape.scaled = true;
+  shape.adds = false;
+  return shape;
+}
 Shape Biased(Shape shape) {
   shape.biased = true;
   return shape;
@@ -254,7 +264,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Biased(Shape{kQ8_0, kQ8_0, 160, 96, 64, 5, 2}), Biased(Shape{kF16, kQ4_0, 68, 64, 64, 4, 2}),
                     Biased(Shape{kBF16, kBF16, 128, 64, 64, 5, 2}), Biased(Ungated(Shape{kQ8_0, kMXFP4, 160, 96, 64, 5, 2})),
                     Biased(Ungated(Shape{kF32, kF32, 64, 64, 64, 5, 2})), Bent(Shape{kQ8_0, kQ8_0, 160, 96, 64, 5, 2}),
-                    Biased(Bent(Shape{kBF16, kF16, 128, 64, 64, 5, 2}))),
+                    Biased(Bent(Shape{kBF16, kF16, 128, 64, 64, 5, 2})), ScaledAlone(Bent(Shape{kQ8_0, kQ8_0, 160, 96, 64, 5, 2})),
+                    ScaledAlone(Biased(Shape{kF32, kF32, 64, 64, 64, 5, 2}))),
     [](const auto& info) {
       return std::string(TensorTypeName(info.param.wide)) + "_" + std::string(TensorTypeName(info.param.narrow)) + "_" +
              std::to_string(info.index);
@@ -327,9 +338,9 @@ TEST_P(MixExperts, ExpertsHaveTheBitsOfProducts) {
       };
       for (const Choice& choice : choices) sum += share(choice);
       for (int o = 0; o < s.outputs; ++o) {
-        float wanted = made[s.count * s.outputs + o];
+        float wanted = s.adds ? made[s.count * s.outputs + o] : 0.0f;
         for (const Choice& choice : choices) {
-          const auto weight = static_cast<float>(share(choice) / sum);
+          const float weight = static_cast<float>(share(choice) / sum) * m.weight_scale[static_cast<size_t>(choice.expert)];
           wanted = std::fma(weight, made[choice.expert * s.outputs + o], wanted);
         }
         ASSERT_TRUE(SameBits(got.out[0][static_cast<size_t>(row * s.outputs + o)], wanted))
@@ -541,6 +552,69 @@ TEST(ReluSquared, SquaresWhatIsPositiveAndIsMultiplied) {
       std::vector<double> squares(y, y + kWidth);
       ExpectRow(y + kWidth, weight.Times(Met(kQ8_0, squares), 0, kOutputs), 1e-5, "row " + std::to_string(row));
       for (int o = 0; o < kOutputs; ++o) ASSERT_TRUE(SameBits(y[kWidth + o], y[kWidth + kOutputs + o])) << row << " " << o;
+    }
+  }
+}
+
+// What is normed in groups is quantised in passing for the product that follows, and by itself for the second one.
+TEST(RmsNorm, OfGroupsAndScaled) {
+  for (const int group : {32, 96, 300}) {
+    constexpr int kGroups = 3, kRows = 7, kOutputs = 32;
+    const int width = kGroups * group;
+    const TensorType type = width % 32 == 0 ? kQ8_0 : kF32;
+    const TestMatrix matrix(type, width, kOutputs, 21);
+    const Floats1d weight = RandomFloats(static_cast<size_t>(group), 22);
+    Job job;
+    job.in = width;
+    job.out = width + 2 * kOutputs;
+    job.lane_rows = {kRows};
+    job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
+      const Rows made = out.Columns(0, width), first = out.Columns(width, kOutputs), again = out.Columns(width + kOutputs, kOutputs);
+      ops.RmsNorm(made, in, LoadFloats(backend, weight), 1e-5f);
+      ops.AddRmsNorm(made, in, LoadFloats(backend, weight), 1e-5f, 0.375f);
+      ops.MatMul(made, std::array{Product{matrix.Load(backend), first}});
+      ops.MatMul(made, std::array{Product{matrix.Load(backend), again}});
+    };
+    const Floats1d in = RandomFloats(static_cast<size_t>(kRows * width), 23, 3.0f);
+    for (const Outcome& outcome : RunOnDevices(job, in, 24, 3)) {
+      for (int row = 0; row < kRows; ++row) {
+        const float *x = in.data() + row * width, *y = outcome.out[0].data() + static_cast<ptrdiff_t>(row) * job.out;
+        for (int i = 0; i < width; ++i) {
+          const float* const of = x + i / group * group;
+          double squares = 0;
+          for (int c = 0; c < group; ++c) squares += double{of[c]} * double{of[c]};
+          const double wanted = 0.75 * x[i] * weight[static_cast<size_t>(i % group)] / std::sqrt(squares / group + 1e-5);
+          ASSERT_NEAR(y[i], wanted, 1e-5) << group << ", row " << row << ", column " << i;
+        }
+        const std::vector<double> normed(y, y + width);
+        ExpectRow(y + width, matrix.Times(Met(type, normed), 0, kOutputs), 1e-5, "row " + std::to_string(row));
+        for (int o = 0; o < kOutputs; ++o) ASSERT_TRUE(SameBits(y[width + o], y[width + kOutputs + o])) << row << " " << o;
+      }
+    }
+  }
+}
+
+TEST(SoftCap, BoundsByAHyperbolicTangent) {
+  constexpr int kWidth = 300, kRows = 5;
+  Job job;
+  job.in = 2 * kWidth;
+  job.out = kWidth;
+  job.lane_rows = {kRows};
+  job.record = [&](Backend&, Ops& ops, Rows in, Rows out) {
+    ops.Multiply(out, in.Columns(0, kWidth), in.Columns(kWidth, kWidth));
+    ops.SoftCap(out, 30.0f);
+  };
+  Floats1d in = RandomFloats(static_cast<size_t>(kRows * job.in), 25, 8.0f);
+  in[0] = in[kWidth] = 1e18f;
+  in[1] = kNaN;
+  for (const Outcome& outcome : RunOnDevices(job, in, 26, 2)) {
+    for (int row = 0; row < kRows; ++row) {
+      for (int i = 0; i < kWidth; ++i) {
+        const float* const x = in.data() + row * job.in + i;
+        const double wanted = 30.0 * std::tanh(double{x[0]} * double{x[kWidth]} / 30.0);
+        const float got = outcome.out[0][static_cast<size_t>(row * kWidth + i)];
+        ASSERT_TRUE(std::isnan(wanted) ? std::isnan(got) : std::abs(double{got} - wanted) <= 1e-5) << row << " " << i << " " << got;
+      }
     }
   }
 }

@@ -47,7 +47,8 @@ std::optional<Fused> FuseProduct(std::span<const Launch> launches, size_t i, con
   if (!matmul || IsFloat(matmul->product[0].weight.form) || bucket.Of(matmul->in.domain) != 1) return std::nullopt;
   args.matmul = *matmul;
   if (norm) {
-    if (norm->quant.quants != matmul->quant.quants || !Same(norm->out, matmul->in) || Overlap(norm->in, norm->out) || norm->accumulate) {
+    if (norm->quant.quants != matmul->quant.quants || !Same(norm->out, matmul->in) || Overlap(norm->in, norm->out) || norm->accumulate ||
+        norm->width != norm->in.width) {
       return std::nullopt;
     }
     args.input = FusedInput::kNorm;

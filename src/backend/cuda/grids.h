@@ -13,7 +13,10 @@ inline int Pieces(int width) { return CeilDiv(width, kRowThreads); }
 
 inline Grid EmbedGrid(const EmbedArgs& args, const Bucket& b) { return {Pieces(args.out.width), b.rows, 1, kRowThreads}; }
 inline Grid RmsNormGrid(const RmsNormArgs& args, const Bucket& b) {
-  return {b.Of(args.in.domain), 1, 1, kRowThreads, kRowThreads / 32 * 4};
+  return {b.Of(args.in.domain), args.in.width / args.width, 1, kRowThreads, kRowThreads / 32 * 4};
+}
+inline Grid SoftCapGrid(const SoftCapArgs& args, const Bucket& b) {
+  return {Pieces(args.rows.width), b.Of(args.rows.domain), 1, kRowThreads};
 }
 inline Grid QuantiseGrid(const QuantiseArgs& args, const Bucket& b) {
   return {Pieces(args.in.width), b.Of(args.in.domain), 1, kRowThreads};

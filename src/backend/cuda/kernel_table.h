@@ -19,6 +19,7 @@ enum KernelId : int {
   kSwiGlu,
   kGeGlu,
   kReluSquared,
+  kSoftCap,
   kMultiply,
   kAddBias,
   kGatedRmsNorm,
@@ -106,6 +107,7 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(kSwiGlu, GluArgs, SwiGluKernel)                                   \
   ADD(kGeGlu, GluArgs, GeGluKernel)                                     \
   ADD(kReluSquared, ReluSquaredArgs, ReluSquaredKernel)                 \
+  ADD(kSoftCap, SoftCapArgs, SoftCapKernel)                             \
   ADD(kMultiply, MultiplyArgs, MultiplyKernel)                          \
   ADD(kAddBias, AddBiasArgs, AddBiasKernel)                             \
   ADD(kGatedRmsNorm, GatedRmsNormArgs, GatedRmsNormKernel)              \

@@ -64,8 +64,10 @@ struct RmsNormArgs {
   StepView step;
   Rows out, in;
   const float* weight;
+  int32_t width;  // of what is normed by itself: a row is one such group, or several
   float eps;
   bool accumulate;
+  float scale;  // of what was accumulated
   QuantRows quant;
 };
 struct GatedRmsNormArgs {
@@ -90,6 +92,11 @@ struct MultiplyArgs {
   StepView step;
   Rows out, a, b;
   QuantRows quant;
+};
+struct SoftCapArgs {
+  StepView step;
+  Rows rows;
+  float cap;
 };
 struct QuantiseArgs {
   StepView step;
@@ -201,9 +208,10 @@ struct ExpertsArgs {
   WeightView gate, up, down;                     // of all experts; where they have no gate, `gate` and its bias are what `up` would be
   const float *gate_bias, *up_bias, *down_bias;  // null: none
   const float *score_bias, *choice_bias;         // as well
+  const float* weight_scale;                     // as well
   int32_t count, used;
   Activation activation;
-  bool sigmoid;
+  bool sigmoid, adds;
   float scale;
   int32_t inner;           // columns between the products: those of a visit
   int32_t* chosen;         // [visits]: the expert

@@ -59,10 +59,10 @@ inline constexpr int kElementsAtOnce = 4;
 
 REPRISE_KERNEL(RmsNormKernel, RmsNormArgs) {
   BeginKernel();
-  const int row = BlockX(), width = args.in.width;
+  const int row = BlockX(), width = args.width, at = BlockY() * width;
   if (row >= RowCount(args.step, args.in.domain)) return;
-  const float* in = RowAt(args.in, row);
-  float* out = RowAt(args.out, row);
+  const float* in = RowAt(args.in, row) + at;
+  float* out = RowAt(args.out, row) + at;
   float squares = 0.0f;
   for (int i = ThreadId(); i < width; i += kRowThreads) squares = fmaf(in[i], in[i], squares);
   squares = BlockSum(squares, reinterpret_cast<float*>(SharedMemory()));
@@ -72,7 +72,7 @@ REPRISE_KERNEL(RmsNormKernel, RmsNormArgs) {
     REPRISE_UNROLLED for (int n = 0; n < kElementsAtOnce; ++n) {
       const int i = base + n * kRowThreads;
       y[n] = i < width ? in[i] * factor * args.weight[i] : 0.0f;
-      if (args.accumulate && i < width) y[n] = out[i] + y[n];
+      if (args.accumulate && i < width) y[n] = (out[i] + y[n]) * args.scale;
     }
     REPRISE_UNROLLED for (int n = 0; n < kElementsAtOnce; ++n) {
       if (base + n * kRowThreads < width) out[base + n * kRowThreads] = y[n];
@@ -82,7 +82,7 @@ REPRISE_KERNEL(RmsNormKernel, RmsNormArgs) {
     QuantiseTogether(y, made);
     REPRISE_UNROLLED for (int n = 0; n < kElementsAtOnce; ++n) {
       const int i = base + n * kRowThreads;
-      if (i / 32 * 32 < width) StoreQuantised(args.quant, row, i / kBlock, made[n]);
+      if (i / 32 * 32 < width) StoreQuantised(args.quant, row, (at + i) / kBlock, made[n]);  // of several groups each is whole blocks
     }
   }
 }
@@ -122,6 +122,14 @@ REPRISE_KERNEL(ReluSquaredKernel, ReluSquaredArgs) {
 REPRISE_KERNEL(MultiplyKernel, MultiplyArgs) {
   BeginKernel();
   MakeElements(args, [&](int row, int i) { return RowAt(args.a, row)[i] * RowAt(args.b, row)[i]; });
+}
+
+REPRISE_KERNEL(SoftCapKernel, SoftCapArgs) {
+  BeginKernel();
+  const int row = BlockY(), i = BlockX() * kRowThreads + ThreadId();
+  if (row >= RowCount(args.step, args.rows.domain) || i >= args.rows.width) return;
+  float* x = RowAt(args.rows, row) + i;
+  *x = args.cap - 2.0f * args.cap / (1.0f + Exp(*x * (2.0f / args.cap)));  // cap tanh(x / cap)
 }
 
 REPRISE_KERNEL(SigmoidGateKernel, SigmoidGateArgs) {
