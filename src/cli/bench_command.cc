@@ -279,8 +279,8 @@ class Bench {
     limits_ = model.engine().backend().MeasureLimits();
     decode_bytes_ = static_cast<double>(model.info().weight_bytes);
     for (const GgufTensor& tensor : model.engine().file().tensors()) {
-      if (tensor.n_dims < 2 || tensor.name == "token_embd.weight" || tensor.name == "output.weight") continue;
-      prefill_macs_ += model.engine().network().UsedShare(tensor) * static_cast<double>(tensor.elements());
+      if (tensor.n_dims < 2) continue;
+      prefill_macs_ += model.engine().network().PrefillShare(tensor) * static_cast<double>(tensor.elements());
     }
   }
   // Of the machine's limit: the weights read by a decode, the products made by a prefill. Attention and the recurrences come on top.

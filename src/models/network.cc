@@ -1,6 +1,7 @@
 #include "models/network.h"
 
 #include <array>
+#include <charconv>
 
 #include "models/falcon_h1.h"
 #include "models/gemma.h"
@@ -49,6 +50,16 @@ double NetworkInfo::UsedShare(const GgufTensor& tensor) const {
   if (tensor.name == kTokenTable) return 0.0;
   const bool of_experts = experts > 0 && tensor.n_dims == 3 && tensor.dims[2] == static_cast<uint64_t>(experts);
   return of_experts ? static_cast<double>(experts_used) / experts : 1.0;
+}
+
+double NetworkInfo::PrefillShare(const GgufTensor& tensor) const {
+  if (tensor.name == "token_embd.weight" || tensor.name == "output.weight") return 0.0;
+  constexpr std::string_view kBlock = "blk.";
+  int block = 0;
+  if (tensor.name.starts_with(kBlock)) {
+    std::from_chars(tensor.name.data() + kBlock.size(), tensor.name.data() + tensor.name.size(), block);
+  }
+  return block < StateBlocks() || (has_draft && block == layers) ? UsedShare(tensor) : 0.0;
 }
 
 std::vector<std::string_view> Network::Architectures() {

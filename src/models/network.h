@@ -41,7 +41,7 @@ struct NetworkInfo {
   int vocabulary = 0;
   int width = 0;  // of a hidden row
   int layers = 0;
-  int state_blocks = 0;    // from the first on, after which nothing is left behind that later steps read; 0: all
+  int state_blocks = 0;    // from the first on, behind which nothing is left that later steps read; 0: all
   int context = 0;         // that the model was made for
   bool has_draft = false;  // an MTP block
   int experts = 0;         // of a mixture; 0: none
@@ -50,7 +50,8 @@ struct NetworkInfo {
 
   // Of a tensor's weights, the share that a row is multiplied with.
   double UsedShare(const GgufTensor& tensor) const;
-  // Of blocks behind those, a prompt's last row alone is computed.
+  // The same of a row of a prompt that is not its last: none of an output matrix, nor of blocks whose results nobody reads then.
+  double PrefillShare(const GgufTensor& tensor) const;
   int StateBlocks() const { return state_blocks > 0 ? state_blocks : layers; }
 };
 
