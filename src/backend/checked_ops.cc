@@ -160,6 +160,13 @@ static bool IsRowOf(const StateRef& state, int numbers) {
   return numbers % of_element == 0 && state.bytes == ElementSize(state.type) * static_cast<size_t>(numbers / of_element);
 }
 
+void CheckedOps::ScaleByPosition(Rows rows, Vector factors, int every) {
+  if (CheckRows("ScaleByPosition", rows, rows.width, Domain::kRows) &&
+      Check(factors.data && factors.size > 0 && every > 0, "ScaleByPosition", "there are no factors")) {
+    RecordScaleByPosition(rows, factors, every);
+  }
+}
+
 void CheckedOps::Append(StateRef state, Rows in) {
   if (CheckRows("Append", in, in.width, Domain::kRows) &&
       Check(HoldsNumbers(state.type), "Append", "the state is neither float32, float16 nor Q8_0") &&

@@ -34,6 +34,7 @@ class CheckedOps : public Ops {
   void AddBias(Rows rows, Vector bias) final;
   void SoftCap(Rows rows, float cap) final;
   void NormRope(Heads heads, Vector weight, float eps, const RopeSpec& rope) final;
+  void ScaleByPosition(Rows rows, Vector factors, int every) final;
   void Append(StateRef state, Rows in) final;
   void Attention(Rows out, Heads q, StateRef k, StateRef v, Heads gate, const AttentionSpec& spec) final;
   void CausalConv(Rows out, Rows in, StateRef tail, Vector weight, Vector bias, int kernel, bool silu) final;
@@ -71,6 +72,7 @@ class CheckedOps : public Ops {
   // angles[row][dims] = the cosines, then the sines, of `turns` at the row's position, times the magnitude. Recorded once a plan, before the first call that reads it.
   virtual void RecordRopeTable(float* angles, const uint64_t* turns, const RopeSpec& rope) = 0;
   virtual void RecordNormRope(const Heads& heads, const float* weight, float eps, const float* angles, const RopeSpec& rope) = 0;
+  virtual void RecordScaleByPosition(const Rows& rows, const Vector& factors, int every) = 0;
   virtual void RecordAppend(const StateRef& state, const Rows& in) = 0;
   virtual void RecordAttention(const Rows& out, const Heads& q, const StateRef& k, const StateRef& v, const Heads& gate,
                                const AttentionSpec& spec) = 0;

@@ -194,6 +194,9 @@ class Ops {
   // In place: each head, RMS-normalised over its width by `weight` when weight.data is set, then rotated by its row's position.
   virtual void NormRope(Heads heads, Vector weight, float eps, const RopeSpec& rope) = 0;
 
+  // In place: rows[r] *= factors[position / every], of the row's position; the last of them where there are no more.
+  virtual void ScaleByPosition(Rows rows, Vector factors, int every) = 0;
+
   // Appends in[r] as the row of `state` at row_position[r], in the state's element type (kF32, kF16 or kQ8_0).
   virtual void Append(StateRef state, Rows in) = 0;
 

@@ -84,6 +84,7 @@ void GroupedAttention::RecordProjected(Ops& ops, const AttentionShape& shape, co
     ops.Append(values, rows.value);
   }
   if (attends) {
+    if (shape.temperatures.data) ops.ScaleByPosition(rows.query, shape.temperatures, shape.temperature_every);
     ops.Attention(rows.attended, queries, keys, values, Heads{},
                   {.kv_heads = shape.kv_heads, .scale = shape.scale, .window = shape.window, .sinks = sinks});
     if (output_norm.data) {

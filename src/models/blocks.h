@@ -29,9 +29,11 @@ struct AttentionShape {
   float scale = 0;                  // of scores: head_dim^-1/2, where nothing else is set after Read
   int window = 0;                   // positions that a row sees; 0: all
   RopeSpec rope;                    // of no dimensions: positions are not told
+  Vector temperatures;              // of queries, by position; without data: none
+  int temperature_every = 0;        // of so many positions each
   bool values_may_be_keys = false;  // where a file has no matrix of values
 
-  // The numbers under `attention.` and `rope.`, checked; all but kv_heads, which some architectures give block by block.
+  // The numbers under `attention.` and `rope.`, checked, but for those of temperatures; all but kv_heads, which some architectures give block by block.
   static AttentionShape Read(Loader& loader, int width, int kv_heads, const RopeReading& rope = {});
   int query_width() const { return heads * head_dim; }
   int kv_width() const { return kv_heads * head_dim; }

@@ -1,5 +1,8 @@
 #include "models/llama.h"
 
+#include <cmath>
+#include <vector>
+
 #include "models/blocks.h"
 #include "models/feed_forward.h"
 
@@ -7,16 +10,19 @@ namespace reprise {
 namespace {
 
 constexpr int kMostLayers = 1024;
+constexpr int kMostPositions = 1 << 20;  // beyond which no context goes
 
 // In what the members of the family differ. Biases are where a file has them.
 struct Member {
   bool interleaved_rope = false;  // GGUF stores the q and k rows permuted for it
   bool head_norms = false;        // of queries and keys
   int unturned_every = 0;         // of so many blocks the last one is not told positions; 0: all are
+  bool tempered = false;          // queries are scaled by how far they are beyond the context that the model was first made for
 };
 constexpr Member kLlama = {.interleaved_rope = true};
 constexpr Member kQwen2 = {};
 constexpr Member kQwen3 = {.head_norms = true};
+constexpr Member kMistral3 = {.interleaved_rope = true, .tempered = true};
 constexpr Member kSmolLm3 = {.interleaved_rope = true, .unturned_every = 4};
 
 struct LlamaBlock {
@@ -44,6 +50,7 @@ class Llama : public Network {
       loader.Require(rope.factors == nullptr, "rotary positions are scaled by rope.scaling and by rope_freqs.weight");
       rope.factors = loader.LoadVector("rope_freqs.weight", rope.dims / 2).data;
     }
+    if (member.tempered) ReadTemperatures(loader);
     unturned_ = attention_;
     unturned_.rope.dims = 0;
     eps_ = attention_.eps;
@@ -66,6 +73,19 @@ class Llama : public Network {
   void RecordReplay(Ops& ops) const override { ops.SaveLast(last_hidden_, hidden_); }
 
  private:
+  // 1 + s log(1 + n) after n times that context.
+  void ReadTemperatures(Loader& loader) {
+    const double scale = loader.Float("attention.temperature_scale", 0.0);
+    loader.Require(scale >= 0.0 && scale <= 100.0, "attention.temperature_scale is not between 0 and 100");
+    if (scale == 0.0 || !loader.ok()) return;
+    attention_.temperature_every = loader.Int("rope.scaling.original_context_length", 1, INT32_MAX);
+    std::vector<float> temperatures;
+    for (int n = 0; n <= kMostPositions / attention_.temperature_every; ++n) {
+      temperatures.push_back(static_cast<float>(1.0 + scale * std::log(1.0 + n)));
+    }
+    attention_.temperatures = loader.NewVector(temperatures);
+  }
+
   void RecordMixer(Ops& ops, int block, Rows residual, MixerPart part, bool /*logged*/) const override {
     const bool turned = member_.unturned_every == 0 || (block + 1) % member_.unturned_every != 0;
     blocks_[static_cast<size_t>(block)].attention.Record(ops, turned ? attention_ : unturned_, attention_rows_, residual, part);
@@ -87,6 +107,9 @@ class Llama : public Network {
 Result<std::unique_ptr<Network>> LoadLlama(Loader& loader, NetworkInfo info) { return LoadAs<Llama>(loader, std::move(info), kLlama); }
 Result<std::unique_ptr<Network>> LoadQwen2(Loader& loader, NetworkInfo info) { return LoadAs<Llama>(loader, std::move(info), kQwen2); }
 Result<std::unique_ptr<Network>> LoadQwen3(Loader& loader, NetworkInfo info) { return LoadAs<Llama>(loader, std::move(info), kQwen3); }
+Result<std::unique_ptr<Network>> LoadMistral3(Loader& loader, NetworkInfo info) {
+  return LoadAs<Llama>(loader, std::move(info), kMistral3);
+}
 Result<std::unique_ptr<Network>> LoadSmolLm3(Loader& loader, NetworkInfo info) { return LoadAs<Llama>(loader, std::move(info), kSmolLm3); }
 
 }  // namespace reprise

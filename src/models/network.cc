@@ -33,6 +33,7 @@ constexpr Architecture kArchitectures[] = {
     {"lfm2", LoadLfm2},
     {"lfm2moe", LoadLfm2},
     {"llama", LoadLlama},
+    {"mistral3", LoadMistral3},
     {"nemotron_h", LoadNemotronH},
     {"nemotron_h_moe", LoadNemotronH},
     {"qwen2", LoadQwen2},

@@ -138,6 +138,17 @@ TEST_F(NetworkHostile, WindowsAndScaledPositions) {
   EXPECT_NE(Error(sound_).find("rope.scaling.type is 'yorn', neither none, linear nor yarn"), std::string::npos) << Error(sound_);
 }
 
+TEST_F(NetworkHostile, Temperatures) {
+  Take("tests/data/goldens/mistral3.gguf");
+  for (const float wrong : {-1.0f, 101.0f, std::nanf(""), INFINITY}) {
+    Refused("mistral3.attention.temperature_scale", std::bit_cast<uint32_t>(wrong), "attention.temperature_scale");
+    Refused("mistral3.rope.scaling.yarn_log_multiplier", std::bit_cast<uint32_t>(wrong * 100), "rope.scaling.yarn_log_multiplier");
+  }
+  for (const uint32_t value : {uint32_t{0}, kMinusOne}) {
+    Refused("mistral3.rope.scaling.original_context_length", value, "original_context_length");
+  }
+}
+
 TEST_F(NetworkHostile, KeysOfOtherBlocksAndTablesOfTokens) {
   Make("tiny-gemma4");  // the last two of five blocks share; every second one sees everything
   const std::string key = "gemma4.";

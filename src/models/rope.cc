@@ -43,7 +43,8 @@ RopeSpec ReadRope(Loader& loader, int dims, const RopeReading& reading) {
   const double factor = loader.Float("rope.scaling.factor", 1.0), magnitude = loader.Float("rope.scaling.attn_factor", 1.0);
   loader.Require(factor >= 1.0 && factor <= 1e4, "rope.scaling.factor is not between 1 and 10,000");
   loader.Require(magnitude > 0.0 && magnitude <= 1e4, "rope.scaling.attn_factor is not between 0 and 10,000");
-  loader.Require(loader.Float("rope.scaling.yarn_log_multiplier", 0.0) == 0.0, "a rope.scaling.yarn_log_multiplier is not supported");
+  const double log_multiplier = loader.Float("rope.scaling.yarn_log_multiplier", 0.0);
+  loader.Require(log_multiplier >= 0.0 && log_multiplier <= 1e4, "rope.scaling.yarn_log_multiplier is not between 0 and 10,000");
   for (const char* key : {"rope.scaling.yarn_ext_factor", "rope.scaling.yarn_attn_factor"}) {
     loader.Require(loader.Float(key, 1.0) == 1.0, std::string("a ") + key + " other than 1 is not supported");
   }
@@ -53,7 +54,9 @@ RopeSpec ReadRope(Loader& loader, int dims, const RopeReading& reading) {
   }
   if (!loader.ok()) return rope;
   const bool yarn = type == "yarn";
-  rope.magnitude = static_cast<float>(magnitude * (yarn ? 1.0 + 0.1 * std::log(factor) : 1.0));
+  // Some models take the magnitude of YaRN back, in part or whole.
+  const double tenth = yarn ? 0.1 * std::log(factor) : 0.0;
+  rope.magnitude = static_cast<float>(magnitude * (1.0 + tenth) / (1.0 + log_multiplier * tenth));
   std::vector<float> factors(static_cast<size_t>(dims / 2), static_cast<float>(factor));
   if (yarn) factors = YarnFactors(loader, dims, rope.base, factor, reading.whole_numbers);
   rope.factors = loader.NewVector(factors).data;

@@ -54,8 +54,9 @@ INSTANTIATE_TEST_SUITE_P(Models, GoldenTest,
                          ::testing::Combine(::testing::Values("qwen35_equal", "qwen35_grouped", "llama_gqa", "qwen2_gqa", "qwen3_gqa",
                                                               "lfm2_hybrid", "granite_hybrid", "granite_grouped", "qwen35_moe", "qwen3_moe",
                                                               "lfm2_moe", "granite_moe", "qwen3_next", "falcon_h1", "falcon_h1_normed",
-                                                              "gemma3", "gemma4", "gemma4_moe", "gpt_oss", "qwen3_yarn", "smollm3",
-                                                              "granite_dense", "granite_dense_moe", "nemotron_dense", "nemotron_moe"),
+                                                              "gemma3", "gemma4", "gemma4_moe", "gpt_oss", "mistral3", "qwen3_yarn",
+                                                              "smollm3", "granite_dense", "granite_dense_moe", "nemotron_dense",
+                                                              "nemotron_moe"),
                                             ::testing::ValuesIn(CpuInstructionSets())),
                          [](const auto& info) { return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param); });
 

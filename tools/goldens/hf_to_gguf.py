@@ -1,5 +1,5 @@
 """Hugging Face checkpoints (qwen3_5_text, qwen3_5_moe_text, qwen3_next, llama, qwen2, qwen3, qwen3_moe, lfm2, lfm2_moe, granitemoehybrid,
-falcon_h1, nemotron_h, gemma3_text, gemma4_text, granite, granitemoe, smollm3, gpt_oss) as GGUF files: what tensors are called there, and how they are laid out.
+falcon_h1, nemotron_h, gemma3_text, gemma4_text, granite, granitemoe, smollm3, ministral3, gpt_oss) as GGUF files: what tensors are called there, and how they are laid out.
 
 The facts, each of them checked by the agreement of transformers, llama.cpp and Reprise on the files made here:
  - Qwen3.5's RMS norms store weight - 1 in Hugging Face, the weight in GGUF; `linear_attn.norm` (ssm_norm) is plain in both.
@@ -182,7 +182,7 @@ def llama_tensors(model):
         block = {"attn_norm.weight": state[source + "input_layernorm.weight"]} | feed_forward(state, source)
         block |= {ours: state[source + theirs] for ours, theirs in names.items() if source + theirs in state}
         block["ffn_norm.weight"] = state[source + "post_attention_layernorm.weight"]
-        if config.model_type in ("llama", "smollm3"):
+        if config.model_type in ("llama", "smollm3", "ministral3"):
             block["attn_q.weight"] = interleave_rotation(block["attn_q.weight"], config.num_attention_heads)
             block["attn_k.weight"] = interleave_rotation(block["attn_k.weight"], config.num_key_value_heads)
         out |= {f"blk.{i}.{name}": array for name, array in block.items()}
@@ -502,6 +502,18 @@ def add_qwen3_metadata(writer, config):
     add_common_metadata(writer, config, config.num_hidden_layers)
     writer.add_key_length(config.head_dim)
     writer.add_value_length(config.head_dim)
+
+
+def add_mistral3_metadata(writer, config):
+    add_common_metadata(writer, config, config.num_hidden_layers)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_rope_dimension_count(config.head_dim)
+    rope = config.rope_parameters
+    writer.add_attn_temperature_scale(rope["llama_4_scaling_beta"])
+    writer.add_rope_scaling_yarn_log_mul(rope["mscale_all_dim"])
+    writer.add_rope_scaling_yarn_beta_fast(rope["beta_fast"])
+    writer.add_rope_scaling_yarn_beta_slow(rope["beta_slow"])
 
 
 def add_gemma3_metadata(writer, config):

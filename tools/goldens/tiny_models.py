@@ -26,6 +26,7 @@ from torch import nn
 from transformers import GptOssConfig, GptOssForCausalLM, FalconH1Config, FalconH1ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, Gemma4ForCausalLM, Gemma4TextConfig, GraniteConfig, GraniteForCausalLM
 from transformers import GraniteMoeConfig, GraniteMoeForCausalLM, GraniteMoeHybridConfig, GraniteMoeHybridForCausalLM
 from transformers import Lfm2Config, Lfm2ForCausalLM, Lfm2MoeConfig, Lfm2MoeForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import Ministral3Config, Ministral3ForCausalLM
 from transformers import NemotronHConfig, NemotronHForCausalLM
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 from transformers import Qwen3NextConfig, Qwen3NextForCausalLM, SmolLM3Config, SmolLM3ForCausalLM
@@ -298,6 +299,23 @@ MODELS = [
             tie_word_embeddings=False,
         ),
     ),  # fmt: skip
+    # Queries grow longer with each 64 positions.
+    Tiny(
+        "mistral3",
+        Ministral3Config(
+            **EVERY | {
+                "rope_parameters": {
+                    "rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 64,
+                    "mscale": 1.0, "mscale_all_dim": 1.0, "beta_fast": 32.0, "beta_slow": 1.0, "llama_4_scaling_beta": 0.5,
+                }
+            },
+            intermediate_size=96,
+            num_hidden_layers=1,
+            head_dim=32,
+            pad_token_id=0, bos_token_id=1, eos_token_id=2,
+            tie_word_embeddings=False,
+        ),
+    ),  # fmt: skip
     # The window is no whole number of extents, and most of what is kept of it lies beyond it.
     Tiny(
         "gemma3",
@@ -396,6 +414,9 @@ ARCHITECTURES = {
     GraniteMoeConfig: Architecture(GraniteMoeForCausalLM, "granitemoe", hf_to_gguf.granite_tensors, hf_to_gguf.add_granite_metadata, "dbrx"),
     Gemma3TextConfig: Architecture(Gemma3ForCausalLM, "gemma3", hf_to_gguf.gemma3_tensors, hf_to_gguf.add_gemma3_metadata, None),
     Gemma4TextConfig: Architecture(Gemma4ForCausalLM, "gemma4", hf_to_gguf.gemma4_tensors, hf_to_gguf.add_gemma4_metadata, None),
+    Ministral3Config: Architecture(
+        Ministral3ForCausalLM, "mistral3", hf_to_gguf.llama_tensors, hf_to_gguf.add_mistral3_metadata, "tekken"
+    ),
     FalconH1Config: Architecture(
         FalconH1ForCausalLM, "falcon-h1", hf_to_gguf.falcon_h1_tensors, hf_to_gguf.add_falcon_h1_metadata, "falcon-h1"
     ),

@@ -181,6 +181,10 @@ void CpuOps::RecordNormRope(const Heads& heads, const float* weight, float eps, 
   Add(kernels_.norm_rope, NormRopeArgs{&table(), heads, weight, angles, eps, rope.dims, rope.interleaved});
 }
 
+void CpuOps::RecordScaleByPosition(const Rows& rows, const Vector& factors, int every) {
+  Add(kernels_.scale_by_position, ScaleByPositionArgs{&table(), rows, factors, every});
+}
+
 void CpuOps::RecordAppend(const StateRef& state, const Rows& in) { Add(AppendKernel(), AppendArgs{&table(), in, state}); }
 
 void CpuOps::RecordAttention(const Rows& out, const Heads& q, const StateRef& k, const StateRef& v, const Heads& gate,

@@ -62,6 +62,7 @@ class CpuOps : public CheckedOps {
   void RecordSoftCap(const Rows& rows, float cap) override;
   void RecordRopeTable(float* angles, const uint64_t* turns, const RopeSpec& rope) override;
   void RecordNormRope(const Heads& heads, const float* weight, float eps, const float* angles, const RopeSpec& rope) override;
+  void RecordScaleByPosition(const Rows& rows, const Vector& factors, int every) override;
   void RecordAppend(const StateRef& state, const Rows& in) override;
   void RecordAttention(const Rows& out, const Heads& q, const StateRef& k, const StateRef& v, const Heads& gate,
                        const AttentionSpec& spec) override;

@@ -188,6 +188,12 @@ struct AddBiasArgs {
   Rows rows;
   const float* bias;
 };
+struct ScaleByPositionArgs {
+  const StepTable* table;
+  Rows rows;
+  Vector factors;
+  int every;
+};
 struct SoftCapArgs {
   const StepTable* table;
   Rows rows;
@@ -304,7 +310,7 @@ struct KernelTable {
   Kernel arrange, matmul;
   Kernel group_visits, expert_matmul, mix_visits;
   UntypedRun activate_visits = nullptr;  // runs where its rows are arranged: they are visits, which the step table does not count
-  Kernel rms_norm, gated_rms_norm, swiglu, geglu, relu_squared, multiply, add_bias, soft_cap, sigmoid_gate;
+  Kernel rms_norm, gated_rms_norm, swiglu, geglu, relu_squared, multiply, add_bias, soft_cap, sigmoid_gate, scale_by_position;
   Kernel norm_rope;
   Kernel attention, combine_attention;
   Kernel conv;

@@ -129,6 +129,19 @@ void SigmoidGate(const SigmoidGateArgs& args, int64_t first, int64_t last, int) 
   }
 }
 
+Split SplitScaleByPosition(const ScaleByPositionArgs& args) { return EvenSplit(args.table->rows, args.rows.width * 0.1); }
+void ScaleByPosition(const ScaleByPositionArgs& args, int64_t first, int64_t last, int) {
+  for (int row = static_cast<int>(first); row < last; ++row) {
+    float* const x = RowAt(args.rows, row);
+    const int64_t at = args.table->row_position[static_cast<size_t>(row)] / args.every;
+    const Floats factor = Set(args.factors.data[std::min(at, args.factors.size - 1)]);
+    for (int i = 0; i < args.rows.width; i += 16) {
+      const int count = args.rows.width - i;
+      StoreFirst(Mul(LoadFirst(x + i, count), factor), x + i, count);
+    }
+  }
+}
+
 Split SplitArgMax(const ArgMaxArgs& args) { return EvenSplit(RowCount(*args.table, args.in), args.in.width * 0.05); }
 void ArgMax(const ArgMaxArgs& args, int64_t first, int64_t last, int) {
   const Floats lowest = Set(-std::numeric_limits<float>::infinity());
@@ -160,6 +173,7 @@ void AddNorms(KernelTable& table) {
   table.add_bias = {RunUntyped<AddBiasArgs, AddBias>, SplitUntyped<AddBiasArgs, SplitAddBias>};
   table.soft_cap = {RunUntyped<SoftCapArgs, SoftCap>, SplitUntyped<SoftCapArgs, SplitSoftCap>};
   table.sigmoid_gate = {RunUntyped<SigmoidGateArgs, SigmoidGate>, SplitUntyped<SigmoidGateArgs, SplitSigmoidGate>};
+  table.scale_by_position = {RunUntyped<ScaleByPositionArgs, ScaleByPosition>, SplitUntyped<ScaleByPositionArgs, SplitScaleByPosition>};
   table.argmax = {RunUntyped<ArgMaxArgs, ArgMax>, SplitUntyped<ArgMaxArgs, SplitArgMax>};
 }
 

@@ -108,6 +108,32 @@ TEST_P(Widths, NormsOfGroups) {
   }
 }
 
+// The last factor serves all positions beyond.
+TEST_P(Widths, ScaleByPosition) {
+  const int width = GetParam();
+  constexpr int kEvery = 3;
+  const Floats1d factors = {1.0f, 0.5f, 3.0f, -1.25f};
+  Job job;
+  job.in = 2 * width;
+  job.out = width;
+  job.lane_rows = {17, 4};
+  job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
+    ops.Multiply(out, in.Columns(0, width), in.Columns(width, width));
+    ops.ScaleByPosition(out, LoadFloats(backend, factors), kEvery);
+  };
+  const Floats1d in = RandomFloats(21 * static_cast<size_t>(job.in), 4);
+  for (const Outcome& outcome : RunEveryWay(job, in, 5)) {
+    for (int row = 0; row < 21; ++row) {
+      const int lane = row / 17, position = row % 17;
+      const float* const x = &in[static_cast<size_t>(row * job.in)];
+      for (int i = 0; i < width; ++i) {
+        const float wanted = x[i] * x[width + i] * factors[static_cast<size_t>(std::min(position / kEvery, 3))];
+        ASSERT_EQ(outcome.out[static_cast<size_t>(lane)][static_cast<size_t>(position * width + i)], wanted) << row << " " << i;
+      }
+    }
+  }
+}
+
 TEST_P(Widths, SoftCap) {
   const int width = GetParam();
   Job job;

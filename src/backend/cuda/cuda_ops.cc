@@ -191,6 +191,10 @@ void CudaOps::RecordNormRope(const Heads& heads, const float* weight, float eps,
   if (!shared) Add<NormRopeArgs, NormRopeGrid>(kNormRope, {step_, angles, eps, rope.dims, rope.interleaved, 1, {heads}, {weight}});
 }
 
+void CudaOps::RecordScaleByPosition(const Rows& rows, const Vector& factors, int every) {
+  Add<ScaleByPositionArgs, ScaleByPositionGrid>(kScaleByPosition, {step_, rows, factors.data, static_cast<int32_t>(factors.size), every});
+}
+
 void CudaOps::RecordAppend(const StateRef& state, const Rows& in) {
   if (!Check(state.type != ElementType::kQ8_0, "Append", "this backend keeps no Q8_0")) return;
   const bool shared = ShareLast<AppendArgs>(kAppend, [&](AppendArgs& args) {

@@ -15,6 +15,9 @@ inline Grid EmbedGrid(const EmbedArgs& args, const Bucket& b) { return {Pieces(a
 inline Grid RmsNormGrid(const RmsNormArgs& args, const Bucket& b) {
   return {b.Of(args.in.domain), args.in.width / args.width, 1, kRowThreads, kRowThreads / 32 * 4};
 }
+inline Grid ScaleByPositionGrid(const ScaleByPositionArgs& args, const Bucket& b) {
+  return {Pieces(args.rows.width), b.rows, 1, kRowThreads};
+}
 inline Grid SoftCapGrid(const SoftCapArgs& args, const Bucket& b) {
   return {Pieces(args.rows.width), b.Of(args.rows.domain), 1, kRowThreads};
 }

@@ -20,6 +20,7 @@ enum KernelId : int {
   kGeGlu,
   kReluSquared,
   kSoftCap,
+  kScaleByPosition,
   kMultiply,
   kAddBias,
   kGatedRmsNorm,
@@ -108,6 +109,7 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(kGeGlu, GluArgs, GeGluKernel)                                     \
   ADD(kReluSquared, ReluSquaredArgs, ReluSquaredKernel)                 \
   ADD(kSoftCap, SoftCapArgs, SoftCapKernel)                             \
+  ADD(kScaleByPosition, ScaleByPositionArgs, ScaleByPositionKernel)     \
   ADD(kMultiply, MultiplyArgs, MultiplyKernel)                          \
   ADD(kAddBias, AddBiasArgs, AddBiasKernel)                             \
   ADD(kGatedRmsNorm, GatedRmsNormArgs, GatedRmsNormKernel)              \

@@ -93,6 +93,12 @@ struct MultiplyArgs {
   Rows out, a, b;
   QuantRows quant;
 };
+struct ScaleByPositionArgs {
+  StepView step;
+  Rows rows;
+  const float* factors;
+  int32_t count, every;
+};
 struct SoftCapArgs {
   StepView step;
   Rows rows;

@@ -124,6 +124,15 @@ REPRISE_KERNEL(MultiplyKernel, MultiplyArgs) {
   MakeElements(args, [&](int row, int i) { return RowAt(args.a, row)[i] * RowAt(args.b, row)[i]; });
 }
 
+REPRISE_KERNEL(ScaleByPositionKernel, ScaleByPositionArgs) {
+  BeginKernel();
+  const int row = BlockY(), i = BlockX() * kRowThreads + ThreadId();
+  if (row >= args.step.header->rows || i >= args.rows.width) return;
+  const int at = args.step.row[row].position / args.every;
+  float* x = RowAt(args.rows, row) + i;
+  *x = *x * args.factors[at < args.count ? at : args.count - 1];
+}
+
 REPRISE_KERNEL(SoftCapKernel, SoftCapArgs) {
   BeginKernel();
   const int row = BlockY(), i = BlockX() * kRowThreads + ThreadId();
