@@ -2,10 +2,10 @@
 """Makes tests/data/text/: small vocabularies, and what Hugging Face `tokenizers` and `sentencepiece` encode with them.
 
     pip install tokenizers==0.23.3 sentencepiece==0.2.3 jinja2 gguf
-    tools/text_goldens.py --train PROSE.txt... [--pieces] [--smollm2 SmolLM2-135M-Instruct.gguf] [--out tests/data/text]
+    tools/text_goldens.py --train PROSE.txt... [--pieces] [--ranked] [--smollm2 SmolLM2-135M-Instruct.gguf] [--out tests/data/text]
 
 PROSE is any large text; the committed vocabularies were trained on Jane Austen's novels (Debian's r-cran-janeaustenr) and fragments.json.
-Without --smollm2 the committed smollm2.json is used again; --pieces trains sentencepiece.model, of which sentencepiece.json is a reading. The corpus is not stored: it is generated from fragments.json by a rule that
+Without --smollm2 the committed smollm2.json is used again; --pieces trains sentencepiece.model, of which sentencepiece.json is a reading; --ranked trains gemma4.json. The corpus is not stored: it is generated from fragments.json by a rule that
 Corpus below and src/text/text_goldens_test.cc both follow. Training is deterministic, so a second run gives the same files.
 """
 
@@ -17,7 +17,7 @@ import re
 import struct
 
 import sentencepiece
-from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -115,6 +115,57 @@ class Pieces:
                 ids += self.space
             else:
                 ids += [self.model.piece_to_id(part)] if part in apart else self.model.encode(part)
+        return ids
+
+
+# As Gemma 4 has them: what files call control tokens, and what they have user-defined, which is no part of plain text either.
+GEMMA4_CONTROL = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "<|tool>", "<tool|>", "<|think|>", "<|turn>", "<turn|>", *CONTROL]
+GEMMA4_MARKERS = ["<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", '<|"|>', "<|channel>", "<channel|>"]
+RUNS = [c * n for c in "\n\u2581" for n in range(2, 9)]
+
+
+def train_ranked(texts):
+    """Pieces and, as merges, every way in which one is two others, in the order of the pieces: what converters make of Gemma's vocabularies."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Replace(" ", "\u2581")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\u2581?[^\n\u2581]+|\u2581+|\n+"), "isolated")
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=1900, limit_alphabet=400, show_progress=False,
+                                  initial_alphabet=[chr(c) for c in range(32, 127)] + ["\n", "\t", "\u2581"]))
+    trained = json.loads(tokenizer.to_str())["model"]
+    characters = [t for t in trained["vocab"] if len(t) == 1 and t != " "]
+    merged = ["".join(m) for m in trained["merges"]]
+    special = GEMMA4_CONTROL + GEMMA4_MARKERS + USER_DEFINED
+    pieces = [p for p in dict.fromkeys(RUNS + merged + characters) if p not in special]
+    tokens = special + [f"<0x{b:02X}>" for b in range(256)] + pieces
+    types = [3] * len(GEMMA4_CONTROL) + [4] * (len(special) - len(GEMMA4_CONTROL)) + [6] * 256 + [1] * len(pieces)
+    known, place = set(pieces), {t: i for i, t in enumerate(tokens)}
+    merges = []
+    for piece in pieces:
+        splits = [(piece[:i], piece[i:]) for i in range(1, len(piece))]
+        merges += sorted(((a, b) for a, b in splits if a in known and b in known), key=lambda m: (place[m[0]], place[m[1]]))
+    return {"tokens": tokens, "types": types, "merges": [" ".join(m) for m in merges]}
+
+
+class Ranked:
+    """Gemma's tokenizer over a vocabulary, but that its sign for a space is no space, as in Pieces."""
+
+    def __init__(self, vocabulary):
+        self.ids = {t: i for i, t in enumerate(vocabulary["tokens"])}
+        merges = [tuple(m.split(" ")) for m in vocabulary["merges"]]
+        self.tokenizer = Tokenizer(models.BPE(vocab=self.ids, merges=merges, fuse_unk=True, unk_token="<unk>", byte_fallback=True))
+        self.tokenizer.normalizer = normalizers.Replace(" ", Pieces.SPACE)
+        self.tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+        special = GEMMA4_CONTROL + GEMMA4_MARKERS
+        self.tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in special])
+        self.tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in USER_DEFINED])
+        self.space = [self.ids[f"<0x{byte:02X}>"] for byte in Pieces.SPACE.encode()]
+
+    def encode(self, text, parse_special):
+        self.tokenizer.encode_special_tokens = not parse_special
+        ids = []
+        for i, part in enumerate(text.split(Pieces.SPACE)):
+            ids += self.space if i else []
+            ids += self.tokenizer.encode(part, add_special_tokens=False).ids
         return ids
 
 
@@ -233,7 +284,7 @@ class Corpus:
 
 
 def encode(tokenizer, text, parse_special):
-    if isinstance(tokenizer, Pieces):
+    if isinstance(tokenizer, (Pieces, Ranked)):
         return tokenizer.encode(text, parse_special)
     tokenizer.encode_special_tokens = not parse_special
     return tokenizer.encode(text, add_special_tokens=False).ids
@@ -283,6 +334,7 @@ def main():
     parser.add_argument("--train", nargs="*", type=pathlib.Path, default=[], help="prose; without it the committed vocabularies are used again")
     parser.add_argument("--smollm2", type=pathlib.Path)
     parser.add_argument("--pieces", action="store_true")
+    parser.add_argument("--ranked", action="store_true")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("tests/data/text"))
     args = parser.parse_args()
 
@@ -298,6 +350,10 @@ def main():
     if args.smollm2:
         (args.out / "smollm2.json").write_text(json.dumps(read_smollm2(args.smollm2), ensure_ascii=False, indent=0))
 
+    if args.ranked:
+        vocabulary = train_ranked([t for kind in fragments for t in fragments[kind]])
+        (args.out / "gemma4.json").write_text(json.dumps(vocabulary, ensure_ascii=False, indent=0))
+
     if args.pieces:
         train_pieces([t for kind in fragments for t in fragments[kind]], args.out / "sentencepiece.model")
         vocabulary = Pieces(args.out / "sentencepiece.model").vocabulary()
@@ -306,9 +362,11 @@ def main():
     corpus_digest = hashlib.sha256("\0".join(documents).encode()).hexdigest()
     out = ['{"corpus":%s,"cases":[' % lines(corpus_digest), ",\n".join(lines(c) for c in cases), '],\n"vocabularies":{']
     blocks = []
-    for name in PRE_TOKENIZERS + ["smollm2", "sentencepiece"]:
+    for name in PRE_TOKENIZERS + ["smollm2", "sentencepiece", "gemma4"]:
         if name == "sentencepiece":
             tokenizer = Pieces(args.out / "sentencepiece.model")
+        elif name == "gemma4":
+            tokenizer = Ranked(json.loads((args.out / "gemma4.json").read_text()))
         else:
             tokenizer = build(json.loads((args.out / f"{name}.json").read_text()))
         small = ",\n".join(lines([encode(tokenizer, c, False), encode(tokenizer, c, True)]) if encode(tokenizer, c, False) != encode(tokenizer, c, True)

@@ -18,6 +18,7 @@
 //   qwen35     as qwen2 with [L M] in place of L, except in the optional first character: [^\r\n L N]?[L M]+ and [^\s L M N]
 //   gpt-4o     [^\r\n L N]?U*D+C?|[^\r\n L N]?U+D*C?|N{1,3}| ?[^\s L N]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+ with C = (?i:'s|'t|'re|'ve|'m|'ll|'d)
 //   tekken     as gpt-4o without C, and with N in place of N{1,3}
+//   lines      [^\n]+|\n+ (Gemma 4's)
 //
 // Why a scan suffices: alternatives differ in the class of their first one or two characters, and every repetition runs over one class, so
 // the longest run is the match. The two that backtrack are runs of white space: \s*[\r\n]+ ends after the last line break of the run, and
@@ -288,6 +289,9 @@ std::string_view PieceScanner::Next() {
     case PreTokenizer::kGpt4o: position_ = Gpt4oPieceEnd(Characters(text_, CharClass::kMark), begin, 3, true); break;
     case PreTokenizer::kTekken: position_ = Gpt4oPieceEnd(Characters(text_, CharClass::kMark), begin, 1, false); break;
     case PreTokenizer::kQwen35: position_ = LlamaPieceEnd(Characters(text_, CharClass::kLetter), begin, 1); break;
+    case PreTokenizer::kLines:
+      position_ = std::min(text_.size(), text_[begin] == '\n' ? text_.find_first_not_of('\n', begin) : text_.find('\n', begin));
+      break;
   }
   return text_.substr(begin, position_ - begin);
 }

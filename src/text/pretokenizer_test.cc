@@ -74,7 +74,8 @@ class Regex {
 };
 
 std::vector<std::string> Expected(PreTokenizer pre, const std::string& text) {
-  static const Regex gpt2(kGpt2), llama(kLlama), qwen2(kQwen2), qwen35(kQwen35), gpt4o(kGpt4o), tekken(kTekken), number("\\p{N}");
+  static const Regex gpt2(kGpt2), llama(kLlama), qwen2(kQwen2), qwen35(kQwen35), gpt4o(kGpt4o), tekken(kTekken), lines("[^\\n]+|\\n+"),
+      number("\\p{N}");
   switch (pre) {
     case PreTokenizer::kGpt2: return gpt2.Split(text);
     case PreTokenizer::kLlamaBpe:
@@ -83,6 +84,7 @@ std::vector<std::string> Expected(PreTokenizer pre, const std::string& text) {
     case PreTokenizer::kQwen35: return qwen35.Split(text);
     case PreTokenizer::kGpt4o: return gpt4o.Split(text);
     case PreTokenizer::kTekken: return tekken.Split(text);
+    case PreTokenizer::kLines: return lines.Split(text);
     case PreTokenizer::kSmolLm: break;
   }
   std::vector<std::string> pieces;
@@ -113,8 +115,9 @@ std::vector<std::string> Pieces(PreTokenizer pre, std::string_view text) {
   return pieces;
 }
 
-constexpr PreTokenizer kAll[] = {PreTokenizer::kGpt2,  PreTokenizer::kLlamaBpe, PreTokenizer::kDbrx,  PreTokenizer::kSmolLm,
-                                 PreTokenizer::kQwen2, PreTokenizer::kQwen35,   PreTokenizer::kGpt4o, PreTokenizer::kTekken};
+constexpr PreTokenizer kAll[] = {PreTokenizer::kGpt2,   PreTokenizer::kLlamaBpe, PreTokenizer::kDbrx,
+                                 PreTokenizer::kSmolLm, PreTokenizer::kQwen2,    PreTokenizer::kQwen35,
+                                 PreTokenizer::kGpt4o,  PreTokenizer::kTekken,   PreTokenizer::kLines};
 
 // One of each kind of character that an expression tells apart, twice where case or position matters.
 const char* const kAlphabet[] = {"/",

@@ -30,15 +30,15 @@ json ReadJson(const std::string& name) {
 Vocabulary ReadVocabularyFile(const std::string& name) {
   const json file = ReadJson(name + ".json");
   Vocabulary v;
-  if (file.contains("scores")) {
-    v.kind = VocabularyKind::kSentencePiece;
+  if (file.contains("merges")) v.merges = file["merges"].get<std::vector<std::string>>();
+  if (file.contains("tokens")) {
+    v.kind = file.contains("scores") ? VocabularyKind::kSentencePiece : VocabularyKind::kRankedPieces;
     v.tokens = file["tokens"].get<std::vector<std::string>>();
     v.types = file["types"].get<std::vector<int32_t>>();
-    v.scores = file["scores"].get<std::vector<double>>();
+    if (file.contains("scores")) v.scores = file["scores"].get<std::vector<double>>();
     return v;
   }
   v.pre = file["pre"];
-  v.merges = file["merges"].get<std::vector<std::string>>();
   std::map<std::string, bool> seen;
   const auto add = [&](const std::string& token, TokenType type) {
     v.tokens.push_back(token);
@@ -329,7 +329,7 @@ TEST(TextGoldens, ChatsOfSmolLm2AreItsTemplates) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Vocabularies, TextGoldensOf,
-                         testing::Values("gpt-2", "llama-bpe", "smollm", "qwen2", "qwen35", "smollm2", "sentencepiece"),
+                         testing::Values("gpt-2", "llama-bpe", "smollm", "qwen2", "qwen35", "smollm2", "sentencepiece", "gemma4"),
                          [](const auto& info) {
                            std::string name = info.param;
                            std::erase(name, '-');

@@ -31,8 +31,15 @@ constexpr size_t kMaxRememberedBytes = 128;
 // Names that mean structure in every family that uses them. A file that gives one of them another type would let the text of a message
 // end that message.
 constexpr std::string_view kStructure[] = {
-    "<|im_start|>",        "<|im_end|>",        "<|endoftext|>", "<|begin_of_text|>", "<|end_of_text|>", "<start_of_turn>",
-    "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",    "<|eom_id|>",        "<end_of_turn>",
+    "<|im_start|>",      "<|im_end|>", "<|endoftext|>", "<|begin_of_text|>", "<|end_of_text|>", "<start_of_turn>", "<|start_header_id|>",
+    "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>",    "<end_of_turn>",     "<|turn>",         "<turn|>",         "<|think|>",
+    "<|tool>",           "<tool|>",
+};
+
+// What Gemma 4's answers are made of, and what quotes a string in them. Files have them user-defined, so that they are shown; but they are
+// structure, and the result of a tool that spells one must not end itself.
+constexpr std::string_view kAnswerMarkers[] = {
+    "<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", "<|\"|>",
 };
 
 // What Harmony's messages are made of, their ends included. An answer is several messages, and who reads one must see where each begins.
@@ -46,10 +53,11 @@ constexpr std::string_view kShown[] = {
     "<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>",
 };
 
-// Tokens after which nothing of the answer follows; the last three open another document, which no answer goes on with.
+// Tokens after which nothing of the answer follows: what a tool returns (<|tool_response>) is not the model's to say, and the last three open
+// another document, which no answer goes on with.
 constexpr std::string_view kEnds[] = {
-    "<|im_end|>",    "<|endoftext|>", "<|end_of_text|>", "<|eot_id|>",   "<|eom_id|>",
-    "<end_of_turn>", "<|fim_pad|>",   "<|repo_name|>",   "<|file_sep|>",
+    "<|im_end|>", "<|endoftext|>", "<|end_of_text|>",  "<|eot_id|>",  "<|eom_id|>",    "<end_of_turn>",
+    "<eos>",      "<turn|>",       "<|tool_response>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>",
 };
 
 bool IsOneOf(std::string_view name, std::span<const std::string_view> names) {
@@ -66,9 +74,9 @@ std::string Quoted(std::string_view name) {
 
 std::string TokenLabel(size_t token) { return "token " + std::to_string(token); }
 
-constexpr std::string_view kSpelledSpace = "\u2581";  // in SentencePiece's vocabularies
+constexpr std::string_view kSpelledSpace = "\u2581";  // in vocabularies of pieces
 
-// The byte that a token of SentencePiece's called "<0x0A>" stands for, or -1.
+// The byte that a piece called "<0x0A>" stands for, or -1.
 int ByteOfName(std::string_view name) {
   const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; };
   if (name.size() != 6 || !name.starts_with("<0x") || name[5] != '>' || digit(name[3]) < 0 || digit(name[4]) < 0) return -1;
@@ -106,6 +114,8 @@ Result<Tokenizer> Tokenizer::Create(const Vocabulary& vocabulary) {
   t.kind_ = vocabulary.kind;
   if (t.kind_ == VocabularyKind::kByteLevel) {
     REPRISE_ASSIGN_OR_RETURN(t.pre_, PreTokenizerByName(vocabulary.pre));
+  } else if (t.kind_ == VocabularyKind::kRankedPieces) {
+    t.pre_ = PreTokenizer::kLines;
   }
   REPRISE_RETURN_IF_ERROR(t.AddTokens(vocabulary));
   const auto count = static_cast<int64_t>(vocabulary.tokens.size());
@@ -125,7 +135,7 @@ Result<Tokenizer> Tokenizer::Create(const Vocabulary& vocabulary) {
   t.add_space_prefix_ = t.kind_ == VocabularyKind::kSentencePiece && vocabulary.add_space_prefix;
   if (t.add_bos_ && t.bos_ < 0) return Corrupt("prompts are to start with a bos token, but the vocabulary names none");
   REPRISE_RETURN_IF_ERROR(t.CheckBytes());
-  REPRISE_RETURN_IF_ERROR(t.kind_ == VocabularyKind::kByteLevel ? t.AddMerges(vocabulary.merges) : t.AddScores(vocabulary.scores));
+  REPRISE_RETURN_IF_ERROR(t.kind_ == VocabularyKind::kSentencePiece ? t.AddScores(vocabulary.scores) : t.AddMerges(vocabulary.merges));
   return t;
 }
 
@@ -162,13 +172,14 @@ Status Tokenizer::AddTokens(const Vocabulary& vocabulary) {
   byte_level_.resize(std::bit_ceil(tokens.size() * 2 + 1));
   trie_.emplace_back();
   byte_tokens_.fill(-1);
-  const bool pieces = kind_ == VocabularyKind::kSentencePiece;
+  const bool pieces = kind_ != VocabularyKind::kByteLevel;
   std::string bytes;
   for (size_t i = 0; i < tokens.size(); i++) {
     const std::string& name = tokens[i];
     const auto id = static_cast<int32_t>(i);
     TokenType type = vocabulary.types.empty() ? TokenType::kNormal : static_cast<TokenType>(vocabulary.types[i]);
-    if (IsOneOf(name, kStructure) || IsOneOf(name, kMessageMarkers) || IsOneOf(name, kAnswerEnds)) type = TokenType::kControl;
+    const bool structure = IsOneOf(name, kStructure) || IsOneOf(name, kAnswerMarkers) || IsOneOf(name, kMessageMarkers);
+    if (structure || IsOneOf(name, kAnswerEnds)) type = TokenType::kControl;
     if (type == TokenType::kControl && IsOneOf(name, kShown)) type = TokenType::kUserDefined;
     if (IsOneOf(name, kEnds) || IsOneOf(name, kAnswerEnds)) end_of_generation_[i] = true;
 
@@ -224,7 +235,7 @@ Status Tokenizer::AddTokens(const Vocabulary& vocabulary) {
   }
   for (int byte = 0; byte < 256; byte++) {
     const char c = static_cast<char>(byte);
-    if (byte_tokens_[byte] < 0) byte_tokens_[byte] = FindByteLevel({&c, 1});
+    if (const int32_t spelled = FindByteLevel({&c, 1}); spelled >= 0) byte_tokens_[byte] = spelled;
   }
   return Ok();
 }
@@ -265,6 +276,8 @@ Status Tokenizer::CheckBytes() const {
 }
 
 Status Tokenizer::AddMerges(const std::vector<std::string>& merges) {
+  // Converters to ranked pieces write every way in which a token is two others, control tokens too. Plain text must not become those.
+  const auto left_out = [&](std::string name) { return kind_ == VocabularyKind::kRankedPieces && named_.contains(name); };
   merges_ = Merges(merges.size());
   std::string bytes;
   int32_t merged = -1;
@@ -283,13 +296,16 @@ Status Tokenizer::AddMerges(const std::vector<std::string>& merges) {
     for (int i = 0; i < 2; i++) {
       const std::string_view name = i == 0 ? merge.substr(0, space) : merge.substr(space + 1);
       const size_t before = bytes.size();
-      part[i] = AppendBytesOfSpelling(name, bytes) ? FindByteLevel(std::string_view(bytes).substr(before)) : -1;
-      if (part[i] < 0) return fault("names " + Quoted(name) + ", which is not a token that plain text can become");
+      part[i] = SpellOut(name, bytes) ? FindByteLevel(std::string_view(bytes).substr(before)) : -1;
+      if (part[i] < 0 && !left_out(std::string(name))) {
+        return fault("names " + Quoted(name) + ", which is not a token that plain text can become");
+      }
     }
     // Most files list merges in the order of the tokens they make: then the token after the last one is at hand without a look-up.
     const int32_t next = merged + 1;
     merged = next < vocab_size() && IsPlain(types_[next]) && TokenBytes(next) == bytes ? next : FindByteLevel(bytes);
-    if (merged < 0) return fault("makes what is not a token that plain text can become");
+    if (merged < 0 && !left_out(std::string(merge).erase(space, 1))) return fault("makes what is not a token that plain text can become");
+    if (part[0] < 0 || part[1] < 0 || merged < 0) continue;
     if (!merges_.Add(part[0], part[1], static_cast<uint32_t>(rank), merged)) return fault("is there twice");
   }
   return Ok();
@@ -334,7 +350,11 @@ bool Tokenizer::IsControl(int32_t token) const {
   return types_[token] == TokenType::kControl || types_[token] == TokenType::kUnknown;
 }
 
-bool Tokenizer::IsHidden(int32_t token) const { return IsControl(token) && !(messages_ && IsOneOf(TokenBytes(token), kMessageMarkers)); }
+bool Tokenizer::IsHidden(int32_t token) const {
+  if (!IsControl(token)) return false;
+  const std::string_view name = TokenBytes(token);
+  return !IsOneOf(name, kAnswerMarkers) && !(messages_ && IsOneOf(name, kMessageMarkers));
+}
 
 bool Tokenizer::IsEndOfGeneration(int32_t token) const { return token >= 0 && token < vocab_size() && end_of_generation_[token]; }
 
@@ -378,7 +398,9 @@ Tokenizer::Match Tokenizer::FindSpecial(std::string_view text, size_t from, bool
 }
 
 void Tokenizer::EncodePiece(std::string_view piece, PieceMemory& memory, std::vector<int32_t>& out) const {
-  if (TakesWholeTokens(pre_) && piece.size() <= kMaxTokenBytes) {
+  // Gemma 4's line breaks are one token where they can be, whatever the merges.
+  const bool line_breaks = pre_ == PreTokenizer::kLines && piece[0] == '\n';
+  if ((TakesWholeTokens(pre_) || line_breaks) && piece.size() <= kMaxTokenBytes) {
     if (const int32_t whole = FindByteLevel(piece); whole >= 0) {
       out.push_back(whole);
       return;
@@ -388,9 +410,14 @@ void Tokenizer::EncodePiece(std::string_view piece, PieceMemory& memory, std::ve
     const std::string_view part = piece.substr(0, kMaxPieceBytes);
     piece.remove_prefix(part.size());
     memory.symbols.clear();
-    for (char c : part) {
-      const int32_t token = byte_tokens_[static_cast<uint8_t>(c)];
-      if (token >= 0) memory.symbols.push_back(token);
+    for (size_t at = 0; at < part.size();) {
+      const size_t end = at + (kind_ == VocabularyKind::kByteLevel ? 1 : DecodeUtf8(part.substr(at)).length);
+      const int32_t character = end - at > 1 ? FindByteLevel(part.substr(at, end - at)) : -1;
+      if (character >= 0) memory.symbols.push_back(character);
+      for (; character < 0 && at < end; at++) {
+        if (const int32_t byte = byte_tokens_[static_cast<uint8_t>(part[at])]; byte >= 0) memory.symbols.push_back(byte);
+      }
+      at = end;
     }
     MergePiece(merges_, memory.symbols, memory.scratch, out);
   }

@@ -1,12 +1,14 @@
-// Byte-level BPE and SentencePiece's BPE: text to token ids and back.
+// Byte-level BPE, SentencePiece's BPE and Gemma 4's, which is between them: text to token ids and back.
 //
 // Encode cuts user-defined tokens (and control tokens, when asked) out of the text, leftmost first and longest first at one place. What lies between
 // is pre-tokenized (pretokenizer.h) and merged by rank, piece by piece (bpe.h), or, in SentencePiece's vocabularies, merged by score as a whole
-// (score_merges.h), where a character that is no piece becomes a token for each of its bytes. That is what Hugging Face tokenizers and sentencepiece
-// do for these vocabularies, and the ids are held equal to it. Some things are done differently, on purpose:
+// (score_merges.h). Ranked pieces (Gemma 4) are merged by rank, from characters on, line by line. In both a character that is no piece becomes a
+// token for each of its bytes. That is what Hugging Face tokenizers and sentencepiece do for these vocabularies, and the ids are held equal to it.
+// Some things are done differently, on purpose:
 //  - Text is not normalised (Qwen's own tokenizer applies NFC first; llama.cpp, like this one, does not), so that bytes come back as they
 //  went in.
-//  - Bytes that are not UTF-8 are encoded as themselves and not replaced. So is SentencePiece's sign for a space, U+2581, which to others is one.
+//  - Bytes that are not UTF-8 are encoded as themselves and not replaced. So is the sign for a space among pieces, U+2581, which to others is one.
+//  - Markers of answers that files have user-defined, so that they are shown (<|tool_call> and the like), are control tokens that are shown.
 // So Decode(Encode(x)) == x for every x, valid or not, if the vocabulary has a token for each byte. Some lack bytes that never occur in
 // UTF-8 or hardly ever (SmolLM2 lacks 21); such a byte is dropped, as elsewhere, and EncodesByte tells. Some of SentencePiece's vocabularies have a
 // space before every text and after every token that was cut out (Llama 2, Mistral; not Gemma): Encode adds it there and Decode takes it away.
@@ -61,12 +63,13 @@ class Tokenizer {
   int32_t eot() const { return eot_; }
   bool add_bos() const { return add_bos_; }  // whether the model expects its prompts to start with bos
   VocabularyKind kind() const { return kind_; }
-  PreTokenizer pre_tokenizer() const { return pre_; }  // of byte-level vocabularies
+  PreTokenizer pre_tokenizer() const { return pre_; }  // of vocabularies merged by rank
 
   // The raw bytes of a token, valid as long as the tokenizer; perhaps half a character. Control tokens give their names.
   std::string_view TokenBytes(int32_t token) const;
   bool IsControl(int32_t token) const;
-  // Whether an answer is shown without this token: control tokens, but for the markers of Harmony's messages, of which an answer has several.
+  // Whether an answer is shown without this token: control tokens, but for what answers are made of: the markers of Harmony's messages, of which an
+  // answer has several, and those of Gemma 4's thoughts and calls.
   bool IsHidden(int32_t token) const;
   // Whether a model that says this token has finished: eos, eot, and what goes by the names of such tokens.
   bool IsEndOfGeneration(int32_t token) const;

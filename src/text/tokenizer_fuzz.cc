@@ -48,10 +48,11 @@ class Input {
   std::string_view bytes_;
 };
 
-// Of SentencePiece's kind: bytes, a few letters, and what the input adds.
+// Of SentencePiece's kind or Gemma 4's: bytes, a few letters, and what the input adds.
 Vocabulary ReadPieces(Input& in, uint8_t shape) {
   Vocabulary v;
-  v.kind = VocabularyKind::kSentencePiece;
+  const bool ranked = (shape & 0x1f) == 0x1b;
+  v.kind = ranked ? VocabularyKind::kRankedPieces : VocabularyKind::kSentencePiece;
   v.add_space_prefix = (shape & 2) != 0;
   const bool sound = (shape & 0x80) == 0;
   const auto add = [&](std::string token, int32_t type, double score) {
@@ -64,13 +65,21 @@ Vocabulary ReadPieces(Input& in, uint8_t shape) {
     add(std::string("<0x") + kDigits[b / 16] + kDigits[b % 16] + ">", 6, 0);
   }
   for (const char* name : {"<start_of_turn>", "<end_of_turn>"}) add(name, 3, 0);
-  for (const char* letter : {"a", "b", "c", "\u2581"}) add(letter, 1, -1);
+  for (const char* name : {"<|turn>", "<turn|>", "<|tool_response>"}) add(name, 4, 0);
+  for (const char* letter : {"a", "b", "c", "\n", "\u2581"}) add(letter, 1, -1);
   for (int n = in.Byte() % 32; n > 0; n--) {
     const uint8_t kind = in.Byte();
     std::string piece;
     for (char c : in.Bytes(1 + kind % 6)) {
-      constexpr std::string_view kLetters[] = {"a", "b", "c", "\u2581"};
-      piece += sound ? kLetters[c & 3] : std::string_view(&c, 1);
+      constexpr std::string_view kLetters[] = {"a", "b", "c", "\u2581", "\n"};
+      piece += sound ? kLetters[static_cast<uint8_t>(c) % std::size(kLetters)] : std::string_view(&c, 1);
+    }
+    // Two of what is there, as a merge and what it makes.
+    if (ranked && (sound || kind % 2 == 0)) {
+      const size_t letters = 261, left = letters + kind % (v.tokens.size() - letters),
+                   right = letters + in.Byte() % (v.tokens.size() - letters);
+      v.merges.push_back(v.tokens[left] + " " + v.tokens[right]);
+      piece = v.tokens[left] + v.tokens[right];
     }
     add(piece, sound ? (kind < 0xc0 ? 1 : 4) : in.Byte() % 8, in.Byte() % 8 - 4.0);
   }
@@ -81,7 +90,7 @@ Vocabulary ReadPieces(Input& in, uint8_t shape) {
 Vocabulary ReadVocabulary(Input& in) {
   constexpr std::string_view kNames[] = {"gpt-2", "llama-bpe", "smollm", "qwen2", "qwen35", "none", "dbrx", "gpt-4o", "tekken"};
   const uint8_t shape = in.Byte();
-  if ((shape & 0x1f) == 0x1f || (shape & 0x1f) == 0x1d) return ReadPieces(in, shape);
+  if ((shape & 0x1f) == 0x1f || (shape & 0x1f) == 0x1d || (shape & 0x1f) == 0x1b) return ReadPieces(in, shape);
   Vocabulary v;
   v.pre = kNames[shape % std::size(kNames)];
   const bool sound = (shape & 0x80) == 0;

@@ -332,6 +332,87 @@ TEST(TokenizerOfPieces, RefusesAVocabularyThatContradictsItself) {
   }
 }
 
+// <unk>, a token for each byte, letters, what `merges` make, and the markers of Gemma 4's turns and answers, the latter user-defined as in files.
+Vocabulary Ranked(const std::vector<std::string>& merges = {"h e", "l l", "he ll", "hell o", std::string(kSpace) + " hello", "\n \n",
+                                                            "\n\n \n\n", "\u4f60 \u597d"}) {
+  Vocabulary v = Pieces({});
+  v.kind = VocabularyKind::kRankedPieces;
+  v.scores.clear();
+  v.merges = merges;
+  for (size_t i = v.tokens.size(); i-- > 0;) {
+    if (v.types[i] == kUserDefined && v.tokens[i] != "<u>") v.types[i] = kNormal;
+  }
+  v.tokens[std::find(v.tokens.begin(), v.tokens.end(), "  ") - v.tokens.begin()] = "d";
+  for (const std::string& merge : merges) {
+    std::string token = merge;
+    token.erase(token.find(' '), 1);
+    if (std::find(v.tokens.begin(), v.tokens.end(), token) == v.tokens.end()) Add(v, token, kNormal);
+  }
+  for (const char* name : {"<|turn>", "<turn|>"}) Add(v, name, kControl);
+  for (const char* name : {"<|tool_call>", "<tool_call|>", "<|tool_response>"}) Add(v, name, kUserDefined);
+  return v;
+}
+
+TEST(TokenizerOfRankedPieces, MergesCharactersByRankAndLineByLine) {
+  const Tokenizer t = Make(Ranked());
+  const std::string space = kSpace;
+  EXPECT_EQ(t.Encode("hello hello"), Ids(t, {"hello", space + "hello"}));
+  EXPECT_EQ(t.Encode("x\u4f60\u597d\u4f60"), Ids(t, {"x", "\u4f60\u597d", "\u4f60"}));
+  EXPECT_EQ(t.Encode("a\u00e9"), Ids(t, {"a", "<0xC3>", "<0xA9>"})) << "no piece";
+  EXPECT_EQ(t.Encode("h\xe4\xbd"), Ids(t, {"h", "<0xE4>", "<0xBD>"})) << "half a character";
+  EXPECT_EQ(t.Encode(space), Ids(t, {"<0xE2>", "<0x96>", "<0x81>"})) << "the sign for a space is none itself";
+  EXPECT_EQ(t.Encode("a\n\n\n"), Ids(t, {"a", "\n\n", "\n"}));
+  EXPECT_EQ(t.Encode("\na"), Ids(t, {"\n", "a"})) << "a byte's token is for what has no other";
+  // Of merges that join lines there is none to try.
+  EXPECT_EQ(Make(Ranked({"a \n"})).Encode("a\n"), Ids(t, {"a", "\n"}));
+  // And line breaks need no merges.
+  Vocabulary v = Ranked();
+  Add(v, "\n\n\n", kNormal);
+  EXPECT_EQ(Make(v).Encode("\n\n\na"), Ids(Make(v), {"\n\n\n", "a"}));
+}
+
+TEST(TokenizerOfRankedPieces, MarkersOfAnswersAreShownAndNeverPlainText) {
+  const Tokenizer t = Make(Ranked());
+  for (const char* name : {"<|tool_call>", "<tool_call|>", "<|tool_response>"}) {
+    EXPECT_TRUE(t.IsControl(*t.Find(name)));
+    EXPECT_FALSE(t.IsHidden(*t.Find(name)));
+    EXPECT_GT(t.Encode(name).size(), 1u);
+    EXPECT_EQ(t.Encode(name, {.parse_special = true}), Ids(t, {name}));
+  }
+  EXPECT_TRUE(t.IsHidden(*t.Find("<turn|>")));
+  EXPECT_TRUE(t.IsEndOfGeneration(*t.Find("<turn|>")));
+  EXPECT_TRUE(t.IsEndOfGeneration(*t.Find("<|tool_response>")));
+  EXPECT_FALSE(t.IsEndOfGeneration(*t.Find("<|tool_call>")));
+}
+
+TEST(TokenizerOfRankedPieces, MergesOfControlTokensAreLeftOut) {
+  Vocabulary v = Ranked({"x a", "xa b", "a b", "ab <u>"});
+  v.types[std::find(v.tokens.begin(), v.tokens.end(), "xab") - v.tokens.begin()] = kControl;
+  const Tokenizer t = Make(v);
+  EXPECT_EQ(t.Encode("xabab"), Ids(t, {"xa", "b", "ab"}));
+  EXPECT_EQ(t.Encode("ab<u>"), Ids(t, {"ab", "<u>"}));
+}
+
+TEST(TokenizerOfRankedPieces, RefusesAVocabularyThatContradictsItself) {
+  const struct {
+    const char* said;
+    std::function<void(Vocabulary&)> break_it;
+  } kFaults[] = {
+      {"merge 8 ('ab') is not two tokens", [](Vocabulary& v) { v.merges.push_back("ab"); }},
+      {"merge 8 ('q a') names 'q', which is not a token", [](Vocabulary& v) { v.merges.push_back("q a"); }},
+      {"merge 8 ('a c') makes what is not a token", [](Vocabulary& v) { v.merges.push_back("a c"); }},
+      {"merge 8 ('h e') is there twice", [](Vocabulary& v) { v.merges.push_back("h e"); }},
+      {"token 12 ('a') is to stand for a byte", [](Vocabulary& v) { v.tokens[12] = "a"; }},
+  };
+  for (const auto& [said, break_it] : kFaults) {
+    Vocabulary v = Ranked();
+    break_it(v);
+    const auto t = Tokenizer::Create(v);
+    ASSERT_FALSE(t.ok()) << said;
+    EXPECT_NE(t.status().message().find(said), std::string::npos) << "said: " << t.status().message() << "\nexpected: " << said;
+  }
+}
+
 // The definition, word for word.
 std::vector<std::string> NaivePieces(const std::vector<std::pair<std::string, double>>& pieces, std::string_view text) {
   std::vector<std::string> parts;
@@ -423,9 +504,27 @@ TEST(TokenizerProperty, AnyBytesComeBackAndPlainTextNeverGivesControlTokens) {
     v.add_space_prefix = prefix;
     tokenizers.push_back(Make(v));
   }
-  const std::vector<std::string> kParts = {"<s>", kSpace,         "<end_of_turn>", "<0x0A>", "<|im_end|>", "<|im_", "end|>",
-                                           "<u>", "<ctl>",        "<ctl",          "hello",  " hello",     " ",     "\n",
-                                           "12",  "\xe4\xbd\xa0", "\xff"};
+  tokenizers.push_back(Make(Ranked()));
+  const std::vector<std::string> kParts = {"<s>",
+                                           "<|turn>",
+                                           "<|tool_response>",
+                                           "\n\n",
+                                           kSpace,
+                                           "<end_of_turn>",
+                                           "<0x0A>",
+                                           "<|im_end|>",
+                                           "<|im_",
+                                           "end|>",
+                                           "<u>",
+                                           "<ctl>",
+                                           "<ctl",
+                                           "hello",
+                                           " hello",
+                                           " ",
+                                           "\n",
+                                           "12",
+                                           "\xe4\xbd\xa0",
+                                           "\xff"};
   EXPECT_TRUE(rc::check([&] {
     std::string text = *rc::gen::arbitrary<std::string>();
     for (const auto& part : *rc::gen::container<std::vector<std::string>>(rc::gen::elementOf(kParts))) text += part;

@@ -38,9 +38,12 @@ Result<Vocabulary> ReadVocabulary(const GgufFile& file) {
     v.kind = VocabularyKind::kSentencePiece;
     REPRISE_ASSIGN_OR_RETURN(v.scores, file.GetFloats("tokenizer.ggml.scores"));
     REPRISE_ASSIGN_OR_RETURN(v.add_space_prefix, file.GetBoolOr("tokenizer.ggml.add_space_prefix", true));
+  } else if (model == "gemma4") {
+    v.kind = VocabularyKind::kRankedPieces;
+    REPRISE_ASSIGN_OR_RETURN(v.merges, Strings(file, "tokenizer.ggml.merges"));
   } else {
     return Unsupported("tokenizer model '" + Printable(model, 32) +
-                       "' is not supported; known are gpt2 (byte-level BPE) and llama (SentencePiece)");
+                       "' is not supported; known are gpt2 (byte-level BPE), llama (SentencePiece) and gemma4 (its pieces merged by rank)");
   }
   REPRISE_ASSIGN_OR_RETURN(v.tokens, Strings(file, "tokenizer.ggml.tokens"));
   if (file.Has("tokenizer.ggml.token_type")) {
@@ -58,6 +61,8 @@ Result<Vocabulary> ReadVocabulary(const GgufFile& file) {
   const bool of_its_bpe = pre.ok() && (*pre == PreTokenizer::kLlamaBpe || *pre == PreTokenizer::kTekken);
   const bool like_llama = (of_its_bpe || v.kind == VocabularyKind::kSentencePiece) && v.bos >= 0;
   REPRISE_ASSIGN_OR_RETURN(v.add_bos, file.GetBoolOr("tokenizer.ggml.add_bos_token", like_llama));
+  // Early files of Gemma 4 say that their prompts start without bos, which those models were not trained on.
+  if (v.kind == VocabularyKind::kRankedPieces) v.add_bos = v.bos >= 0;
   REPRISE_ASSIGN_OR_RETURN(const std::string_view chat_template, file.GetStringOr("tokenizer.chat_template", ""));
   v.chat_template = chat_template;
   return v;

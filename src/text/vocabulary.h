@@ -17,19 +17,20 @@ enum class TokenType : int32_t {
   kControl = 3,      // structure: never produced by plain text
   kUserDefined = 4,  // matched whole in any text, before pre-tokenization
   kUnused = 5,
-  kByte = 6,  // in byte-level vocabularies the same as normal; in SentencePiece's "<0x0A>", for a byte that no piece spells
+  kByte = 6,  // in byte-level vocabularies the same as normal; among pieces "<0x0A>", for a byte that no piece spells
 };
 
 enum class VocabularyKind : uint8_t {
   kByteLevel,      // "gpt2": byte-level BPE; tokens in the byte-level spelling, merges by rank
   kSentencePiece,  // "llama": pieces with scores; a space is spelled U+2581
+  kRankedPieces,   // "gemma4": such pieces, merged by rank as byte-level BPE's tokens are
 };
 
 struct Vocabulary {
   VocabularyKind kind = VocabularyKind::kByteLevel;
   std::vector<std::string> tokens;  // normal ones in the spelling of the kind, the others as they read
   std::vector<int32_t> types;       // one a token (TokenType); empty means all normal
-  std::vector<std::string> merges;  // byte-level: "left right" in that spelling, by falling priority
+  std::vector<std::string> merges;  // byte-level and ranked pieces: "left right" in that spelling, by falling priority
   std::string pre;                  // byte-level: the name of the pre-tokenizer
   std::vector<double> scores;       // SentencePiece: one a token, the greater the earlier it is made
   bool add_space_prefix = false;    // SentencePiece: a text is encoded with a space before it
@@ -38,7 +39,7 @@ struct Vocabulary {
   std::string chat_template;  // as the file has it; recognised by chat.h, never run
 };
 
-// From the tokenizer.* keys of a GGUF. kNotFound without them, kUnsupported for a tokenizer that is neither byte-level BPE ("gpt2") nor SentencePiece's ("llama"), kCorrupt
+// From the tokenizer.* keys of a GGUF. kNotFound without them, kUnsupported for a tokenizer that is none of the kinds above, kCorrupt
 // for values of a wrong type or ids that are no ids; what the tokens say is left to Tokenizer::Create.
 Result<Vocabulary> ReadVocabulary(const GgufFile& file);
 

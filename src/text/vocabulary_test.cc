@@ -122,6 +122,22 @@ TEST(Vocabulary, OfSentencePieceHasScores) {
   EXPECT_TRUE(v.add_bos);
 }
 
+TEST(Vocabulary, OfRankedPiecesHasMergesAndStartsWithBosWhateverItSays) {
+  Metadata m;
+  m.Text("tokenizer.ggml.model", "gemma4").Texts("tokenizer.ggml.tokens", {"<bos>", "a", "b", "ab"});
+  EXPECT_NE(m.Read().find("tokenizer.ggml.merges"), std::string::npos);
+  m.Texts("tokenizer.ggml.merges", {"a b"});
+  m.Number<uint8_t>("tokenizer.ggml.add_bos_token", GgufType::kBool, 0);
+  Vocabulary v;
+  ASSERT_EQ(m.Read(&v), "");
+  EXPECT_EQ(v.kind, VocabularyKind::kRankedPieces);
+  EXPECT_EQ(v.merges, std::vector<std::string>{"a b"});
+  EXPECT_FALSE(v.add_bos) << "which it does not name";
+  m.Number<uint32_t>("tokenizer.ggml.bos_token_id", GgufType::kUint32, 0);
+  ASSERT_EQ(m.Read(&v), "");
+  EXPECT_TRUE(v.add_bos);
+}
+
 TEST(Vocabulary, PromptsOfLlamasKindStartWithBosUnlessTheFileSaysOtherwise) {
   for (const auto& [pre, starts] : {std::pair("llama-bpe", true), std::pair("lfm2", true), std::pair("tekken", true),
                                     std::pair("qwen2", false), std::pair("gpt-4o", false)}) {
