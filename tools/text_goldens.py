@@ -2,10 +2,11 @@
 """Makes tests/data/text/: small vocabularies, and what Hugging Face `tokenizers` and `sentencepiece` encode with them.
 
     pip install tokenizers==0.23.3 sentencepiece==0.2.3 jinja2 gguf
-    tools/text_goldens.py --train PROSE.txt... [--pieces] [--ranked] [--smollm2 SmolLM2-135M-Instruct.gguf] [--out tests/data/text]
+    tools/text_goldens.py --train PROSE.txt... [--pieces] [--ranked] [--smollm2 SmolLM2-135M-Instruct.gguf] [--gemma4 TEMPLATE.jinja...] [--out tests/data/text]
 
 PROSE is any large text; the committed vocabularies were trained on Jane Austen's novels (Debian's r-cran-janeaustenr) and fragments.json.
-Without --smollm2 the committed smollm2.json is used again; --pieces trains sentencepiece.model, of which sentencepiece.json is a reading; --ranked trains gemma4.json. The corpus is not stored: it is generated from fragments.json by a rule that
+Without --smollm2 the committed smollm2.json is used again; --pieces trains sentencepiece.model, of which sentencepiece.json is a reading; --ranked trains gemma4.json; --gemma4 has the chat templates of
+Gemma 4, its larger models' and its smaller ones', run; without it what they wrote stays.  The corpus is not stored: it is generated from fragments.json by a rule that
 Corpus below and src/text/text_goldens_test.cc both follow. Training is deterministic, so a second run gives the same files.
 """
 
@@ -325,6 +326,33 @@ def chats(folder):
             yield lines({"messages": chat, "add_generation_prompt": prompt, "text": text, "ids": encode(tokenizer, text, True)})
 
 
+GEMMA4_CHATS = [
+    [("user", " Hello \n")],
+    [("system", " Be brief.\n"), ("user", "What is 12 x 34?")],
+    [("user", "a"), ("assistant", " b\n"), ("user", "\n c\n\nd")],
+    [("user", "a"), ("assistant", "b", "Thoughts of old."), ("user", "c"), ("assistant", "\u4f60\u597d", "Two lines\nof them."), ("user", "d")],
+    [("user", "a"), ("assistant", "<|channel>thought\nWell.\n<channel|>b <|channel>x<channel|> c"), ("system", "Now in rhyme."), ("user", "d")],
+    [("system", ""), ("user", "a"), ("assistant", "The last.", "It is asked of me.")],
+]
+
+
+def gemma4_chats(folder, templates):
+    """What the templates write, less bos, and its ids."""
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    tokenizer = Ranked(json.loads((folder / "gemma4.json").read_text()))
+    for path in templates:
+        source = path.read_text()
+        template = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True).from_string(source)
+        for chat in GEMMA4_CHATS:
+            for prompt in (False, True):
+                for thinking in (False, True):
+                    messages = [dict(zip(("role", "content", "reasoning"), message)) for message in chat]
+                    text = template.render(messages=messages, bos_token="", add_generation_prompt=prompt, enable_thinking=thinking)
+                    yield {"empty_thoughts": r"thought\n<channel|>" in source, "thinking": thinking, "messages": chat,
+                           "add_generation_prompt": prompt, "text": text, "ids": encode(tokenizer, text, True)}
+
+
 def lines(value):
     return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
 
@@ -333,6 +361,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train", nargs="*", type=pathlib.Path, default=[], help="prose; without it the committed vocabularies are used again")
     parser.add_argument("--smollm2", type=pathlib.Path)
+    parser.add_argument("--gemma4", nargs="*", type=pathlib.Path, default=[])
     parser.add_argument("--pieces", action="store_true")
     parser.add_argument("--ranked", action="store_true")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("tests/data/text"))
@@ -377,7 +406,9 @@ def main():
             large.append(lines([len(ids), digest(ids)]))
         blocks.append('%s:{"cases":[\n%s],\n"documents":[\n%s]}' % (lines(name), small, ",\n".join(large)))
         print(name, "tokens;", sum(json.loads(x)[0] for x in large), "ids in", len(documents), "documents")
-    out.append(",\n".join(blocks) + '},\n"chats":[\n' + ",\n".join(chats(args.out)) + "]}\n")
+    gemma4 = list(gemma4_chats(args.out, args.gemma4)) or json.loads((args.out / "expected.json").read_text())["gemma4_chats"]
+    out.append(",\n".join(blocks) + '},\n"chats":[\n' + ",\n".join(chats(args.out)) + "],")
+    out.append('"gemma4_chats":[\n' + ",\n".join(map(lines, gemma4)) + "]}\n")
     (args.out / "expected.json").write_text("\n".join(out))
 
 

@@ -156,7 +156,7 @@ Json TokenizerJson(const GgufFile& file, const ModelOutline& model) {
   if (!model.tokenizer) return {{"known", false}, {"reason", model.tokenizer_status.message()}};
   const Tokenizer& t = *model.tokenizer;
   const auto pre = file.GetStringOr("tokenizer.ggml.pre", "");
-  constexpr const char* kKinds[] = {"byte-level BPE", "SentencePiece", "pieces merged by rank"};
+  constexpr const char* kKinds[] = {"byte-level BPE", "SentencePiece", "pieces merged by rank"};  // by VocabularyKind
   const char* kind = kKinds[static_cast<int>(t.kind())];
   Json json = {{"known", true},  {"kind", kind},   {"tokens", t.vocab_size()}, {"pre", pre.ok() ? std::string(*pre) : ""},
                {"bos", t.bos()}, {"eos", t.eos()}, {"eot", t.eot()},           {"add_bos", t.add_bos()}};

@@ -16,7 +16,8 @@ class AnswerWriter {
   explicit AnswerWriter(ApiError& error) : error_(error), rules_(builder_) {}
 
   void WriteThoughts(const ChatFormat& format, const ChatOptions& options) {
-    const auto to_the_end = [this] { builder_.Until(kThinkEnd).Repeat(0, 2, [this] { builder_.Literal("\n"); }); };
+    const ThoughtMarkers thoughts = ThoughtMarkersOf(format);
+    const auto to_the_end = [&] { builder_.Until(thoughts.end).Repeat(0, 2, [this] { builder_.Literal("\n"); }); };
     if (HasChannels(format)) {
       if (OpensFinal(format, options)) return;
       const auto header = [this](std::string_view channel) { builder_.Literal(kChannel).Literal(channel).Literal(kMessage); };
@@ -29,7 +30,7 @@ class AnswerWriter {
       to_the_end();
     } else if (MayThink(format) && options.thinking != Thinking::kOff) {
       builder_.Optional([&] {
-        builder_.Literal(kThinkStart);
+        builder_.Literal(thoughts.start);
         to_the_end();
       });
     }

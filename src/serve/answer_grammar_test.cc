@@ -125,6 +125,19 @@ TEST(AnswerGrammar, IsOfTheFinalMessage) {
   EXPECT_FALSE(Accepts(of(Thinking::kOff), header + "{}"));
 }
 
+TEST(AnswerGrammar, ComesAfterThoughtsOfGemma4) {
+  AnswerShape shape;
+  shape.kind = AnswerShape::Kind::kJson;
+  for (const bool thinks : {false, true}) {
+    ApiError error;
+    const Grammar grammar = GrammarOf(shape, Tools(), {.style = ChatStyle::kGemma4, .tools = ToolForm::kNone},
+                                      {.thinking = thinks ? Thinking::kOn : Thinking::kOff}, error);
+    EXPECT_EQ(Accepts(grammar, "<|channel>thought\n{Hm}\n<channel|>{}"), thinks);
+    EXPECT_TRUE(Accepts(grammar, "{}"));
+    EXPECT_FALSE(Accepts(grammar, "<think>\n</think>{}"));
+  }
+}
+
 TEST(AnswerGrammar, IsWhatTheFormatAsksFor) {
   const auto of = [](const char* format, ApiError& error) {
     const Json body = Json::parse(std::string(R"({"response_format":)") + format + "}");

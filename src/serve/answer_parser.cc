@@ -159,13 +159,13 @@ bool AnswerParser::Step(bool last, std::vector<AnswerPiece>& out) {
 bool AnswerParser::StepOpening(bool last) {
   const size_t at = SkipSpace(buffer_, 0);
   const std::string_view rest = std::string_view(buffer_).substr(at);
-  if (rest.starts_with(kThinkStart)) {
-    buffer_.erase(0, at + kThinkStart.size());
+  if (rest.starts_with(form_.thoughts.start)) {
+    buffer_.erase(0, at + form_.thoughts.start.size());
     state_ = State::kThoughts;
     skip_space_ = true;
     return true;
   }
-  if (kThinkStart.starts_with(rest) && !last) return false;
+  if (form_.thoughts.start.starts_with(rest) && !last) return false;
   state_ = State::kText;
   return true;
 }
@@ -192,7 +192,7 @@ bool AnswerParser::StepHeader(bool last) {
 }
 
 bool AnswerParser::StepThoughts(bool last, std::vector<AnswerPiece>& out) {
-  const std::string_view tag = form_.channels ? kMessageEnd : kThinkEnd;
+  const std::string_view tag = form_.channels ? kMessageEnd : form_.thoughts.end;
   const size_t end = buffer_.find(tag);
   if (end != std::string::npos) {
     const size_t trimmed = TrimmedEnd(buffer_, end);

@@ -22,12 +22,13 @@ struct AnswerPiece {
 };
 
 struct AnswerForm {
-  ToolForm tools = ToolForm::kNone;  // kNone: calls are not looked for
-  const Tools* declared = nullptr;   // with `tools`; outlives the parser
-  bool may_think = false;            // an answer may begin with <think>
-  bool opens_thoughts = false;       // the prompt ended with it
-  bool channels = false;             // instead of both: an answer is Harmony's messages (HasChannels)
-  bool opens_final = false;          // the prompt ended with the header of the final one
+  ToolForm tools = ToolForm::kNone;                // kNone: calls are not looked for
+  const Tools* declared = nullptr;                 // with `tools`; outlives the parser
+  bool may_think = false;                          // an answer may begin with thoughts
+  bool opens_thoughts = false;                     // the prompt ended with it
+  ThoughtMarkers thoughts = ThoughtMarkersOf({});  // around them
+  bool channels = false;                           // instead of both: an answer is Harmony's messages (HasChannels)
+  bool opens_final = false;                        // the prompt ended with the header of the final one
 };
 
 class AnswerParser {

@@ -126,6 +126,15 @@ TEST(AnswerParser, Thoughts) {
   Expect(open, "\n</think>\n\nYes </think> no", "|text:Yes </think> no");
 }
 
+TEST(AnswerParser, ThoughtsOfGemma4) {
+  const AnswerForm form{.may_think = true, .thoughts = ThoughtMarkersOf({.style = ChatStyle::kGemma4})};
+  Expect(form, "<|channel>thought\nHm.\n<channel|>Yes.", "|thoughts:Hm.|text:Yes.");
+  Expect(form, "<|channel>thought\n<channel|>Yes.", "|text:Yes.");
+  Expect(form, "Not <|channel>thought at all", "|text:Not <|channel>thought at all");
+  Expect(form, "<|channel>thought\nNever ends <chan", "|thoughts:Never ends <chan");
+  Expect(form, "<think>is text</think>", "|text:<think>is text</think>");
+}
+
 // Whatever comes: no crash, the same pieces however it was cut, and no byte but white space lost unless into a call.
 TEST(AnswerParser, MessagesOnChannels) {
   const AnswerForm form{.channels = true};
@@ -168,6 +177,8 @@ TEST(AnswerParser, AnythingInAnyPieces) {
                           "text",
                           "</",
                           "<tool",
+                          "<|channel>thought",
+                          "<channel|>",
                           "<|channel|>",
                           "<|channel|>final<|message|>",
                           "<|message|>",
@@ -182,6 +193,7 @@ TEST(AnswerParser, AnythingInAnyPieces) {
     for (unsigned n = random() % 14; n > 0; --n) text += kParts[random() % std::size(kParts)];
     const ToolForm kForms[] = {ToolForm::kJson, ToolForm::kXml, ToolForm::kLlama, ToolForm::kNone};
     AnswerForm form{.tools = kForms[random() % 4], .declared = &tools, .may_think = random() % 2 == 0, .opens_thoughts = random() % 4 == 0};
+    if (random() % 4 == 0) form.thoughts = ThoughtMarkersOf({.style = ChatStyle::kGemma4});
     if (random() % 4 == 0) form = {.channels = true, .opens_final = random() % 2 == 0};
     const std::string whole = Parsed(form, text, text.size() + 1);
     ASSERT_EQ(Parsed(form, text, 1), whole) << text;

@@ -39,6 +39,7 @@ AnswerForm FormOf(const ChatFormat& format, const ChatOptions& options, const To
           .declared = &tools,
           .may_think = MayThink(format) && !HasChannels(format),
           .opens_thoughts = OpensThoughts(format, options),
+          .thoughts = ThoughtMarkersOf(format),
           .channels = HasChannels(format),
           .opens_final = OpensFinal(format, options)};
 }

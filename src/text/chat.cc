@@ -23,6 +23,9 @@ constexpr std::string_view kGraniteEnd = "<|end_of_text|>";
 constexpr std::string_view kGemmaStart = "<start_of_turn>";
 constexpr std::string_view kGemmaEnd = "<end_of_turn>";
 constexpr std::string_view kGemmaAssistant = "model";
+constexpr std::string_view kGemma4Start = "<|turn>";
+constexpr std::string_view kGemma4End = "<turn|>";
+constexpr std::string_view kGemma4Think = "<|think|>";  // what the system's turn begins with where answers are to think
 
 // The system's turn in Harmony is fixed; what a chat's own system message says comes after it, as the developer's. The template also tells the
 // date, which would make every prompt another from one day to the next, and which the models were trained to do without as well.
@@ -34,11 +37,13 @@ constexpr std::string_view kDeveloperBefore = "# Instructions\n\n";
 constexpr std::string_view kDeveloperAfter = "\n\n";
 
 constexpr std::string_view kKnownFormats =
-    "known are ChatML as written by SmolLM2, LFM2, Qwen2, Qwen2.5, Qwen3 and Qwen3.5, Llama 3's, Granite 4's, Gemma 3's, and Harmony";
+    "known are ChatML as written by SmolLM2, LFM2, Qwen2, Qwen2.5, Qwen3 and Qwen3.5, Llama 3's, Granite 4's, Gemma 3's and 4's, and "
+    "Harmony";
 
 constexpr std::pair<std::string_view, ChatStyle> kStyles[] = {
-    {"chatml", ChatStyle::kChatMl},   {"qwen3", ChatStyle::kQwen3}, {"qwen3.5", ChatStyle::kQwen35},  {"llama3", ChatStyle::kLlama3},
-    {"granite", ChatStyle::kGranite}, {"gemma", ChatStyle::kGemma}, {"harmony", ChatStyle::kHarmony}, {"plain", ChatStyle::kPlain}};
+    {"chatml", ChatStyle::kChatMl}, {"qwen3", ChatStyle::kQwen3},     {"qwen3.5", ChatStyle::kQwen35},
+    {"llama3", ChatStyle::kLlama3}, {"granite", ChatStyle::kGranite}, {"gemma", ChatStyle::kGemma},
+    {"gemma4", ChatStyle::kGemma4}, {"harmony", ChatStyle::kHarmony}, {"plain", ChatStyle::kPlain}};
 
 // What is said around a turn: start, role, what ends the header, content, end and what follows it. Of a style that has markers.
 struct TurnForm {
@@ -51,6 +56,7 @@ struct TurnForm {
 constexpr TurnForm FormOf(ChatStyle style) {
   if (style == ChatStyle::kLlama3) return {kLlamaStart, kLlamaHeaderEnd, "\n\n", kLlamaEnd, ""};
   if (style == ChatStyle::kGemma) return {kGemmaStart, "", "\n", kGemmaEnd, "\n"};
+  if (style == ChatStyle::kGemma4) return {kGemma4Start, "", "\n", kGemma4End, "\n"};
   if (style == ChatStyle::kHarmony) return {kMessageStart, kMessage, "", kMessageEnd, ""};
   if (style == ChatStyle::kGranite) return {kGraniteStart, kGraniteHeaderEnd, "", kGraniteEnd, "\n"};
   return {kTurnStart, "", "\n", kTurnEnd, "\n"};
@@ -65,6 +71,8 @@ constexpr std::string_view kDefaultSystems[] = {
 };
 
 constexpr std::string_view kGraniteSystem = "You are a helpful assistant. Please ensure responses are professional, accurate, and safe.";
+
+bool IsGemmas(ChatStyle style) { return style == ChatStyle::kGemma || style == ChatStyle::kGemma4; }
 
 bool Contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
@@ -86,7 +94,7 @@ class Renderer {
     if (style_ == ChatStyle::kPlain) return;
     const TurnForm form = FormOf(style_);
     Marker(form.start);
-    Text(style_ == ChatStyle::kGemma && role == "assistant" ? kGemmaAssistant : role);
+    Text(IsGemmas(style_) && role == "assistant" ? kGemmaAssistant : role);
     if (style_ == ChatStyle::kHarmony && role == "assistant") return;  // the answer says on which channel it goes on
     if (!form.header_end.empty()) Marker(form.header_end);
     Text(form.after_header);
@@ -103,6 +111,14 @@ class Renderer {
     Text(form.after_end);
   }
   void Thoughts(std::string_view thoughts) {
+    if (style_ == ChatStyle::kGemma4) {
+      Marker(kChannelStart);
+      Text(kThoughtStart.substr(kChannelStart.size()));
+      Text("\n");
+      Text(thoughts);
+      if (!thoughts.empty()) Text("\n");
+      return Marker(kChannelEnd);
+    }
     Marker(kThinkStart);
     Text("\n");
     Text(thoughts);
@@ -156,6 +172,16 @@ Answer SplitThoughts(std::string_view content) {
   return {StripNewlines(thoughts, true, false), StripNewlines(content.substr(content.rfind(kThinkEnd) + kThinkEnd.size()), true, false)};
 }
 
+// An answer of Gemma 4's without its channels.
+std::string WithoutChannels(std::string_view content) {
+  std::string kept;
+  for (size_t end; !content.empty(); content.remove_prefix(std::min(content.size(), end + kChannelEnd.size()))) {
+    end = std::min(content.find(kChannelEnd), content.size());
+    kept += content.substr(0, std::min(content.find(kChannelStart), end));
+  }
+  return kept;
+}
+
 // What an answer of Harmony's said in the end, where its other messages came along.
 std::string_view FinalMessage(std::string_view content) {
   const std::string header = std::string(kChannel).append(kFinalChannel).append(kMessage);
@@ -185,6 +211,8 @@ void RenderOpening(const ChatFormat& format, bool thinks, Renderer& out) {
     out.Text("\n");
   } else if (format.style == ChatStyle::kQwen35 || (format.style == ChatStyle::kQwen3 && !thinks)) {
     out.Thoughts("");
+  } else if (format.empty_thoughts && !thinks) {
+    out.Thoughts("");
   }
 }
 
@@ -197,6 +225,9 @@ void RenderAnswer(const ChatFormat& format, const ChatMessage& message, std::str
   if (HasChannels(format)) {
     out.OpenChannel(kFinalChannel);
     out.Text(FinalMessage(content));
+  } else if (format.style == ChatStyle::kGemma4) {
+    if (after_question && !message.reasoning.empty()) out.Thoughts(message.reasoning);
+    out.Text(StripSpace(WithoutChannels(content)));
   } else if (!MayThink(format)) {
     out.Text(content);
   } else {
@@ -232,7 +263,7 @@ void RenderToolResult(const ChatFormat& format, std::string_view content, bool f
   if (last) out.Close();
 }
 
-bool Strips(ChatStyle style) { return style == ChatStyle::kQwen35 || style == ChatStyle::kLlama3 || style == ChatStyle::kGemma; }
+bool Strips(ChatStyle style) { return style == ChatStyle::kQwen35 || style == ChatStyle::kLlama3 || IsGemmas(style); }
 
 Status CheckMessages(const ChatFormat& format, std::span<const ChatMessage> messages, const ChatOptions& options) {
   if (messages.empty()) return InvalidArgument("a chat needs at least one message");
@@ -260,6 +291,11 @@ bool HasMarkers(const Tokenizer& tokenizer, ChatStyle style) {
   if (style == ChatStyle::kHarmony) {
     const std::optional<int32_t> channel = tokenizer.Find(kChannel);
     if (!channel || tokenizer.IsHidden(*channel)) return false;
+  }
+  if (style == ChatStyle::kGemma4) {
+    for (const std::string_view marker : {kGemma4Think, kChannelStart, kChannelEnd}) {
+      if (!tokenizer.Find(marker)) return false;
+    }
   }
   return tokenizer.Find(form.start).has_value() && tokenizer.Find(form.end).has_value();
 }
@@ -309,6 +345,11 @@ Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_v
   if (Contains(chat_template, kGemmaStart) && Contains(chat_template, kGemmaEnd) && HasMarkers(tokenizer, ChatStyle::kGemma)) {
     return ChatFormat{.style = ChatStyle::kGemma, .tools = ToolForm::kNone};
   }
+  if (Contains(chat_template, kGemma4Start) && Contains(chat_template, kGemma4End) && HasMarkers(tokenizer, ChatStyle::kGemma4)) {
+    // As the template spells it, escape and all.
+    const bool empty_thoughts = Contains(chat_template, "<|channel>thought\\n<channel|>");
+    return ChatFormat{.style = ChatStyle::kGemma4, .tools = ToolForm::kNone, .empty_thoughts = empty_thoughts};
+  }
   if (!Contains(chat_template, kTurnStart) || !Contains(chat_template, kTurnEnd)) {
     return Unsupported("the model's chat template is of an unknown format; " + std::string(kKnownFormats));
   }
@@ -334,7 +375,13 @@ Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_v
 bool HasChannels(const ChatFormat& format) { return format.style == ChatStyle::kHarmony; }
 
 bool MayThink(const ChatFormat& format) {
-  return format.style == ChatStyle::kQwen3 || format.style == ChatStyle::kQwen35 || HasChannels(format);
+  return format.style == ChatStyle::kQwen3 || format.style == ChatStyle::kQwen35 || format.style == ChatStyle::kGemma4 ||
+         HasChannels(format);
+}
+
+ThoughtMarkers ThoughtMarkersOf(const ChatFormat& format) {
+  if (format.style == ChatStyle::kGemma4) return {kThoughtStart, kChannelEnd};
+  return {kThinkStart, kThinkEnd};
 }
 
 bool OpensFinal(const ChatFormat& format, const ChatOptions& options) { return HasChannels(format) && !Thinks(format, options.thinking); }
@@ -354,7 +401,9 @@ Result<Renderer::Rendered> Render(const ChatFormat& format, std::span<const Chat
   const std::string_view system = own_system ? stripped(messages[0].content) : std::string_view(format.default_system);
   // Gemma has no turn of the system's: it speaks before the first message, in that turn.
   const std::string before_first = own_system && format.style == ChatStyle::kGemma ? messages[0].content + "\n\n" : "";
-  const bool opens_with_system = before_first.empty() && (own_system || tools || (!system.empty() && !options.continues));
+  const bool asks_for_thoughts = format.style == ChatStyle::kGemma4 && Thinks(format, options.thinking) && !options.continues;
+  const bool opens_with_system =
+      before_first.empty() && (own_system || tools || asks_for_thoughts || (!system.empty() && !options.continues));
   size_t system_turns = opens_with_system ? 1 : 0;
   if (HasChannels(format)) {
     if (!options.continues) {
@@ -374,6 +423,10 @@ Result<Renderer::Rendered> Render(const ChatFormat& format, std::span<const Chat
     }
   } else if (opens_with_system) {
     out.Open("system");
+    if (asks_for_thoughts) {
+      out.Marker(kGemma4Think);
+      out.Text("\n");
+    }
     // Granite's default gives way to what is said of tools.
     const bool alone = tools && !own_system && format.style == ChatStyle::kGranite;
     out.Text(tools ? SystemWithTools(format.style, format.tools, alone ? "" : system, options.tools) : system);
@@ -554,8 +607,10 @@ std::vector<ChatTurn> TurnsOf(const Tokenizer& tokenizer, const ChatFormat& form
     const std::string text = tokenizer.Decode(tokens.subspan(i + 1, until - i - 1));
     const size_t split = text.find(header);
     std::string role = text.substr(0, split);
-    if (format.style == ChatStyle::kGemma && role == kGemmaAssistant) role = "assistant";
+    if (IsGemmas(format.style) && role == kGemmaAssistant) role = "assistant";
     std::string content = split == std::string::npos ? "" : text.substr(split + header.size());
+    const std::string asked = std::string(kGemma4Think) + "\n";
+    if (format.style == ChatStyle::kGemma4 && role == "system" && content.starts_with(asked)) content.erase(0, asked.size());
     const auto position = static_cast<int>(i);
     i = until - 1;
     if (HasChannels(format) && !ReadHarmonyTurn(role, content)) {

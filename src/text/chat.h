@@ -40,6 +40,7 @@ enum class ChatStyle : uint8_t {
   kLlama3,   // <|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|>
   kGranite,  // <|start_of_role|>role<|end_of_role|>content<|end_of_text|>\n (Granite 4)
   kGemma,    // <start_of_turn>role\ncontent<end_of_turn>\n; the system speaks in the first question (Gemma 2 and 3)
+  kGemma4,   // <|turn>role\ncontent<turn|>\n; the system's turn asks for thoughts, which are <|channel>thought\n...\n<channel|>
   kHarmony,  // <|start|>role<|message|>content<|end|>; an answer is messages, each on a channel: thoughts and the final one (gpt-oss)
   kPlain,    // no roles and no markers: contents with an empty line after each, for models that only continue text
 };
@@ -58,13 +59,14 @@ struct ChatFormat {
   ToolForm tools = ToolForm::kJson;
   std::string default_system = {};  // said when a chat does not begin with a system message; empty: nothing is
   bool thinks = false;              // whether answers start with thoughts when the caller does not say
+  bool empty_thoughts = false;      // Gemma 4's larger models: an answer that is not to think is opened by thoughts without a word
 };
 
 // From the file's template (may be empty) and the tokens present. kUnsupported, with the known formats, when it is none of them.
 Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_view chat_template);
 
-// By name, whatever the file's template is: chatml, qwen3, qwen3.5, llama3, granite, gemma, harmony or plain. kInvalidArgument names them; kUnsupported when the
-// vocabulary lacks the format's markers.
+// By name, whatever the file's template is: chatml, qwen3, qwen3.5, llama3, granite, gemma, gemma4, harmony or plain. kInvalidArgument names them;
+// kUnsupported when the vocabulary lacks the format's markers.
 Result<ChatFormat> NamedChatFormat(const Tokenizer& tokenizer, std::string_view name);
 std::string_view ChatStyleName(ChatStyle style);
 
@@ -92,6 +94,12 @@ bool OpensFinal(const ChatFormat& format, const ChatOptions& options);
 // Whether answers start within their thoughts, after an opening marker that the prompt ends with; and whether they may write that themselves.
 bool OpensThoughts(const ChatFormat& format, const ChatOptions& options);
 bool MayThink(const ChatFormat& format);
+
+// What an answer without channels has its thoughts between, white space aside.
+struct ThoughtMarkers {
+  std::string_view start, end;
+};
+ThoughtMarkers ThoughtMarkersOf(const ChatFormat& format);
 
 struct ChatSegment {
   std::string text;

@@ -51,7 +51,9 @@ std::string_view ToolFormName(ToolForm form) {
 }
 
 ToolForm RecogniseToolForm(ChatStyle style, std::string_view chat_template) {
-  if (style == ChatStyle::kHarmony || style == ChatStyle::kPlain || style == ChatStyle::kGemma) return ToolForm::kNone;
+  for (const ChatStyle without : {ChatStyle::kHarmony, ChatStyle::kPlain, ChatStyle::kGemma, ChatStyle::kGemma4}) {
+    if (style == without) return ToolForm::kNone;
+  }
   if (style == ChatStyle::kLlama3) return ToolForm::kLlama;
   const bool xml =
       chat_template.find("<function=") != std::string_view::npos && chat_template.find("<parameter=") != std::string_view::npos;

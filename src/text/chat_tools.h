@@ -15,6 +15,10 @@ inline constexpr std::string_view kToolCallEnd = "</tool_call>";
 // Around what a model thinks before it speaks.
 inline constexpr std::string_view kThinkStart = "<think>";
 inline constexpr std::string_view kThinkEnd = "</think>";
+// The same in Gemma 4's answers; the first names what is on the channel.
+inline constexpr std::string_view kChannelStart = "<|channel>";
+inline constexpr std::string_view kChannelEnd = "<channel|>";
+inline constexpr std::string_view kThoughtStart = "<|channel>thought";
 // Of Harmony's messages: what stands between a message's role and its channel, after these, and after what was said.
 inline constexpr std::string_view kMessageStart = "<|start|>";
 inline constexpr std::string_view kChannel = "<|channel|>";

@@ -328,6 +328,22 @@ TEST(TextGoldens, ChatsOfSmolLm2AreItsTemplates) {
   }
 }
 
+TEST(TextGoldens, ChatsOfGemma4AreItsTemplates) {
+  const Tokenizer tokenizer = Load("gemma4");
+  ASSERT_FALSE(Expected()["gemma4_chats"].empty());
+  for (const json& chat : Expected()["gemma4_chats"]) {
+    std::vector<ChatMessage> messages;
+    for (const json& message : chat["messages"]) messages.push_back({message[0], message[1], message.size() > 2 ? message[2] : ""});
+    const ChatFormat format = {.style = ChatStyle::kGemma4, .tools = ToolForm::kNone, .empty_thoughts = chat["empty_thoughts"]};
+    const ChatOptions options = {.add_generation_prompt = chat["add_generation_prompt"],
+                                 .thinking = chat["thinking"] ? Thinking::kOn : Thinking::kOff};
+    const auto ids = EncodeChat(tokenizer, format, messages, options);
+    ASSERT_TRUE(ids.ok()) << ids.status().message();
+    EXPECT_EQ(tokenizer.Decode(*ids), chat["text"].get<std::string>());
+    EXPECT_EQ(*ids, chat["ids"].get<std::vector<int32_t>>()) << chat["text"];
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Vocabularies, TextGoldensOf,
                          testing::Values("gpt-2", "llama-bpe", "smollm", "qwen2", "qwen35", "smollm2", "sentencepiece", "gemma4"),
                          [](const auto& info) {

@@ -165,8 +165,8 @@ void Run(Input in) {
 
   const size_t half = text.size() / 2;
   const std::vector<ChatMessage> messages = {{"user", std::string(text.substr(0, half))}, {"assistant", std::string(text.substr(half))}};
-  for (const ChatStyle style : {ChatStyle::kChatMl, ChatStyle::kQwen3, ChatStyle::kQwen35, ChatStyle::kGemma}) {
-    const auto start = t.Find(style == ChatStyle::kGemma ? "<start_of_turn>" : "<|im_start|>");
+  for (const ChatStyle style : {ChatStyle::kChatMl, ChatStyle::kQwen3, ChatStyle::kQwen35, ChatStyle::kGemma, ChatStyle::kGemma4}) {
+    const auto start = t.Find(style == ChatStyle::kGemma ? "<start_of_turn>" : style == ChatStyle::kGemma4 ? "<|turn>" : "<|im_start|>");
     ChatFormat format;
     format.style = style;
     const auto chat = EncodeChat(t, format, messages);
