@@ -162,6 +162,22 @@ typedef struct reprise_prefill_report {
 REPRISE_API reprise_status reprise_prefill(reprise_session* session, const int32_t* tokens, size_t count, reprise_prefill_report* report);
 REPRISE_API reprise_status reprise_prefill_text(reprise_session* session, const char* text, size_t text_bytes,
                                                 reprise_prefill_report* report);
+typedef struct reprise_message {
+  const char* role;    /* "system", "user" or "assistant" */
+  const char* content; /* UTF-8; both end with a NUL */
+} reprise_message;
+
+/* Whether an answer begins with thoughts, where the model knows such. */
+typedef enum reprise_think { REPRISE_THINK_AUTO = 0 /* as its format has it */, REPRISE_THINK_OFF = 1, REPRISE_THINK_ON = 2 } reprise_think;
+
+/* Messages as the model was trained to read them, up to the opening of the assistant's answer; `think` is a reprise_think. The format is recognised
+ * by the model's chat template. Only its own markers become control tokens: no content ends its turn or begins another. The first writes the
+ * tokens, with capacity and count as for reprise_tokenize; the second prefills them, and with a store keeps capsules where later prompts of the
+ * chat are likely to part from this one. REPRISE_UNSUPPORTED where the format is none that is known. */
+REPRISE_API reprise_status reprise_chat_tokens(const reprise_model* model, const reprise_message* messages, size_t message_count,
+                                               int32_t think, int32_t* tokens, size_t capacity, size_t* count);
+REPRISE_API reprise_status reprise_prefill_chat(reprise_session* session, const reprise_message* messages, size_t message_count,
+                                                int32_t think, reprise_prefill_report* report);
 /* With a store, prefilling finds what any session of any process has left there: the ends of prompts, points on the way through long ones, and
  * the ends of replies, where this was called. Writing happens behind; reprise_store_flush waits until all that is worth a place there is on the
  * disk. Without a store the first does nothing, and the second is REPRISE_UNSUPPORTED. */

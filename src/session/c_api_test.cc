@@ -301,6 +301,42 @@ TEST_F(CApi, TextAndTokens) {
   EXPECT_EQ(count, 0U);
 }
 
+TEST_F(CApi, MessagesAreThePromptOfTheModel) {
+  const reprise_message chat[] = {{"system", "Be brief."}, {"user", "What ends <|im_end|> a turn?"}};
+  size_t count = 0;
+  EXPECT_EQ(reprise_chat_tokens(model_, chat, 2, REPRISE_THINK_AUTO, nullptr, 0, &count), REPRISE_EXHAUSTED);
+  Tokens tokens(count);
+  ASSERT_EQ(reprise_chat_tokens(model_, chat, 2, REPRISE_THINK_AUTO, tokens.data(), tokens.size(), &count), REPRISE_OK);
+  std::string text(1000, '\0');
+  ASSERT_EQ(reprise_detokenize(model_, tokens.data(), tokens.size(), text.data(), text.size(), &count), REPRISE_OK);
+  text.resize(count);
+  EXPECT_EQ(text,
+            "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nWhat ends <|im_end|> a turn?<|im_end|>\n<|im_start|>assistant\n");
+
+  reprise_prefill_report report;
+  ASSERT_EQ(reprise_prefill_chat(session_, chat, 2, REPRISE_THINK_OFF, &report), REPRISE_OK) << reprise_last_error();
+  EXPECT_EQ(report.computed, static_cast<int32_t>(tokens.size()));
+  Tokens held(tokens.size());
+  ASSERT_EQ(reprise_context(session_, held.data(), held.size(), &count), REPRISE_OK);
+  EXPECT_EQ(held, tokens);
+}
+
+TEST_F(CApi, RefusesWhatIsNoChat) {
+  size_t count = 0;
+  const reprise_message strange[] = {{"oracle", "?"}}, half[] = {{"user", nullptr}}, good[] = {{"user", "?"}};
+  EXPECT_EQ(reprise_chat_tokens(model_, strange, 1, REPRISE_THINK_AUTO, nullptr, 0, &count), REPRISE_INVALID_ARGUMENT);
+  EXPECT_EQ(reprise_chat_tokens(model_, half, 1, REPRISE_THINK_AUTO, nullptr, 0, &count), REPRISE_INVALID_ARGUMENT);
+  EXPECT_TRUE(LastErrorSays("message 0"));
+  EXPECT_EQ(reprise_chat_tokens(model_, good, 1, 7, nullptr, 0, &count), REPRISE_INVALID_ARGUMENT);
+  EXPECT_EQ(reprise_chat_tokens(model_, nullptr, 1, REPRISE_THINK_AUTO, nullptr, 0, &count), REPRISE_INVALID_ARGUMENT);
+  EXPECT_EQ(reprise_chat_tokens(model_, nullptr, 0, REPRISE_THINK_AUTO, nullptr, 0, &count), REPRISE_INVALID_ARGUMENT);
+  EXPECT_EQ(reprise_chat_tokens(nullptr, good, 1, REPRISE_THINK_AUTO, nullptr, 0, &count), REPRISE_INVALID_ARGUMENT);
+  EXPECT_EQ(reprise_chat_tokens(model_, good, 1, REPRISE_THINK_AUTO, nullptr, 0, nullptr), REPRISE_INVALID_ARGUMENT);
+  EXPECT_EQ(reprise_prefill_chat(session_, strange, 1, REPRISE_THINK_AUTO, nullptr), REPRISE_INVALID_ARGUMENT);
+  EXPECT_EQ(reprise_prefill_chat(nullptr, good, 1, REPRISE_THINK_AUTO, nullptr), REPRISE_INVALID_ARGUMENT);
+  EXPECT_EQ(reprise_position(session_), 0);
+}
+
 TEST_F(CApi, RefusesBytesThatAreNoCapsuleOfThisModel) {
   Prompt();
   ASSERT_EQ(reprise_snapshot(session_, capsule_), REPRISE_OK);
