@@ -6,6 +6,11 @@
 #include <vector>
 
 namespace reprise {
+namespace {
+
+constexpr char kFused[] = "attn_qkv.weight";  // rows of queries, keys and values in one
+
+}  // namespace
 
 std::vector<int> KvHeadsPerBlock(Loader& loader, int blocks) {
   std::vector<int> kv_heads = loader.IntPerLayer("attention.head_count_kv", blocks, 0, 1 << 12);
@@ -36,7 +41,7 @@ AttentionShape AttentionShape::Read(Loader& loader, int width, int kv_heads, con
 
 void GroupedAttention::LoadQueries(Loader& loader, const std::string& block, const AttentionShape& shape, bool head_norms) {
   norm = loader.LoadVector(block + "attn_norm.weight", shape.width);
-  query = loader.LoadMatrix(block + "attn_q.weight", shape.width, shape.query_width());
+  if (!loader.Has(block + kFused)) query = loader.LoadMatrix(block + "attn_q.weight", shape.width, shape.query_width());
   output = loader.LoadMatrix(block + "attn_output.weight", shape.query_width(), shape.width);
   if (loader.Has(block + "attn_output.bias")) output_bias = loader.LoadVector(block + "attn_output.bias", shape.width);
   if (head_norms) query_norm = loader.LoadVector(block + "attn_q_norm.weight", shape.head_dim);
@@ -44,9 +49,16 @@ void GroupedAttention::LoadQueries(Loader& loader, const std::string& block, con
 
 void GroupedAttention::Load(Loader& loader, const std::string& block, const AttentionShape& shape, bool head_norms) {
   LoadQueries(loader, block, shape, head_norms);
-  key = loader.LoadMatrix(block + "attn_k.weight", shape.width, shape.kv_width());
-  if (!shape.values_may_be_keys || loader.Has(block + "attn_v.weight"))
-    value = loader.LoadMatrix(block + "attn_v.weight", shape.width, shape.kv_width());
+  if (loader.Has(block + kFused)) {
+    const int q = shape.query_width(), kv = shape.kv_width();
+    query = loader.LoadRows(block + kFused, shape.width, q + 2 * kv, 0, q);
+    key = loader.LoadRows(block + kFused, shape.width, q + 2 * kv, q, kv);
+    value = loader.LoadRows(block + kFused, shape.width, q + 2 * kv, q + kv, kv);
+  } else {
+    key = loader.LoadMatrix(block + "attn_k.weight", shape.width, shape.kv_width());
+    if (!shape.values_may_be_keys || loader.Has(block + "attn_v.weight"))
+      value = loader.LoadMatrix(block + "attn_v.weight", shape.width, shape.kv_width());
+  }
   if (loader.Has(block + "attn_q.bias") || loader.Has(block + "attn_k.bias") || loader.Has(block + "attn_v.bias")) {
     query_bias = loader.LoadVector(block + "attn_q.bias", shape.query_width());
     key_bias = loader.LoadVector(block + "attn_k.bias", shape.kv_width());

@@ -63,8 +63,13 @@ void FeedForward::Load(Loader& loader, const std::string& block, std::string_vie
       loader.Require(!loader.Has(named(part) + ".bias"), "biases of the feed-forward network are not supported");
     }
     loader.Require(shape.activation != Activation::kClampedSwiGlu, "a clamped activation is supported of experts alone");
-    if (HasGate(shape.activation)) gate = loader.LoadMatrix(named("ffn_gate") + ".weight", shape.width, inner);
-    up = loader.LoadMatrix(named("ffn_up") + ".weight", shape.width, inner);
+    if (shape.gate_in_up) {
+      gate = loader.LoadRows(named("ffn_up") + ".weight", shape.width, 2 * inner, 0, inner);
+      up = loader.LoadRows(named("ffn_up") + ".weight", shape.width, 2 * inner, inner, inner);
+    } else {
+      if (HasGate(shape.activation)) gate = loader.LoadMatrix(named("ffn_gate") + ".weight", shape.width, inner);
+      up = loader.LoadMatrix(named("ffn_up") + ".weight", shape.width, inner);
+    }
     down = loader.LoadMatrix(named("ffn_down") + ".weight", inner, shape.width);
   };
   // Some models begin with blocks that have no experts.

@@ -13,6 +13,7 @@ struct FeedForwardShape {
   int width = 0;                                // of the residual stream
   int inner = 0;                                // of a block without experts
   Activation activation = Activation::kSwiGlu;  // no file says so: an architecture sets what it has after Read
+  bool gate_in_up = false;                      // ffn_up holds the rows of the gate, then those of up; set after Read
   // Of a block with them. `experts` is 0 where a model has none.
   int experts = 0;
   int used = 0;          // by a row

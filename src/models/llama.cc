@@ -17,12 +17,15 @@ struct Member {
   bool interleaved_rope = false;  // GGUF stores the q and k rows permuted for it
   bool head_norms = false;        // of queries and keys
   int unturned_every = 0;         // of so many blocks the last one is not told positions; 0: all are
+  bool gate_in_up = false;        // of the feed-forward network
+  bool windowed = false;          // where a file names a window
   bool tempered = false;          // queries are scaled by how far they are beyond the context that the model was first made for
 };
 constexpr Member kLlama = {.interleaved_rope = true};
 constexpr Member kQwen2 = {};
 constexpr Member kQwen3 = {.head_norms = true};
 constexpr Member kMistral3 = {.interleaved_rope = true, .tempered = true};
+constexpr Member kPhi3 = {.gate_in_up = true, .windowed = true};
 constexpr Member kSmolLm3 = {.interleaved_rope = true, .unturned_every = 4};
 
 struct LlamaBlock {
@@ -36,7 +39,8 @@ class Llama : public Network {
     info_ = std::move(info);
     const int width = loader.Int("embedding_length", 1, 1 << 20);
     const int layers = loader.Int("block_count", 1, kMostLayers);
-    const FeedForwardShape feed_forward = FeedForwardShape::Read(loader, width, info_);
+    FeedForwardShape feed_forward = FeedForwardShape::Read(loader, width, info_);
+    feed_forward.gate_in_up = member.gate_in_up;
     const int heads = loader.Int("attention.head_count", 1, 1 << 12);
     attention_ = AttentionShape::Read(loader, width, loader.Int("attention.head_count_kv", 1, 1 << 12, heads));
     attention_.rope.interleaved = member.interleaved_rope;
@@ -50,7 +54,9 @@ class Llama : public Network {
       loader.Require(rope.factors == nullptr, "rotary positions are scaled by rope.scaling and by rope_freqs.weight");
       rope.factors = loader.LoadVector("rope_freqs.weight", rope.dims / 2).data;
     }
+    if (loader.Has("rope_factors_long.weight") || loader.Has("rope_factors_short.weight")) ReadLongPositions(loader);
     if (member.tempered) ReadTemperatures(loader);
+    if (member.windowed) attention_.window = loader.Int("attention.sliding_window", 0, INT32_MAX, 0);
     unturned_ = attention_;
     unturned_.rope.dims = 0;
     eps_ = attention_.eps;
@@ -73,6 +79,20 @@ class Llama : public Network {
   void RecordReplay(Ops& ops) const override { ops.SaveLast(last_hidden_, hidden_); }
 
  private:
+  // Positions that are scaled one way where the context is that of the first training, and another way where it is longer (LongRoPE, arXiv
+  // 2402.13753). Keys that were turned one way cannot go on the other, so how long a session may become decides.
+  void ReadLongPositions(Loader& loader) {
+    RopeSpec& rope = attention_.rope;
+    loader.Require(rope.factors == nullptr, "rotary positions are scaled in two ways");
+    const bool is_long =
+        ContextOf(loader.options().context, info_.context) > loader.Int("rope.scaling.original_context_length", 1, INT32_MAX);
+    rope.factors = loader.LoadVector(is_long ? "rope_factors_long.weight" : "rope_factors_short.weight", rope.dims / 2).data;
+    const double magnitude = loader.Float("rope.scaling.attn_factor", 1.0);
+    loader.Require(magnitude > 0.0 && magnitude <= 1e4, "rope.scaling.attn_factor is not between 0 and 10,000");
+    rope.magnitude = static_cast<float>(magnitude);
+    info_.positions = is_long ? "of long texts" : "of short texts";
+  }
+
   // 1 + s log(1 + n) after n times that context.
   void ReadTemperatures(Loader& loader) {
     const double scale = loader.Float("attention.temperature_scale", 0.0);
@@ -110,6 +130,7 @@ Result<std::unique_ptr<Network>> LoadQwen3(Loader& loader, NetworkInfo info) { r
 Result<std::unique_ptr<Network>> LoadMistral3(Loader& loader, NetworkInfo info) {
   return LoadAs<Llama>(loader, std::move(info), kMistral3);
 }
+Result<std::unique_ptr<Network>> LoadPhi3(Loader& loader, NetworkInfo info) { return LoadAs<Llama>(loader, std::move(info), kPhi3); }
 Result<std::unique_ptr<Network>> LoadSmolLm3(Loader& loader, NetworkInfo info) { return LoadAs<Llama>(loader, std::move(info), kSmolLm3); }
 
 }  // namespace reprise

@@ -103,6 +103,16 @@ const Matrix* Loader::LoadRows(const std::string& name, int64_t inputs, int64_t 
   return LoadMatrix(source);
 }
 
+const Matrix* Loader::LoadRows(const std::string& name, int64_t inputs, int64_t outputs, int64_t first, int64_t count) {
+  WeightSource source = Weight(name, inputs, outputs);
+  if (!status_.ok()) return nullptr;
+  parameters_ -= static_cast<uint64_t>(inputs * (outputs - count));  // the others are counted where they are loaded
+  const size_t bytes = source.data.size() / static_cast<size_t>(outputs);
+  source.data = source.data.subspan(static_cast<size_t>(first) * bytes, static_cast<size_t>(count) * bytes);
+  source.outputs = count;
+  return LoadMatrix(source);
+}
+
 const Matrix* Loader::LoadExperts(const std::string& name, int64_t inputs, int64_t outputs, int64_t experts, Part part) {
   WeightSource source = Weight(name, inputs, outputs * part.of, experts);
   if (!status_.ok() || part.of == 1) return LoadMatrix(source);

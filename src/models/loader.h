@@ -45,6 +45,8 @@ class Loader {
   const Matrix* LoadTable(const std::string& name, int64_t inputs, int64_t rows);
   // The matrix of some rows of a tensor that has `outputs`, in this order.
   const Matrix* LoadRows(const std::string& name, int64_t inputs, int64_t outputs, std::span<const int> rows);
+  // Of consecutive rows.
+  const Matrix* LoadRows(const std::string& name, int64_t inputs, int64_t outputs, int64_t first, int64_t count);
   // The matrices of `experts`, each of `outputs` rows, in one: the rows of one after those of another. A tensor that holds several such matrices an
   // expert, as `part.of` says, gives that one of them.
   struct Part {

@@ -6,13 +6,14 @@
 
 namespace reprise {
 
-Fingerprint ModelFingerprint(const GgufFile& file, std::string_view architecture, const StateLayout& layout, std::string_view numerics,
+Fingerprint ModelFingerprint(const GgufFile& file, const NetworkInfo& network, const StateLayout& layout, std::string_view numerics,
                              const std::function<void(uint64_t bytes)>& progress) {
   // Counts changes to what state means that neither the layout nor the numerics show.
   constexpr uint64_t kStateVersion = 1;
   FingerprintBuilder builder;
-  builder.Add("reprise.state", kStateVersion).Add("architecture", architecture).Add("numerics", numerics);
-  const std::string prefix = std::string(architecture) + ".";
+  builder.Add("reprise.state", kStateVersion).Add("architecture", network.architecture).Add("numerics", numerics);
+  if (!network.positions.empty()) builder.Add("positions", network.positions);
+  const std::string prefix = network.architecture + ".";
   for (const GgufEntry& entry : file.metadata()) {
     // How long a context the model was made for changes no state.
     if (!entry.key.starts_with(prefix) || entry.key == prefix + "context_length") continue;

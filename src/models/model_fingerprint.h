@@ -6,15 +6,16 @@
 #include <string_view>
 
 #include "formats/gguf.h"
+#include "models/network.h"
 #include "reprise/fingerprint.h"
 #include "reprise/layout.h"
 
 namespace reprise {
 
-// Over every tensor (name, type, shape, data), every number of the architecture's metadata, the layout of the state and `numerics`
+// Over every tensor (name, type, shape, data), every number of the architecture's metadata, NetworkInfo::positions, the layout of the state and `numerics`
 // (Backend::numerics()). Reads all weights once, as the file holds them; `progress` is told the bytes read so far. The tokenizer and the chat
 // template are not part of it.
-Fingerprint ModelFingerprint(const GgufFile& file, std::string_view architecture, const StateLayout& layout, std::string_view numerics,
+Fingerprint ModelFingerprint(const GgufFile& file, const NetworkInfo& network, const StateLayout& layout, std::string_view numerics,
                              const std::function<void(uint64_t bytes)>& progress = {});
 
 }  // namespace reprise

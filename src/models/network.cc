@@ -36,6 +36,7 @@ constexpr Architecture kArchitectures[] = {
     {"mistral3", LoadMistral3},
     {"nemotron_h", LoadNemotronH},
     {"nemotron_h_moe", LoadNemotronH},
+    {"phi3", LoadPhi3},
     {"qwen2", LoadQwen2},
     {"qwen3", LoadQwen3},
     {"qwen35", LoadQwen35},

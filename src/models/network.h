@@ -27,12 +27,17 @@ namespace reprise {
 
 class Loader;
 
+inline constexpr int kDefaultContext = 32768;  // most positions of a session, where nobody says and the model was made for more
+
 struct NetworkOptions {
   int max_rows = 256;                            // of one step
   int max_lanes = 8;                             // of one step
+  int context = 0;                               // most positions of a session; 0: what the model was made for, at most kDefaultContext
   ElementType kv_type = ElementType::kF16;       // of keys and values: kF16, kF32 or kQ8_0
   std::function<void(uint64_t bytes)> progress;  // called while weights load, with the bytes of the file read so far
 };
+
+constexpr int ContextOf(int wanted, int made_for) { return wanted > 0 ? wanted : made_for < kDefaultContext ? made_for : kDefaultContext; }
 
 // What callers need to know of a network.
 struct NetworkInfo {
@@ -43,6 +48,7 @@ struct NetworkInfo {
   int layers = 0;
   int state_blocks = 0;    // from the first on, behind which nothing is left that later steps read; 0: all
   int context = 0;         // that the model was made for
+  std::string positions;   // how they are told, where that depends on NetworkOptions::context: state of one way is none of another's
   bool has_draft = false;  // an MTP block
   int experts = 0;         // of a mixture; 0: none
   int experts_used = 0;    // by a row

@@ -138,6 +138,20 @@ TEST_F(NetworkHostile, WindowsAndScaledPositions) {
   EXPECT_NE(Error(sound_).find("rope.scaling.type is 'yorn', neither none, linear nor yarn"), std::string::npos) << Error(sound_);
 }
 
+TEST_F(NetworkHostile, PositionsOfLongTextsAndMatricesInOne) {
+  Take("tests/data/goldens/phi3.gguf");
+  for (const uint32_t value : {uint32_t{0}, kMinusOne})
+    Refused("phi3.rope.scaling.original_context_length", value, "original_context_length");
+  for (const float wrong : {0.0f, -1.0f, std::nanf(""), INFINITY}) {
+    Refused("phi3.rope.scaling.attn_factor", std::bit_cast<uint32_t>(wrong), "rope.scaling.attn_factor");
+  }
+  Refused("phi3.rope.dimension_count", 10, "rope_factors");
+  Refused("phi3.feed_forward_length", 63, "ffn_up.weight");
+  Refused("phi3.attention.head_count_kv", 1, "attn_qkv.weight");
+  EXPECT_NE(Renamed("blk.1.attn_qkv.weight", "blk.1.attn_xyz.weight").find("attn_q.weight"), std::string::npos);
+  EXPECT_NE(Renamed("rope_factors_long.weight", "rope_factors_lung.weight").find("rope_factors_long.weight"), std::string::npos);
+}
+
 TEST_F(NetworkHostile, Temperatures) {
   Take("tests/data/goldens/mistral3.gguf");
   for (const float wrong : {-1.0f, 101.0f, std::nanf(""), INFINITY}) {

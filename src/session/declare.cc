@@ -71,6 +71,7 @@ Result<DeclaredModel> DeclareModel(const GgufFile& file, Backend& backend, const
   NetworkOptions network;
   network.max_lanes = options.lanes;
   network.max_rows = model.max_rows;
+  network.context = options.context;
   network.kv_type = KeyValueElement(file, options.kv);
   if (network.kv_type == ElementType::kQ8_0 && !backend.attends_to_q8()) {
     return Unsupported("keys and values can be kept as q8_0 on the CPU alone; on " + backend.description() + " as f16 or f32");
@@ -100,7 +101,7 @@ Result<ModelOutline> OutlineModel(const GgufFile& file, const ModelOptions& opti
   REPRISE_ASSIGN_OR_RETURN(DeclaredModel declared, DeclareModel(file, weightless, without_progress));
   ModelOutline outline;
   outline.network = declared.network->info();
-  outline.fingerprint = ModelFingerprint(file, outline.network.architecture, declared.layout, backend->numerics(), OfBytes(file, options));
+  outline.fingerprint = ModelFingerprint(file, outline.network, declared.layout, backend->numerics(), OfBytes(file, options));
   outline.layout = std::move(declared.layout);
   outline.backend = backend->description();
   outline.tokenizer = std::move(declared.tokenizer);

@@ -91,6 +91,20 @@ TEST(ModelOutline, IsTheLoadedModelsOwnAndTakesNoMemory) {
   EXPECT_GE(architectures.size(), 5U) << "the golden models are of every architecture";
 }
 
+// How long a session may become decides how Phi's positions are told. Of other models it is no part of what their state is.
+TEST(ModelOutline, WhatIsTurnedForLongTextsIsAnotherModels) {
+  const auto fingerprint = [](const char* name, int context) {
+    const auto file = GgufFile::Open(std::string("tests/data/goldens/") + name + ".gguf");
+    const auto outline = OutlineModel(*file, {.threads = 1, .context = context});
+    EXPECT_TRUE(outline.ok()) << outline.status().message();
+    return outline->fingerprint.Hex();
+  };
+  EXPECT_EQ(fingerprint("phi3", 100), fingerprint("phi3", 256));  // the context of the first training
+  EXPECT_NE(fingerprint("phi3", 256), fingerprint("phi3", 257));
+  EXPECT_EQ(fingerprint("phi3", 257), fingerprint("phi3", 0));
+  EXPECT_EQ(fingerprint("llama_gqa", 100), fingerprint("llama_gqa", 0));
+}
+
 TEST(ModelOutline, TellsHowFarTheFileIsRead) {
   const auto file = GgufFile::Open("tests/data/goldens/qwen35_equal.gguf");
   ASSERT_TRUE(file.ok());

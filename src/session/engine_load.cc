@@ -11,8 +11,6 @@
 namespace reprise {
 namespace {
 
-constexpr int kDefaultContext = 32768;
-
 // A backend as the memory of state.
 class BackendMemory : public DeviceMemory {
  public:
@@ -78,7 +76,7 @@ Status Engine::MakeSpace(const ModelOptions& options) {
   space.lanes = options.lanes;
   space.capsules = options.capsules;
   space.host_blocks = options.lanes * Checkpoints::kMarks;
-  space.max_position = options.context > 0 ? options.context : std::min(network.context, kDefaultContext);
+  space.max_position = ContextOf(options.context, network.context);
   // Two whole contexts, and room for every lane to go its own way for a while.
   space.rows = 2 * int64_t{space.max_position} + int64_t{options.lanes} * 2048;
   const size_t budget = options.state_budget > 0      ? options.state_budget
@@ -104,7 +102,7 @@ Status Engine::MakeSpace(const ModelOptions& options) {
     MakeRoomForSpill(options.spill_budget, space);
   }
 
-  info_.fingerprint = ModelFingerprint(*file_, network.architecture, layout_, backend_->numerics());
+  info_.fingerprint = ModelFingerprint(*file_, network, layout_, backend_->numerics());
   REPRISE_ASSIGN_OR_RETURN(space_,
                            StateSpace::Create(std::move(layout_), space, info_.fingerprint, std::make_shared<BackendMemory>(backend_)));
   decode_.InitialiseOrigin(*space_);

@@ -53,11 +53,11 @@ class OnDevice : public testing::TestWithParam<std::string> {
 INSTANTIATE_TEST_SUITE_P(Devices, OnDevice, testing::ValuesIn(Devices()), [](const auto& info) { return info.param; });
 
 TEST_P(OnDevice, LogitsAndGreedyTokensAreThoseOfTransformers) {
-  for (const char* name : {"qwen35_grouped",  "llama_gqa",        "qwen2_gqa", "qwen3_gqa",     "lfm2_hybrid",       "granite_hybrid",
-                           "granite_grouped", "qwen35_moe",       "qwen3_moe", "lfm2_moe",      "granite_moe",       "qwen3_next",
-                           "falcon_h1",       "falcon_h1_normed", "gemma3",    "gemma4",        "gemma4_moe",        "gpt_oss",
-                           "mistral3",        "qwen3_yarn",       "smollm3",   "granite_dense", "granite_dense_moe", "nemotron_dense",
-                           "nemotron_moe",    "qwen35_equal"}) {
+  for (const char* name :
+       {"qwen35_grouped", "llama_gqa",     "qwen2_gqa",         "qwen3_gqa",      "lfm2_hybrid",  "granite_hybrid", "granite_grouped",
+        "qwen35_moe",     "qwen3_moe",     "lfm2_moe",          "granite_moe",    "qwen3_next",   "falcon_h1",      "falcon_h1_normed",
+        "gemma3",         "gemma4",        "gemma4_moe",        "gpt_oss",        "mistral3",     "phi3",           "qwen3_yarn",
+        "smollm3",        "granite_dense", "granite_dense_moe", "nemotron_dense", "nemotron_moe", "qwen35_equal"}) {
     if (emulated() && std::string(name) == "qwen35_equal") continue;  // slow, and another test's model
     const Golden golden(name);
     const Model model = Load(golden.model);

@@ -1,5 +1,5 @@
 """Hugging Face checkpoints (qwen3_5_text, qwen3_5_moe_text, qwen3_next, llama, qwen2, qwen3, qwen3_moe, lfm2, lfm2_moe, granitemoehybrid,
-falcon_h1, nemotron_h, gemma3_text, gemma4_text, granite, granitemoe, smollm3, ministral3, gpt_oss) as GGUF files: what tensors are called there, and how they are laid out.
+falcon_h1, nemotron_h, gemma3_text, gemma4_text, granite, granitemoe, smollm3, ministral3, phi3, gpt_oss) as GGUF files: what tensors are called there, and how they are laid out.
 
 The facts, each of them checked by the agreement of transformers, llama.cpp and Reprise on the files made here:
  - Qwen3.5's RMS norms store weight - 1 in Hugging Face, the weight in GGUF; `linear_attn.norm` (ssm_norm) is plain in both.
@@ -36,6 +36,8 @@ The facts, each of them checked by the agreement of transformers, llama.cpp and 
  - Qwen3.5's mixtures have no feed_forward_length, Granite's no expert_feed_forward_length: there feed_forward_length is the experts'.
  - That the weights of the chosen experts are made to add up to one is not said in the file: all of these architectures do it.
 """
+
+import math
 
 import gguf
 import numpy as np
@@ -199,6 +201,25 @@ def gemma3_tensors(model):
         block = {ours: state[source + theirs] for ours, theirs in (ATTENTION | FEED_FORWARD).items()}
         block |= {ours: state[source + theirs] + 1 for ours, theirs in (GEMMA_NORMS | HEAD_NORMS).items()}
         out |= {f"blk.{i}.{name}": array for name, array in block.items()}
+    return out
+
+
+def phi3_tensors(model):
+    """Queries, keys and values in one matrix; the gate's rows, then those of up, in another. What divides the frequencies goes into the file."""
+    config, state = model.config, numpy_state(model)
+    out = {"token_embd.weight": state["model.embed_tokens.weight"], "output_norm.weight": state["model.norm.weight"]}
+    for kind in ("long", "short"):
+        out[f"rope_factors_{kind}.weight"] = np.array(config.rope_parameters[f"{kind}_factor"])
+    names = {
+        "attn_norm.weight": "input_layernorm.weight",
+        "attn_qkv.weight": "self_attn.qkv_proj.weight",
+        "attn_output.weight": "self_attn.o_proj.weight",
+        "ffn_norm.weight": "post_attention_layernorm.weight",
+        "ffn_up.weight": "mlp.gate_up_proj.weight",
+        "ffn_down.weight": "mlp.down_proj.weight",
+    }
+    for i in range(config.num_hidden_layers):
+        out |= {f"blk.{i}.{ours}": state[f"model.layers.{i}.{theirs}"] for ours, theirs in names.items()}
     return out
 
 
@@ -502,6 +523,15 @@ def add_qwen3_metadata(writer, config):
     add_common_metadata(writer, config, config.num_hidden_layers)
     writer.add_key_length(config.head_dim)
     writer.add_value_length(config.head_dim)
+
+
+def add_phi3_metadata(writer, config):
+    rope = config.rope_parameters
+    original = rope["original_max_position_embeddings"]
+    add_common_metadata(writer, config, config.num_hidden_layers, rope | {"rope_type": "default"})
+    writer.add_rope_dimension_count(2 * len(rope["long_factor"]))
+    longer = config.max_position_embeddings / original
+    writer.add_rope_scaling_attn_factors(math.sqrt(1 + math.log(longer) / math.log(original)))
 
 
 def add_mistral3_metadata(writer, config):

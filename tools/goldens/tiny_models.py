@@ -28,6 +28,7 @@ from transformers import GraniteMoeConfig, GraniteMoeForCausalLM, GraniteMoeHybr
 from transformers import Lfm2Config, Lfm2ForCausalLM, Lfm2MoeConfig, Lfm2MoeForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers import Ministral3Config, Ministral3ForCausalLM
 from transformers import NemotronHConfig, NemotronHForCausalLM
+from transformers import Phi3Config, Phi3ForCausalLM
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 from transformers import Qwen3NextConfig, Qwen3NextForCausalLM, SmolLM3Config, SmolLM3ForCausalLM
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
@@ -299,6 +300,23 @@ MODELS = [
             tie_word_embeddings=False,
         ),
     ),  # fmt: skip
+    # Positions of long texts, since this one is longer than the model was first made for; some of a head's pairs do not turn.
+    Tiny(
+        "phi3",
+        Phi3Config(
+            **EVERY | {
+                "rope_parameters": {
+                    "rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75, "original_max_position_embeddings": 256,
+                    "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4, 1.5], "long_factor": [1.0, 1.5, 2.5, 4.0, 6.0, 9.0],
+                },
+                "original_max_position_embeddings": 256,
+            },
+            intermediate_size=64,
+            num_hidden_layers=2,
+            pad_token_id=0, bos_token_id=1, eos_token_id=2,
+            tie_word_embeddings=True,
+        ),
+    ),  # fmt: skip
     # Queries grow longer with each 64 positions.
     Tiny(
         "mistral3",
@@ -414,6 +432,7 @@ ARCHITECTURES = {
     GraniteMoeConfig: Architecture(GraniteMoeForCausalLM, "granitemoe", hf_to_gguf.granite_tensors, hf_to_gguf.add_granite_metadata, "dbrx"),
     Gemma3TextConfig: Architecture(Gemma3ForCausalLM, "gemma3", hf_to_gguf.gemma3_tensors, hf_to_gguf.add_gemma3_metadata, None),
     Gemma4TextConfig: Architecture(Gemma4ForCausalLM, "gemma4", hf_to_gguf.gemma4_tensors, hf_to_gguf.add_gemma4_metadata, None),
+    Phi3Config: Architecture(Phi3ForCausalLM, "phi3", hf_to_gguf.phi3_tensors, hf_to_gguf.add_phi3_metadata, "gpt-4o"),
     Ministral3Config: Architecture(
         Ministral3ForCausalLM, "mistral3", hf_to_gguf.llama_tensors, hf_to_gguf.add_mistral3_metadata, "tekken"
     ),
