@@ -378,6 +378,7 @@ TEST(NormRope, QuarterOfANormedHead) { CheckRope({4, 256, 64, 0, 512, true, fals
 TEST(NormRope, WholeInterleavedHead) { CheckRope({3, 64, 64, 8, 64, false, true, false}); }
 TEST(NormRope, FactorsAndOddWidths) { CheckRope({2, 20, 12, 3, 25, true, false, true}); }
 TEST(NormRope, MagnitudeOfWhatIsTurned) { CheckRope({2, 32, 24, 0, 32, true, false, true, 1.3f}); }
+TEST(NormRope, WideHead) { CheckRope({2, 512, 512, 0, 512, true, false, true}); }
 TEST(NormRope, NormAlone) { CheckRope({2, 32, 0, 0, 32, true, false, false}); }
 
 TEST(NormRope, AnglesStayExactAtFarPositions) {

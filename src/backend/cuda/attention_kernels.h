@@ -100,8 +100,18 @@ struct AttentionQueries {
   REPRISE_DEVICE float* Out(int query, int column) const {
     return RowAt(args.out, Row(query)) + static_cast<int64_t>(Head(query)) * width + column;
   }
-  REPRISE_DEVICE void Put(int query, int column, float sum, const AttentionStats& stats) const {
-    *Out(query, column) = Attended(args, Row(query), Head(query), column, sum, stats.run_most[query], stats.run_total[query]);
+  // What a block adds to an element: a partial, or to what runs in the row of the output, where registers would be short. An element is one thread's.
+  REPRISE_DEVICE void TakeIn(const AttentionCut& cut, const AttentionStats& stats, int query, int block, int column, float sum) const {
+    if (cut.by_block) {
+      KeepPartial(cut, stats, query, block, column, sum);
+    } else {
+      float* running = Out(query, column);
+      *running = Joined(*running, sum, stats.Factors(query));
+    }
+  }
+  REPRISE_DEVICE void Put(int query, int column, const AttentionStats& stats) const {
+    float* running = Out(query, column);
+    *running = Attended(args, Row(query), Head(query), column, *running, stats.run_most[query], stats.run_total[query]);
   }
 };
 
@@ -149,26 +159,27 @@ struct AttentionBlockWork : AttentionQueries {
     return reinterpret_cast<const float*>(StateRow(args.step, unit.lane, state, position)) + unit.kv_head * width;
   }
 
-  // Keys of positions [tile, end) as rows of shared memory.
-  REPRISE_DEVICE void LoadKeys(int tile, int end) {
-    const int pitch = Shared::KeyPitch(width);
+  // `columns` columns from `first` on, zero past the width, of the keys of positions [tile, end) as rows of shared memory.
+  REPRISE_DEVICE void LoadKeys(int tile, int end, int first, int columns) {
+    const int pitch = Shared::KeyPitch(width), there = width - first < columns ? width - first : columns;
     if (width % 4 == 0 && args.k.bytes % 16 == 0) {  // rows start on 16 bytes, like every state
-      const int pieces = width / 4;
+      const int pieces = there / 4;
       for (int i = ThreadId(); i < (end - tile) * pieces; i += kAttentionThreads) {
         const int row = i / pieces, piece = i % pieces;
-        CopyAsync16(keys + row * pitch + piece * 16, reinterpret_cast<const std::byte*>(StateElements(args.k, tile + row) + piece * 4));
+        CopyAsync16(keys + row * pitch + piece * 16,
+                    reinterpret_cast<const std::byte*>(StateElements(args.k, tile + row) + first + piece * 4));
       }
       CommitCopies();
       WaitCopies<0>();
-      const int rest = padded - width;  // zero, where a width of whole 16 bytes is not yet whole eights of elements
+      const int rest = columns - there;  // zero, where a width of whole 16 bytes is not yet whole eights of elements
       for (int i = ThreadId(); i < (end - tile) * rest; i += kAttentionThreads) {
-        reinterpret_cast<float*>(keys + i / rest * pitch)[width + i % rest] = 0.0f;
+        reinterpret_cast<float*>(keys + i / rest * pitch)[there + i % rest] = 0.0f;
       }
       return;
     }
-    for (int i = ThreadId(); i < (end - tile) * padded; i += kAttentionThreads) {
-      const int row = i / padded, column = i % padded;
-      reinterpret_cast<float*>(keys + row * pitch)[column] = column < width ? StateElements(args.k, tile + row)[column] : 0.0f;
+    for (int i = ThreadId(); i < (end - tile) * columns; i += kAttentionThreads) {
+      const int row = i / columns, column = i % columns;
+      reinterpret_cast<float*>(keys + row * pitch)[column] = column < there ? StateElements(args.k, tile + row)[first + column] : 0.0f;
     }
   }
 
@@ -179,29 +190,34 @@ struct AttentionBlockWork : AttentionQueries {
     const int pitch = Shared::ScorePitch(kQueries);
     const float nothing = -FloatOf(0x7f800000u);
     for (int i = ThreadId(); i < kAttentionBlock * pitch; i += kAttentionThreads) scores[i] = nothing;
-    const int thread_position = ThreadId() % kPositions, part = ThreadId() / kPositions;
+    const int thread_position = ThreadId() % kPositions, first = ThreadId() / kPositions * kOwn;
     for (int tile = from; tile < end; tile += kPositions) {
       const int tile_end = tile + kPositions < end ? tile + kPositions : end;
-      SyncBlock();  // the tile before is done with, and so is the clearing of scores
-      LoadKeys(tile, tile_end);
-      SyncBlock();
-      const int position = tile + thread_position, first = part * kOwn;
-      if (position >= tile_end || first >= queries || first >= kQueries) continue;
+      const int position = tile + thread_position;
+      const bool scores_some = position < tile_end && first < queries && first < kQueries;
       const auto* key = reinterpret_cast<const float*>(keys + thread_position * Shared::KeyPitch(width));
       float sums[kOwn] = {};
-      for (int i = 0; i < padded; i += 8) {
-        float k[8];
-        REPRISE_UNROLLED for (int half = 0; half < 2; ++half) {
-          const Words4 w = Load16(key + i + 4 * half);
-          REPRISE_UNROLLED for (int j = 0; j < 4; ++j) k[4 * half + j] = FloatOf(w.w[j]);
-        }
-        REPRISE_UNROLLED for (int own = 0; own < kOwn; ++own) {
+      for (int columns_first = 0; columns_first < padded; columns_first += kHeadColumns) {
+        const int columns = padded - columns_first < kHeadColumns ? padded - columns_first : kHeadColumns;
+        SyncBlock();  // the keys before are done with, and so is the clearing of scores
+        LoadKeys(tile, tile_end, columns_first, columns);
+        SyncBlock();
+        if (!scores_some) continue;
+        for (int i = 0; i < columns; i += 8) {
+          float k[8];
           REPRISE_UNROLLED for (int half = 0; half < 2; ++half) {
-            const Words4 w = Load16(q + (first + own) * padded + i + 4 * half);
-            REPRISE_UNROLLED for (int j = 0; j < 4; ++j) sums[own] = fmaf(FloatOf(w.w[j]), k[4 * half + j], sums[own]);
+            const Words4 w = Load16(key + i + 4 * half);
+            REPRISE_UNROLLED for (int j = 0; j < 4; ++j) k[4 * half + j] = FloatOf(w.w[j]);
+          }
+          REPRISE_UNROLLED for (int own = 0; own < kOwn; ++own) {
+            REPRISE_UNROLLED for (int half = 0; half < 2; ++half) {
+              const Words4 w = Load16(q + (first + own) * padded + columns_first + i + 4 * half);
+              REPRISE_UNROLLED for (int j = 0; j < 4; ++j) sums[own] = fmaf(FloatOf(w.w[j]), k[4 * half + j], sums[own]);
+            }
           }
         }
       }
+      if (!scores_some) continue;
       REPRISE_UNROLLED for (int own = 0; own < kOwn; ++own) {
         const int query = first + own;
         if (query < queries && position >= Begin(query) && position < End(query))
@@ -272,7 +288,7 @@ struct AttentionBlockWork : AttentionQueries {
   }
 };
 
-// kGroups: into how many the threads are split for the values, each with its own queries; 256 / kGroups columns are enough for the head.
+// kGroups: into how many the threads are split for the values, each with its own queries; a thread has every 256 / kGroups-th column.
 template <int kQueries, int kGroups>
 REPRISE_KERNEL_OF(kAttentionThreads, 2, AttentionKernel, AttentionArgs) {
   BeginKernel();
@@ -285,43 +301,39 @@ REPRISE_KERNEL_OF(kAttentionThreads, 2, AttentionKernel, AttentionArgs) {
     SyncBlock();  // the unit before is done with shared memory
     work.LoadQueries();
     SyncBlock();
-    const int column = ThreadId() % kColumns, first = ThreadId() / kColumns * kOwn;
-    const bool values = column < work.width && first < work.queries;
+    const int own_column = ThreadId() % kColumns, first = ThreadId() / kColumns * kOwn;
+    const int width = first < work.queries ? work.width : 0;  // a thread that has no query has no column
     const AttentionBlocks blocks(cut, work);
-    float running[kOwn] = {};
+    const auto each_query = [&](const auto& of) {
+      REPRISE_UNROLLED for (int j = 0; j < kOwn; ++j) {
+        if (first + j < work.queries) of(j);
+      }
+    };
+    for (int column = own_column; column < width && !cut.by_block; column += kColumns) {
+      each_query([&](int j) { *work.Out(first + j, column) = 0.0f; });
+    }
     for (int block = blocks.first; block <= blocks.last; ++block) {
       const int block_first = block * kAttentionBlock, from = blocks.From(block), end = blocks.End(block);
       work.ScoreBlock(block_first, from, end);
       work.WeighBlock();
-      float sums[kOwn];
-      if (values) {
+      for (int column = own_column; column < width; column += kColumns) {
+        float sums[kOwn];
         work.template SumValues<kOwn>(block_first, from, end, column, first, sums);
-        REPRISE_UNROLLED for (int j = 0; j < kOwn; ++j) {
-          const int query = first + j;
-          if (query >= work.queries) break;
-          if (cut.by_block) {
-            work.KeepPartial(cut, work.stats, query, block, column, sums[j]);
-          } else {
-            running[j] = Joined(running[j], sums[j], work.stats.Factors(query));
-          }
-        }
+        each_query([&](int j) { work.TakeIn(cut, work.stats, first + j, block, column, sums[j]); });
       }
       SyncBlock();  // weights and factors are done with
     }
-    if (cut.by_block || !values) continue;
-    REPRISE_UNROLLED for (int j = 0; j < kOwn; ++j) {
-      const int query = first + j;
-      if (query >= work.queries) break;
-      work.Put(query, column, running[j], work.stats);
+    for (int column = own_column; column < width && !cut.by_block; column += kColumns) {
+      each_query([&](int j) { work.Put(first + j, column, work.stats); });
     }
   }
 }
 
-// Joins the partials of a (row, head), where there are any: factors first, a thread a block, then each thread its column. And quantises what came of
-// it, joined here or whole already, for the product that follows.
+// Joins the partials of 256 columns of a (row, head), where there are any: factors first, a thread a block, then each thread its column. And quantises
+// what came of it, joined here or whole already, for the product that follows.
 REPRISE_KERNEL_OF(kJoinThreads, 4, JoinKernel, AttentionArgs) {
   BeginKernel();
-  const int head = BlockX(), row = BlockY(), column = ThreadId(), width = args.q.width;
+  const int head = BlockX(), row = BlockY(), column = BlockZ() * kJoinThreads + ThreadId(), width = args.q.width;
   if (row >= args.step.header->rows) return;
   const AttentionCut cut(args, kMostQueries);
   float* out = RowAt(args.out, row) + static_cast<int64_t>(head) * width;

@@ -210,7 +210,7 @@ void CudaOps::RecordAttention(const Rows& out, const Heads& q, const StateRef& k
                               const AttentionSpec& spec) {
   if (!Check(q.count / spec.kv_heads <= kMostQueries, "Attention", "more than 16 query heads share a key-value head") ||
       !Check(k.type != ElementType::kQ8_0, "Attention", "this backend keeps no Q8_0") ||
-      !Check(q.width <= kMostHeadWidth, "Attention", "a head is wider than 256")) {
+      !Check(q.width <= kMostHeadWidth, "Attention", "a head is wider than 512")) {
     return;
   }
   AttentionArgs args{step_, out, q, gate, k, v, spec, nullptr, 0, {}};

@@ -312,9 +312,9 @@ TEST(DeviceOps, RefusesWhatItCannotDo) {
     EXPECT_NE(error([&](Ops& ops) { ops.SwiGlu(rows, rows.Columns(0, 8), rows); }).find("SwiGlu"), std::string::npos);
     EXPECT_NE(error([&](Ops& ops) { ops.Append({0, 12, ElementType::kF32}, rows); }).find("Append"), std::string::npos);
     EXPECT_NE(error([&](Ops& ops) {
-                const Rows wide{x, 300, 300, Domain::kRows};
-                ops.Attention(wide, {wide, 1, 300, 300}, {0, 600, ElementType::kF16}, {0, 600, ElementType::kF16}, {}, {});
-              }).find("wider than 256"),
+                const Rows wide{x, 520, 520, Domain::kRows};
+                ops.Attention(wide, {wide, 1, 520, 520}, {0, 1040, ElementType::kF16}, {0, 1040, ElementType::kF16}, {}, {});
+              }).find("wider than 512"),
               std::string::npos);
     const StateRef q8{0, 34, ElementType::kQ8_0};
     EXPECT_NE(error([&](Ops& ops) { ops.Append(q8, {x, 32, 32}); }).find("keeps no Q8_0"), std::string::npos);

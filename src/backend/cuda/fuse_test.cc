@@ -129,8 +129,9 @@ TEST(FusedDelta, WidestKeys) { CheckDelta({1, 256, 2, 32}, 2, 44); }
 TEST(FusedDelta, ValuesTooWideForOneLaunch) { CheckDelta({2, 32, 2, 160}, 4, 45); }
 
 // An attention layer up to its result, over halves and over floats.
+template <int kWidth = 32>
 void CheckAppend(ElementType type, bool keys_alone, uint32_t seed) {
-  constexpr int kHeads = 4, kKeyHeads = 2, kWidth = 32, kKeys = kKeyHeads * kWidth;
+  constexpr int kHeads = 4, kKeyHeads = 2, kKeys = kKeyHeads * kWidth;
   const size_t element = type == ElementType::kF32 ? 4 : 2;
   const StateRef k{0, kKeys * element, type}, v{kExtentRows * kKeys * element, kKeys * element, type};
   Job job;
@@ -154,6 +155,7 @@ void CheckAppend(ElementType type, bool keys_alone, uint32_t seed) {
 }
 TEST(FusedAppend, Halves) { CheckAppend(ElementType::kF16, false, 51); }
 TEST(FusedAppend, Floats) { CheckAppend(ElementType::kF32, false, 52); }
+TEST(FusedAppend, WideHeads) { CheckAppend<512>(ElementType::kF16, false, 54); }
 TEST(FusedAppend, KeysAreTurnedAlone) { CheckAppend(ElementType::kF16, true, 53); }
 
 // How many launches a step has, where it may be fewer and where it must not.

@@ -128,10 +128,10 @@ inline Grid SsmGrid(const SsmArgs& args, const Bucket& b) {
 inline Grid AttentionGrid(const AttentionArgs& args, const Bucket& b) {
   const int heads = args.q.count / args.spec.kv_heads, width = args.q.width;
   Grid grid;
-  grid.x = 2 * b.multiprocessors;  // as many as run at once; each takes units until there are none
+  grid.x = 2 * b.multiprocessors;  // no fewer than run at once; each takes units until there are none
   grid.threads = kAttentionThreads;
   if (args.k.type == ElementType::kF16) {
-    const int tiles = b.rows * heads <= b.lanes * HalfAttentionShared::kTileQueries ? 1 : 2;
+    const int tiles = b.rows * heads <= b.lanes * HalfAttentionShared::kTileQueries ? 1 : HalfAttentionShared::MostTiles(width);
     grid.shared = HalfAttentionShared::Bytes(tiles * HalfAttentionShared::kTileQueries, width);
     const bool aligned = width % 8 == 0 && args.k.bytes % 16 == 0 && args.v.bytes % 16 == 0;  // every state begins on 16 bytes
     grid.kernel = kHalfAttention + tiles - 1 + (aligned ? 0 : 2);
@@ -144,7 +144,7 @@ inline Grid AttentionGrid(const AttentionArgs& args, const Bucket& b) {
   return grid;
 }
 inline Grid JoinGrid(const AttentionArgs& args, const Bucket& b) {
-  return {args.q.count, b.rows, 1, kJoinThreads, (4 * kJoinThreads + 2) * 4};
+  return {args.q.count, b.rows, CeilDiv(args.q.width, kJoinThreads), kJoinThreads, (4 * kJoinThreads + 2) * 4};
 }
 
 // Matrix products. Tiles of a product are counted in groups of `kGroup`.

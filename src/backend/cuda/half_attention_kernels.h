@@ -33,7 +33,8 @@ struct HalfAttentionWork : AttentionQueries {
       32768.0f;                    // weights, of at most 1, are multiplied in halves as so much, lest small ones lose their last bits
   static constexpr int kRuns = 4;  // of 64 positions, of which a warp has 8
   uint16_t* parts[2];              // [kQueries][QueryPitch]: the nearest halves of the queries, and what is left
-  float* scores;  // [kQueries][kScorePitch]; then the weights' nearest halves and what is left, in the same rows; then sums of values
+  float* scores;                   // [kQueries][kScorePitch]; then the weights' nearest halves and what is left, in the same rows
+  float* summed;                   // sums of values, [slices][kQueries][SumPitch]: in place of the weights where they are not wanted again
   AttentionStats stats;
   int padded, lane, warp;
 
@@ -46,6 +47,7 @@ struct HalfAttentionWork : AttentionQueries {
     parts[0] = reinterpret_cast<uint16_t*>(shared);
     parts[1] = parts[0] + kQueries * Shared::QueryPitch(width);
     scores = reinterpret_cast<float*>(shared + Shared::Scores(kQueries, width));
+    summed = reinterpret_cast<float*>(shared + Shared::Summed(kQueries, width));
     stats = AttentionStats(reinterpret_cast<float*>(shared + Shared::Stats(kQueries, width)), kQueries);
   }
 
@@ -180,8 +182,8 @@ struct HalfAttentionWork : AttentionQueries {
     }
   }
 
-  // The weighted values of the block, by slice, query and column, in place of the weights.
-  REPRISE_DEVICE void SumValues(int block_first, int from, int end) {
+  // The weighted values of the block, of the columns from `columns_first` on, by slice, query and column.
+  REPRISE_DEVICE void SumValues(int columns_first, int block_first, int from, int end) {
     const int columns = Shared::Columns(width), groups = columns / 32, slices = Shared::Slices(width);
     const int group = warp % groups, slice = warp / groups, slice_first = block_first + slice * (kAttentionBlock / slices);
     const int slice_end = slice_first + kAttentionBlock / slices;
@@ -197,7 +199,7 @@ struct HalfAttentionWork : AttentionQueries {
       REPRISE_UNROLLED for (int n = 0; n < 4; ++n) {
         const int position = first + place(n);
         next[n] = Halves<2>{};
-        if (position >= from && position < end) next[n] = Load<2>(rows + place(n) * stride, group * 32 + 4 * g);
+        if (position >= from && position < end) next[n] = Load<2>(rows + place(n) * stride, columns_first + group * 32 + 4 * g);
       }
     };
     if (begin < stop) load(begin);
@@ -229,18 +231,19 @@ struct HalfAttentionWork : AttentionQueries {
         }
       }
     }
-    SyncBlock();  // nobody needs the weights any more
+    SyncBlock();  // nobody needs the weights any more, or the sums of the columns before
     REPRISE_UNROLLED for (int tile = 0; tile < kTiles; ++tile) {
       REPRISE_UNROLLED for (int i = 0; i < 4; ++i) {
         const int query = tile * 16 + g + i / 2 * 8, column = group * 32 + 4 * (2 * t + i % 2);
-        float* to = scores + (slice * kQueries + query) * Shared::SumPitch(width) + column;
+        float* to = summed + (slice * kQueries + query) * Shared::SumPitch(width) + column;
         REPRISE_UNROLLED for (int j = 0; j < 4; ++j) to[j] = sums[tile][j][i];
       }
     }
     SyncBlock();
   }
+  // `column`: of those that SumValues summed last.
   REPRISE_DEVICE float SumOfSlices(int query, int column) const {
-    const float* at = scores + query * Shared::SumPitch(width) + column;
+    const float* at = summed + query * Shared::SumPitch(width) + column;
     float sum = at[0];
     for (int slice = 1; slice < Shared::Slices(width); ++slice) sum = sum + at[slice * kQueries * Shared::SumPitch(width)];
     return sum * (1.0f / kRaised);
@@ -259,7 +262,6 @@ REPRISE_DEVICE void PrefetchUnit(const AttentionArgs& args, const AttentionUnit&
   }
 }
 
-// Sums of whole units run in the rows of the output: registers are short. An element is one thread's.
 template <int kTiles, bool kAligned>
 REPRISE_KERNEL_OF(kAttentionThreads, 2, HalfAttentionKernel, AttentionArgs) {
   static_assert(kAttentionThreads == kAttentionBlock);
@@ -273,33 +275,31 @@ REPRISE_KERNEL_OF(kAttentionThreads, 2, HalfAttentionKernel, AttentionArgs) {
     SyncBlock();  // the unit before is done with shared memory
     work.LoadQueries();
     SyncBlock();
+    constexpr int kTurns = HalfAttentionShared::MostTurns(kTiles);
     const int columns = HalfAttentionShared::Columns(work.width), slices = HalfAttentionShared::Slices(work.width);
-    const int column = ThreadId() % columns, first = ThreadId() / columns;
     const AttentionBlocks blocks(cut, work);
-    if (!cut.by_block && column < work.width) {
-      for (int query = first; query < work.queries; query += slices) *work.Out(query, column) = 0.0f;
+    const auto each = [&](int turn, const auto& element) {  // of this thread, in the columns of that turn
+      const int column = turn * columns + ThreadId() % columns;
+      if (column >= work.width) return;
+      for (int query = ThreadId() / columns; query < work.queries; query += slices) element(query, column);
+    };
+    for (int turn = 0; turn < kTurns && !cut.by_block; ++turn) {
+      each(turn, [&](int query, int column) { *work.Out(query, column) = 0.0f; });
     }
     for (int block = blocks.first; block <= blocks.last; ++block) {
       const int block_first = block * kAttentionBlock, from = blocks.From(block), end = blocks.End(block);
       work.ScoreBlock(block_first, end);
       work.WeighBlock();
-      work.SumValues(block_first, from, end);
-      if (column < work.width) {
-        for (int query = first; query < work.queries; query += slices) {
-          const float sum = work.SumOfSlices(query, column);
-          if (cut.by_block) {
-            work.KeepPartial(cut, work.stats, query, block, column, sum);
-          } else {
-            float* running = work.Out(query, column);
-            *running = Joined(*running, sum, work.stats.Factors(query));
-          }
-        }
+      for (int turn = 0; turn < kTurns && turn * columns < work.width; ++turn) {
+        work.SumValues(turn * columns, block_first, from, end);
+        each(turn, [&](int query, int column) {
+          work.TakeIn(cut, work.stats, query, block, column, work.SumOfSlices(query, column - turn * columns));
+        });
       }
       SyncBlock();  // sums and factors are done with
     }
-    if (cut.by_block || column >= work.width) continue;
-    for (int query = first; query < work.queries; query += slices) {
-      work.Put(query, column, *work.Out(query, column), work.stats);
+    for (int turn = 0; turn < kTurns && !cut.by_block; ++turn) {
+      each(turn, [&](int query, int column) { work.Put(query, column, work.stats); });
     }
   }
 }
