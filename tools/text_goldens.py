@@ -2,11 +2,12 @@
 """Makes tests/data/text/: small vocabularies, and what Hugging Face `tokenizers` and `sentencepiece` encode with them.
 
     pip install tokenizers==0.23.3 sentencepiece==0.2.3 jinja2 gguf
-    tools/text_goldens.py --train PROSE.txt... [--pieces] [--ranked] [--smollm2 SmolLM2-135M-Instruct.gguf] [--gemma4 TEMPLATE.jinja...] [--out tests/data/text]
+    tools/text_goldens.py --train PROSE.txt... [--pieces] [--ranked] [--smollm2 SmolLM2-135M-Instruct.gguf] [--gemma4 TEMPLATE.jinja...]
+        [--mistral VERSION=TEMPLATE.jinja...] [--out tests/data/text]
 
 PROSE is any large text; the committed vocabularies were trained on Jane Austen's novels (Debian's r-cran-janeaustenr) and fragments.json.
 Without --smollm2 the committed smollm2.json is used again; --pieces trains sentencepiece.model, of which sentencepiece.json is a reading; --ranked trains gemma4.json; --gemma4 has the chat templates of
-Gemma 4, its larger models' and its smaller ones', run; without it what they wrote stays.  The corpus is not stored: it is generated from fragments.json by a rule that
+Gemma 4, its larger models' and its smaller ones', run; --mistral those of Mistral's models by their versions (v1, v3, v3-tekken and so on); without them what they wrote stays. The corpus is not stored: it is generated from fragments.json by a rule that
 Corpus below and src/text/text_goldens_test.cc both follow. Training is deterministic, so a second run gives the same files.
 """
 
@@ -353,6 +354,55 @@ def gemma4_chats(folder, templates):
                            "add_generation_prompt": prompt, "text": text, "ids": encode(tokenizer, text, True)}
 
 
+MISTRAL_CHATS = [
+    [("user", " Hello \n")],
+    [("system", "Be brief."), ("user", "What is 12 x 34?")],
+    [("user", "a"), ("assistant", "b \n"), ("user", "\n c\n\nd")],
+    [("system", " Be\n"), ("user", "a"), ("assistant", "\u4f60\u597d \U0001f600"), ("user", "d")],
+    [("user", "One two"), ("assistant", "three."), ("user", "Four")],
+    [("system", "Think."), ("user", "a"), ("assistant", "b", "Two lines\nof them. "), ("user", "c"), ("assistant", "d"), ("user", "e")],
+]
+# Those that a version has come after its vocabulary's own tokens: SentencePiece's of the first has none, and of all others only this.
+MISTRAL_MARKERS = ["[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[THINK]", "[/THINK]", "</s>"]
+
+
+def mistral_chats(folder, templates):
+    """What the templates write, less bos, and its ids, with the spaces that its vocabularies add written out."""
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def refuse(message):
+        raise ValueError(message)
+
+    for version, path in (given.split("=", 1) for given in templates):
+        environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment.globals.update(raise_exception=refuse, strftime_now=lambda format: "today")
+        source = pathlib.Path(path).read_text()
+        template = environment.from_string(source)
+        pieces = Pieces(folder / "sentencepiece.model")
+        base = pieces.model.get_piece_size()
+        if version in ("v1", "v3", "v7"):
+            ids = {marker: base + i for i, marker in enumerate(MISTRAL_MARKERS[:-1]) if version != "v1"} | {"</s>": pieces.model.piece_to_id("</s>")}
+            part = lambda text: pieces.encode(text, False)
+        else:
+            vocabulary = json.loads((folder / "llama-bpe.json").read_text())
+            tokenizer = build(vocabulary)
+            ids = {marker: len(all_tokens(vocabulary)) + i for i, marker in enumerate(MISTRAL_MARKERS)}
+            part = lambda text: encode(tokenizer, text, False)
+        for chat in MISTRAL_CHATS:
+            thoughts = any(len(message) > 2 for message in chat)
+            # A default is the system's first word where there is one; only some templates know of thoughts.
+            if ("default_system_message" in source and chat[0][0] != "system") or (thoughts and "[THINK]" not in source):
+                continue
+            messages = []
+            for role, content, *thought in chat:
+                parts = [{"type": "thinking", "thinking": thought[0]}, {"type": "text", "text": content}] if thought else content
+                messages.append({"role": role, "content": parts})
+            text = template.render(messages=messages, bos_token="", eos_token="</s>")
+            cut = re.split("(" + "|".join(map(re.escape, ids)) + ")", text)
+            tokens = [token for piece in cut for token in ([ids[piece]] if piece in ids else part(piece))]
+            yield {"version": version, "messages": chat, "text": text, "ids": tokens}
+
+
 def lines(value):
     return json.dumps(value, ensure_ascii=True, separators=(",", ":"))
 
@@ -362,6 +412,7 @@ def main():
     parser.add_argument("--train", nargs="*", type=pathlib.Path, default=[], help="prose; without it the committed vocabularies are used again")
     parser.add_argument("--smollm2", type=pathlib.Path)
     parser.add_argument("--gemma4", nargs="*", type=pathlib.Path, default=[])
+    parser.add_argument("--mistral", nargs="*", default=[])
     parser.add_argument("--pieces", action="store_true")
     parser.add_argument("--ranked", action="store_true")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("tests/data/text"))
@@ -408,7 +459,9 @@ def main():
         print(name, "tokens;", sum(json.loads(x)[0] for x in large), "ids in", len(documents), "documents")
     gemma4 = list(gemma4_chats(args.out, args.gemma4)) or json.loads((args.out / "expected.json").read_text())["gemma4_chats"]
     out.append(",\n".join(blocks) + '},\n"chats":[\n' + ",\n".join(chats(args.out)) + "],")
-    out.append('"gemma4_chats":[\n' + ",\n".join(map(lines, gemma4)) + "]}\n")
+    out.append('"gemma4_chats":[\n' + ",\n".join(map(lines, gemma4)) + "],")
+    mistral = list(mistral_chats(args.out, args.mistral)) or json.loads((args.out / "expected.json").read_text())["mistral_chats"]
+    out.append('"mistral_chats":[\n' + ",\n".join(map(lines, mistral)) + "]}\n")
     (args.out / "expected.json").write_text("\n".join(out))
 
 

@@ -111,7 +111,7 @@ AnswerParser::AnswerParser(const AnswerForm& form)
              : form.opens_thoughts ? State::kThoughts
              : form.may_think      ? State::kOpening
                                    : State::kText),
-      skip_space_(form.opens_thoughts),
+      skip_space_(form.opens_thoughts || form.begins_with_space),
       may_begin_call_(true) {}
 
 void AnswerParser::Feed(std::string_view text, std::vector<AnswerPiece>& out) {

@@ -27,6 +27,7 @@ struct AnswerForm {
   bool may_think = false;                          // an answer may begin with thoughts
   bool opens_thoughts = false;                     // the prompt ended with it
   ThoughtMarkers thoughts = ThoughtMarkersOf({});  // around them
+  bool begins_with_space = false;                  // and it is layout
   bool channels = false;                           // instead of both: an answer is Harmony's messages (HasChannels)
   bool opens_final = false;                        // the prompt ended with the header of the final one
 };

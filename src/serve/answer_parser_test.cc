@@ -135,6 +135,13 @@ TEST(AnswerParser, ThoughtsOfGemma4) {
   Expect(form, "<think>is text</think>", "|text:<think>is text</think>");
 }
 
+TEST(AnswerParser, ThoughtsOfMistral) {
+  const ThoughtMarkers thoughts = ThoughtMarkersOf({.style = ChatStyle::kMistral});
+  Expect({.may_think = true, .thoughts = thoughts}, "[THINK]Hm [1].\n[/THINK]Yes [THINK].", "|thoughts:Hm [1].|text:Yes [THINK].");
+  Expect({.may_think = true, .thoughts = thoughts}, "[THINK]Never ends [/TH", "|thoughts:Never ends [/TH");
+  Expect({.begins_with_space = true}, " Yes [THINK] no", "|text:Yes [THINK] no");
+}
+
 // Whatever comes: no crash, the same pieces however it was cut, and no byte but white space lost unless into a call.
 TEST(AnswerParser, MessagesOnChannels) {
   const AnswerForm form{.channels = true};
@@ -179,6 +186,8 @@ TEST(AnswerParser, AnythingInAnyPieces) {
                           "<tool",
                           "<|channel>thought",
                           "<channel|>",
+                          "[THINK]",
+                          "[/THINK]",
                           "<|channel|>",
                           "<|channel|>final<|message|>",
                           "<|message|>",
@@ -194,6 +203,7 @@ TEST(AnswerParser, AnythingInAnyPieces) {
     const ToolForm kForms[] = {ToolForm::kJson, ToolForm::kXml, ToolForm::kLlama, ToolForm::kNone};
     AnswerForm form{.tools = kForms[random() % 4], .declared = &tools, .may_think = random() % 2 == 0, .opens_thoughts = random() % 4 == 0};
     if (random() % 4 == 0) form.thoughts = ThoughtMarkersOf({.style = ChatStyle::kGemma4});
+    if (random() % 4 == 0) form.thoughts = ThoughtMarkersOf({.style = ChatStyle::kMistral});
     if (random() % 4 == 0) form = {.channels = true, .opens_final = random() % 2 == 0};
     const std::string whole = Parsed(form, text, text.size() + 1);
     ASSERT_EQ(Parsed(form, text, 1), whole) << text;

@@ -40,6 +40,7 @@ AnswerForm FormOf(const ChatFormat& format, const ChatOptions& options, const To
           .may_think = MayThink(format) && !HasChannels(format),
           .opens_thoughts = OpensThoughts(format, options),
           .thoughts = ThoughtMarkersOf(format),
+          .begins_with_space = format.mistral.spaces,
           .channels = HasChannels(format),
           .opens_final = OpensFinal(format, options)};
 }

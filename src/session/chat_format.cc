@@ -46,7 +46,7 @@ std::vector<Boundary> BoundariesOf(const Model& model, const ChatFormat& format,
 
 Result<std::vector<ChatMessage>> MessagesOf(const Model& model, const ChatFormat& format, std::span<const int32_t> tokens) {
   REPRISE_ASSIGN_OR_RETURN(const Tokenizer* tokenizer, model.engine().tokenizer());
-  if (format.style == ChatStyle::kPlain)
+  if (format.style == ChatStyle::kPlain || format.mistral.as_text)
     return Unsupported("this model's chats have no markers by which their messages could be told apart");
   std::vector<ChatMessage> messages;
   for (ChatTurn& turn : TurnsOf(*tokenizer, format, tokens)) {

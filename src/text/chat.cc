@@ -27,6 +27,12 @@ constexpr std::string_view kGemma4Start = "<|turn>";
 constexpr std::string_view kGemma4End = "<turn|>";
 constexpr std::string_view kGemma4Think = "<|think|>";  // what the system's turn begins with where answers are to think
 
+constexpr std::string_view kInst = "[INST]";
+constexpr std::string_view kInstEnd = "[/INST]";
+constexpr std::string_view kSystemPrompt = "[SYSTEM_PROMPT]";
+constexpr std::string_view kSystemPromptEnd = "[/SYSTEM_PROMPT]";
+constexpr std::string_view kEndOfSequence = "</s>";
+
 // The system's turn in Harmony is fixed; what a chat's own system message says comes after it, as the developer's. The template also tells the
 // date, which would make every prompt another from one day to the next, and which the models were trained to do without as well.
 constexpr std::string_view kHarmonySystem =
@@ -37,13 +43,19 @@ constexpr std::string_view kDeveloperBefore = "# Instructions\n\n";
 constexpr std::string_view kDeveloperAfter = "\n\n";
 
 constexpr std::string_view kKnownFormats =
-    "known are ChatML as written by SmolLM2, LFM2, Qwen2, Qwen2.5, Qwen3 and Qwen3.5, Llama 3's, Granite 4's, Gemma 3's and 4's, and "
-    "Harmony";
+    "known are ChatML as written by SmolLM2, LFM2, Qwen2, Qwen2.5, Qwen3 and Qwen3.5, Llama 3's, Granite 4's, Gemma 3's and 4's, "
+    "Harmony, and Mistral's";
 
 constexpr std::pair<std::string_view, ChatStyle> kStyles[] = {
     {"chatml", ChatStyle::kChatMl}, {"qwen3", ChatStyle::kQwen3},     {"qwen3.5", ChatStyle::kQwen35},
     {"llama3", ChatStyle::kLlama3}, {"granite", ChatStyle::kGranite}, {"gemma", ChatStyle::kGemma},
     {"gemma4", ChatStyle::kGemma4}, {"harmony", ChatStyle::kHarmony}, {"plain", ChatStyle::kPlain}};
+
+// By the names that llama.cpp gave them; the thirteenth is Mistral's own number for the seventh with thoughts.
+constexpr std::pair<std::string_view, MistralForm> kMistrals[] = {
+    {"mistral-v1", {.spaces = true, .as_text = true}}, {"mistral-v3", {.spaces = true, .in_last = true, .strips = true}},
+    {"mistral-v3-tekken", {.in_last = true}},          {"mistral-v7", {.spaces = true, .own_system = true}},
+    {"mistral-v7-tekken", {.own_system = true}},       {"mistral-v13", {.own_system = true, .thoughts = true}}};
 
 // What is said around a turn: start, role, what ends the header, content, end and what follows it. Of a style that has markers.
 struct TurnForm {
@@ -53,7 +65,13 @@ struct TurnForm {
   std::string_view end;
   std::string_view after_end;  // text
 };
-constexpr TurnForm FormOf(ChatStyle style) {
+// In Mistral's the role tells what a turn stands between, and nothing opens an answer.
+constexpr TurnForm FormOf(ChatStyle style, std::string_view role = "assistant") {
+  if (style == ChatStyle::kMistral) {
+    if (role == "system") return {kSystemPrompt, "", "", kSystemPromptEnd, ""};
+    if (role == "user") return {kInst, "", "", kInstEnd, ""};
+    return {"", "", "", kEndOfSequence, ""};
+  }
   if (style == ChatStyle::kLlama3) return {kLlamaStart, kLlamaHeaderEnd, "\n\n", kLlamaEnd, ""};
   if (style == ChatStyle::kGemma) return {kGemmaStart, "", "\n", kGemmaEnd, "\n"};
   if (style == ChatStyle::kGemma4) return {kGemma4Start, "", "\n", kGemma4End, "\n"};
@@ -78,7 +96,7 @@ bool Contains(std::string_view text, std::string_view part) { return text.find(p
 
 class Renderer {
  public:
-  explicit Renderer(ChatStyle style) : style_(style) {}
+  explicit Renderer(const ChatFormat& format) : style_(format.style), mistral_(format.mistral) {}
   void Marker(std::string_view name) { segments_.push_back({std::string(name), true}); }
   void Text(std::string_view text) {
     if (text.empty()) return;
@@ -92,7 +110,14 @@ class Renderer {
   }
   void Open(std::string_view role) {
     if (style_ == ChatStyle::kPlain) return;
-    const TurnForm form = FormOf(style_);
+    role_ = role;
+    const TurnForm form = FormOf(style_, role);
+    if (style_ == ChatStyle::kMistral) {
+      if (form.start.empty()) return;
+      if (mistral_.as_text) Text(" ");
+      Marker(form.start);
+      return Text(mistral_.spaces ? " " : "");
+    }
     Marker(form.start);
     Text(IsGemmas(style_) && role == "assistant" ? kGemmaAssistant : role);
     if (style_ == ChatStyle::kHarmony && role == "assistant") return;  // the answer says on which channel it goes on
@@ -106,11 +131,28 @@ class Renderer {
   }
   void Close() {
     if (style_ == ChatStyle::kPlain) return Text("\n\n");
-    const TurnForm form = FormOf(style_);
+    const TurnForm form = FormOf(style_, role_);
+    if (mistral_.as_text && role_ == "user") Text(" ");
     Marker(form.end);
     Text(form.after_end);
   }
+  // Text of a template's, in which the markers of Mistral's thoughts are what they are.
+  void TextWithThoughts(std::string_view text) {
+    for (const std::string_view marker : {kMistralThinkStart, kMistralThinkEnd}) {
+      const size_t at = mistral_.thoughts ? text.find(marker) : std::string_view::npos;
+      if (at == std::string_view::npos) continue;
+      Text(text.substr(0, at));
+      Marker(marker);
+      text.remove_prefix(at + marker.size());
+    }
+    Text(text);
+  }
   void Thoughts(std::string_view thoughts) {
+    if (style_ == ChatStyle::kMistral) {
+      Marker(kMistralThinkStart);
+      Text(thoughts);
+      return Marker(kMistralThinkEnd);
+    }
     if (style_ == ChatStyle::kGemma4) {
       Marker(kChannelStart);
       Text(kThoughtStart.substr(kChannelStart.size()));
@@ -145,6 +187,8 @@ class Renderer {
 
  private:
   ChatStyle style_;
+  MistralForm mistral_;
+  std::string role_;  // of the turn that is open
   std::vector<ChatSegment> segments_;
   std::vector<size_t> cuts_;
   std::vector<Answered> answers_;
@@ -191,6 +235,13 @@ std::string_view FinalMessage(std::string_view content) {
   return content.substr(0, content.find(kMessageEnd));
 }
 
+// An answer of Mistral's, taken apart at its markers.
+Answer SplitMistralThoughts(std::string_view content) {
+  const size_t end = content.find(kMistralThinkEnd);
+  if (!content.starts_with(kMistralThinkStart) || end == std::string_view::npos) return {{}, content};
+  return {content.substr(0, end).substr(kMistralThinkStart.size()), content.substr(end + kMistralThinkEnd.size())};
+}
+
 // Where the last question stands; a result that a tool gave back does not count as one.
 size_t LastQuestion(const ChatFormat& format, std::span<const ChatMessage> messages) {
   for (size_t i = messages.size(); i-- > 0;) {
@@ -228,6 +279,17 @@ void RenderAnswer(const ChatFormat& format, const ChatMessage& message, std::str
   } else if (format.style == ChatStyle::kGemma4) {
     if (after_question && !message.reasoning.empty()) out.Thoughts(message.reasoning);
     out.Text(StripSpace(WithoutChannels(content)));
+  } else if (format.style == ChatStyle::kMistral) {
+    Answer answer = {message.reasoning, content};
+    if (MayThink(format) && message.reasoning.empty()) answer = SplitMistralThoughts(content);
+    if (MayThink(format) && !answer.thoughts.empty()) out.Thoughts(answer.thoughts);
+    content = format.mistral.strips ? StripSpace(answer.content) : answer.content;
+    if (format.mistral.spaces) {
+      // An answer is generated with the space that it begins with here; where it still has it there are not to be two.
+      if (content.starts_with(' ')) content.remove_prefix(1);
+      out.Text(" ");
+    }
+    out.Text(content);
   } else if (!MayThink(format)) {
     out.Text(content);
   } else {
@@ -265,11 +327,32 @@ void RenderToolResult(const ChatFormat& format, std::string_view content, bool f
 
 bool Strips(ChatStyle style) { return style == ChatStyle::kQwen35 || style == ChatStyle::kLlama3 || IsGemmas(style); }
 
+// Whether what the system says is a turn of its own; else it stands within a question.
+bool HasSystemTurn(const ChatFormat& format) {
+  return format.style != ChatStyle::kGemma && (format.style != ChatStyle::kMistral || format.mistral.own_system);
+}
+
+// The question in which a system without a turn speaks.
+size_t SystemsQuestion(const ChatFormat& format, std::span<const ChatMessage> messages) {
+  if (format.style == ChatStyle::kGemma) return 1;
+  const auto asks = [](const ChatMessage& message) { return message.role == "user"; };
+  if (!format.mistral.in_last) return static_cast<size_t>(std::find_if(messages.begin(), messages.end(), asks) - messages.begin());
+  return static_cast<size_t>(std::find_if(messages.rbegin(), messages.rend(), asks).base() - messages.begin()) - 1;
+}
+
 Status CheckMessages(const ChatFormat& format, std::span<const ChatMessage> messages, const ChatOptions& options) {
   if (messages.empty()) return InvalidArgument("a chat needs at least one message");
   const auto of_tools = [](const ChatMessage& message) { return message.role == "tool" || !message.tool_calls.empty(); };
   if (format.tools == ToolForm::kNone && (!options.tools.empty() || std::any_of(messages.begin(), messages.end(), of_tools))) {
-    return InvalidArgument("this chat format has no words for tools; --chat-template chooses another");
+    const bool has_words = format.style == ChatStyle::kGemma4 || format.style == ChatStyle::kHarmony ||
+                           (format.style == ChatStyle::kMistral && !format.mistral.as_text);
+    return InvalidArgument(std::string("this chat format") +
+                           (has_words ? "'s words for tools are not known here" : " has no words for tools") +
+                           "; --chat-template chooses another");
+  }
+  if (messages.size() > 1 && messages[0].role == "system" && !HasSystemTurn(format) &&
+      SystemsQuestion(format, messages) >= messages.size()) {
+    return InvalidArgument("the system message stands within a question in this model's format, and there is none");
   }
   for (size_t i = 0; i < messages.size(); i++) {
     const std::string& role = messages[i].role;
@@ -277,11 +360,16 @@ Status CheckMessages(const ChatFormat& format, std::span<const ChatMessage> mess
       return InvalidArgument("message " + std::to_string(i) + " has the role '" + Printable(role, 32) +
                              "'; known are system, user, assistant and tool");
     }
-    if (role == "system" && i != 0 && (format.style == ChatStyle::kQwen35 || format.style == ChatStyle::kGemma || HasChannels(format))) {
+    if (role == "system" && i != 0 && (format.style == ChatStyle::kQwen35 || !HasSystemTurn(format) || HasChannels(format))) {
       return InvalidArgument("message " + std::to_string(i) + " is a system message, which in this model's format only the first may be");
     }
   }
   return Ok();
+}
+
+bool IsControlToken(const Tokenizer& tokenizer, std::string_view name) {
+  const std::optional<int32_t> token = tokenizer.Find(name);
+  return token && tokenizer.IsControl(*token);
 }
 
 bool HasMarkers(const Tokenizer& tokenizer, ChatStyle style) {
@@ -300,24 +388,86 @@ bool HasMarkers(const Tokenizer& tokenizer, ChatStyle style) {
   return tokenizer.Find(form.start).has_value() && tokenizer.Find(form.end).has_value();
 }
 
+bool HasMarkers(const Tokenizer& tokenizer, const MistralForm& form) {
+  const auto has = [&](std::string_view one, std::string_view other) {
+    return IsControlToken(tokenizer, one) && IsControlToken(tokenizer, other);
+  };
+  return IsControlToken(tokenizer, kEndOfSequence) && (form.as_text || has(kInst, kInstEnd)) &&
+         (!form.own_system || has(kSystemPrompt, kSystemPromptEnd)) && (!form.thoughts || has(kMistralThinkStart, kMistralThinkEnd));
+}
+
+// What a template sets as its default system message, if that is one string; those that tell the date are not, and would make every prompt another
+// from one day to the next.
+std::string DefaultSystemOf(std::string_view chat_template) {
+  constexpr std::string_view kSet = "set default_system_message = ";
+  const size_t at = chat_template.find(kSet);
+  if (at == std::string_view::npos) return "";
+  std::string_view rest = chat_template.substr(at + kSet.size());
+  const char quote = rest.empty() ? ' ' : rest[0];
+  if (quote != '\'' && quote != '"') return "";
+  std::string text;
+  for (size_t i = 1; i < rest.size(); i++) {
+    if (rest[i] == quote) return StripSpace(rest.substr(i + 1)).starts_with("%}") ? text : "";
+    if (rest[i] != '\\' || i + 1 == rest.size()) {
+      text += rest[i];
+    } else if (const char escaped = rest[++i]; escaped == 'n') {
+      text += '\n';
+    } else if (escaped == '\'' || escaped == '"' || escaped == '\\') {
+      text += escaped;
+    } else {
+      return "";
+    }
+  }
+  return "";
+}
+
+// Which version a template writes.
+Result<ChatFormat> RecogniseMistral(const Tokenizer& tokenizer, std::string_view chat_template) {
+  const bool tokens = IsControlToken(tokenizer, kInst);
+  const bool as_text = !tokens && Contains(chat_template, std::string(" ").append(kInstEnd));
+  ChatFormat format{.style = ChatStyle::kMistral, .tools = ToolForm::kNone};
+  MistralForm& form = format.mistral;
+  form.as_text = as_text;
+  // The first of these templates left out some of the spaces that the models were trained with, which the later ones write.
+  form.spaces = as_text || Contains(chat_template, std::string(kInst).append(" "));
+  form.own_system = Contains(chat_template, kSystemPrompt);
+  form.in_last = !as_text && !form.own_system && !Contains(chat_template, "loop.first and system_message");
+  form.strips = Contains(chat_template, "|trim");
+  form.thoughts = Contains(chat_template, kMistralThinkStart) && IsControlToken(tokenizer, kMistralThinkStart);
+  if (!HasMarkers(tokenizer, form)) {
+    return Corrupt("the model's chat template writes " + std::string(kInst) + " and other markers that are not tokens of its vocabulary");
+  }
+  if (form.own_system) format.default_system = DefaultSystemOf(chat_template);
+  return format;
+}
+
 }  // namespace
 
 std::string_view ChatStyleName(ChatStyle style) {
   for (const auto& [name, known] : kStyles) {
     if (known == style) return name;
   }
-  return "unknown";
+  return style == ChatStyle::kMistral ? "mistral" : "unknown";
 }
 
 Result<ChatFormat> NamedChatFormat(const Tokenizer& tokenizer, std::string_view name) {
   std::string names;
-  for (const auto& [known, style] : kStyles) {
+  const auto known_as = [&](std::string_view known) {
     names += (names.empty() ? "" : ", ") + std::string(known);
-    if (known != name) continue;
-    if (!HasMarkers(tokenizer, style)) {
-      return Unsupported("the model's vocabulary lacks the markers of the chat format '" + std::string(known) + "'");
-    }
+    return known == name;
+  };
+  const auto lacking = [&] {
+    return Unsupported("the model's vocabulary lacks the markers of the chat format '" + std::string(name) + "'");
+  };
+  for (const auto& [known, style] : kStyles) {
+    if (!known_as(known)) continue;
+    if (!HasMarkers(tokenizer, style)) return lacking();
     return ChatFormat{.style = style, .tools = RecogniseToolForm(style, ""), .thinks = style == ChatStyle::kHarmony};
+  }
+  for (const auto& [known, form] : kMistrals) {
+    if (!known_as(known)) continue;
+    if (!HasMarkers(tokenizer, form)) return lacking();
+    return ChatFormat{.style = ChatStyle::kMistral, .tools = ToolForm::kNone, .mistral = form};
   }
   return InvalidArgument("no chat format is called '" + Printable(name, 32) + "'; known are " + names);
 }
@@ -350,6 +500,11 @@ Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_v
     const bool empty_thoughts = Contains(chat_template, "<|channel>thought\\n<channel|>");
     return ChatFormat{.style = ChatStyle::kGemma4, .tools = ToolForm::kNone, .empty_thoughts = empty_thoughts};
   }
+  // Llama 2's has its system message between markers of another kind; what Mistral's newest say of settings is not known.
+  if (Contains(chat_template, kInst) && Contains(chat_template, kInstEnd) && !Contains(chat_template, "<<SYS>>") &&
+      !Contains(chat_template, "[MODEL_SETTINGS]")) {
+    return RecogniseMistral(tokenizer, chat_template);
+  }
   if (!Contains(chat_template, kTurnStart) || !Contains(chat_template, kTurnEnd)) {
     return Unsupported("the model's chat template is of an unknown format; " + std::string(kKnownFormats));
   }
@@ -376,11 +531,12 @@ bool HasChannels(const ChatFormat& format) { return format.style == ChatStyle::k
 
 bool MayThink(const ChatFormat& format) {
   return format.style == ChatStyle::kQwen3 || format.style == ChatStyle::kQwen35 || format.style == ChatStyle::kGemma4 ||
-         HasChannels(format);
+         HasChannels(format) || format.mistral.thoughts;
 }
 
 ThoughtMarkers ThoughtMarkersOf(const ChatFormat& format) {
   if (format.style == ChatStyle::kGemma4) return {kThoughtStart, kChannelEnd};
+  if (format.style == ChatStyle::kMistral) return {kMistralThinkStart, kMistralThinkEnd};
   return {kThinkStart, kThinkEnd};
 }
 
@@ -394,16 +550,16 @@ namespace {
 
 Result<Renderer::Rendered> Render(const ChatFormat& format, std::span<const ChatMessage> messages, const ChatOptions& options) {
   REPRISE_RETURN_IF_ERROR(CheckMessages(format, messages, options));
-  Renderer out(format.style);
+  Renderer out(format);
   const bool tools = !options.tools.empty() && !options.continues;
   const bool own_system = messages[0].role == "system";
   const auto stripped = [&](const std::string& text) { return Strips(format.style) ? StripSpace(text) : std::string_view(text); };
   const std::string_view system = own_system ? stripped(messages[0].content) : std::string_view(format.default_system);
-  // Gemma has no turn of the system's: it speaks before the first message, in that turn.
-  const std::string before_first = own_system && format.style == ChatStyle::kGemma ? messages[0].content + "\n\n" : "";
+  const bool in_question = own_system && !HasSystemTurn(format);
+  const std::string before_question = in_question ? messages[0].content + "\n\n" : "";
+  const size_t systems_question = in_question ? SystemsQuestion(format, messages) : 0;
   const bool asks_for_thoughts = format.style == ChatStyle::kGemma4 && Thinks(format, options.thinking) && !options.continues;
-  const bool opens_with_system =
-      before_first.empty() && (own_system || tools || asks_for_thoughts || (!system.empty() && !options.continues));
+  const bool opens_with_system = !in_question && (own_system || tools || asks_for_thoughts || (!system.empty() && !options.continues));
   size_t system_turns = opens_with_system ? 1 : 0;
   if (HasChannels(format)) {
     if (!options.continues) {
@@ -429,12 +585,14 @@ Result<Renderer::Rendered> Render(const ChatFormat& format, std::span<const Chat
     }
     // Granite's default gives way to what is said of tools.
     const bool alone = tools && !own_system && format.style == ChatStyle::kGranite;
-    out.Text(tools ? SystemWithTools(format.style, format.tools, alone ? "" : system, options.tools) : system);
+    const std::string said = tools ? SystemWithTools(format.style, format.tools, alone ? "" : system, options.tools) : std::string(system);
+    // A default says where thoughts go.
+    own_system ? out.Text(said) : out.TextWithThoughts(said);
     out.Close();
   }
-  if (!before_first.empty() && messages.size() == 1) {
+  if (in_question && messages.size() == 1) {
     out.Open("user");
-    out.Text(before_first);
+    out.Text(before_question);
   }
   const size_t last_question = LastQuestion(format, messages);
   for (size_t i = own_system ? 1 : 0; i < messages.size(); i++) {
@@ -446,11 +604,11 @@ Result<Renderer::Rendered> Render(const ChatFormat& format, std::span<const Chat
       continue;
     }
     out.Open(message.role);
-    if (i == 1) out.Text(before_first);
+    if (in_question && i == systems_question) out.Text(before_question);
     if (message.role == "assistant") {
       const bool after_question = i > last_question;
       // A template that drops thoughts, or writes empty ones, writes another thing than what was generated.
-      const bool thoughts_shown = (after_question && !HasChannels(format)) || !MayThink(format);
+      const bool thoughts_shown = (after_question && !HasChannels(format)) || !MayThink(format) || format.style == ChatStyle::kMistral;
       out.BeginAnswer(i, thoughts_shown, after_question || format.style != ChatStyle::kQwen35);
       RenderAnswer(format, message, content, after_question, i + 1 == messages.size(), out);
     } else {
@@ -466,15 +624,23 @@ Result<Renderer::Rendered> Render(const ChatFormat& format, std::span<const Chat
   return out.Take(system_turns);
 }
 
+// In Mistral's formats the end of a question opens its answer.
+bool OpensTurn(const ChatFormat& format, std::string_view marker) {
+  if (format.style != ChatStyle::kMistral) return marker == FormOf(format.style).start;
+  return marker == kSystemPrompt || marker == kInst || marker == kInstEnd;
+}
+
 // Segments to tokens, one by one. `continues`: they go on from plain text.
 class Encoder {
  public:
-  Encoder(const Tokenizer& tokenizer, std::string_view turn_start, bool continues)
-      : tokenizer_(tokenizer), turn_start_(turn_start), continues_(continues) {}
+  Encoder(const Tokenizer& tokenizer, const ChatFormat& format, bool continues)
+      : tokenizer_(tokenizer), format_(format), continues_(continues) {}
 
   void Flush() {
     if (text_.empty()) return;
-    Append(tokenizer_.Encode(text_, {.continues = continues_}));
+    // Mistral's spaces are those that its vocabularies add by themselves.
+    const bool has_space = !continues_ && format_.mistral.spaces && tokenizer_.adds_space() && text_[0] == ' ';
+    Append(tokenizer_.Encode(std::string_view(text_).substr(has_space ? 1 : 0), {.continues = continues_}));
     text_.clear();
   }
   void Add(const ChatSegment& segment) {
@@ -484,7 +650,7 @@ class Encoder {
       return;
     }
     Flush();
-    if (segment.text == turn_start_) chat_.turns.push_back(static_cast<int>(chat_.tokens.size()));
+    if (OpensTurn(format_, segment.text)) chat_.turns.push_back(static_cast<int>(chat_.tokens.size()));
     chat_.tokens.push_back(*token);
     continues_ = false;
   }
@@ -496,7 +662,7 @@ class Encoder {
 
  private:
   const Tokenizer& tokenizer_;
-  std::string_view turn_start_;
+  const ChatFormat& format_;
   bool continues_;
   std::string text_;
   EncodedChat chat_;
@@ -507,9 +673,9 @@ std::vector<std::vector<int32_t>> OpeningsOf(const Tokenizer& tokenizer, const C
   if (format.style != ChatStyle::kQwen35 && !HasChannels(format)) return {{}};
   std::vector<std::vector<int32_t>> openings;
   for (const bool thinks : {true, false}) {
-    Renderer out(format.style);
+    Renderer out(format);
     RenderOpening(format, thinks, out);
-    Encoder encoder(tokenizer, "", /*continues=*/true);
+    Encoder encoder(tokenizer, format, /*continues=*/true);
     for (const ChatSegment& segment : out.Take(0).segments) encoder.Add(segment);
     encoder.Flush();
     openings.push_back(std::move(encoder.chat().tokens));
@@ -537,7 +703,7 @@ Result<EncodedChat> EncodeChatTurns(const Tokenizer& tokenizer, const ChatFormat
   REPRISE_ASSIGN_OR_RETURN(const Renderer::Rendered rendered, Render(format, messages, options));
   const bool recalls = options.recall && format.style != ChatStyle::kPlain;
   const auto openings = recalls ? OpeningsOf(tokenizer, format) : std::vector<std::vector<int32_t>>();
-  Encoder encoder(tokenizer, FormOf(format.style).start, options.continues);
+  Encoder encoder(tokenizer, format, options.continues);
   auto cut = rendered.cuts.begin();
   auto answer = rendered.answers.begin();
   const std::vector<ChatSegment>& segments = rendered.segments;
@@ -590,10 +756,29 @@ bool ReadHarmonyTurn(std::string& role, std::string& content) {
   return final_one;
 }
 
+// A turn goes from what opens it to what opens the next one, or to the end of what was said.
+std::vector<ChatTurn> MistralTurnsOf(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens) {
+  std::vector<ChatTurn> turns;
+  const auto name = [&](size_t i) { return tokenizer.IsControl(tokens[i]) ? tokenizer.TokenBytes(tokens[i]) : std::string_view(); };
+  const auto ends = [&](size_t i) { return OpensTurn(format, name(i)) || name(i) == kSystemPromptEnd || name(i) == kEndOfSequence; };
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (!OpensTurn(format, name(i))) continue;
+    const char* const role = name(i) == kInst ? "user" : name(i) == kSystemPrompt ? "system" : "assistant";
+    size_t until = i + 1;
+    while (until < tokens.size() && !ends(until)) ++until;
+    std::string content = tokenizer.Decode(tokens.subspan(i + 1, until - i - 1));
+    if (format.mistral.spaces && !tokenizer.adds_space() && content.starts_with(' ')) content.erase(0, 1);
+    turns.push_back({static_cast<int>(i), role, std::move(content)});
+    i = until - 1;
+  }
+  return turns;
+}
+
 }  // namespace
 
 std::vector<ChatTurn> TurnsOf(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens) {
   std::vector<ChatTurn> turns;
+  if (format.style == ChatStyle::kMistral) return MistralTurnsOf(tokenizer, format, tokens);
   const TurnForm form = FormOf(format.style);
   const std::optional<int32_t> start = tokenizer.Find(form.start);
   const std::optional<int32_t> end = tokenizer.Find(form.end);
@@ -632,7 +817,8 @@ std::vector<int32_t> EndOfTurn(const Tokenizer& tokenizer, const ChatFormat& for
   const std::vector<int32_t> after = tokenizer.Encode(form.after_end);
   const bool ended = tokens.size() > after.size() && tokens[tokens.size() - after.size() - 1] == *marker &&
                      std::equal(after.begin(), after.end(), tokens.end() - static_cast<ptrdiff_t>(after.size()));
-  if (ended || (HasChannels(format) && tokenizer.IsEndOfGeneration(tokens.back()))) return end;
+  const bool system_ended = format.style == ChatStyle::kMistral && tokenizer.Find(kSystemPromptEnd) == tokens.back();
+  if (ended || system_ended || (HasChannels(format) && tokenizer.IsEndOfGeneration(tokens.back()))) return end;
   if (tokens.back() != *marker) end.push_back(*marker);
   end.insert(end.end(), after.begin(), after.end());
   return end;

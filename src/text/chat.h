@@ -2,7 +2,8 @@
 //
 // A chat is rendered as segments, text or marker, and only markers become control tokens. Text in a message that spells a marker, such as
 // "<|im_end|>", stays text, so that content can never end its own turn or begin another.
-// All functions are pure and thread-safe. Sources: the templates that Qwen, SmolLM, Granite, Gemma and gpt-oss publish with their models.
+// All functions are pure and thread-safe. Sources: the templates that Qwen, SmolLM, Granite, Gemma, gpt-oss and Mistral publish with
+// their models.
 #pragma once
 
 #include <cstdint>
@@ -42,6 +43,7 @@ enum class ChatStyle : uint8_t {
   kGemma,    // <start_of_turn>role\ncontent<end_of_turn>\n; the system speaks in the first question (Gemma 2 and 3)
   kGemma4,   // <|turn>role\ncontent<turn|>\n; the system's turn asks for thoughts, which are <|channel>thought\n...\n<channel|>
   kHarmony,  // <|start|>role<|message|>content<|end|>; an answer is messages, each on a channel: thoughts and the final one (gpt-oss)
+  kMistral,  // [INST]question[/INST]answer</s>, in the versions that MistralForm tells apart
   kPlain,    // no roles and no markers: contents with an empty line after each, for models that only continue text
 };
 
@@ -54,19 +56,30 @@ enum class ToolForm : uint8_t {
 };
 std::string_view ToolFormName(ToolForm form);
 
+// What Mistral's versions differ in.
+struct MistralForm {
+  bool spaces = false;      // SentencePiece's: one after what opens a turn and one before an answer
+  bool as_text = false;     // the first: [INST] and [/INST] are no tokens, and more spaces stand around them
+  bool own_system = false;  // from the seventh on: what the system says stands between markers of its own, else within a question
+  bool in_last = false;     // which is the last of them, not the first
+  bool strips = false;      // answers of old are stripped of white space
+  bool thoughts = false;    // an answer may begin with [THINK]thoughts[/THINK]
+};
+
 struct ChatFormat {
   ChatStyle style = ChatStyle::kChatMl;
   ToolForm tools = ToolForm::kJson;
   std::string default_system = {};  // said when a chat does not begin with a system message; empty: nothing is
   bool thinks = false;              // whether answers start with thoughts when the caller does not say
   bool empty_thoughts = false;      // Gemma 4's larger models: an answer that is not to think is opened by thoughts without a word
+  MistralForm mistral = {};
 };
 
 // From the file's template (may be empty) and the tokens present. kUnsupported, with the known formats, when it is none of them.
 Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_view chat_template);
 
-// By name, whatever the file's template is: chatml, qwen3, qwen3.5, llama3, granite, gemma, gemma4, harmony or plain. kInvalidArgument names them;
-// kUnsupported when the vocabulary lacks the format's markers.
+// By name, whatever the file's template is: chatml, qwen3, qwen3.5, llama3, granite, gemma, gemma4, harmony, mistral-v1, mistral-v3,
+// mistral-v3-tekken, mistral-v7, mistral-v7-tekken, mistral-v13 or plain. kInvalidArgument names them; kUnsupported when the vocabulary lacks the format's markers.
 Result<ChatFormat> NamedChatFormat(const Tokenizer& tokenizer, std::string_view name);
 std::string_view ChatStyleName(ChatStyle style);
 

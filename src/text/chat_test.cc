@@ -225,14 +225,25 @@ TEST(Chat, AnUnknownTemplateIsRefusedWithTheKnownOnes) {
   refused(Make({}), "<|im_start|><|im_end|>", StatusCode::kCorrupt, "not tokens of its vocabulary");
 }
 
-const std::vector<std::string> kEveryMarker = {"<|im_start|>",    "<|im_end|>",        "<|start_header_id|>", "<|end_header_id|>",
-                                               "<|eot_id|>",      "<|start_of_role|>", "<|end_of_role|>",     "<|end_of_text|>",
-                                               "<start_of_turn>", "<end_of_turn>",     "<|start|>",           "<|channel|>",
-                                               "<|message|>",     "<|end|>",           "<|return|>",          "<|turn>",
-                                               "<turn|>",         "<|think|>",         "<|channel>",          "<channel|>"};
+const std::vector<std::string> kEveryMarker = {"<|im_start|>",      "<|im_end|>",      "<|start_header_id|>",
+                                               "<|end_header_id|>", "<|eot_id|>",      "<|start_of_role|>",
+                                               "<|end_of_role|>",   "<|end_of_text|>", "<start_of_turn>",
+                                               "<end_of_turn>",     "<|start|>",       "<|channel|>",
+                                               "<|message|>",       "<|end|>",         "<|return|>",
+                                               "<|turn>",           "<turn|>",         "<|think|>",
+                                               "<|channel>",        "<channel|>",      "[INST]",
+                                               "[/INST]",           "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]",
+                                               "[THINK]",           "[/THINK]",        "</s>"};
 
 TEST(Chat, AFormatCanBeChosenByName) {
   const Tokenizer t = Make(kEveryMarker);
+  for (const char* name : {"mistral-v1", "mistral-v3", "mistral-v3-tekken", "mistral-v7", "mistral-v7-tekken", "mistral-v13"}) {
+    const auto format = NamedChatFormat(t, name);
+    ASSERT_TRUE(format.ok()) << format.status().message();
+    EXPECT_EQ(ChatStyleName(format->style), "mistral");
+    EXPECT_EQ(MayThink(*format), name == std::string("mistral-v13"));
+    EXPECT_EQ(NamedChatFormat(Make(), name).status().code(), StatusCode::kUnsupported);
+  }
   for (const char* name : {"chatml", "qwen3", "qwen3.5", "llama3", "granite", "gemma", "gemma4", "harmony", "plain"}) {
     const auto format = NamedChatFormat(t, name);
     ASSERT_TRUE(format.ok()) << format.status().message();
@@ -403,7 +414,7 @@ TEST(Chat, HarmonysAnswersAreMessagesOnChannels) {
   with_tools.tools = {"{}"};
   const auto refused = RenderChat(*format, std::vector<ChatMessage>{{"user", "a"}}, with_tools);
   EXPECT_EQ(refused.status().code(), StatusCode::kInvalidArgument);
-  EXPECT_NE(refused.status().message().find("no words for tools"), std::string::npos);
+  EXPECT_NE(refused.status().message().find("words for tools are not known"), std::string::npos);
 }
 
 TEST(Chat, HarmonysTurnsAreFoundAndGoOn) {
@@ -490,7 +501,7 @@ TEST(Chat, Gemma4IsRecognisedByItsTurns) {
   with_tools.tools = {"{}"};
   const auto refused = RenderChat(*small, std::vector<ChatMessage>{{"user", "a"}}, with_tools);
   EXPECT_EQ(refused.status().code(), StatusCode::kInvalidArgument);
-  EXPECT_NE(refused.status().message().find("no words for tools"), std::string::npos);
+  EXPECT_NE(refused.status().message().find("words for tools are not known"), std::string::npos);
 }
 
 TEST(Chat, Gemma4sTurnsAreFoundAndGoOn) {
@@ -548,6 +559,148 @@ TEST(Chat, Gemma4sAnswersAreRecalledFromTheirPrompts) {
     expected.push_back(*t.Find("<turn|>"));
     ASSERT_GT(again->size(), expected.size());
     EXPECT_EQ(std::equal(expected.begin(), expected.end(), again->begin()), !empty_thoughts);
+  }
+}
+
+// Bits of what its templates have; what they write is in text_goldens_test.cc.
+TEST(Chat, MistralsVersionsAreRecognised) {
+  const Tokenizer t = Make(kEveryMarker);
+  const Tokenizer without = Make({"</s>"});
+  const auto form = [](const Tokenizer& tokenizer, const std::string& chat_template) {
+    const auto format = RecogniseChatFormat(tokenizer, chat_template);
+    EXPECT_TRUE(format.ok()) << format.status().message();
+    EXPECT_EQ(format->style, ChatStyle::kMistral);
+    EXPECT_EQ(format->tools, ToolForm::kNone);
+    const MistralForm& m = format->mistral;
+    return std::string(m.spaces ? "spaces " : "") + (m.as_text ? "text " : "") + (m.own_system ? "system " : "") +
+           (m.in_last ? "last " : "") + (m.strips ? "strips " : "") + (m.thoughts ? "thoughts " : "") + format->default_system;
+  };
+  const std::string v3 = "{{ '[INST] ' + message['content'] + '[/INST]' }}", tekken = "{{ '[INST]' + message['content'] + '[/INST]' }}";
+  const std::string system = "{{ '[SYSTEM_PROMPT]' + system_message + '[/SYSTEM_PROMPT]' }}";
+  EXPECT_EQ(form(without, "{{ '[INST] ' + message['content'] + ' [/INST]' }}"), "spaces text ");
+  EXPECT_EQ(form(t, v3 + "{{ ' ' + message['content']|trim + eos_token }}"), "spaces last strips ");
+  EXPECT_EQ(form(t, v3 + "{%- if loop.first and system_message is defined %}"), "spaces ");
+  EXPECT_EQ(form(t, tekken), "last ");
+  EXPECT_EQ(form(t, v3 + system), "spaces system ");
+  EXPECT_EQ(form(t, tekken + system + "[THINK]"), "system thoughts ");
+  // A default is what the template says, if it says it in one string.
+  const std::string set = "{%- set default_system_message = ";
+  EXPECT_EQ(form(t, tekken + system + set + R"('Don\'t\n "think". \\' %})"), "system Don't\n \"think\". \\");
+  EXPECT_EQ(form(t, tekken + system + set + R"("Today is " + today + "." %})"), "system ");
+  EXPECT_EQ(form(t, tekken + system + set + R"('Never ends)"), "system ");
+  EXPECT_EQ(form(t, tekken + system + set + R"('\x41' %})"), "system ");
+
+  EXPECT_EQ(RecogniseChatFormat(without, v3).status().code(), StatusCode::kCorrupt);
+  EXPECT_EQ(RecogniseChatFormat(Make({"[INST]", "[/INST]", "</s>"}), tekken + system).status().code(), StatusCode::kCorrupt);
+  EXPECT_EQ(RecogniseChatFormat(t, v3 + "<<SYS>>").status().code(), StatusCode::kUnsupported) << "Llama 2";
+  EXPECT_EQ(RecogniseChatFormat(t, tekken + system + "[MODEL_SETTINGS]").status().code(), StatusCode::kUnsupported)
+      << "a version not known";
+}
+
+TEST(Chat, MistralsDefaultSaysWhereThoughtsGo) {
+  const Tokenizer t = Make(kEveryMarker);
+  ChatFormat format = *NamedChatFormat(t, "mistral-v13");
+  format.default_system = "First [THINK]think[/THINK], then speak.";
+  const std::vector<ChatMessage> chat = {{"user", "a [THINK]"}, {"assistant", "[THINK]Hm.[/THINK]b", ""}, {"user", "c"}};
+  const auto tokens = EncodeChat(t, format, chat);
+  ASSERT_TRUE(tokens.ok());
+  const std::string text =
+      "[SYSTEM_PROMPT]First [THINK]think[/THINK], then speak.[/SYSTEM_PROMPT][INST]a [THINK][/INST][THINK]Hm.[/THINK]b</s>[INST]c[/INST]";
+  EXPECT_EQ(t.Decode(*tokens), text);
+  EXPECT_EQ(std::count(tokens->begin(), tokens->end(), *t.Find("[THINK]")), 2) << "the template's and the answer's, and no content's";
+  EXPECT_EQ(Joined(*RenderChat(format, std::span(chat).last(1), {.continues = true})), "[INST]c[/INST]");
+  // What a chat's own system message spells stays text, and so do thoughts of models that have none.
+  const std::vector<ChatMessage> own = {{"system", format.default_system}, chat[0]};
+  EXPECT_EQ(std::count(tokens->begin(), tokens->end(), *t.Find("[/THINK]")), 2);
+  const auto told = EncodeChat(t, format, own);
+  EXPECT_EQ(std::count(told->begin(), told->end(), *t.Find("[THINK]")), 0);
+  EXPECT_EQ(
+      Joined(*RenderChat(*NamedChatFormat(t, "mistral-v7-tekken"), std::vector<ChatMessage>{{"user", "a"}, {"assistant", "b", "Hm."}})),
+      "[INST]a[/INST]b</s>");
+}
+
+TEST(Chat, MistralsTurnsAreFoundAndGoOn) {
+  const Tokenizer t = Make(kEveryMarker);
+  const std::vector<ChatMessage> all = {{"system", "s"}, {"user", "a [/INST]b</s>[INST]"}, {"assistant", "c"}, {"user", "d\ne"}};
+  for (const char* name : {"mistral-v7", "mistral-v7-tekken", "mistral-v13"}) {
+    const ChatFormat format = *NamedChatFormat(t, name);
+    const auto whole = EncodeChatTurns(t, format, all);
+    ASSERT_TRUE(whole.ok());
+    ASSERT_EQ(whole->turns.size(), 5u) << "content opens none";
+    EXPECT_EQ(whole->system_end, whole->turns[1]);
+    const auto turns = TurnsOf(t, format, whole->tokens);
+    ASSERT_EQ(turns.size(), 5u);
+    for (size_t i = 0; i < 4; ++i) {
+      EXPECT_EQ(turns[i].position, whole->turns[i]);
+      EXPECT_EQ(turns[i].role, all[i].role);
+      EXPECT_EQ(turns[i].content, all[i].content);
+    }
+    EXPECT_EQ(turns[4].role, "assistant");
+
+    // However the answer ended: cut short, or with its end.
+    const auto first = EncodeChatTurns(t, format, std::span(all).first(3), {.add_generation_prompt = false});
+    const auto more = EncodeChatTurns(t, format, std::span(all).last(1), {.continues = true});
+    for (const ptrdiff_t cut : {0, 1}) {
+      std::vector<int32_t> tokens(first->tokens.begin(), first->tokens.end() - cut);
+      const auto end = EndOfTurn(t, format, tokens);
+      tokens.insert(tokens.end(), end.begin(), end.end());
+      tokens.insert(tokens.end(), more->tokens.begin(), more->tokens.end());
+      EXPECT_EQ(tokens, whole->tokens);
+    }
+    const auto system = EncodeChat(t, format, std::span(all).first(1), {.add_generation_prompt = false});
+    EXPECT_TRUE(EndOfTurn(t, format, *system).empty());
+  }
+  EXPECT_TRUE(TurnsOf(t, *NamedChatFormat(t, "mistral-v1"), t.Encode("[INST] a [/INST] b")).empty());
+}
+
+// Before the seventh version the system speaks within a question, and an answer of old that still has its space is not given two.
+TEST(Chat, MistralsSystemSpeaksInAQuestion) {
+  const Tokenizer t = Make(kEveryMarker);
+  const ChatFormat v1 = *NamedChatFormat(t, "mistral-v1"), v3 = *NamedChatFormat(t, "mistral-v3");
+  std::vector<ChatMessage> chat = {{"system", "s"}, {"user", "a"}, {"assistant", " b"}, {"user", "c"}};
+  EXPECT_EQ(Joined(*RenderChat(v1, chat)), " [INST] s\n\na [/INST] b</s> [INST] c [/INST]");
+  EXPECT_EQ(Joined(*RenderChat(v3, chat)), "[INST] a[/INST] b</s>[INST] s\n\nc[/INST]");
+  EXPECT_EQ(Joined(*RenderChat(v3, std::span(chat).first(1))), "[INST] s\n\n") << "what every such chat of one question begins with";
+  const auto turns = TurnsOf(t, v3, *EncodeChat(t, v3, chat));
+  ASSERT_EQ(turns.size(), 4u);
+  EXPECT_EQ(turns[1].content, "b");
+  EXPECT_EQ(turns[2].content, "s\n\nc");
+  EXPECT_EQ(RenderChat(v3, std::vector<ChatMessage>{chat[0], chat[2]}).status().code(), StatusCode::kInvalidArgument);
+  chat.push_back({"system", "d"});
+  EXPECT_EQ(RenderChat(v3, chat).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_TRUE(RenderChat(*NamedChatFormat(t, "mistral-v7"), chat).ok());
+
+  ChatOptions with_tools;
+  with_tools.tools = {"{}"};
+  const auto said = [&](const ChatFormat& format) {
+    return std::string(RenderChat(format, std::span(chat).first(2), with_tools).status().message());
+  };
+  EXPECT_NE(said(v3).find("words for tools are not known here"), std::string::npos);
+  EXPECT_NE(said(v1).find("no words for tools"), std::string::npos);
+}
+
+// Thoughts are kept in every answer, so that what was generated is what later prompts say.
+TEST(Chat, MistralsAnswersAreRecalledFromTheirPrompts) {
+  const Tokenizer t = Make(kEveryMarker);
+  const std::vector<int32_t> generated = {1, 2, 3};
+  for (const char* name : {"mistral-v1", "mistral-v3", "mistral-v7-tekken", "mistral-v13"}) {
+    const ChatFormat format = *NamedChatFormat(t, name);
+    std::vector<int32_t> expected = *EncodeChat(t, format, std::vector<ChatMessage>{{"user", "Hi"}});
+    ChatOptions options;
+    options.recall = [&](std::span<const int32_t> before, std::span<const int32_t> opening, const ChatMessage& message,
+                         bool shown) -> std::optional<std::vector<int32_t>> {
+      EXPECT_TRUE(shown);
+      EXPECT_TRUE(opening.empty());
+      EXPECT_EQ(message.content, "Look");
+      EXPECT_EQ(std::vector<int32_t>(before.begin(), before.end()), expected);
+      return generated;
+    };
+    const auto again = EncodeChat(t, format, std::vector<ChatMessage>{{"user", "Hi"}, {"assistant", "Look"}, {"user", "And?"}}, options);
+    ASSERT_TRUE(again.ok());
+    expected.insert(expected.end(), generated.begin(), generated.end());
+    expected.push_back(*t.Find("</s>"));
+    ASSERT_GT(again->size(), expected.size());
+    EXPECT_TRUE(std::equal(expected.begin(), expected.end(), again->begin())) << name;
   }
 }
 

@@ -19,6 +19,9 @@ inline constexpr std::string_view kThinkEnd = "</think>";
 inline constexpr std::string_view kChannelStart = "<|channel>";
 inline constexpr std::string_view kChannelEnd = "<channel|>";
 inline constexpr std::string_view kThoughtStart = "<|channel>thought";
+// And in Mistral's.
+inline constexpr std::string_view kMistralThinkStart = "[THINK]";
+inline constexpr std::string_view kMistralThinkEnd = "[/THINK]";
 // Of Harmony's messages: what stands between a message's role and its channel, after these, and after what was said.
 inline constexpr std::string_view kMessageStart = "<|start|>";
 inline constexpr std::string_view kChannel = "<|channel|>";

@@ -344,6 +344,43 @@ TEST(TextGoldens, ChatsOfGemma4AreItsTemplates) {
   }
 }
 
+TEST(TextGoldens, ChatsOfMistralAreItsTemplates) {
+  int compared = 0;
+  for (const json& chat : Expected()["mistral_chats"]) {
+    const std::string version = chat["version"];
+    const bool pieces = version == "v1" || version == "v3" || version == "v7";
+    Vocabulary v = ReadVocabularyFile(pieces ? "sentencepiece" : "llama-bpe");
+    for (const char* marker : {"[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[THINK]", "[/THINK]", "</s>"}) {
+      if (version == "v1" || (pieces && marker == std::string("</s>"))) continue;
+      v.tokens.emplace_back(marker);
+      v.types.push_back(static_cast<int32_t>(TokenType::kControl));
+      if (pieces) v.scores.push_back(0);
+    }
+    std::vector<ChatMessage> messages;
+    for (const json& message : chat["messages"]) messages.push_back({message[0], message[1], message.size() > 2 ? message[2] : ""});
+    // Whether the vocabulary adds the spaces or the format writes them.
+    for (const bool adds_space : {false, true}) {
+      v.add_space_prefix = adds_space;
+      const auto tokenizer = Tokenizer::Create(v);
+      ASSERT_TRUE(tokenizer.ok()) << tokenizer.status().message();
+      const auto format = NamedChatFormat(*tokenizer, "mistral-" + version);
+      ASSERT_TRUE(format.ok()) << format.status().message();
+      const auto segments = RenderChat(*format, messages);
+      ASSERT_TRUE(segments.ok()) << segments.status().message();
+      std::string text;
+      for (const ChatSegment& segment : *segments) text += segment.text;
+      EXPECT_EQ(text, chat["text"].get<std::string>()) << version;
+      // A vocabulary that adds spaces does so after pieces that were cut out as well: lines and runs of spaces in this one, none in Mistral's.
+      if (adds_space && (text.find('\n') != std::string::npos || text.find("  ") != std::string::npos)) continue;
+      compared += pieces && adds_space ? 1 : 0;
+      const auto ids = EncodeChat(*tokenizer, *format, messages);
+      ASSERT_TRUE(ids.ok()) << ids.status().message();
+      EXPECT_EQ(*ids, chat["ids"].get<std::vector<int32_t>>()) << version << ": " << chat["text"];
+    }
+  }
+  EXPECT_GE(compared, 3);
+}
+
 INSTANTIATE_TEST_SUITE_P(Vocabularies, TextGoldensOf,
                          testing::Values("gpt-2", "llama-bpe", "smollm", "qwen2", "qwen35", "smollm2", "sentencepiece", "gemma4"),
                          [](const auto& info) {

@@ -42,6 +42,13 @@ constexpr std::string_view kAnswerMarkers[] = {
     "<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", "<|\"|>",
 };
 
+// What Mistral's chats are made of, the first of them its answers. Elsewhere such words may be text; where a file has them whole they are structure.
+constexpr std::string_view kMistralMarkers[] = {
+    "[THINK]",           "[/THINK]",           "[TOOL_CALLS]",   "[ARGS]",          "[CALL_ID]",      "[INST]",          "[/INST]",
+    "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CONTENT]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]",
+};
+constexpr auto kMistralAnswerMarkers = std::span(kMistralMarkers).first(5);
+
 // What Harmony's messages are made of, their ends included. An answer is several messages, and who reads one must see where each begins.
 constexpr std::string_view kMessageMarkers[] = {"<|start|>", "<|channel|>", "<|message|>", "<|constrain|>", "<|end|>"};
 
@@ -180,6 +187,7 @@ Status Tokenizer::AddTokens(const Vocabulary& vocabulary) {
     TokenType type = vocabulary.types.empty() ? TokenType::kNormal : static_cast<TokenType>(vocabulary.types[i]);
     const bool structure = IsOneOf(name, kStructure) || IsOneOf(name, kAnswerMarkers) || IsOneOf(name, kMessageMarkers);
     if (structure || IsOneOf(name, kAnswerEnds)) type = TokenType::kControl;
+    if (type == TokenType::kUserDefined && IsOneOf(name, kMistralMarkers)) type = TokenType::kControl;
     if (type == TokenType::kControl && IsOneOf(name, kShown)) type = TokenType::kUserDefined;
     if (IsOneOf(name, kEnds) || IsOneOf(name, kAnswerEnds)) end_of_generation_[i] = true;
 
@@ -353,7 +361,7 @@ bool Tokenizer::IsControl(int32_t token) const {
 bool Tokenizer::IsHidden(int32_t token) const {
   if (!IsControl(token)) return false;
   const std::string_view name = TokenBytes(token);
-  return !IsOneOf(name, kAnswerMarkers) && !(messages_ && IsOneOf(name, kMessageMarkers));
+  return !IsOneOf(name, kAnswerMarkers) && !IsOneOf(name, kMistralAnswerMarkers) && !(messages_ && IsOneOf(name, kMessageMarkers));
 }
 
 bool Tokenizer::IsEndOfGeneration(int32_t token) const { return token >= 0 && token < vocab_size() && end_of_generation_[token]; }

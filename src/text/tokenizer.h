@@ -61,7 +61,8 @@ class Tokenizer {
   int32_t bos() const { return bos_; }  // -1 when there is none; so too for eos and eot
   int32_t eos() const { return eos_; }
   int32_t eot() const { return eot_; }
-  bool add_bos() const { return add_bos_; }  // whether the model expects its prompts to start with bos
+  bool add_bos() const { return add_bos_; }              // whether the model expects its prompts to start with bos
+  bool adds_space() const { return add_space_prefix_; }  // before a text, and after each token that was cut out of one
   VocabularyKind kind() const { return kind_; }
   PreTokenizer pre_tokenizer() const { return pre_; }  // of vocabularies merged by rank
 
@@ -69,7 +70,7 @@ class Tokenizer {
   std::string_view TokenBytes(int32_t token) const;
   bool IsControl(int32_t token) const;
   // Whether an answer is shown without this token: control tokens, but for what answers are made of: the markers of Harmony's messages, of which an
-  // answer has several, and those of Gemma 4's thoughts and calls.
+  // answer has several, and those of Gemma 4's and Mistral's thoughts and calls.
   bool IsHidden(int32_t token) const;
   // Whether a model that says this token has finished: eos, eot, and what goes by the names of such tokens.
   bool IsEndOfGeneration(int32_t token) const;

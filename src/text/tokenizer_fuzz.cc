@@ -64,7 +64,7 @@ Vocabulary ReadPieces(Input& in, uint8_t shape) {
     constexpr char kDigits[] = "0123456789ABCDEF";
     add(std::string("<0x") + kDigits[b / 16] + kDigits[b % 16] + ">", 6, 0);
   }
-  for (const char* name : {"<start_of_turn>", "<end_of_turn>"}) add(name, 3, 0);
+  for (const char* name : {"<start_of_turn>", "<end_of_turn>", "[INST]", "[/INST]", "</s>"}) add(name, 3, 0);
   for (const char* name : {"<|turn>", "<turn|>", "<|tool_response>"}) add(name, 4, 0);
   for (const char* letter : {"a", "b", "c", "\n", "\u2581"}) add(letter, 1, -1);
   for (int n = in.Byte() % 32; n > 0; n--) {
@@ -76,7 +76,7 @@ Vocabulary ReadPieces(Input& in, uint8_t shape) {
     }
     // Two of what is there, as a merge and what it makes.
     if (ranked && (sound || kind % 2 == 0)) {
-      const size_t letters = 261, left = letters + kind % (v.tokens.size() - letters),
+      const size_t letters = 264, left = letters + kind % (v.tokens.size() - letters),
                    right = letters + in.Byte() % (v.tokens.size() - letters);
       v.merges.push_back(v.tokens[left] + " " + v.tokens[right]);
       piece = v.tokens[left] + v.tokens[right];
@@ -174,6 +174,10 @@ void Run(Input in) {
     int turns = 0;
     for (const int32_t id : *chat) turns += start && id == *start;
     Require(!start || turns == 3);
+  }
+  if (const auto format = NamedChatFormat(t, "mistral-v3"); format.ok()) {
+    const auto chat = EncodeChatTurns(t, *format, messages);
+    Require(chat.ok() && chat->turns.size() == 2 && TurnsOf(t, *format, chat->tokens).size() == 2);
   }
   (void)RecogniseChatFormat(t, text);
 }

@@ -168,6 +168,20 @@ TEST(Tokenizer, MarkersOfHarmonysMessagesAreShownAndEndNothing) {
   EXPECT_FALSE(t.IsHidden(-1));
 }
 
+// A file that has them user-defined would let a message end itself; as normal tokens they are text.
+TEST(Tokenizer, MarkersOfMistralsChatsAreNeverPlainText) {
+  Vocabulary v = Small();
+  for (const char* name : {"[INST]", "[THINK]", "[TOOL_CALLS]"}) Add(v, name, kUserDefined);
+  Add(v, "[ARGS]", kNormal);
+  const Tokenizer t = Make(v);
+  for (const char* name : {"[INST]", "[THINK]", "[TOOL_CALLS]"}) {
+    EXPECT_TRUE(t.IsControl(*t.Find(name))) << name;
+    EXPECT_EQ(t.IsHidden(*t.Find(name)), name == std::string("[INST]")) << "answers show what they are made of";
+    EXPECT_GT(t.Encode(name).size(), 1u) << name;
+  }
+  EXPECT_FALSE(t.IsControl(*t.Find("[ARGS]")));
+}
+
 TEST(Tokenizer, BytesWithoutATokenAreDropped) {
   Vocabulary v = Small();
   const auto drop = [&](uint8_t byte) {
