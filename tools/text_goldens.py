@@ -362,8 +362,18 @@ MISTRAL_CHATS = [
     [("user", "One two"), ("assistant", "three."), ("user", "Four")],
     [("system", "Think."), ("user", "a"), ("assistant", "b", "Two lines\nof them. "), ("user", "c"), ("assistant", "d"), ("user", "e")],
 ]
+# Of the thirteenth version, whose calls and results have no names of their own.
+MISTRAL_TOOLS = [
+    {"type": "function", "function": {"name": "read", "description": "Reads <a> file's text: \u00e9.", "parameters": {"type": "object", "properties": {}}}},
+    {"type": "function", "function": {"name": "list"}},
+]
+MISTRAL_CALLS = [
+    ("system", "Be brief."), ("user", "What is in a?"), ("assistant", "I look.", "", [("read", '{"path": "a", "lines": [1, 2]}'), ("list", "{}")]),
+    ("tool", "one\n"), ("tool", '{"two": 2}'), ("assistant", "One."), ("user", "And b?"), ("assistant", "", "", [("list", "{}")]), ("tool", "b"),
+]  # fmt: skip
 # Those that a version has come after its vocabulary's own tokens: SentencePiece's of the first has none, and of all others only this.
-MISTRAL_MARKERS = ["[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[THINK]", "[/THINK]", "</s>"]
+MISTRAL_MARKERS = ["[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[THINK]", "[/THINK]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_CALLS]",
+                   "[ARGS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "</s>"]
 
 
 def mistral_chats(folder, templates):
@@ -375,6 +385,7 @@ def mistral_chats(folder, templates):
 
     for version, path in (given.split("=", 1) for given in templates):
         environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment.filters["tojson"] = lambda value: json.dumps(value, ensure_ascii=False)  # as transformers has it
         environment.globals.update(raise_exception=refuse, strftime_now=lambda format: "today")
         source = pathlib.Path(path).read_text()
         template = environment.from_string(source)
@@ -388,19 +399,24 @@ def mistral_chats(folder, templates):
             tokenizer = build(vocabulary)
             ids = {marker: len(all_tokens(vocabulary)) + i for i, marker in enumerate(MISTRAL_MARKERS)}
             part = lambda text: encode(tokenizer, text, False)
-        for chat in MISTRAL_CHATS:
-            thoughts = any(len(message) > 2 for message in chat)
+        for chat in MISTRAL_CHATS + ([MISTRAL_CALLS] if version == "v13" else []):
+            tools = MISTRAL_TOOLS if chat is MISTRAL_CALLS else []
+            thoughts = any(message[2:3] not in ((), ("",)) for message in chat)
             # A default is the system's first word where there is one; only some templates know of thoughts.
             if ("default_system_message" in source and chat[0][0] != "system") or (thoughts and "[THINK]" not in source):
                 continue
             messages = []
-            for role, content, *thought in chat:
-                parts = [{"type": "thinking", "thinking": thought[0]}, {"type": "text", "text": content}] if thought else content
+            for role, content, *more in chat:
+                parts = [{"type": "thinking", "thinking": more[0]}, {"type": "text", "text": content}] if more and more[0] else content
                 messages.append({"role": role, "content": parts})
-            text = template.render(messages=messages, bos_token="", eos_token="</s>")
+                for name, arguments in more[1] if len(more) > 1 else []:
+                    messages[-1].setdefault("tool_calls", []).append({"function": {"name": name, "arguments": json.loads(arguments)}})
+            given = {"tools": tools} if tools else {}
+            text = template.render(messages=messages, **given, bos_token="", eos_token="</s>")
             cut = re.split("(" + "|".join(map(re.escape, ids)) + ")", text)
             tokens = [token for piece in cut for token in ([ids[piece]] if piece in ids else part(piece))]
-            yield {"version": version, "messages": chat, "text": text, "ids": tokens}
+            told = {"tools": [json.dumps(tool, ensure_ascii=False) for tool in tools]} if tools else {}
+            yield {"version": version, "messages": chat, **told, "text": text, "ids": tokens}
 
 
 def lines(value):

@@ -52,10 +52,15 @@ class AnswerWriter {
     const Label call = builder_.NewLabel(), end = builder_.NewLabel();
     builder_.Call(call);
     // Of Llama's form an answer is one call.
-    if (tools.parallel && form != ToolForm::kLlama) builder_.Repeat(0, kMostCalls - 1, [&] { builder_.Literal("\n").Call(call); });
+    const bool tagged = form == ToolForm::kJson || form == ToolForm::kXml, mistral = form == ToolForm::kMistral;
+    const auto next = [&] {
+      if (!mistral) builder_.Literal("\n");
+      builder_.Call(call);
+    };
+    if (tools.parallel && form != ToolForm::kLlama) builder_.Repeat(0, kMostCalls - 1, next);
     builder_.Jump(end).Place(call);
-    if (form != ToolForm::kLlama) builder_.Literal(kToolCallStart).Literal("\n");
-    builder_.Literal(form == ToolForm::kXml ? "<function=" : "{\"name\": \"");
+    if (tagged) builder_.Literal(kToolCallStart).Literal("\n");
+    builder_.Literal(mistral ? kMistralCall : form == ToolForm::kXml ? "<function=" : "{\"name\": \"");
     builder_.OneOf(callable.size(), [&](size_t i) {
       const Tool& tool = *callable[i];
       builder_.Literal(tool.name);
@@ -64,11 +69,12 @@ class AnswerWriter {
         WriteParameters(tool);
         builder_.Literal("</function>");
       } else {
-        builder_.Literal(form == ToolForm::kLlama ? "\", \"parameters\": " : "\", \"arguments\": ");
-        builder_.Call(rules_.Schema(ArgumentsOf(tool), tool.parameters, fmt::format("tools '{}'", tool.name), RigourOf(tool))).Literal("}");
+        builder_.Literal(mistral ? kMistralArguments : form == ToolForm::kLlama ? "\", \"parameters\": " : "\", \"arguments\": ");
+        builder_.Call(rules_.Schema(ArgumentsOf(tool), tool.parameters, fmt::format("tools '{}'", tool.name), RigourOf(tool)));
+        if (!mistral) builder_.Literal("}");
       }
     });
-    if (form != ToolForm::kLlama) builder_.Literal("\n").Literal(kToolCallEnd);
+    if (tagged) builder_.Literal("\n").Literal(kToolCallEnd);
     builder_.Return().Place(end);
   }
 

@@ -100,7 +100,7 @@ TEST_P(ForcedCalls, ComeAfterThoughts) {
   EXPECT_FALSE(Accepts(thinking, text));
 }
 
-INSTANTIATE_TEST_SUITE_P(Forms, ForcedCalls, testing::Values(ToolForm::kJson, ToolForm::kXml, ToolForm::kLlama),
+INSTANTIATE_TEST_SUITE_P(Forms, ForcedCalls, testing::Values(ToolForm::kJson, ToolForm::kXml, ToolForm::kLlama, ToolForm::kMistral),
                          [](const auto& form) { return std::string(ToolFormName(form.param)); });
 
 // Harmony's answers say on which channel they are, thoughts first or not at all; where the prompt has opened the final message they are JSON alone.

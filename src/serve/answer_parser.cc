@@ -103,6 +103,18 @@ bool ParseObjectCall(std::string_view body, const Tools& tools, AnswerPiece& pie
   return true;
 }
 
+bool ParseArguments(const std::string& name, std::string_view body, AnswerPiece& piece) {
+  if (!BoundedJson(body)) return false;
+  piece.name = name;
+  piece.arguments = Json::parse(body, nullptr, /*allow_exceptions=*/false);
+  return piece.arguments.is_object();
+}
+
+// Whether something closes a call.
+bool IsTagged(ToolForm form) { return form == ToolForm::kJson || form == ToolForm::kXml; }
+
+std::string_view CallStart(ToolForm form) { return form == ToolForm::kMistral ? kMistralCall : kToolCallStart; }
+
 }  // namespace
 
 AnswerParser::AnswerParser(const AnswerForm& form)
@@ -139,6 +151,11 @@ void AnswerParser::Emit(AnswerPiece::Kind kind, size_t bytes, std::vector<Answer
 
 // One thing done; false when there is nothing more to do with what is held.
 bool AnswerParser::Step(bool last, std::vector<AnswerPiece>& out) {
+  if (called_ && form_.one_call) {
+    cut_ = cut_ || SkipSpace(buffer_, 0) < buffer_.size();
+    buffer_.clear();
+    return false;
+  }
   if (skip_space_ && state_ != State::kCall) {
     size_t at = SkipSpace(buffer_, 0);
     // Llama's models part calls by semicolons.
@@ -215,6 +232,7 @@ bool AnswerParser::StepText(bool last, std::vector<AnswerPiece>& out) {
     body_ = scanned_ = body;
     depth_ = 0;
     in_string_ = escaped_ = is_json_ = false;
+    name_.clear();
     return true;
   };
   if (form_.channels) {
@@ -242,15 +260,16 @@ bool AnswerParser::StepText(bool last, std::vector<AnswerPiece>& out) {
     skip_space_ = false;
     return false;
   }
-  const size_t tag = buffer_.find(kToolCallStart);
+  const std::string_view start = CallStart(form_.tools);
+  const size_t tag = buffer_.find(start);
   if (tag != std::string::npos) {
     // White space before a call is layout, unless it is none.
     const size_t trimmed = TrimmedEnd(buffer_, tag);
     Emit(AnswerPiece::Kind::kText, trimmed, out);
-    return begin_call(tag - trimmed + kToolCallStart.size());
+    return begin_call(tag - trimmed + start.size());
   }
   size_t sure = buffer_.size();
-  if (!last) sure = TrimmedEnd(buffer_, sure - BeginsAtEnd(buffer_, kToolCallStart));
+  if (!last) sure = TrimmedEnd(buffer_, sure - BeginsAtEnd(buffer_, start));
   if (sure > 0) skip_space_ = false;
   Emit(AnswerPiece::Kind::kText, sure, out);
   return false;
@@ -274,17 +293,24 @@ bool AnswerParser::StepCall(bool last, std::vector<AnswerPiece>& out) {
 
 // Up to the end of the body, and of what closes it: then scanned_ is where the body ends.
 AnswerParser::Scan AnswerParser::ScanBody(bool last) {
-  const bool tagged = form_.tools != ToolForm::kLlama;
+  if (form_.tools == ToolForm::kMistral && name_.empty()) {
+    const size_t end = buffer_.find(kMistralArguments, body_);
+    if (end == std::string::npos) return buffer_.size() - body_ > kMostHeaderBytes + kMistralArguments.size() ? Scan::kBad : Scan::kMore;
+    name_ = buffer_.substr(body_, end - body_);
+    if (form_.declared->Find(name_) == nullptr) return Scan::kBad;
+    body_ = scanned_ = SkipSpace(buffer_, end + kMistralArguments.size());
+  }
   if (scanned_ == body_) {
-    if (tagged) body_ = SkipSpace(buffer_, body_);
+    if (form_.tools != ToolForm::kLlama) body_ = SkipSpace(buffer_, body_);
     scanned_ = body_;
     const std::string_view rest = std::string_view(buffer_).substr(body_);
     if (rest.empty()) return Scan::kMore;
     is_json_ = rest[0] == '{';
+    if (!is_json_ && form_.tools == ToolForm::kMistral) return Scan::kBad;
     if (!is_json_ && !rest.starts_with(kFunction)) return kFunction.starts_with(rest) ? Scan::kMore : Scan::kBad;
   }
   const Scan scan = is_json_ ? ScanJson() : ScanParameters();
-  if (scan != Scan::kDone || !tagged) return scan;
+  if (scan != Scan::kDone || !IsTagged(form_.tools)) return scan;
   // What closes it may be missing, and must not be torn apart.
   const std::string_view rest = std::string_view(buffer_).substr(SkipSpace(buffer_, scanned_));
   return !last && rest.size() < kToolCallEnd.size() && kToolCallEnd.starts_with(rest) ? Scan::kMore : Scan::kDone;
@@ -360,11 +386,14 @@ bool AnswerParser::TakeCall(std::vector<AnswerPiece>& out) {
   AnswerPiece piece;
   piece.kind = AnswerPiece::Kind::kCall;
   const std::string_view body = std::string_view(buffer_).substr(body_, scanned_ - body_);
-  const bool good = is_json_ ? ParseObjectCall(body, *form_.declared, piece) : ParseParameters(body, *form_.declared, piece);
+  const bool good = !name_.empty() ? ParseArguments(name_, body, piece)
+                    : is_json_     ? ParseObjectCall(body, *form_.declared, piece)
+                                   : ParseParameters(body, *form_.declared, piece);
   if (!good) return false;
   out.push_back(std::move(piece));
+  called_ = true;
   const size_t end = SkipSpace(buffer_, scanned_);
-  const bool closed = std::string_view(buffer_).substr(end).starts_with(kToolCallEnd);
+  const bool closed = IsTagged(form_.tools) && std::string_view(buffer_).substr(end).starts_with(kToolCallEnd);
   buffer_.erase(0, closed ? end + kToolCallEnd.size() : end);
   state_ = State::kText;
   skip_space_ = true;
@@ -373,8 +402,8 @@ bool AnswerParser::TakeCall(std::vector<AnswerPiece>& out) {
 
 // What looked like one is text up to where its body begins; the body may yet hold a call.
 void AnswerParser::NotACall(std::vector<AnswerPiece>& out) {
-  const bool tagged = form_.tools != ToolForm::kLlama;
-  Emit(AnswerPiece::Kind::kText, tagged ? body_ : std::max<size_t>(body_, scanned_), out);
+  const bool opened = form_.tools != ToolForm::kLlama;
+  Emit(AnswerPiece::Kind::kText, opened ? body_ : std::max<size_t>(body_, scanned_), out);
   state_ = State::kText;
   skip_space_ = may_begin_call_ = false;
 }

@@ -24,6 +24,7 @@ struct AnswerPiece {
 struct AnswerForm {
   ToolForm tools = ToolForm::kNone;                // kNone: calls are not looked for
   const Tools* declared = nullptr;                 // with `tools`; outlives the parser
+  bool one_call = false;                           // what follows a call is not given
   bool may_think = false;                          // an answer may begin with thoughts
   bool opens_thoughts = false;                     // the prompt ended with it
   ThoughtMarkers thoughts = ThoughtMarkersOf({});  // around them
@@ -38,6 +39,8 @@ class AnswerParser {
   void Feed(std::string_view text, std::vector<AnswerPiece>& out);
   // Nothing more comes.
   void Finish(std::vector<AnswerPiece>& out);
+  // Whether anything was not given, by `one_call`.
+  bool cut() const { return cut_; }
 
   static constexpr size_t kMostCallBytes = size_t{1} << 20;
 
@@ -63,6 +66,8 @@ class AnswerParser {
   std::string buffer_;   // what is not given yet
   bool skip_space_;      // white space that comes first is layout: after thoughts, between calls
   bool may_begin_call_;  // Llama's: only where nothing was said before
+  bool called_ = false, cut_ = false;
+  std::string name_;  // Mistral's: of the call in hand
   // Of a call in hand, as offsets in buffer_.
   size_t body_ = 0, scanned_ = 0;
   bool is_json_ = false;

@@ -114,6 +114,37 @@ TEST(AnswerParser, CallsAsWholeAnswers) {
   Expect(form, R"({"city": "Bath"} is JSON)", R"(|text:{"city": "Bath"} is JSON)");
 }
 
+TEST(AnswerParser, CallsOfMistral) {
+  const Tools tools = Declared();
+  const AnswerForm form{.tools = ToolForm::kMistral, .declared = &tools};
+  Expect(form, R"([TOOL_CALLS]read[ARGS]{"path": "[ARGS]}"})", R"(|call:read{"path": "[ARGS]}"})");
+  Expect(form, "Let me see.\n[TOOL_CALLS]read[ARGS] {}[TOOL_CALLS]write[ARGS]{\"lines\": 2}",
+         "|text:Let me see.|call:read{}|call:write{\"lines\": 2}");
+  Expect(form, "[TOOL_CALLS]no[TOOL_CALLS]read[ARGS]{}", "|text:[TOOL_CALLS]no|call:read{}");
+  Expect(form, "[TOOL_CALLS]read[ARGS]{]{}", "|text:[TOOL_CALLS]read[ARGS]{]{}");
+  const std::string name(400, 'x');
+  for (const std::string text : {"[TOOL_CALLS]burn[ARGS]{}", "[TOOL_CALLS]read[ARGS][1]", "[TOOL_CALLS]read{}",
+                                 "[TOOL_CALLS]read[ARGS]{\"path\"", "[TOOL_CA", "<tool_call>{\"name\":\"read\"}</tool_call>"}) {
+    Expect(form, text, "|text:" + text);
+  }
+  Expect(form, "[TOOL_CALLS]" + name + "[ARGS]{}", "|text:[TOOL_CALLS]" + name + "[ARGS]{}");
+}
+
+// Where nothing ends an answer after its first call, what follows is not given.
+TEST(AnswerParser, OneCallAndNoMore) {
+  const Tools tools = Declared();
+  Expect({.tools = ToolForm::kMistral, .declared = &tools, .one_call = true}, "a[TOOL_CALLS]read[ARGS]{}[TOOL_CALLS]write[ARGS]{}b",
+         "|text:a|call:read{}");
+  Expect({.tools = ToolForm::kLlama, .declared = &tools, .one_call = true}, R"({"name": "read"}; {"name": "write"})", "|call:read{}");
+  for (const char* text : {"[TOOL_CALLS]read[ARGS]{}\n", "[TOOL_CALLS]read[ARGS]{}b"}) {
+    AnswerParser parser({.tools = ToolForm::kMistral, .declared = &tools, .one_call = true});
+    std::vector<AnswerPiece> pieces;
+    parser.Feed(text, pieces);
+    parser.Finish(pieces);
+    EXPECT_EQ(parser.cut(), std::string_view(text).ends_with('b'));
+  }
+}
+
 TEST(AnswerParser, Thoughts) {
   const Tools tools = Declared();
   const AnswerForm may{.tools = ToolForm::kJson, .declared = &tools, .may_think = true};
@@ -188,6 +219,9 @@ TEST(AnswerParser, AnythingInAnyPieces) {
                           "<channel|>",
                           "[THINK]",
                           "[/THINK]",
+                          "[TOOL_CALLS]",
+                          "[TOOL_CALLS]read[ARGS]",
+                          "[ARGS]",
                           "<|channel|>",
                           "<|channel|>final<|message|>",
                           "<|message|>",
@@ -200,8 +234,12 @@ TEST(AnswerParser, AnythingInAnyPieces) {
   for (int round = 0; round < 4000; ++round) {
     std::string text;
     for (unsigned n = random() % 14; n > 0; --n) text += kParts[random() % std::size(kParts)];
-    const ToolForm kForms[] = {ToolForm::kJson, ToolForm::kXml, ToolForm::kLlama, ToolForm::kNone};
-    AnswerForm form{.tools = kForms[random() % 4], .declared = &tools, .may_think = random() % 2 == 0, .opens_thoughts = random() % 4 == 0};
+    const ToolForm kForms[] = {ToolForm::kJson, ToolForm::kXml, ToolForm::kLlama, ToolForm::kMistral, ToolForm::kNone};
+    AnswerForm form{.tools = kForms[random() % 5],
+                    .declared = &tools,
+                    .one_call = random() % 4 == 0,
+                    .may_think = random() % 2 == 0,
+                    .opens_thoughts = random() % 4 == 0};
     if (random() % 4 == 0) form.thoughts = ThoughtMarkersOf({.style = ChatStyle::kGemma4});
     if (random() % 4 == 0) form.thoughts = ThoughtMarkersOf({.style = ChatStyle::kMistral});
     if (random() % 4 == 0) form = {.channels = true, .opens_final = random() % 2 == 0};

@@ -29,14 +29,15 @@ std::vector<ReplyPiece> Reply::Take(const Event& event, const Tokenizer& tokeniz
 }
 
 void Reply::Remember(AnswerMemory& memory, const Job& job) const {
-  // Of a stop string the client has seen nothing, and the tokens hold it.
-  if (finish_ == FinishReason::kNone || !stop_.empty() || job.resume) return;
+  // Of a stop string the client has seen nothing, nor of what followed the one call that it asked for, and the tokens hold it.
+  if (finish_ == FinishReason::kNone || !stop_.empty() || job.resume || parser_.cut()) return;
   memory.Remember(job.name_space, job.prompt, message_, tokens_);
 }
 
 AnswerForm FormOf(const ChatFormat& format, const ChatOptions& options, const Tools& tools) {
   return {.tools = tools.callable() ? format.tools : ToolForm::kNone,
           .declared = &tools,
+          .one_call = !tools.parallel,
           .may_think = MayThink(format) && !HasChannels(format),
           .opens_thoughts = OpensThoughts(format, options),
           .thoughts = ThoughtMarkersOf(format),
@@ -46,7 +47,7 @@ AnswerForm FormOf(const ChatFormat& format, const ChatOptions& options, const To
 }
 
 void StopAfterCall(const ChatFormat& format, const Tools& tools, SamplingOptions& sampling) {
-  if (!tools.callable() || tools.parallel || format.tools == ToolForm::kLlama) return;
+  if (!tools.callable() || tools.parallel || format.tools == ToolForm::kLlama || format.tools == ToolForm::kMistral) return;
   sampling.stop.emplace_back(kToolCallEnd);
 }
 

@@ -31,6 +31,10 @@ constexpr std::string_view kInst = "[INST]";
 constexpr std::string_view kInstEnd = "[/INST]";
 constexpr std::string_view kSystemPrompt = "[SYSTEM_PROMPT]";
 constexpr std::string_view kSystemPromptEnd = "[/SYSTEM_PROMPT]";
+constexpr std::string_view kAvailableTools = "[AVAILABLE_TOOLS]";
+constexpr std::string_view kAvailableToolsEnd = "[/AVAILABLE_TOOLS]";
+constexpr std::string_view kToolResults = "[TOOL_RESULTS]";
+constexpr std::string_view kToolResultsEnd = "[/TOOL_RESULTS]";
 constexpr std::string_view kEndOfSequence = "</s>";
 
 // The system's turn in Harmony is fixed; what a chat's own system message says comes after it, as the developer's. The template also tells the
@@ -70,6 +74,7 @@ constexpr TurnForm FormOf(ChatStyle style, std::string_view role = "assistant") 
   if (style == ChatStyle::kMistral) {
     if (role == "system") return {kSystemPrompt, "", "", kSystemPromptEnd, ""};
     if (role == "user") return {kInst, "", "", kInstEnd, ""};
+    if (role == "tool") return {kToolResults, "", "", kToolResultsEnd, ""};
     return {"", "", "", kEndOfSequence, ""};
   }
   if (style == ChatStyle::kLlama3) return {kLlamaStart, kLlamaHeaderEnd, "\n\n", kLlamaEnd, ""};
@@ -135,6 +140,13 @@ class Renderer {
     if (mistral_.as_text && role_ == "user") Text(" ");
     Marker(form.end);
     Text(form.after_end);
+  }
+  // Mistral's, each as JSON.
+  void Tools(std::span<const std::string> tools) {
+    Marker(kAvailableTools);
+    for (size_t i = 0; i < tools.size(); i++) Text((i == 0 ? "[" : ", ") + tools[i]);
+    Text("]");
+    Marker(kAvailableToolsEnd);
   }
   // Text of a template's, in which the markers of Mistral's thoughts are what they are.
   void TextWithThoughts(std::string_view text) {
@@ -310,6 +322,11 @@ void RenderAnswer(const ChatFormat& format, const ChatMessage& message, std::str
 
 // Results of tools. Neighbours are one turn, which is the user's in ChatML.
 void RenderToolResult(const ChatFormat& format, std::string_view content, bool first, bool last, Renderer& out) {
+  if (format.style == ChatStyle::kMistral) {
+    out.Open("tool");
+    out.Text(content);
+    return out.Close();
+  }
   if (format.style == ChatStyle::kLlama3) {
     out.Open("ipython");
     out.Text(JsonQuoted(content));
@@ -396,6 +413,15 @@ bool HasMarkers(const Tokenizer& tokenizer, const MistralForm& form) {
          (!form.own_system || has(kSystemPrompt, kSystemPromptEnd)) && (!form.thoughts || has(kMistralThinkStart, kMistralThinkEnd));
 }
 
+// Tools of the thirteenth version; in the others that have them calls and results go by names of nine letters.
+ToolForm MistralTools(const Tokenizer& tokenizer, bool written) {
+  for (const std::string_view name :
+       {kAvailableTools, kAvailableToolsEnd, kMistralCall, kMistralArguments, kToolResults, kToolResultsEnd}) {
+    written = written && IsControlToken(tokenizer, name);
+  }
+  return written ? ToolForm::kMistral : ToolForm::kNone;
+}
+
 // What a template sets as its default system message, if that is one string; those that tell the date are not, and would make every prompt another
 // from one day to the next.
 std::string DefaultSystemOf(std::string_view chat_template) {
@@ -437,6 +463,7 @@ Result<ChatFormat> RecogniseMistral(const Tokenizer& tokenizer, std::string_view
   if (!HasMarkers(tokenizer, form)) {
     return Corrupt("the model's chat template writes " + std::string(kInst) + " and other markers that are not tokens of its vocabulary");
   }
+  format.tools = MistralTools(tokenizer, Contains(chat_template, kMistralArguments) && !Contains(chat_template, "[CALL_ID]"));
   if (form.own_system) format.default_system = DefaultSystemOf(chat_template);
   return format;
 }
@@ -467,7 +494,7 @@ Result<ChatFormat> NamedChatFormat(const Tokenizer& tokenizer, std::string_view 
   for (const auto& [known, form] : kMistrals) {
     if (!known_as(known)) continue;
     if (!HasMarkers(tokenizer, form)) return lacking();
-    return ChatFormat{.style = ChatStyle::kMistral, .tools = ToolForm::kNone, .mistral = form};
+    return ChatFormat{.style = ChatStyle::kMistral, .tools = MistralTools(tokenizer, form.thoughts), .mistral = form};
   }
   return InvalidArgument("no chat format is called '" + Printable(name, 32) + "'; known are " + names);
 }
@@ -559,7 +586,10 @@ Result<Renderer::Rendered> Render(const ChatFormat& format, std::span<const Chat
   const std::string before_question = in_question ? messages[0].content + "\n\n" : "";
   const size_t systems_question = in_question ? SystemsQuestion(format, messages) : 0;
   const bool asks_for_thoughts = format.style == ChatStyle::kGemma4 && Thinks(format, options.thinking) && !options.continues;
-  const bool opens_with_system = !in_question && (own_system || tools || asks_for_thoughts || (!system.empty() && !options.continues));
+  const bool tools_apart = tools && format.tools == ToolForm::kMistral;
+  const bool tools_in_system = tools && !tools_apart;
+  const bool opens_with_system =
+      !in_question && (own_system || tools_in_system || asks_for_thoughts || (!system.empty() && !options.continues));
   size_t system_turns = opens_with_system ? 1 : 0;
   if (HasChannels(format)) {
     if (!options.continues) {
@@ -584,8 +614,9 @@ Result<Renderer::Rendered> Render(const ChatFormat& format, std::span<const Chat
       out.Text("\n");
     }
     // Granite's default gives way to what is said of tools.
-    const bool alone = tools && !own_system && format.style == ChatStyle::kGranite;
-    const std::string said = tools ? SystemWithTools(format.style, format.tools, alone ? "" : system, options.tools) : std::string(system);
+    const bool alone = tools_in_system && !own_system && format.style == ChatStyle::kGranite;
+    const std::string said =
+        tools_in_system ? SystemWithTools(format.style, format.tools, alone ? "" : system, options.tools) : std::string(system);
     // A default says where thoughts go.
     own_system ? out.Text(said) : out.TextWithThoughts(said);
     out.Close();
@@ -593,6 +624,10 @@ Result<Renderer::Rendered> Render(const ChatFormat& format, std::span<const Chat
   if (in_question && messages.size() == 1) {
     out.Open("user");
     out.Text(before_question);
+  }
+  if (tools_apart) {
+    out.Tools(options.tools);
+    system_turns++;
   }
   const size_t last_question = LastQuestion(format, messages);
   for (size_t i = own_system ? 1 : 0; i < messages.size(); i++) {
@@ -624,10 +659,13 @@ Result<Renderer::Rendered> Render(const ChatFormat& format, std::span<const Chat
   return out.Take(system_turns);
 }
 
-// In Mistral's formats the end of a question opens its answer.
+// In Mistral's formats the end of a question opens its answer, and so does that of what a tool gave back.
 bool OpensTurn(const ChatFormat& format, std::string_view marker) {
   if (format.style != ChatStyle::kMistral) return marker == FormOf(format.style).start;
-  return marker == kSystemPrompt || marker == kInst || marker == kInstEnd;
+  for (const std::string_view opener : {kSystemPrompt, kAvailableTools, kInst, kInstEnd, kToolResults, kToolResultsEnd}) {
+    if (marker == opener) return true;
+  }
+  return false;
 }
 
 // Segments to tokens, one by one. `continues`: they go on from plain text.
@@ -763,12 +801,18 @@ std::vector<ChatTurn> MistralTurnsOf(const Tokenizer& tokenizer, const ChatForma
   const auto ends = [&](size_t i) { return OpensTurn(format, name(i)) || name(i) == kSystemPromptEnd || name(i) == kEndOfSequence; };
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (!OpensTurn(format, name(i))) continue;
-    const char* const role = name(i) == kInst ? "user" : name(i) == kSystemPrompt ? "system" : "assistant";
+    std::string_view role = "assistant";
+    for (const std::string_view known : {"system", "user", "tool"}) {
+      if (FormOf(format.style, known).start == name(i)) role = known;
+    }
     size_t until = i + 1;
     while (until < tokens.size() && !ends(until)) ++until;
+    // Tools are no turn, and between one result and the next there is no answer.
+    const bool empty = until == i + 1 && until < tokens.size() && OpensTurn(format, name(until));
+    if (name(i) == kAvailableTools || (role == "assistant" && empty)) continue;
     std::string content = tokenizer.Decode(tokens.subspan(i + 1, until - i - 1));
     if (format.mistral.spaces && !tokenizer.adds_space() && content.starts_with(' ')) content.erase(0, 1);
-    turns.push_back({static_cast<int>(i), role, std::move(content)});
+    turns.push_back({static_cast<int>(i), std::string(role), std::move(content)});
     i = until - 1;
   }
   return turns;

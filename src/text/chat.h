@@ -49,10 +49,11 @@ enum class ChatStyle : uint8_t {
 
 // How a model was trained to be told of tools and to call them.
 enum class ToolForm : uint8_t {
-  kJson,   // <tool_call>{"name": ..., "arguments": {...}}</tool_call> (Hermes, Qwen2.5, Qwen3)
-  kXml,    // <tool_call><function=NAME><parameter=KEY>VALUE... (Qwen3-Coder, Qwen3.5)
-  kLlama,  // the whole answer is {"name": ..., "parameters": {...}}
-  kNone,   // the format has no words for them
+  kJson,     // <tool_call>{"name": ..., "arguments": {...}}</tool_call> (Hermes, Qwen2.5, Qwen3)
+  kXml,      // <tool_call><function=NAME><parameter=KEY>VALUE... (Qwen3-Coder, Qwen3.5)
+  kLlama,    // the whole answer is {"name": ..., "parameters": {...}}
+  kMistral,  // [TOOL_CALLS]NAME[ARGS]{...} (Mistral's thirteenth version)
+  kNone,     // the format has no words for them
 };
 std::string_view ToolFormName(ToolForm form);
 

@@ -45,6 +45,7 @@ std::string_view ToolFormName(ToolForm form) {
     case ToolForm::kJson: return "json";
     case ToolForm::kXml: return "xml";
     case ToolForm::kLlama: return "llama";
+    case ToolForm::kMistral: return "mistral";
     case ToolForm::kNone: return "none";
   }
   return "none";
@@ -81,6 +82,7 @@ std::string SystemWithTools(ChatStyle style, ToolForm form, std::string_view con
       for (const std::string& tool : tools) text.append(tool).append("\n\n");
       text += content;
       break;
+    case ToolForm::kMistral:  // has them between markers of their own
     case ToolForm::kNone: text = content; break;
   }
   return text;
@@ -113,6 +115,12 @@ void WriteToolCalls(ToolForm form, bool after_content, std::span<const ChatToolC
       case ToolForm::kLlama:
         if (!first || after_content) out.text(first ? "\n" : "; ");
         out.text("{\"name\": \"" + call.name + "\", \"parameters\": " + call.arguments + "}");
+        break;
+      case ToolForm::kMistral:
+        out.marker(kMistralCall);
+        out.text(call.name);
+        out.marker(kMistralArguments);
+        out.text(call.arguments);
         break;
       case ToolForm::kNone: break;
     }

@@ -1,5 +1,5 @@
 // Tools in a chat, in the words that models were trained with: what the system says of them, how a call is written, how its result comes back.
-// The wording is Qwen's and Llama's own, letter for letter, since any other is one that the model has not seen.
+// The wording is the models' own, letter for letter, since any other is one that the model has not seen.
 #pragma once
 
 #include <span>
@@ -12,6 +12,9 @@ namespace reprise {
 
 inline constexpr std::string_view kToolCallStart = "<tool_call>";
 inline constexpr std::string_view kToolCallEnd = "</tool_call>";
+// Mistral's: before the name of a call and before its arguments, which nothing closes.
+inline constexpr std::string_view kMistralCall = "[TOOL_CALLS]";
+inline constexpr std::string_view kMistralArguments = "[ARGS]";
 // Around what a model thinks before it speaks.
 inline constexpr std::string_view kThinkStart = "<think>";
 inline constexpr std::string_view kThinkEnd = "</think>";

@@ -350,7 +350,8 @@ TEST(TextGoldens, ChatsOfMistralAreItsTemplates) {
     const std::string version = chat["version"];
     const bool pieces = version == "v1" || version == "v3" || version == "v7";
     Vocabulary v = ReadVocabularyFile(pieces ? "sentencepiece" : "llama-bpe");
-    for (const char* marker : {"[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[THINK]", "[/THINK]", "</s>"}) {
+    for (const char* marker : {"[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[THINK]", "[/THINK]", "[AVAILABLE_TOOLS]",
+                               "[/AVAILABLE_TOOLS]", "[TOOL_CALLS]", "[ARGS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "</s>"}) {
       if (version == "v1" || (pieces && marker == std::string("</s>"))) continue;
       v.tokens.emplace_back(marker);
       v.types.push_back(static_cast<int32_t>(TokenType::kControl));
@@ -358,6 +359,12 @@ TEST(TextGoldens, ChatsOfMistralAreItsTemplates) {
     }
     std::vector<ChatMessage> messages;
     for (const json& message : chat["messages"]) messages.push_back({message[0], message[1], message.size() > 2 ? message[2] : ""});
+    for (size_t i = 0; i < messages.size(); ++i) {
+      if (chat["messages"][i].size() < 4) continue;
+      for (const json& call : chat["messages"][i][3]) messages[i].tool_calls.push_back({"", call[0], call[1]});
+    }
+    ChatOptions options;
+    if (chat.contains("tools")) options.tools = chat["tools"].get<std::vector<std::string>>();
     // Whether the vocabulary adds the spaces or the format writes them.
     for (const bool adds_space : {false, true}) {
       v.add_space_prefix = adds_space;
@@ -365,7 +372,7 @@ TEST(TextGoldens, ChatsOfMistralAreItsTemplates) {
       ASSERT_TRUE(tokenizer.ok()) << tokenizer.status().message();
       const auto format = NamedChatFormat(*tokenizer, "mistral-" + version);
       ASSERT_TRUE(format.ok()) << format.status().message();
-      const auto segments = RenderChat(*format, messages);
+      const auto segments = RenderChat(*format, messages, options);
       ASSERT_TRUE(segments.ok()) << segments.status().message();
       std::string text;
       for (const ChatSegment& segment : *segments) text += segment.text;
@@ -373,7 +380,7 @@ TEST(TextGoldens, ChatsOfMistralAreItsTemplates) {
       // A vocabulary that adds spaces does so after pieces that were cut out as well: lines and runs of spaces in this one, none in Mistral's.
       if (adds_space && (text.find('\n') != std::string::npos || text.find("  ") != std::string::npos)) continue;
       compared += pieces && adds_space ? 1 : 0;
-      const auto ids = EncodeChat(*tokenizer, *format, messages);
+      const auto ids = EncodeChat(*tokenizer, *format, messages, options);
       ASSERT_TRUE(ids.ok()) << ids.status().message();
       EXPECT_EQ(*ids, chat["ids"].get<std::vector<int32_t>>()) << version << ": " << chat["text"];
     }
