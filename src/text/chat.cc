@@ -55,7 +55,7 @@ constexpr std::pair<std::string_view, ChatStyle> kStyles[] = {
     {"llama3", ChatStyle::kLlama3}, {"granite", ChatStyle::kGranite}, {"gemma", ChatStyle::kGemma},
     {"gemma4", ChatStyle::kGemma4}, {"harmony", ChatStyle::kHarmony}, {"plain", ChatStyle::kPlain}};
 
-// By the names that llama.cpp gave them; the thirteenth is Mistral's own number for the seventh with thoughts.
+// By the names that llama.cpp gave them, the last by Mistral's own number.
 constexpr std::pair<std::string_view, MistralForm> kMistrals[] = {
     {"mistral-v1", {.spaces = true, .as_text = true}}, {"mistral-v3", {.spaces = true, .in_last = true, .strips = true}},
     {"mistral-v3-tekken", {.in_last = true}},          {"mistral-v7", {.spaces = true, .own_system = true}},
@@ -413,7 +413,7 @@ bool HasMarkers(const Tokenizer& tokenizer, const MistralForm& form) {
          (!form.own_system || has(kSystemPrompt, kSystemPromptEnd)) && (!form.thoughts || has(kMistralThinkStart, kMistralThinkEnd));
 }
 
-// Tools of the thirteenth version; in the others that have them calls and results go by names of nine letters.
+// Tools of the thirteenth version; in the others that have them calls and results go by names of nine letters and digits.
 ToolForm MistralTools(const Tokenizer& tokenizer, bool written) {
   for (const std::string_view name :
        {kAvailableTools, kAvailableToolsEnd, kMistralCall, kMistralArguments, kToolResults, kToolResultsEnd}) {

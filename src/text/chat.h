@@ -80,7 +80,8 @@ struct ChatFormat {
 Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_view chat_template);
 
 // By name, whatever the file's template is: chatml, qwen3, qwen3.5, llama3, granite, gemma, gemma4, harmony, mistral-v1, mistral-v3,
-// mistral-v3-tekken, mistral-v7, mistral-v7-tekken, mistral-v13 or plain. kInvalidArgument names them; kUnsupported when the vocabulary lacks the format's markers.
+// mistral-v3-tekken, mistral-v7, mistral-v7-tekken, mistral-v13 or plain. kInvalidArgument names them; kUnsupported when the vocabulary lacks the
+// format's markers.
 Result<ChatFormat> NamedChatFormat(const Tokenizer& tokenizer, std::string_view name);
 std::string_view ChatStyleName(ChatStyle style);
 
