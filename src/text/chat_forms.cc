@@ -1,0 +1,245 @@
+// Which of the known formats a model's chats have: by its template, which is looked at and never run, or by name.
+#include "text/chat_forms.h"
+
+#include <optional>
+#include <utility>
+
+#include "formats/printable.h"
+#include "text/unicode.h"
+
+namespace reprise {
+namespace {
+
+constexpr std::string_view kKnownFormats =
+    "known are ChatML as written by SmolLM2, LFM2, Qwen2, Qwen2.5, Qwen3 and Qwen3.5, Llama 3's, Granite 4's, Gemma 3's and 4's, "
+    "Harmony, and Mistral's";
+
+constexpr std::pair<std::string_view, ChatStyle> kStyles[] = {
+    {"chatml", ChatStyle::kChatMl}, {"qwen3", ChatStyle::kQwen3},     {"qwen3.5", ChatStyle::kQwen35},
+    {"llama3", ChatStyle::kLlama3}, {"granite", ChatStyle::kGranite}, {"gemma", ChatStyle::kGemma},
+    {"gemma4", ChatStyle::kGemma4}, {"harmony", ChatStyle::kHarmony}, {"plain", ChatStyle::kPlain}};
+
+// By the names that llama.cpp gave them, the last by Mistral's own number.
+constexpr std::pair<std::string_view, MistralForm> kMistrals[] = {
+    {"mistral-v1", {.spaces = true, .as_text = true}}, {"mistral-v3", {.spaces = true, .in_last = true, .strips = true}},
+    {"mistral-v3-tekken", {.in_last = true}},          {"mistral-v7", {.spaces = true, .own_system = true}},
+    {"mistral-v7-tekken", {.own_system = true}},       {"mistral-v13", {.own_system = true, .thoughts = true}}};
+
+// What these models' own templates say when a chat starts without a system message. The longest that occurs in a template is its default.
+constexpr std::string_view kDefaultSystems[] = {
+    "You are a helpful AI assistant named SmolLM, trained by Hugging Face",
+    "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
+    "You are a helpful assistant.",
+    "You are a helpful assistant",
+};
+
+constexpr std::string_view kGraniteSystem = "You are a helpful assistant. Please ensure responses are professional, accurate, and safe.";
+
+bool Contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+
+bool IsControlToken(const Tokenizer& tokenizer, std::string_view name) {
+  const std::optional<int32_t> token = tokenizer.Find(name);
+  return token && tokenizer.IsControl(*token);
+}
+
+bool HasMarkers(const Tokenizer& tokenizer, ChatStyle style) {
+  if (style == ChatStyle::kPlain) return true;
+  const TurnForm form = FormOf(style);
+  if (!form.header_end.empty() && !tokenizer.Find(form.header_end)) return false;
+  if (style == ChatStyle::kHarmony) {
+    const std::optional<int32_t> channel = tokenizer.Find(kChannel);
+    if (!channel || tokenizer.IsHidden(*channel)) return false;
+  }
+  if (style == ChatStyle::kGemma4) {
+    for (const std::string_view marker : {kGemma4Think, kChannelStart, kChannelEnd}) {
+      if (!tokenizer.Find(marker)) return false;
+    }
+  }
+  return tokenizer.Find(form.start).has_value() && tokenizer.Find(form.end).has_value();
+}
+
+bool HasMarkers(const Tokenizer& tokenizer, const MistralForm& form) {
+  const auto has = [&](std::string_view one, std::string_view other) {
+    return IsControlToken(tokenizer, one) && IsControlToken(tokenizer, other);
+  };
+  return IsControlToken(tokenizer, kEndOfSequence) && (form.as_text || has(kInst, kInstEnd)) &&
+         (!form.own_system || has(kSystemPrompt, kSystemPromptEnd)) && (!form.thoughts || has(kMistralThinkStart, kMistralThinkEnd));
+}
+
+// Tools of the thirteenth version; in the others that have them calls and results go by names of nine letters and digits.
+ToolForm MistralTools(const Tokenizer& tokenizer, bool written) {
+  for (const std::string_view name :
+       {kAvailableTools, kAvailableToolsEnd, kMistralCall, kMistralArguments, kToolResults, kToolResultsEnd}) {
+    written = written && IsControlToken(tokenizer, name);
+  }
+  return written ? ToolForm::kMistral : ToolForm::kNone;
+}
+
+// What a template sets as its default system message, if that is one string; those that tell the date are not, and would make every prompt another
+// from one day to the next.
+std::string DefaultSystemOf(std::string_view chat_template) {
+  constexpr std::string_view kSet = "set default_system_message = ";
+  const size_t at = chat_template.find(kSet);
+  if (at == std::string_view::npos) return "";
+  std::string_view rest = chat_template.substr(at + kSet.size());
+  const char quote = rest.empty() ? ' ' : rest[0];
+  if (quote != '\'' && quote != '"') return "";
+  std::string text;
+  for (size_t i = 1; i < rest.size(); i++) {
+    if (rest[i] == quote) return StripSpace(rest.substr(i + 1)).starts_with("%}") ? text : "";
+    if (rest[i] != '\\' || i + 1 == rest.size()) {
+      text += rest[i];
+    } else if (const char escaped = rest[++i]; escaped == 'n') {
+      text += '\n';
+    } else if (escaped == '\'' || escaped == '"' || escaped == '\\') {
+      text += escaped;
+    } else {
+      return "";
+    }
+  }
+  return "";
+}
+
+// Which version a template writes.
+Result<ChatFormat> RecogniseMistral(const Tokenizer& tokenizer, std::string_view chat_template) {
+  const bool tokens = IsControlToken(tokenizer, kInst);
+  const bool as_text = !tokens && Contains(chat_template, std::string(" ").append(kInstEnd));
+  ChatFormat format{.style = ChatStyle::kMistral, .tools = ToolForm::kNone};
+  MistralForm& form = format.mistral;
+  form.as_text = as_text;
+  // The first of these templates left out some of the spaces that the models were trained with, which the later ones write.
+  form.spaces = as_text || Contains(chat_template, std::string(kInst).append(" "));
+  form.own_system = Contains(chat_template, kSystemPrompt);
+  form.in_last = !as_text && !form.own_system && !Contains(chat_template, "loop.first and system_message");
+  form.strips = Contains(chat_template, "|trim");
+  form.thoughts = Contains(chat_template, kMistralThinkStart) && IsControlToken(tokenizer, kMistralThinkStart);
+  if (!HasMarkers(tokenizer, form)) {
+    return Corrupt("the model's chat template writes " + std::string(kInst) + " and other markers that are not tokens of its vocabulary");
+  }
+  format.tools = MistralTools(tokenizer, Contains(chat_template, kMistralArguments) && !Contains(chat_template, "[CALL_ID]"));
+  if (form.own_system) format.default_system = DefaultSystemOf(chat_template);
+  return format;
+}
+
+}  // namespace
+
+std::string_view ChatStyleName(ChatStyle style) {
+  for (const auto& [name, known] : kStyles) {
+    if (known == style) return name;
+  }
+  return style == ChatStyle::kMistral ? "mistral" : "unknown";
+}
+
+Result<ChatFormat> NamedChatFormat(const Tokenizer& tokenizer, std::string_view name) {
+  std::string names;
+  const auto known_as = [&](std::string_view known) {
+    names += (names.empty() ? "" : ", ") + std::string(known);
+    return known == name;
+  };
+  const auto lacking = [&] {
+    return Unsupported("the model's vocabulary lacks the markers of the chat format '" + std::string(name) + "'");
+  };
+  for (const auto& [known, style] : kStyles) {
+    if (!known_as(known)) continue;
+    if (!HasMarkers(tokenizer, style)) return lacking();
+    return ChatFormat{.style = style, .tools = RecogniseToolForm(style, ""), .thinks = style == ChatStyle::kHarmony};
+  }
+  for (const auto& [known, form] : kMistrals) {
+    if (!known_as(known)) continue;
+    if (!HasMarkers(tokenizer, form)) return lacking();
+    return ChatFormat{.style = ChatStyle::kMistral, .tools = MistralTools(tokenizer, form.thoughts), .mistral = form};
+  }
+  return InvalidArgument("no chat format is called '" + Printable(name, 32) + "'; known are " + names);
+}
+
+Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_view chat_template) {
+  const bool has_markers = HasMarkers(tokenizer, ChatStyle::kChatMl);
+  if (chat_template.empty()) {
+    if (!has_markers) {
+      return Unsupported("the model has no chat template and no <|im_start|> and <|im_end|> tokens; " + std::string(kKnownFormats));
+    }
+    return ChatFormat{};
+  }
+  if (Contains(chat_template, kLlamaStart) && Contains(chat_template, kLlamaEnd) && HasMarkers(tokenizer, ChatStyle::kLlama3)) {
+    return ChatFormat{.style = ChatStyle::kLlama3, .tools = ToolForm::kLlama};
+  }
+  // Granite 3's markers are the same, its tools are not.
+  if (Contains(chat_template, kGraniteStart) && Contains(chat_template, kToolCallStart) && HasMarkers(tokenizer, ChatStyle::kGranite)) {
+    // Some versions of the template only define their default.
+    const bool says = Contains(chat_template, kGraniteSystem) && Contains(chat_template, "+ ns.default_system_message");
+    return ChatFormat{.style = ChatStyle::kGranite, .default_system = std::string(says ? kGraniteSystem : "")};
+  }
+  if (Contains(chat_template, kMessageStart) && Contains(chat_template, kChannel) && HasMarkers(tokenizer, ChatStyle::kHarmony)) {
+    return ChatFormat{.style = ChatStyle::kHarmony, .tools = ToolForm::kNone, .thinks = true};
+  }
+  if (Contains(chat_template, kGemmaStart) && Contains(chat_template, kGemmaEnd) && HasMarkers(tokenizer, ChatStyle::kGemma)) {
+    return ChatFormat{.style = ChatStyle::kGemma, .tools = ToolForm::kNone};
+  }
+  if (Contains(chat_template, kGemma4Start) && Contains(chat_template, kGemma4End) && HasMarkers(tokenizer, ChatStyle::kGemma4)) {
+    // As the template spells it, escape and all.
+    const bool empty_thoughts = Contains(chat_template, "<|channel>thought\\n<channel|>");
+    return ChatFormat{.style = ChatStyle::kGemma4, .tools = ToolForm::kNone, .empty_thoughts = empty_thoughts};
+  }
+  // Llama 2's has its system message between markers of another kind; what Mistral's newest say of settings is not known.
+  if (Contains(chat_template, kInst) && Contains(chat_template, kInstEnd) && !Contains(chat_template, "<<SYS>>") &&
+      !Contains(chat_template, "[MODEL_SETTINGS]")) {
+    return RecogniseMistral(tokenizer, chat_template);
+  }
+  if (!Contains(chat_template, kTurnStart) || !Contains(chat_template, kTurnEnd)) {
+    return Unsupported("the model's chat template is of an unknown format; " + std::string(kKnownFormats));
+  }
+  if (!has_markers) return Corrupt("the model's chat template writes <|im_start|> and <|im_end|>, which are not tokens of its vocabulary");
+  ChatFormat format;
+  format.tools = RecogniseToolForm(format.style, chat_template);
+  if (Contains(chat_template, "reasoning_content")) {
+    // Qwen3.5's template strips contents through a macro that Qwen3's does not have.
+    format.style = Contains(chat_template, "render_content") ? ChatStyle::kQwen35 : ChatStyle::kQwen3;
+    // Some sizes think unless told not to, the others only when told to; the template's own test says which.
+    format.thinks = !Contains(chat_template, "enable_thinking is true");
+    return format;
+  }
+  for (std::string_view system : kDefaultSystems) {
+    if (Contains(chat_template, system)) {
+      format.default_system = system;
+      break;
+    }
+  }
+  return format;
+}
+
+bool HasChannels(const ChatFormat& format) { return format.style == ChatStyle::kHarmony; }
+
+bool MayThink(const ChatFormat& format) {
+  return format.style == ChatStyle::kQwen3 || format.style == ChatStyle::kQwen35 || format.style == ChatStyle::kGemma4 ||
+         HasChannels(format) || format.mistral.thoughts;
+}
+
+ThoughtMarkers ThoughtMarkersOf(const ChatFormat& format) {
+  if (format.style == ChatStyle::kGemma4) return {kThoughtStart, kChannelEnd};
+  if (format.style == ChatStyle::kMistral) return {kMistralThinkStart, kMistralThinkEnd};
+  return {kThinkStart, kThinkEnd};
+}
+
+bool OpensFinal(const ChatFormat& format, const ChatOptions& options) { return HasChannels(format) && !Thinks(format, options.thinking); }
+
+bool OpensThoughts(const ChatFormat& format, const ChatOptions& options) {
+  return format.style == ChatStyle::kQwen35 && Thinks(format, options.thinking);
+}
+
+bool Thinks(const ChatFormat& format, Thinking thinking) {
+  return MayThink(format) && (thinking == Thinking::kByFormat ? format.thinks : thinking == Thinking::kOn);
+}
+
+bool HasSystemTurn(const ChatFormat& format) {
+  return format.style != ChatStyle::kGemma && (format.style != ChatStyle::kMistral || format.mistral.own_system);
+}
+
+bool OpensTurn(const ChatFormat& format, std::string_view marker) {
+  if (format.style != ChatStyle::kMistral) return marker == FormOf(format.style).start;
+  for (const std::string_view opener : {kSystemPrompt, kAvailableTools, kInst, kInstEnd, kToolResults, kToolResultsEnd}) {
+    if (marker == opener) return true;
+  }
+  return false;
+}
+
+}  // namespace reprise

@@ -1,0 +1,102 @@
+// Chats read back from their tokens.
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "text/chat_forms.h"
+
+namespace reprise {
+namespace {
+
+// A turn of Harmony's as what was said to it or by it; false for what neither is: the fixed system's, and an answer's messages before the last.
+bool ReadHarmonyTurn(std::string& role, std::string& content) {
+  if (role == "system") return false;
+  if (role == kDeveloper) {
+    role = "system";
+    std::string_view said = content;
+    if (said.starts_with(kDeveloperBefore)) said.remove_prefix(kDeveloperBefore.size());
+    if (said.ends_with(kDeveloperAfter)) said.remove_suffix(kDeveloperAfter.size());
+    content = std::string(said);
+  }
+  const size_t channel = role.find(kChannel);
+  if (channel == std::string::npos) return true;
+  const bool final_one = std::string_view(role).substr(channel + kChannel.size()).starts_with(kFinalChannel);
+  role.resize(channel);
+  return final_one;
+}
+
+// A turn goes from what opens it to what opens the next one, or to the end of what was said.
+std::vector<ChatTurn> MistralTurnsOf(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens) {
+  std::vector<ChatTurn> turns;
+  const auto name = [&](size_t i) { return tokenizer.IsControl(tokens[i]) ? tokenizer.TokenBytes(tokens[i]) : std::string_view(); };
+  const auto ends = [&](size_t i) { return OpensTurn(format, name(i)) || name(i) == kSystemPromptEnd || name(i) == kEndOfSequence; };
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (!OpensTurn(format, name(i))) continue;
+    std::string_view role = "assistant";
+    for (const std::string_view known : {"system", "user", "tool"}) {
+      if (FormOf(format.style, known).start == name(i)) role = known;
+    }
+    size_t until = i + 1;
+    while (until < tokens.size() && !ends(until)) ++until;
+    // Tools are no turn, and between one result and the next there is no answer.
+    const bool empty = until == i + 1 && until < tokens.size() && OpensTurn(format, name(until));
+    if (name(i) == kAvailableTools || (role == "assistant" && empty)) continue;
+    std::string content = tokenizer.Decode(tokens.subspan(i + 1, until - i - 1));
+    if (format.mistral.spaces && !tokenizer.adds_space() && content.starts_with(' ')) content.erase(0, 1);
+    turns.push_back({static_cast<int>(i), std::string(role), std::move(content)});
+    i = until - 1;
+  }
+  return turns;
+}
+
+}  // namespace
+
+std::vector<ChatTurn> TurnsOf(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens) {
+  std::vector<ChatTurn> turns;
+  if (format.style == ChatStyle::kMistral) return MistralTurnsOf(tokenizer, format, tokens);
+  const TurnForm form = FormOf(format.style);
+  const std::optional<int32_t> start = tokenizer.Find(form.start);
+  const std::optional<int32_t> end = tokenizer.Find(form.end);
+  if (format.style == ChatStyle::kPlain || !start || !end) return turns;
+  const std::string header = std::string(form.header_end) + std::string(form.after_header);
+  int answer = -1;  // where an answer of several messages began
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] != *start) continue;
+    size_t until = i + 1;
+    while (until < tokens.size() && tokens[until] != *end && tokens[until] != *start) ++until;
+    const std::string text = tokenizer.Decode(tokens.subspan(i + 1, until - i - 1));
+    const size_t split = text.find(header);
+    std::string role = text.substr(0, split);
+    if (IsGemmas(format.style) && role == kGemmaAssistant) role = "assistant";
+    std::string content = split == std::string::npos ? "" : text.substr(split + header.size());
+    const std::string asked = std::string(kGemma4Think) + "\n";
+    if (format.style == ChatStyle::kGemma4 && role == "system" && content.starts_with(asked)) content.erase(0, asked.size());
+    const auto position = static_cast<int>(i);
+    i = until - 1;
+    if (HasChannels(format) && !ReadHarmonyTurn(role, content)) {
+      if (role == "assistant" && answer < 0) answer = position;
+      continue;
+    }
+    turns.push_back({role == "assistant" && answer >= 0 ? answer : position, std::move(role), std::move(content)});
+    answer = -1;
+  }
+  return turns;
+}
+
+std::vector<int32_t> EndOfTurn(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens) {
+  std::vector<int32_t> end;
+  if (format.style == ChatStyle::kPlain) return tokens.empty() ? end : tokenizer.Encode("\n\n", {.continues = true});
+  const TurnForm form = FormOf(format.style);
+  const std::optional<int32_t> marker = tokenizer.Find(form.end);
+  if (tokens.empty() || !marker) return end;
+  const std::vector<int32_t> after = tokenizer.Encode(form.after_end);
+  const bool ended = tokens.size() > after.size() && tokens[tokens.size() - after.size() - 1] == *marker &&
+                     std::equal(after.begin(), after.end(), tokens.end() - static_cast<ptrdiff_t>(after.size()));
+  const bool system_ended = format.style == ChatStyle::kMistral && tokenizer.Find(kSystemPromptEnd) == tokens.back();
+  if (ended || system_ended || (HasChannels(format) && tokenizer.IsEndOfGeneration(tokens.back()))) return end;
+  if (tokens.back() != *marker) end.push_back(*marker);
+  end.insert(end.end(), after.begin(), after.end());
+  return end;
+}
+
+}  // namespace reprise
