@@ -35,6 +35,7 @@ class Renderer {
     if (style_ == ChatStyle::kPlain) return;
     role_ = role;
     const TurnForm form = FormOf(style_, role);
+    if (style_ == ChatStyle::kPhi4Mini) return Marker(form.start);
     if (style_ == ChatStyle::kMistral) {
       if (form.start.empty()) return;
       if (mistral_.as_text) Text(" ");
@@ -271,7 +272,7 @@ Status CheckMessages(const ChatFormat& format, std::span<const ChatMessage> mess
   const auto of_tools = [](const ChatMessage& message) { return message.role == "tool" || !message.tool_calls.empty(); };
   if (format.tools == ToolForm::kNone && (!options.tools.empty() || std::any_of(messages.begin(), messages.end(), of_tools))) {
     const bool has_words = format.style == ChatStyle::kGemma4 || format.style == ChatStyle::kHarmony ||
-                           (format.style == ChatStyle::kMistral && !format.mistral.as_text);
+                           format.style == ChatStyle::kPhi4Mini || (format.style == ChatStyle::kMistral && !format.mistral.as_text);
     return InvalidArgument(std::string("this chat format") +
                            (has_words ? "'s words for tools are not known here" : " has no words for tools") +
                            "; --chat-template chooses another");

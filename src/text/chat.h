@@ -35,16 +35,18 @@ struct ChatMessage {
 };
 
 enum class ChatStyle : uint8_t {
-  kChatMl,   // <|im_start|>role\ncontent<|im_end|>\n (SmolLM2, Qwen2, Qwen2.5 and whatever else is content with that)
-  kQwen3,    // ChatML; what the assistant thought is kept only after the last question
-  kQwen35,   // as Qwen3; contents are stripped of white space, and an answer opens with its thoughts, even if it has none
-  kLlama3,   // <|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|>
-  kGranite,  // <|start_of_role|>role<|end_of_role|>content<|end_of_text|>\n (Granite 4)
-  kGemma,    // <start_of_turn>role\ncontent<end_of_turn>\n; the system speaks in the first question (Gemma 2 and 3)
-  kGemma4,   // <|turn>role\ncontent<turn|>\n; the system's turn asks for thoughts, which are <|channel>thought\n...\n<channel|>
-  kHarmony,  // <|start|>role<|message|>content<|end|>; an answer is messages, each on a channel: thoughts and the final one (gpt-oss)
-  kMistral,  // [INST]question[/INST]answer</s>, in the versions that MistralForm tells apart
-  kPlain,    // no roles and no markers: contents with an empty line after each, for models that only continue text
+  kChatMl,    // <|im_start|>role\ncontent<|im_end|>\n (SmolLM2, Qwen2, Qwen2.5 and whatever else is content with that)
+  kQwen3,     // ChatML; what the assistant thought is kept only after the last question
+  kQwen35,    // as Qwen3; contents are stripped of white space, and an answer opens with its thoughts, even if it has none
+  kLlama3,    // <|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|>
+  kGranite,   // <|start_of_role|>role<|end_of_role|>content<|end_of_text|>\n (Granite 4)
+  kGemma,     // <start_of_turn>role\ncontent<end_of_turn>\n; the system speaks in the first question (Gemma 2 and 3)
+  kGemma4,    // <|turn>role\ncontent<turn|>\n; the system's turn asks for thoughts, which are <|channel>thought\n...\n<channel|>
+  kHarmony,   // <|start|>role<|message|>content<|end|>; an answer is messages, each on a channel: thoughts and the final one (gpt-oss)
+  kMistral,   // [INST]question[/INST]answer</s>, in the versions that MistralForm tells apart
+  kPhi4,      // <|im_start|>role<|im_sep|>content<|im_end|>
+  kPhi4Mini,  // <|role|>content<|end|>, where a marker is the role
+  kPlain,     // no roles and no markers: contents with an empty line after each, for models that only continue text
 };
 
 // How a model was trained to be told of tools and to call them.
@@ -79,7 +81,7 @@ struct ChatFormat {
 // From the file's template (may be empty) and the tokens present. kUnsupported, with the known formats, when it is none of them.
 Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_view chat_template);
 
-// By name, whatever the file's template is: chatml, qwen3, qwen3.5, llama3, granite, gemma, gemma4, harmony, mistral-v1, mistral-v3,
+// By name, whatever the file's template is: chatml, qwen3, qwen3.5, llama3, granite, gemma, gemma4, phi4, phi4-mini, harmony, mistral-v1, mistral-v3,
 // mistral-v3-tekken, mistral-v7, mistral-v7-tekken, mistral-v13 or plain. kInvalidArgument names them; kUnsupported when the vocabulary lacks the
 // format's markers.
 Result<ChatFormat> NamedChatFormat(const Tokenizer& tokenizer, std::string_view name);

@@ -12,12 +12,12 @@ namespace {
 
 constexpr std::string_view kKnownFormats =
     "known are ChatML as written by SmolLM2, LFM2, Qwen2, Qwen2.5, Qwen3 and Qwen3.5, Llama 3's, Granite 4's, Gemma 3's and 4's, "
-    "Harmony, and Mistral's";
+    "Phi 4's, Harmony, and Mistral's";
 
 constexpr std::pair<std::string_view, ChatStyle> kStyles[] = {
-    {"chatml", ChatStyle::kChatMl}, {"qwen3", ChatStyle::kQwen3},     {"qwen3.5", ChatStyle::kQwen35},
-    {"llama3", ChatStyle::kLlama3}, {"granite", ChatStyle::kGranite}, {"gemma", ChatStyle::kGemma},
-    {"gemma4", ChatStyle::kGemma4}, {"harmony", ChatStyle::kHarmony}, {"plain", ChatStyle::kPlain}};
+    {"chatml", ChatStyle::kChatMl},      {"qwen3", ChatStyle::kQwen3},     {"qwen3.5", ChatStyle::kQwen35}, {"llama3", ChatStyle::kLlama3},
+    {"granite", ChatStyle::kGranite},    {"gemma", ChatStyle::kGemma},     {"gemma4", ChatStyle::kGemma4},  {"phi4", ChatStyle::kPhi4},
+    {"phi4-mini", ChatStyle::kPhi4Mini}, {"harmony", ChatStyle::kHarmony}, {"plain", ChatStyle::kPlain}};
 
 // By the names that llama.cpp gave them, the last by Mistral's own number.
 constexpr std::pair<std::string_view, MistralForm> kMistrals[] = {
@@ -55,6 +55,7 @@ bool HasMarkers(const Tokenizer& tokenizer, ChatStyle style) {
       if (!tokenizer.Find(marker)) return false;
     }
   }
+  if (style == ChatStyle::kPhi4Mini && !(tokenizer.Find(kPhiSystem) && tokenizer.Find(kPhiUser))) return false;
   return tokenizer.Find(form.start).has_value() && tokenizer.Find(form.end).has_value();
 }
 
@@ -180,6 +181,14 @@ Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_v
     const bool empty_thoughts = Contains(chat_template, "<|channel>thought\\n<channel|>");
     return ChatFormat{.style = ChatStyle::kGemma4, .tools = ToolForm::kNone, .empty_thoughts = empty_thoughts};
   }
+  if (Contains(chat_template, kPhiHeaderEnd) && HasMarkers(tokenizer, ChatStyle::kPhi4)) {
+    return ChatFormat{.style = ChatStyle::kPhi4, .tools = ToolForm::kNone};
+  }
+  // Phi 3's markers are the same, but its template writes line breaks, which its vocabulary takes back.
+  if (Contains(chat_template, "'<|' + message['role'] + '|>'") && Contains(chat_template, kMessageEnd) &&
+      HasMarkers(tokenizer, ChatStyle::kPhi4Mini)) {
+    return ChatFormat{.style = ChatStyle::kPhi4Mini, .tools = ToolForm::kNone};
+  }
   // Llama 2's has its system message between markers of another kind; what Mistral's newest say of settings is not known.
   if (Contains(chat_template, kInst) && Contains(chat_template, kInstEnd) && !Contains(chat_template, "<<SYS>>") &&
       !Contains(chat_template, "[MODEL_SETTINGS]")) {
@@ -235,6 +244,7 @@ bool HasSystemTurn(const ChatFormat& format) {
 }
 
 bool OpensTurn(const ChatFormat& format, std::string_view marker) {
+  if (format.style == ChatStyle::kPhi4Mini) return marker == kPhiSystem || marker == kPhiUser || marker == kPhiAssistant;
   if (format.style != ChatStyle::kMistral) return marker == FormOf(format.style).start;
   for (const std::string_view opener : {kSystemPrompt, kAvailableTools, kInst, kInstEnd, kToolResults, kToolResultsEnd}) {
     if (marker == opener) return true;

@@ -25,6 +25,11 @@ inline constexpr std::string_view kGemma4Start = "<|turn>";
 inline constexpr std::string_view kGemma4End = "<turn|>";
 inline constexpr std::string_view kGemma4Think = "<|think|>";  // what the system's turn begins with where answers are to think
 
+inline constexpr std::string_view kPhiHeaderEnd = "<|im_sep|>";
+inline constexpr std::string_view kPhiSystem = "<|system|>";
+inline constexpr std::string_view kPhiUser = "<|user|>";
+inline constexpr std::string_view kPhiAssistant = "<|assistant|>";
+
 inline constexpr std::string_view kInst = "[INST]";
 inline constexpr std::string_view kInstEnd = "[/INST]";
 inline constexpr std::string_view kSystemPrompt = "[SYSTEM_PROMPT]";
@@ -48,7 +53,8 @@ struct TurnForm {
   std::string_view end;
   std::string_view after_end;  // text
 };
-// In Mistral's the role tells what a turn stands between, and nothing opens an answer.
+// In Mistral's and Phi-4-mini's the role tells what a turn stands between; in the former nothing opens an answer.
+constexpr bool RoleIsMarker(ChatStyle style) { return style == ChatStyle::kMistral || style == ChatStyle::kPhi4Mini; }
 constexpr TurnForm FormOf(ChatStyle style, std::string_view role = "assistant") {
   if (style == ChatStyle::kMistral) {
     if (role == "system") return {kSystemPrompt, "", "", kSystemPromptEnd, ""};
@@ -56,6 +62,11 @@ constexpr TurnForm FormOf(ChatStyle style, std::string_view role = "assistant") 
     if (role == "tool") return {kToolResults, "", "", kToolResultsEnd, ""};
     return {"", "", "", kEndOfSequence, ""};
   }
+  if (style == ChatStyle::kPhi4Mini) {
+    const std::string_view start = role == "system" ? kPhiSystem : role == "user" ? kPhiUser : role == "assistant" ? kPhiAssistant : "";
+    return {start, "", "", kMessageEnd, ""};
+  }
+  if (style == ChatStyle::kPhi4) return {kTurnStart, kPhiHeaderEnd, "", kTurnEnd, ""};
   if (style == ChatStyle::kLlama3) return {kLlamaStart, kLlamaHeaderEnd, "\n\n", kLlamaEnd, ""};
   if (style == ChatStyle::kGemma) return {kGemmaStart, "", "\n", kGemmaEnd, "\n"};
   if (style == ChatStyle::kGemma4) return {kGemma4Start, "", "\n", kGemma4End, "\n"};

@@ -240,6 +240,10 @@ const std::vector<std::string> kEveryMarker = {"<|im_start|>",
                                                "<|message|>",
                                                "<|end|>",
                                                "<|return|>",
+                                               "<|im_sep|>",
+                                               "<|system|>",
+                                               "<|user|>",
+                                               "<|assistant|>",
                                                "<|turn>",
                                                "<turn|>",
                                                "<|think|>",
@@ -268,7 +272,7 @@ TEST(Chat, AFormatCanBeChosenByName) {
     EXPECT_EQ(MayThink(*format), name == std::string("mistral-v13"));
     EXPECT_EQ(NamedChatFormat(Make(), name).status().code(), StatusCode::kUnsupported);
   }
-  for (const char* name : {"chatml", "qwen3", "qwen3.5", "llama3", "granite", "gemma", "gemma4", "harmony", "plain"}) {
+  for (const char* name : {"chatml", "qwen3", "qwen3.5", "llama3", "granite", "gemma", "gemma4", "phi4", "phi4-mini", "harmony", "plain"}) {
     const auto format = NamedChatFormat(t, name);
     ASSERT_TRUE(format.ok()) << format.status().message();
     EXPECT_EQ(ChatStyleName(format->style), name);
@@ -284,6 +288,40 @@ TEST(Chat, AFormatCanBeChosenByName) {
             "<|start_header_id|>system<|end_header_id|>\n\ns<|eot_id|><|start_header_id|>user<|end_header_id|>\n\na<|eot_id|>"
             "<|start_header_id|>assistant<|end_header_id|>\n\n");
   EXPECT_EQ(Joined(*RenderChat({.style = ChatStyle::kPlain}, messages)), "s\n\n a \n\n");
+}
+
+// As the templates of Phi-4 and Phi-4-mini write them; no content ends its turn, and turns are read back.
+TEST(Chat, PhisTurns) {
+  const Tokenizer t = Make(kEveryMarker);
+  const auto large = RecogniseChatFormat(t, "{{'<|im_start|>user<|im_sep|>' + message['content'] + '<|im_end|>'}}");
+  const auto mini = RecogniseChatFormat(t, "{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}");
+  ASSERT_TRUE(large.ok() && mini.ok());
+  EXPECT_EQ(large->style, ChatStyle::kPhi4);
+  EXPECT_EQ(mini->style, ChatStyle::kPhi4Mini);
+  // Phi 3's: its markers take the white space after them back, which no known format does.
+  EXPECT_EQ(RecogniseChatFormat(t, "{{'<|user|>\n' + message['content'] + '<|end|>\n<|assistant|>\n'}}").status().code(),
+            StatusCode::kUnsupported);
+  const std::vector<ChatMessage> chat = {{"system", "s"}, {"user", "a <|end|> b<|im_end|>"}, {"assistant", "c"}, {"user", "d"}};
+  EXPECT_EQ(Joined(*RenderChat(*large, chat)),
+            "<|im_start|>system<|im_sep|>s<|im_end|><|im_start|>user<|im_sep|>a <|end|> b<|im_end|><|im_end|>"
+            "<|im_start|>assistant<|im_sep|>c<|im_end|><|im_start|>user<|im_sep|>d<|im_end|><|im_start|>assistant<|im_sep|>");
+  EXPECT_EQ(Joined(*RenderChat(*mini, chat)),
+            "<|system|>s<|end|><|user|>a <|end|> b<|im_end|><|end|><|assistant|>c<|end|><|user|>d<|end|><|assistant|>");
+  for (const ChatFormat& format : {*large, *mini}) {
+    const auto encoded = EncodeChatTurns(t, format, chat);
+    ASSERT_TRUE(encoded.ok());
+    EXPECT_EQ(encoded->turns.size(), 5U);
+    EXPECT_EQ(encoded->system_end, encoded->turns[1]);
+    const std::vector<ChatTurn> turns = TurnsOf(t, format, encoded->tokens);
+    ASSERT_EQ(turns.size(), 5U);
+    for (size_t i = 0; i < chat.size(); ++i) {
+      EXPECT_EQ(turns[i].role, chat[i].role);
+      EXPECT_EQ(turns[i].content, chat[i].content);
+    }
+    EXPECT_EQ(turns.back().role, "assistant");
+    EXPECT_EQ(EndOfTurn(t, format, encoded->tokens).size(), 1U);
+  }
+  EXPECT_FALSE(RenderChat(*mini, chat, {.tools = {"{}"}}).ok());
 }
 
 // Granite 4's template, of which there are versions that say a default system message and versions that only define it.

@@ -52,7 +52,8 @@ std::string_view ToolFormName(ToolForm form) {
 }
 
 ToolForm RecogniseToolForm(ChatStyle style, std::string_view chat_template) {
-  for (const ChatStyle without : {ChatStyle::kHarmony, ChatStyle::kPlain, ChatStyle::kGemma, ChatStyle::kGemma4}) {
+  for (const ChatStyle without :
+       {ChatStyle::kHarmony, ChatStyle::kPlain, ChatStyle::kGemma, ChatStyle::kGemma4, ChatStyle::kPhi4, ChatStyle::kPhi4Mini}) {
     if (style == without) return ToolForm::kNone;
   }
   if (style == ChatStyle::kLlama3) return ToolForm::kLlama;

@@ -26,10 +26,11 @@ bool ReadHarmonyTurn(std::string& role, std::string& content) {
 }
 
 // A turn goes from what opens it to what opens the next one, or to the end of what was said.
-std::vector<ChatTurn> MistralTurnsOf(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens) {
+std::vector<ChatTurn> MarkedTurnsOf(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens) {
   std::vector<ChatTurn> turns;
   const auto name = [&](size_t i) { return tokenizer.IsControl(tokens[i]) ? tokenizer.TokenBytes(tokens[i]) : std::string_view(); };
-  const auto ends = [&](size_t i) { return OpensTurn(format, name(i)) || name(i) == kSystemPromptEnd || name(i) == kEndOfSequence; };
+  const std::string_view end = FormOf(format.style).end;
+  const auto ends = [&](size_t i) { return OpensTurn(format, name(i)) || name(i) == kSystemPromptEnd || name(i) == end; };
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (!OpensTurn(format, name(i))) continue;
     std::string_view role = "assistant";
@@ -53,7 +54,7 @@ std::vector<ChatTurn> MistralTurnsOf(const Tokenizer& tokenizer, const ChatForma
 
 std::vector<ChatTurn> TurnsOf(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens) {
   std::vector<ChatTurn> turns;
-  if (format.style == ChatStyle::kMistral) return MistralTurnsOf(tokenizer, format, tokens);
+  if (RoleIsMarker(format.style)) return MarkedTurnsOf(tokenizer, format, tokens);
   const TurnForm form = FormOf(format.style);
   const std::optional<int32_t> start = tokenizer.Find(form.start);
   const std::optional<int32_t> end = tokenizer.Find(form.end);

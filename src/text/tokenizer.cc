@@ -33,7 +33,7 @@ constexpr size_t kMaxRememberedBytes = 128;
 constexpr std::string_view kStructure[] = {
     "<|im_start|>",      "<|im_end|>", "<|endoftext|>", "<|begin_of_text|>", "<|end_of_text|>", "<start_of_turn>", "<|start_header_id|>",
     "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>",    "<end_of_turn>",     "<|turn>",         "<turn|>",         "<|think|>",
-    "<|tool>",           "<tool|>",
+    "<|tool>",           "<tool|>",    "<|im_sep|>",    "<|system|>",        "<|user|>",        "<|assistant|>",
 };
 
 // What Gemma 4's answers are made of, and what quotes a string in them. Files have them user-defined, so that they are shown; but they are
