@@ -41,7 +41,8 @@ SUITES = [
       for prompt, draft in ((512, 3), (2048, 0))),
     *(suite(f"{shape}-{prompt}", f"{shape} shape ({what}), Q8_0, random weights, {prompt:,} tokens", f"synth:{shape}:q8_0", str(prompt), 5)
       for shape, what in (("lfm2-350m", "short convolutions"), ("granite-4.0-h-350m", "Mamba-2"), ("falcon-h1-0.5b", "Mamba-2 beside attention"),
-                          ("gemma-3-1b", "attention, mostly over a window of 512"))
+                          ("gemma-3-1b", "attention, mostly over a window of 512"),
+                          ("gemma-4-e2b", "attention, mostly over a window of 512; 20 of 35 blocks share keys and values"))
       for prompt in (512, 2048)),
     *(suite(f"{shape}-{prompt}", f"{shape} shape ({what}), {kind.upper()}, random weights, {prompt:,} tokens", f"synth:{shape}:{kind}", str(prompt), runs)
       for shape, what, kind in (("lfm2-8b-a1b", "32 experts", "q4_0"), ("granite-4.0-h-tiny", "Mamba-2, 64 experts", "q4_k_m"))
