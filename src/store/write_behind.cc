@@ -99,8 +99,8 @@ bool TieredStore::Hurry(Stored* entry) {
 
 Status TieredStore::Write(Lock& lock, Stored* entry) {
   const uint64_t id = entry->note.id;
-  const auto hold = entry->in_hand;  // it stays where it is counted while it is read
-  const Capsule capsule = entry->capsule;
+  auto hold = entry->in_hand;  // it stays where it is counted while it is read, unless it is removed
+  Capsule capsule = entry->capsule;
   const DiskNote note = entry->note;
   const std::string name_space = entry->space->name;
   const std::vector<int32_t> tokens = TokenTree::PathOf(entry->node);
@@ -114,6 +114,9 @@ Status TieredStore::Write(Lock& lock, Stored* entry) {
   lock.unlock();
   auto written = disk_->Put(name_space, tokens, capsule, note, evicted);
   lock.lock();
+  // Whoever waits for this finds nothing held that is not counted.
+  capsule = Capsule();
+  hold.reset();
   writing_ = false;
   idle_.notify_all();
 
