@@ -387,8 +387,8 @@ void AddMamba(GgufWriter& out, const SynthShape& shape) {
 
 void AddGemma4(GgufWriter& out, const SynthShape& shape) {
   const auto key = [&](std::string_view name) { return fmt::format("{}.{}", shape.architecture, name); };
-  std::vector<bool> windowed;
-  for (int i = 0; i < shape.layers; ++i) windowed.push_back(Windowed(shape, i));
+  std::vector<bool> windowed(static_cast<size_t>(shape.layers));
+  for (int i = 0; i < shape.layers; ++i) windowed[static_cast<size_t>(i)] = Windowed(shape, i);
   out.Bools(key("attention.sliding_window_pattern"), windowed);
   for (const char* name : {"attention.key_length_swa", "attention.value_length_swa", "rope.dimension_count_swa"}) {
     out.Number<uint32_t>(key(name), shape.head_dim);
@@ -429,8 +429,8 @@ void AddShape(GgufWriter& out, const SynthShape& shape, bool mtp) {
     }
     out.Numbers<int32_t>(key("feed_forward_length"), inner);
   } else if (shape.architecture == kGemma4) {
-    std::vector<int32_t> inner;
-    for (int i = 0; i < shape.layers; ++i) inner.push_back(FeedForwardWidth(shape, i));
+    std::vector<int32_t> inner(static_cast<size_t>(shape.layers));
+    for (int i = 0; i < shape.layers; ++i) inner[static_cast<size_t>(i)] = FeedForwardWidth(shape, i);
     out.Numbers<int32_t>(key("feed_forward_length"), inner);
   } else if (shape.ffn > 0) {
     out.Number<uint32_t>(key("feed_forward_length"), shape.ffn);

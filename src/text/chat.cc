@@ -191,9 +191,7 @@ void RenderOpening(const ChatFormat& format, bool thinks, Renderer& out) {
   } else if (format.style == ChatStyle::kQwen35 && thinks) {
     out.Marker(kThinkStart);
     out.Text("\n");
-  } else if (format.style == ChatStyle::kQwen35 || (format.style == ChatStyle::kQwen3 && !thinks)) {
-    out.Thoughts("");
-  } else if (format.empty_thoughts && !thinks) {
+  } else if (!thinks && (format.style == ChatStyle::kQwen35 || format.style == ChatStyle::kQwen3 || format.empty_thoughts)) {
     out.Thoughts("");
   }
 }

@@ -285,7 +285,7 @@ Status Tokenizer::CheckBytes() const {
 
 Status Tokenizer::AddMerges(const std::vector<std::string>& merges) {
   // Converters to ranked pieces write every way in which a token is two others, control tokens too. Plain text must not become those.
-  const auto left_out = [&](std::string name) { return kind_ == VocabularyKind::kRankedPieces && named_.contains(name); };
+  const auto left_out = [&](const std::string& name) { return kind_ == VocabularyKind::kRankedPieces && named_.contains(name); };
   merges_ = Merges(merges.size());
   std::string bytes;
   int32_t merged = -1;
