@@ -1,7 +1,8 @@
 // Fingerprint: whose state this is. A digest of {weights, quantisation, architecture, kernel numerics, layout version}.
 //
 // State may be restored only where the fingerprint is equal: anywhere else the same bytes mean something else. Thread count, lane count,
-// context length and chat template are not part of it, so that a cache survives a change of settings.
+// context length and chat template are not part of it, so that a cache survives a change of settings. (But for Phi 3 and 4, whose positions are told
+// in another way where a context may be longer than that of the first training.)
 #pragma once
 
 #include <array>

@@ -162,6 +162,7 @@ typedef struct reprise_prefill_report {
 REPRISE_API reprise_status reprise_prefill(reprise_session* session, const int32_t* tokens, size_t count, reprise_prefill_report* report);
 REPRISE_API reprise_status reprise_prefill_text(reprise_session* session, const char* text, size_t text_bytes,
                                                 reprise_prefill_report* report);
+
 typedef struct reprise_message {
   const char* role;    /* "system", "user" or "assistant" */
   const char* content; /* UTF-8; both end with a NUL */
@@ -178,6 +179,7 @@ REPRISE_API reprise_status reprise_chat_tokens(const reprise_model* model, const
                                                int32_t think, int32_t* tokens, size_t capacity, size_t* count);
 REPRISE_API reprise_status reprise_prefill_chat(reprise_session* session, const reprise_message* messages, size_t message_count,
                                                 int32_t think, reprise_prefill_report* report);
+
 /* With a store, prefilling finds what any session of any process has left there: the ends of prompts, points on the way through long ones, and
  * the ends of replies, where this was called. Writing happens behind; reprise_store_flush waits until all that is worth a place there is on the
  * disk. Without a store the first does nothing, and the second is REPRISE_UNSUPPORTED. */

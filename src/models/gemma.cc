@@ -26,8 +26,7 @@ class Gemma3 : public WindowedNetwork {
     if (info_.layers == kLayersOf27B) {
       everywhere_.scale = windowed_.scale = 1.0f / std::sqrt(static_cast<float>(info_.width) / static_cast<float>(everywhere_.heads));
     }
-    windowed_.rope = RopeSpec{.dims = everywhere_.rope.dims, .base = loader.Float("rope.freq_base_swa", 10000.0)};
-    loader.Require(windowed_.rope.base > 1.0 && windowed_.rope.base <= 1e12, "rope.freq_base_swa is not between 1 and 10^12");
+    windowed_.rope = ReadWindowRope(loader, everywhere_.rope.dims);
     embedding_scale_ = std::sqrt(static_cast<float>(info_.width));
     LoadEnds(loader, "output_norm.weight");
     for (int i = 0; i < info_.layers && loader.ok(); ++i) {

@@ -13,6 +13,7 @@ namespace reprise {
 namespace {
 
 constexpr int kMostLayers = 1024;
+constexpr char kTokenTable[] = "per_layer_token_embd.weight";
 
 // A mixture beside the network that every row goes through, each between norms of its own; the router reads the stream by a norm of its own too.
 struct Mixture {
@@ -60,7 +61,7 @@ class Gemma4 : public Network {
     info_.width = loader.Int("embedding_length", 1, 1 << 20);
     embedding_scale_ = std::sqrt(static_cast<float>(info_.width));
     told_ = loader.Int("embedding_length_per_layer_input", 0, 1 << 16, 0);
-    loader.Require(told_ > 0 || !loader.Has(std::string(kTokenTable)),
+    loader.Require(told_ > 0 || !loader.Has(kTokenTable),
                    "embedding_length_per_layer_input is 0, and there is a " + std::string(kTokenTable));
     carried_ = told_ * info_.layers;
     info_.state_blocks = info_.layers - loader.Int("attention.shared_kv_layers", 0, info_.layers - 1, 0);
@@ -80,39 +81,34 @@ class Gemma4 : public Network {
   void ReadAttention(Loader& loader) {
     const std::vector<int> kv_heads = loader.IntPerLayer("attention.head_count_kv", info_.layers, 1, 1 << 12);
     if (!loader.ok()) return;
+    int everywhere = 0, in_window = 0;  // heads of keys and values; 0: no block of that kind was met
     for (int i = 0; i < info_.layers; ++i) {
       const auto at = static_cast<size_t>(i);
-      int& heads = (windowed_blocks_[at] ? windowed_ : everywhere_).kv_heads;
+      int& heads = windowed_blocks_[at] ? in_window : everywhere;
       loader.Require(heads == 0 || heads == kv_heads[at], "attention.head_count_kv differs between blocks of one kind");
       heads = kv_heads[at];
     }
-    const int of_window = std::max(windowed_.kv_heads, 1);
-    everywhere_ = AttentionShape::Read(loader, info_.width, std::max(everywhere_.kv_heads, 1), {.base = 1e6});
+    everywhere_ = AttentionShape::Read(loader, info_.width, std::max(everywhere, 1), {.base = 1e6});
+    TakeDivisors(loader, everywhere_.rope);
     everywhere_.scale = 1.0f;  // norms of queries and keys have it
     everywhere_.values_may_be_keys = true;
     eps_ = everywhere_.eps;
     windowed_ = everywhere_;
-    windowed_.kv_heads = of_window;
-    loader.Require(windowed_.heads % of_window == 0, "attention.head_count is not a multiple of attention.head_count_kv");
+    windowed_.kv_heads = std::max(in_window, 1);
+    loader.Require(windowed_.heads % windowed_.kv_heads == 0, "attention.head_count is not a multiple of attention.head_count_kv");
     windowed_.window = loader.Int("attention.sliding_window", 1, INT32_MAX);
     windowed_.head_dim = loader.Int("attention.key_length_swa", 1, 1 << 12, everywhere_.head_dim);
     loader.Require(loader.Int("attention.value_length_swa", 1, 1 << 12, windowed_.head_dim) == windowed_.head_dim,
                    "attention.value_length_swa differs from attention.key_length_swa");
-    windowed_.rope = RopeSpec{.dims = loader.Int("rope.dimension_count_swa", 2, windowed_.head_dim, windowed_.head_dim),
-                              .base = loader.Float("rope.freq_base_swa", 10000.0)};
+    windowed_.rope = ReadWindowRope(loader, loader.Int("rope.dimension_count_swa", 2, windowed_.head_dim, windowed_.head_dim));
     loader.Require(windowed_.rope.dims % 2 == 0, "rope.dimension_count_swa is odd");
-    loader.Require(windowed_.rope.base > 1.0 && windowed_.rope.base <= 1e12, "rope.freq_base_swa is not between 1 and 10^12");
-    // By proportional rotation the slow pairs are not turned: their divisors are as good as infinite.
-    if (loader.Has("rope_freqs.weight")) {
-      loader.Require(everywhere_.rope.factors == nullptr, "rotary positions are scaled by rope.scaling and by rope_freqs.weight");
-      everywhere_.rope.factors = loader.LoadVector("rope_freqs.weight", everywhere_.rope.dims / 2).data;
-    }
   }
 
   // What a token tells all blocks: its row of the table, and a projection of its embedding, in equal parts.
   void LoadTokenTable(Loader& loader) {
     constexpr float kPart = 0.70710678f;  // the root of a half
-    token_table_ = loader.LoadTable(std::string(kTokenTable), carried_, info_.vocabulary);
+    info_.token_table = kTokenTable;
+    token_table_ = loader.LoadTable(kTokenTable, carried_, info_.vocabulary);
     table_scale_ = kPart * std::sqrt(static_cast<float>(told_));
     token_projection_ = loader.LoadMatrix("per_layer_model_proj.weight", info_.width, carried_);
     projection_norm_ = loader.LoadScaledVector("per_layer_proj_norm.weight", told_, kPart);

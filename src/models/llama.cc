@@ -49,11 +49,7 @@ class Llama : public Network {
     info_.layers = layers;
     if (!loader.ok()) return;
 
-    RopeSpec& rope = attention_.rope;
-    if (loader.Has("rope_freqs.weight")) {
-      loader.Require(rope.factors == nullptr, "rotary positions are scaled by rope.scaling and by rope_freqs.weight");
-      rope.factors = loader.LoadVector("rope_freqs.weight", rope.dims / 2).data;
-    }
+    TakeDivisors(loader, attention_.rope);
     if (loader.Has("rope_factors_long.weight") || loader.Has("rope_factors_short.weight")) ReadLongPositions(loader);
     if (member.tempered) ReadTemperatures(loader);
     if (member.windowed) attention_.window = loader.Int("attention.sliding_window", 0, INT32_MAX, 0);

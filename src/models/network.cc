@@ -49,7 +49,7 @@ constexpr Architecture kArchitectures[] = {
 }  // namespace
 
 double NetworkInfo::UsedShare(const GgufTensor& tensor) const {
-  if (tensor.name == kTokenTable) return 0.0;
+  if (tensor.name == token_table) return 0.0;
   const bool of_experts = experts > 0 && tensor.n_dims == 3 && tensor.dims[2] == static_cast<uint64_t>(experts);
   return of_experts ? static_cast<double>(experts_used) / experts : 1.0;
 }

@@ -46,12 +46,13 @@ struct NetworkInfo {
   int vocabulary = 0;
   int width = 0;  // of a hidden row
   int layers = 0;
-  int state_blocks = 0;    // from the first on, behind which nothing is left that later steps read; 0: all
-  int context = 0;         // that the model was made for
-  std::string positions;   // how they are told, where that depends on NetworkOptions::context: state of one way is none of another's
-  bool has_draft = false;  // an MTP block
-  int experts = 0;         // of a mixture; 0: none
-  int experts_used = 0;    // by a row
+  int state_blocks = 0;     // from the first on, behind which nothing is left that later steps read; 0: all
+  int context = 0;          // that the model was made for
+  std::string token_table;  // a tensor of which a token reads a row, beside the embedding; or empty
+  std::string positions;    // how they are told, where that depends on NetworkOptions::context: state of one way is none of another's
+  bool has_draft = false;   // an MTP block
+  int experts = 0;          // of a mixture; 0: none
+  int experts_used = 0;     // by a row
   uint64_t parameters = 0;
 
   // Of a tensor's weights, the share that a row is multiplied with.

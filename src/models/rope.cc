@@ -63,4 +63,17 @@ RopeSpec ReadRope(Loader& loader, int dims, const RopeReading& reading) {
   return rope;
 }
 
+RopeSpec ReadWindowRope(Loader& loader, int dims) {
+  const RopeSpec rope{.dims = dims, .base = loader.Float("rope.freq_base_swa", 10000.0)};
+  loader.Require(rope.base > 1.0 && rope.base <= 1e12, "rope.freq_base_swa is not between 1 and 10^12");
+  return rope;
+}
+
+void TakeDivisors(Loader& loader, RopeSpec& rope) {
+  constexpr char kDivisors[] = "rope_freqs.weight";
+  if (!loader.Has(kDivisors)) return;
+  loader.Require(rope.factors == nullptr, "rotary positions are scaled by rope.scaling and by rope_freqs.weight");
+  rope.factors = loader.LoadVector(kDivisors, rope.dims / 2).data;
+}
+
 }  // namespace reprise

@@ -13,5 +13,10 @@ struct RopeReading {
 
 // Of the first `dims` values of a head: the numbers under `rope.freq_base` and `rope.scaling`, checked.
 RopeSpec ReadRope(Loader& loader, int dims, const RopeReading& reading = {});
+// Of heads that see a window alone, which have a base of their own and are never scaled.
+RopeSpec ReadWindowRope(Loader& loader, int dims);
+// The divisors of the frequencies that a file gives pair by pair, where it does: Llama 3's, and Gemma 4's, of which those of slow pairs are as good as
+// infinite.
+void TakeDivisors(Loader& loader, RopeSpec& rope);
 
 }  // namespace reprise

@@ -108,4 +108,8 @@ Status CopyOut(std::span<const T> items, T* buffer, size_t capacity, size_t* cou
   return Ok();
 }
 
+inline void Report(const PrefillReport& from, reprise_prefill_report* to) {
+  if (to != nullptr) *to = {from.reused, from.computed, from.seconds};
+}
+
 }  // namespace reprise::c_api

@@ -52,7 +52,7 @@ reprise_status reprise_prefill_chat(reprise_session* session, const reprise_mess
     REPRISE_NEED(session);
     REPRISE_ASSIGN_OR_RETURN(const auto prompt, PromptOf(session->session.model(), messages, message_count, think));
     REPRISE_ASSIGN_OR_RETURN(const auto done, session->session.Prefill(prompt.tokens, {.boundaries = prompt.boundaries}));
-    if (report != nullptr) *report = {done.reused, done.computed, done.seconds};
+    Report(done, report);
     return Ok();
   });
 }

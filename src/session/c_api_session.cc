@@ -60,10 +60,6 @@ reprise_token ToC(const Token& token) {
   return {token.id, static_cast<int32_t>(token.finish), token.text.data() != nullptr ? token.text.data() : "", token.text.size()};
 }
 
-void Report(const PrefillReport& from, reprise_prefill_report* to) {
-  if (to != nullptr) *to = {from.reused, from.computed, from.seconds};
-}
-
 }  // namespace
 }  // namespace reprise::c_api
 

@@ -594,56 +594,6 @@ TEST(RmsNorm, OfGroupsAndScaled) {
   }
 }
 
-TEST(ScaleByPosition, TheLastFactorServesAllBeyond) {
-  constexpr int kWidth = 300, kEvery = 3;
-  const Floats1d factors = {1.0f, 0.5f, 3.0f, -1.25f};
-  Job job;
-  job.in = 2 * kWidth;
-  job.out = kWidth;
-  job.lane_rows = {17, 4};
-  job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
-    ops.Multiply(out, in.Columns(0, kWidth), in.Columns(kWidth, kWidth));
-    ops.ScaleByPosition(out, LoadFloats(backend, factors), kEvery);
-  };
-  const Floats1d in = RandomFloats(21 * static_cast<size_t>(job.in), 4);
-  for (const Outcome& outcome : RunOnDevices(job, in, 27, 2)) {
-    for (int row = 0; row < 21; ++row) {
-      const int lane = row / 17, position = row % 17;
-      const float* const x = in.data() + row * job.in;
-      for (int i = 0; i < kWidth; ++i) {
-        const float wanted = x[i] * x[kWidth + i] * factors[static_cast<size_t>(std::min(position / kEvery, 3))];
-        ASSERT_TRUE(SameBits(outcome.out[static_cast<size_t>(lane)][static_cast<size_t>(position * kWidth + i)], wanted))
-            << row << " " << i;
-      }
-    }
-  }
-}
-
-TEST(SoftCap, BoundsByAHyperbolicTangent) {
-  constexpr int kWidth = 300, kRows = 5;
-  Job job;
-  job.in = 2 * kWidth;
-  job.out = kWidth;
-  job.lane_rows = {kRows};
-  job.record = [&](Backend&, Ops& ops, Rows in, Rows out) {
-    ops.Multiply(out, in.Columns(0, kWidth), in.Columns(kWidth, kWidth));
-    ops.SoftCap(out, 30.0f);
-  };
-  Floats1d in = RandomFloats(static_cast<size_t>(kRows * job.in), 25, 8.0f);
-  in[0] = in[kWidth] = 1e18f;
-  in[1] = kNaN;
-  for (const Outcome& outcome : RunOnDevices(job, in, 26, 2)) {
-    for (int row = 0; row < kRows; ++row) {
-      for (int i = 0; i < kWidth; ++i) {
-        const float* const x = in.data() + row * job.in + i;
-        const double wanted = 30.0 * std::tanh(double{x[0]} * double{x[kWidth]} / 30.0);
-        const float got = outcome.out[0][static_cast<size_t>(row * kWidth + i)];
-        ASSERT_TRUE(std::isnan(wanted) ? std::isnan(got) : std::abs(double{got} - wanted) <= 1e-5) << row << " " << i << " " << got;
-      }
-    }
-  }
-}
-
 TEST(SigmoidGate, MultipliesARowByOneNumber) {
   constexpr int kWidth = 300, kRows = 11;
   Job job;

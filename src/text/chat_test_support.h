@@ -1,0 +1,80 @@
+// Vocabularies of bytes and markers, for tests of chats.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "text/byte_level.h"
+#include "text/chat.h"
+
+namespace reprise::testing_support {
+
+inline Tokenizer Make(const std::vector<std::string>& control = {"<|im_start|>", "<|im_end|>"}) {
+  Vocabulary v;
+  v.pre = "qwen2";
+  for (int b = 0; b < 256; b++) {
+    const char c = static_cast<char>(b);
+    v.tokens.emplace_back();
+    AppendSpellingOfBytes({&c, 1}, v.tokens.back());
+    v.types.push_back(static_cast<int32_t>(TokenType::kNormal));
+  }
+  for (const std::string& name : control) {
+    v.tokens.push_back(name);
+    v.types.push_back(static_cast<int32_t>(TokenType::kControl));
+  }
+  for (const char* name : {"<think>", "</think>"}) {
+    v.tokens.emplace_back(name);
+    v.types.push_back(static_cast<int32_t>(TokenType::kUserDefined));
+  }
+  auto t = Tokenizer::Create(std::move(v));
+  EXPECT_TRUE(t.ok()) << t.status().message();
+  return *std::move(t);
+}
+
+inline std::string Joined(const std::vector<ChatSegment>& segments) {
+  std::string text;
+  for (const ChatSegment& segment : segments) text += segment.text;
+  return text;
+}
+
+inline const std::vector<std::string> kEveryMarker = {"<|im_start|>",
+                                                      "<|im_end|>",
+                                                      "<|start_header_id|>",
+                                                      "<|end_header_id|>",
+                                                      "<|eot_id|>",
+                                                      "<|start_of_role|>",
+                                                      "<|end_of_role|>",
+                                                      "<|end_of_text|>",
+                                                      "<start_of_turn>",
+                                                      "<end_of_turn>",
+                                                      "<|start|>",
+                                                      "<|channel|>",
+                                                      "<|message|>",
+                                                      "<|end|>",
+                                                      "<|return|>",
+                                                      "<|im_sep|>",
+                                                      "<|system|>",
+                                                      "<|user|>",
+                                                      "<|assistant|>",
+                                                      "<|turn>",
+                                                      "<turn|>",
+                                                      "<|think|>",
+                                                      "<|channel>",
+                                                      "<channel|>",
+                                                      "[INST]",
+                                                      "[/INST]",
+                                                      "[SYSTEM_PROMPT]",
+                                                      "[/SYSTEM_PROMPT]",
+                                                      "[THINK]",
+                                                      "[/THINK]",
+                                                      "</s>",
+                                                      "[AVAILABLE_TOOLS]",
+                                                      "[/AVAILABLE_TOOLS]",
+                                                      "[TOOL_CALLS]",
+                                                      "[ARGS]",
+                                                      "[TOOL_RESULTS]",
+                                                      "[/TOOL_RESULTS]"};
+
+}  // namespace reprise::testing_support
