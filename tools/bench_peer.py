@@ -69,8 +69,8 @@ class Peer:
         self.saved_bytes = 0
         self.position = 0
 
-    def feed(self, tokens, sequence=0):
-        """Appends tokens to a sequence; logits of the last one alone."""
+    def feed(self, tokens, sequence=0, wanted=True):
+        """Appends tokens to a sequence; logits of the last one alone, if they are wanted."""
         tokens = list(tokens)
         for at in range(0, len(tokens), 512):
             piece = tokens[at : at + 512]
@@ -80,7 +80,7 @@ class Peer:
                 self.batch.pos[i] = self.position + i
                 self.batch.n_seq_id[i] = 1
                 self.batch.seq_id[i][0] = sequence
-                self.batch.logits[i] = at + i + 1 == len(tokens)
+                self.batch.logits[i] = wanted and at + i + 1 == len(tokens)
             if lc.llama_decode(self.context, self.batch) != 0:
                 raise RuntimeError("llama_decode failed")
             self.position += len(piece)
@@ -114,7 +114,18 @@ class Peer:
         self.position = self.saved_position
         return taken
 
-    def round(self, prompt, suffix, dirt, decode):
+    def take_back(self, end, following):
+        """Back to position `end`. Recurrent states go back to the state that was saved, from which `following` are computed again."""
+        start = time.perf_counter()
+        if lc.llama_memory_seq_rm(self.memory, 0, end, -1):
+            self.position = end
+        else:
+            self.restore()
+            self.feed(following[: end - self.position], wanted=False)
+            lc.llama_synchronize(self.context)
+        return ms(start)
+
+    def round(self, prompt, suffix, dirt, decode, rollback):
         self.clear()
         start = time.perf_counter()
         self.feed(prompt)
@@ -123,11 +134,12 @@ class Peer:
         ttft_cold = ms(start)
         snapshot = self.save()
         start = time.perf_counter()
-        following = token
+        following = [token]
         for _ in range(decode):
-            self.feed([following])
-            following = self.greedy()
+            self.feed([following[-1]])
+            following.append(self.greedy())
         decoded = ms(start)
+        taken_back = self.take_back(self.position + 1 - rollback, following)
 
         self.clear()
         self.feed(dirt)
@@ -155,7 +167,8 @@ class Peer:
         lc.llama_memory_seq_rm(self.memory, 1, -1, -1)
         return {
             "prefill_ms": prefill, "ttft_cold_ms": ttft_cold, "snapshot_us": snapshot * 1000, "decode_ms": decoded, "restore_us": restored * 1000,
-            "ttft_restored_ms": ttft_restored, "suffix_ms": suffix_ms, "fork_us": fork * 1000, "state_bytes": self.saved_bytes,
+            "ttft_restored_ms": ttft_restored, "suffix_ms": suffix_ms, "fork_us": fork * 1000, "rollback_ms": taken_back,
+            "state_bytes": self.saved_bytes,
         }
 
     def branches(self, branches, steps):

@@ -260,6 +260,14 @@ void CheckedOps::LastRows(Rows out, Rows in) {
   if (CheckRows("LastRows", in, in.width, Domain::kRows) && CheckRows("LastRows", out, in.width, Domain::kLanes)) RecordLastRows(out, in);
 }
 
+void CheckedOps::CopyLog(const char* op, std::span<const LogPart> parts, bool recall) {
+  for (const LogPart& part : parts) {
+    if (!CheckRows(op, part.rows, part.rows.width, Domain::kRows) || !Check(part.column >= 0, op, "a part lies before the log's rows"))
+      return;
+  }
+  if (Check(!parts.empty(), op, "there is nothing to keep")) RecordLog(parts, recall);
+}
+
 void CheckedOps::ArgMax(int32_t* index, Rows in) {
   if (CheckRows("ArgMax", in, in.width, in.domain) && Check(index != nullptr, "ArgMax", "there is nowhere to write the index")) {
     RecordArgMax(index, in);

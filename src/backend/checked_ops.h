@@ -45,6 +45,8 @@ class CheckedOps : public Ops {
   void SaveLast(StateRef last, Rows in) final;
   void LoadLast(Rows out, StateRef last) final;
   void LastRows(Rows out, Rows in) final;
+  void KeepLog(std::span<const LogPart> parts) final { CopyLog("KeepLog", parts, /*recall=*/false); }
+  void RecallLog(std::span<const LogPart> parts) final { CopyLog("RecallLog", parts, /*recall=*/true); }
   void ArgMax(int32_t* index, Rows in) final;
   void Best(const BestRows& out, Rows in) final;
   void Weigh(double* parts, const WeighedRow* row, Rows in) final;
@@ -87,6 +89,8 @@ class CheckedOps : public Ops {
   virtual void RecordSaveLast(const StateRef& last, const Rows& in) = 0;
   virtual void RecordLoadLast(const Rows& out, const StateRef& last) = 0;
   virtual void RecordLastRows(const Rows& out, const Rows& in) = 0;
+  // KeepLog, or RecallLog.
+  virtual void RecordLog(std::span<const LogPart> parts, bool recall) = 0;
   virtual void RecordArgMax(int32_t* index, const Rows& in) = 0;
   virtual void RecordBest(const BestRows& out, const Rows& in);                    // refused, unless the backend finds_best()
   virtual void RecordWeigh(double* parts, const WeighedRow* row, const Rows& in);  // as well
@@ -112,6 +116,7 @@ class CheckedOps : public Ops {
   bool CheckRows(const char* op, const Rows& rows, int width, Domain domain);
   bool CheckHeads(const char* op, const Heads& heads);
   bool CheckState(const char* op, const StateRef& state, int64_t floats, const char* what);
+  void CopyLog(const char* op, std::span<const LogPart> parts, bool recall);
   // The table of angles of `rope`, or null with the error remembered.
   const float* Angles(const RopeSpec& rope);
 

@@ -135,6 +135,12 @@ struct BestRows {
   int rows = 0;  // that there is room for, which no step exceeds
 };
 
+// Columns of rows, and from which on of a row of a ReplayLog, as floats, they are kept there.
+struct LogPart {
+  Rows rows;
+  int64_t column = 0;
+};
+
 // Which row is to be weighed as a distribution, in memory that the host writes and the backend reads.
 struct WeighedRow {
   int32_t row = 0;
@@ -248,6 +254,12 @@ class Ops {
   virtual void LoadLast(Rows out, StateRef last) = 0;
   // out[lane] = the lane's last row of `in`; a lane without rows leaves its row as it is. out.domain is kLanes, in.domain kRows.
   virtual void LastRows(Rows out, Rows in) = 0;
+
+  // The row of each lane's ReplayLog at its position = the row's columns of `parts`; nothing of a lane without a log. `parts` lie within the log's
+  // rows, and have as many rows as any step that runs this.
+  virtual void KeepLog(std::span<const LogPart> parts) = 0;
+  // The reverse: `parts` as they were when the log kept them. A lane without a log leaves its rows as they are.
+  virtual void RecallLog(std::span<const LogPart> parts) = 0;
 
   // index[r] = the smallest column at which in[r] is greatest (a NaN is never the greatest; all NaN gives 0).
   virtual void ArgMax(int32_t* index, Rows in) = 0;

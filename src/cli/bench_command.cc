@@ -120,6 +120,7 @@ void Record(Table& table, int prompt, const BenchRound& round, bool peer) {
   add("prefill", "tok/s", true, prompt * 1000.0 / round.prefill_ms);
   add("decode", "tok/s", true, kDecode * 1000.0 / round.decode_ms);
   add("suffix64", "ms", false, round.suffix_ms);
+  add("rollback", "ms", false, round.rollback_ms);
   add("snapshot", "µs", false, round.snapshot_us, round.snapshot_bytes);
   add("restore", "µs", false, round.restore_us, round.restore_bytes);
   add("fork", "µs", false, round.fork_us, round.fork_bytes);
@@ -218,6 +219,7 @@ class Bench {
       one.suffix = RandomTokens(random, kSuffix, vocabulary);
       one.dirt = RandomTokens(random, kDirt, vocabulary);
       one.decode = kDecode;
+      one.rollback = 2 + static_cast<int>(random() % (kDecode - 1));
       return one;
     };
     const auto& interrupted = CatchInterrupt();

@@ -18,6 +18,7 @@ struct BenchRound {
   double ttft_cold_ms = 0;  // the same, up to its first token
   double snapshot_us = 0;
   double decode_ms = 0;         // BenchPlan::decode tokens, greedily
+  double rollback_ms = 0;       // BenchPlan::rollback of them taken back
   double restore_us = 0;        // after another prompt
   double ttft_restored_ms = 0;  // that restore, and the first token
   double suffix_ms = 0;         // after a restore: BenchPlan::suffix, and the first token
@@ -29,6 +30,7 @@ struct BenchRound {
 struct BenchPlan {
   std::vector<int32_t> prompt, suffix, dirt;
   int decode = 0;
+  int rollback = 0;  // 2 or more, since the last token chosen is not part of the state yet, and no more than `decode`
 };
 
 class BenchContender {

@@ -69,14 +69,17 @@ class LlamaCpp : public BenchContender {
   }
 
   Result<BenchRound> Round(const BenchPlan& plan) override {
-    REPRISE_ASSIGN_OR_RETURN(
-        const json answer,
-        Ask({{"op", "round"}, {"prompt", plan.prompt}, {"suffix", plan.suffix}, {"dirt", plan.dirt}, {"decode", plan.decode}}));
+    REPRISE_ASSIGN_OR_RETURN(const json answer, Ask({{"op", "round"},
+                                                     {"prompt", plan.prompt},
+                                                     {"suffix", plan.suffix},
+                                                     {"dirt", plan.dirt},
+                                                     {"decode", plan.decode},
+                                                     {"rollback", plan.rollback}}));
     BenchRound round;
     const std::pair<const char*, double*> times[] = {
         {"prefill_ms", &round.prefill_ms}, {"ttft_cold_ms", &round.ttft_cold_ms}, {"snapshot_us", &round.snapshot_us},
         {"decode_ms", &round.decode_ms},   {"restore_us", &round.restore_us},     {"ttft_restored_ms", &round.ttft_restored_ms},
-        {"suffix_ms", &round.suffix_ms},   {"fork_us", &round.fork_us},
+        {"suffix_ms", &round.suffix_ms},   {"fork_us", &round.fork_us},           {"rollback_ms", &round.rollback_ms},
     };
     for (const auto& [name, value] : times) {
       if (!answer.contains(name) || !answer[name].is_number()) return Corrupt(std::string("the peer's answer lacks ") + name);

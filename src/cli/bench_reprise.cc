@@ -50,6 +50,12 @@ class Reprise : public BenchContender {
     round.decode_ms = Since(start);
     round.snapshot_bytes = CopiedSince(main, copied);
 
+    REPRISE_RETURN_IF_ERROR(Settle());
+    start = std::chrono::steady_clock::now();
+    REPRISE_RETURN_IF_ERROR(main.Rollback(plan.rollback));
+    REPRISE_RETURN_IF_ERROR(Settle());
+    round.rollback_ms = Since(start);
+
     REPRISE_RETURN_IF_ERROR(Dirty(main, plan));
     copied = main.lane().copied_rows();
     start = std::chrono::steady_clock::now();

@@ -169,6 +169,7 @@ Status Lane::Adopt(HeldState held) {
   }
   for (Extent* extent = held.tip.get(); extent != meet; extent = extent->previous) Enter(extent);
   held_ = std::move(held);
+  log_.Clear();
   return Ok();
 }
 

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "exec/replay_log.h"
 #include "exec/slabs.h"
 #include "exec/state_space.h"
 #include "reprise/status.h"
@@ -52,7 +53,7 @@ class Lane {
   // The state as of the last commit, also within a step, by reference. No byte is copied.
   HeldState Hold() const { return held_; }
   // Makes `held`, of the same space, the state of this lane. No byte is copied, but for what had to leave the device's memory and now comes
-  // back: kExhausted, and nothing changed, when there is no room for it. Not within a step.
+  // back: kExhausted, and nothing changed, when there is no room for it. Not within a step. The log is empty then.
   Status Adopt(HeldState held);
   // Back to the state at position 0.
   void Reset() {
@@ -60,6 +61,10 @@ class Lane {
     assert(status.ok());
     parent_capsule = 0;
   }
+
+  // Kept by whoever computes the steps.
+  ReplayLog& log() { return log_; }
+  const ReplayLog& log() const { return log_; }
 
   // Copies made on write since construction: what sharing cost.
   uint64_t copied_rows() const { return copied_rows_; }
@@ -87,6 +92,7 @@ class Lane {
   int32_t rows_ = 0;                        // of the open step
   std::vector<const Extent*> chain_;        // [e]: the extent at index e of this lane's history
   std::vector<std::byte*> table_[kSpaces];  // [space][e]: its data, as kernels want it
+  ReplayLog log_;
   uint64_t copied_rows_ = 0;
 };
 

@@ -18,6 +18,12 @@ std::string Where(const Places& places) {
 
 }  // namespace
 
+Ref<Extent> HeldState::TipAt(int32_t earlier) const {
+  Extent* extent = earlier > 0 ? tip.get() : nullptr;
+  while (extent != nullptr && extent->index * kExtentRows >= earlier) extent = extent->previous;
+  return Ref<Extent>::To(extent);
+}
+
 StateSpace::StateSpace(StateLayout layout, const StateSpaceOptions& options, const Fingerprint& fingerprint,
                        std::shared_ptr<DeviceMemory> memory)
     : layout_(std::move(layout)), options_(options), fingerprint_(fingerprint), memory_(std::move(memory)) {}
@@ -26,7 +32,7 @@ Result<std::shared_ptr<StateSpace>> StateSpace::Create(StateLayout layout, const
                                                        std::shared_ptr<DeviceMemory> memory) {
   REPRISE_RETURN_IF_ERROR(layout.Check());
   if (options.lanes < 1 || options.capsules < 0 || options.host_blocks < 0 || options.rows < 0 || options.max_position < 1 ||
-      options.spilled_capsules < 0 || options.spilled_rows < 0) {
+      options.spilled_capsules < 0 || options.spilled_rows < 0 || options.log_rows < 0) {
     return InvalidArgument("a state space needs at least one lane and one position, and no negative sizes");
   }
   if (memory == nullptr) return InvalidArgument("a state space needs the memory of its device");
@@ -84,6 +90,13 @@ Status StateSpace::AllocatePools() {
   REPRISE_ASSIGN_OR_RETURN(std::byte * host_extents, allocate(host_part, extent_count + spilled_extents, "extents", on_host));
   extents_.emplace(extents_on_device, host_extents, host_part);
 
+  const auto log_bytes = CheckedMul(options_.log_row_bytes, static_cast<uint64_t>(options_.log_rows));
+  if (!log_bytes) return InvalidArgument("the replay logs asked for do not fit any memory");
+  if (*log_bytes > 0) {
+    REPRISE_ASSIGN_OR_RETURN(std::byte * logs, allocate(*log_bytes, options_.lanes, "replay logs", on_device));
+    for (int lane = options_.lanes; lane-- > 0;) free_logs_.push_back(logs + static_cast<size_t>(lane) * *log_bytes);
+  }
+
   if (spilled_blocks > 0) {
     spill_blocks_.emplace(*blocks_[kDevice], *memory_->steps(), *memory_->copies(), [this](uint64_t now) { MarkBlocks(now); });
   }
@@ -109,12 +122,17 @@ Result<std::unique_ptr<Lane>> StateSpace::NewLane() {
   }
   std::unique_ptr<Lane> lane(new Lane(*this));
   lanes_.push_back(lane.get());
+  if (!free_logs_.empty()) {
+    lane->log_ = {.rows = free_logs_.back(), .capacity = options_.log_rows, .row_bytes = options_.log_row_bytes};
+    free_logs_.pop_back();
+  }
   return lane;
 }
 
 void StateSpace::Leave(Lane& lane) {
   const std::lock_guard lock(lanes_mutex_);
   std::erase(lanes_, &lane);
+  if (lane.log_.rows != nullptr) free_logs_.push_back(lane.log_.rows);  // within the capacity that it came from
 }
 
 void StateSpace::MarkBlocks(uint64_t now) {

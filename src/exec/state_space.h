@@ -29,6 +29,8 @@ struct StateSpaceOptions {
   int host_blocks = 0;         // further blocks of the host space alone: states that a host step changes are small, and worth keeping often
   int64_t rows = 0;            // append-only rows in all (rounded up to extents); 0 for lanes * max_position
   int max_position = 1 << 20;  // of any lane
+  int log_rows = 0;            // of each lane's ReplayLog
+  size_t log_row_bytes = 0;
   // Where the device's memory is not the host's: recurrent blocks, and rows, that the host's holds beyond those of the device (see Spill).
   int spilled_capsules = 0;
   int64_t spilled_rows = 0;
@@ -39,6 +41,9 @@ struct HeldState {
   Ref<StateBlock> block[kSpaces];
   Ref<Extent> tip;  // holds row position - 1, and through it every row before; none at position 0 or without append-only states
   int32_t position = 0;
+
+  // What `tip` would be at an earlier position of this history.
+  Ref<Extent> TipAt(int32_t earlier) const;
 };
 
 class StateSpace : public std::enable_shared_from_this<StateSpace> {
@@ -126,6 +131,7 @@ class StateSpace : public std::enable_shared_from_this<StateSpace> {
   std::atomic<uint64_t> next_capsule_id_{1};
   std::mutex lanes_mutex_;
   std::vector<Lane*> lanes_;  // the live ones
+  std::vector<std::byte*> free_logs_;
 };
 
 }  // namespace reprise

@@ -20,6 +20,10 @@ struct LaneBinding {
   int32_t first_row = 0;
   int32_t rows = 0;
   int32_t position = 0;  // of the lane's first row; rows [0, position) of its extents are history
+  // Of the lane's ReplayLog; without rows: none.
+  std::byte* log = nullptr;
+  int32_t log_capacity = 0;
+  size_t log_row_bytes = 0;
 };
 
 struct StepTable {

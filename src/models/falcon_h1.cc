@@ -47,12 +47,11 @@ class FalconH1 : public Network {
                           {&ffn_rows_.up, WidestInner(feed_forward_)}});
   }
 
-  void RecordReplay(Ops& ops) const override {
-    for (const Block& block : blocks_) block.mamba.RecordReplay(ops, mamba_, mamba_rows_);
-    ops.SaveLast(last_hidden_, hidden_);
+ private:
+  void RecordRecurrences(Ops& ops) const override {
+    for (const Block& block : blocks_) block.mamba.RecordLogged(ops, mamba_, mamba_rows_);
   }
 
- private:
   // Once Mamba's result is in the stream, what attention would read again is gone: it attends where its keys and values are appended.
   void RecordMixer(Ops& ops, int index, Rows residual, MixerPart part, bool logged) const override {
     if (part == MixerPart::kResult) return;

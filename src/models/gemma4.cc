@@ -52,8 +52,6 @@ class Gemma4 : public Network {
     NewBlockRows(loader);
   }
 
-  void RecordReplay(Ops& ops) const override { ops.SaveLast(last_hidden_, hidden_); }
-
  private:
   void ReadNumbers(Loader& loader) {
     info_.layers = loader.Int("block_count", 1, kMostLayers);

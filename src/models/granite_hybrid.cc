@@ -44,14 +44,13 @@ class GraniteHybrid : public Network {
                           {&ffn_rows_.up, WidestInner(feed_forward_)}});
   }
 
-  void RecordReplay(Ops& ops) const override {
+ private:
+  void RecordRecurrences(Ops& ops) const override {
     for (const Block& block : blocks_) {
-      if (block.recurrent) block.mamba.RecordReplay(ops, mamba_, mamba_rows_);
+      if (block.recurrent) block.mamba.RecordLogged(ops, mamba_, mamba_rows_);
     }
-    ops.SaveLast(last_hidden_, hidden_);
   }
 
- private:
   bool recurs() const {
     return std::any_of(kv_heads_.begin(), kv_heads_.end(), [](int heads) { return heads == 0; });
   }

@@ -69,14 +69,13 @@ class Lfm2 : public Network {
         {{&gated_, width_}, {&attention_rows_.attended, attention_.query_width()}, {&ffn_rows_.up, WidestInner(feed_forward)}});
   }
 
-  void RecordReplay(Ops& ops) const override {
+ private:
+  void RecordRecurrences(Ops& ops) const override {
     for (const Block& block : blocks_) {
       if (block.recurrent) RecordRecurrence(ops, block.convolution, block.convolution.log);
     }
-    ops.SaveLast(last_hidden_, hidden_);
   }
 
- private:
   void RecordMixer(Ops& ops, int index, Rows residual, MixerPart part, bool logged) const override {
     const Block& block = blocks_[static_cast<size_t>(index)];
     if (!block.recurrent) {
@@ -100,7 +99,8 @@ class Lfm2 : public Network {
     block.convolution = loader.LoadVector(name + "shortconv.conv.weight", kernel_, width_);
     block.output = loader.LoadMatrix(name + "shortconv.out_proj.weight", width_, width_);
     block.tail = loader.Recurrent(name + "conv.tail", {kernel_ - 1, width_});
-    block.log = loader.NewRows(width_, kReplayRows);
+    block.log = loader.NewLogged(width_);
+    loader.Log(block.log);
     return block;
   }
 

@@ -72,8 +72,6 @@ class Llama : public Network {
     loader.NewSharedRows({{&attention_rows_.attended, attention_.query_width()}, {&ffn_rows_.up, WidestInner(feed_forward)}});
   }
 
-  void RecordReplay(Ops& ops) const override { ops.SaveLast(last_hidden_, hidden_); }
-
  private:
   // Positions that are scaled one way where the context is that of the first training, and another way where it is longer (LongRoPE, arXiv
   // 2402.13753). Keys that were turned one way cannot go on the other, so how long a session may become decides.

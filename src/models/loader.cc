@@ -189,6 +189,10 @@ void Loader::NewSharedRows(std::initializer_list<Sharer> sharers) {
   for (const Sharer& sharer : sharers) *sharer.rows = {all.data, sharer.width, sharer.width, Domain::kRows};
 }
 
+Rows Loader::NewLogged(int width) { return NewRows(width, std::max(Network::kReplayRows, options_.max_lanes)); }
+
+void Loader::Log(const Rows& rows) { log_.push_back({rows, log_.empty() ? 0 : log_.back().column + log_.back().rows.width}); }
+
 StateRef Loader::Reference(int index) const {
   const StateDecl& state = layout_[index];
   return {state.offset, state.bytes, state.type};

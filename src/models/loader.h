@@ -72,6 +72,10 @@ class Loader {
     int width;
   };
   void NewSharedRows(std::initializer_list<Sharer> sharers);
+  // A buffer for what a recurrence takes from each row of a logged step; Log says which of it, or of other rows, the ReplayLog is to keep.
+  Rows NewLogged(int width);
+  void Log(const Rows& rows);
+  const std::vector<LogPart>& log() const { return log_; }
 
   StateRef Recurrent(std::string name, std::vector<int64_t> shape);    // float32, device
   StateRef KeyValueRows(std::string name, int heads, int head_width);  // of options().kv_type, device
@@ -96,6 +100,7 @@ class Loader {
   Status status_;
   uint64_t parameters_ = 0;
   uint64_t loaded_bytes_ = 0;
+  std::vector<LogPart> log_;
 };
 
 // A network that reads itself from `loader`, or the loader's first error.

@@ -36,7 +36,8 @@ void Mamba::LoadBehindNorm(Loader& loader, const std::string& block, const Mamba
   output = loader.LoadMatrix(block + "ssm_out.weight", shape.inner(), shape.width);
   tail = loader.Recurrent(block + "conv.tail", {shape.kernel - 1, shape.channels()});
   memory = loader.Recurrent(block + "ssm.memory", {heads, shape.ssm.state_dim, shape.ssm.head_dim});
-  log = loader.NewRows(shape.projected(), Network::kReplayRows);
+  log = loader.NewLogged(shape.projected());
+  loader.Log(log.Columns(shape.inner(), shape.channels() + shape.ssm.heads));
 }
 
 void Mamba::Record(Ops& ops, const MambaShape& shape, const MambaRows& rows, Rows residual, float eps, bool logged) const {

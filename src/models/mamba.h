@@ -52,7 +52,7 @@ struct Mamba {
   // What follows the product of the normed rows, which is `projected`.
   void RecordProjected(Ops& ops, const MambaShape& shape, const MambaRows& rows, Rows projected, Rows residual) const;
   // Of a step that was logged, the recurrence alone.
-  void RecordReplay(Ops& ops, const MambaShape& shape, const MambaRows& rows) const { RecordRecurrence(ops, shape, rows, log); }
+  void RecordLogged(Ops& ops, const MambaShape& shape, const MambaRows& rows) const { RecordRecurrence(ops, shape, rows, log); }
 
  private:
   // Both states of the block, and `scanned`.

@@ -42,14 +42,13 @@ class NemotronH : public Network {
     loader.NewSharedRows({{&mamba_rows_.convolved, mamba_.channels()}, {&attention_rows_.attended, attention_.query_width()}});
   }
 
-  void RecordReplay(Ops& ops) const override {
+ private:
+  void RecordRecurrences(Ops& ops) const override {
     for (const Block& block : blocks_) {
-      if (block.sublayer == Sublayer::kMamba) block.mamba.RecordReplay(ops, mamba_, mamba_rows_);
+      if (block.sublayer == Sublayer::kMamba) block.mamba.RecordLogged(ops, mamba_, mamba_rows_);
     }
-    ops.SaveLast(last_hidden_, hidden_);
   }
 
- private:
   void RecordMixer(Ops& ops, int index, Rows residual, MixerPart part, bool logged) const override {
     const Block& block = blocks_[static_cast<size_t>(index)];
     if (block.sublayer == Sublayer::kAttention) {

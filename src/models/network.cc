@@ -87,6 +87,8 @@ Result<std::unique_ptr<Network>> Network::Load(const GgufFile& file, Backend& ba
     REPRISE_ASSIGN_OR_RETURN(auto network, architecture.load(loader, std::move(info)));
     REPRISE_RETURN_IF_ERROR(layout.Check());
     network->info_.parameters = loader.parameters();
+    loader.Log(network->hidden_);
+    network->log_ = loader.log();
     return network;
   }
   std::string known;
@@ -143,7 +145,20 @@ void Network::RecordHidden(Ops& ops, Rows residual, Body body) const {
   ops.RmsNorm(hidden_, residual, output_norm_, eps_);
   if (info_.has_draft) RecordDraft(ops, body);  // reads last.hidden of the step before, so it comes before SaveLast in meaning and in order
   ops.SaveLast(last_hidden_, hidden_);
+  if (body == Body::kLogged) ops.KeepLog(log_);
 }
+
+void Network::RecordReplay(Ops& ops) const {
+  RecordRecurrences(ops);
+  ops.SaveLast(last_hidden_, hidden_);
+}
+
+void Network::RecordRecall(Ops& ops) const {
+  ops.RecallLog(log_);
+  RecordReplay(ops);
+}
+
+size_t Network::log_row_bytes() const { return static_cast<size_t>(log_.back().column + log_.back().rows.width) * sizeof(float); }
 
 void Network::RecordHead(Ops& ops, Rows logits, Rows hidden) const {
   ops.MatMul(hidden, std::array{Product{output_, logits}});

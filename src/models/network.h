@@ -64,8 +64,10 @@ struct NetworkInfo {
 
 // What a body leaves behind.
 enum class Body {
-  kWhole,    // all of it: `hidden()` and, with has_draft, `draft_hidden()` hold every row
-  kLogged,   // the same, in steps of at most Network::kReplayRows rows, and the recurrences' small inputs for RecordReplay
+  kWhole,  // all of it: `hidden()` and, with has_draft, `draft_hidden()` hold every row
+  // The same, and what the recurrences took from the rows, for RecordReplay and in the lanes' ReplayLogs; in steps of at most Network::kReplayRows
+  // rows, or of one row a lane.
+  kLogged,
   kHistory,  // only what later steps read, which is less than the last block computes; RecordLastRows follows
 };
 
@@ -97,7 +99,10 @@ class Network {
   static constexpr int kReplayRows = 16;
   // After a logged body: the recurrent states again, from the blocks that the step read, for the rows that the StepTable then gives each lane
   // (the first of those it had). The recurrences alone, in their native order: the same bits as a step of only those rows, without a product.
-  virtual void RecordReplay(Ops& ops) const = 0;
+  void RecordReplay(Ops& ops) const;
+  // The same of up to kReplayRows rows of any logged steps, by what the lanes' ReplayLogs kept of them. Appended rows stay as those steps left them.
+  void RecordRecall(Ops& ops) const;
+  size_t log_row_bytes() const;  // of a ReplayLog
   // One guess of the MTP block: from the token in a lane's only row and the hidden row before it, which is the lane's `last.hidden`, or, when
   // `chained`, the guess before this one. Writes `draft_hidden()` and the block's keys and values at the row. Only with has_draft.
   virtual void RecordDraftStep(Ops&, bool /*chained*/) const {}
@@ -115,6 +120,8 @@ class Network {
   // The sublayers of block `block`, on rows of the residual stream, to which they add.
   virtual void RecordMixer(Ops& ops, int block, Rows residual, MixerPart part, bool logged) const = 0;
   virtual void RecordFeedForward(Ops& ops, int block, Rows residual) const = 0;
+  // Every recurrent state of the blocks, from what a logged step left in their own buffers.
+  virtual void RecordRecurrences(Ops&) const {}
   // What follows the hidden rows of a body. Only with has_draft.
   virtual void RecordDraft(Ops&, Body) const {}
 
@@ -147,6 +154,8 @@ class Network {
   Rows Residual(Rows stream) const { return stream.Columns(0, info_.width); }
   // The end of a body: the hidden rows of `residual`, and `last.hidden`.
   void RecordHidden(Ops& ops, Rows residual, Body body) const;
+
+  std::vector<LogPart> log_;  // what the recurrences take from a row, and the hidden row
 };
 
 }  // namespace reprise

@@ -91,13 +91,6 @@ class Qwen35 : public Network {
     NewActivations(loader);
   }
 
-  void RecordReplay(Ops& ops) const override {
-    for (const Block& block : blocks_) {
-      if (block.recurrent) RecordRecurrence(ops, block.delta, block.delta.log);
-    }
-    ops.SaveLast(last_hidden_, hidden_);
-  }
-
   void RecordDraftStep(Ops& ops, bool chained) const override { RecordDraftBlock(ops, chained ? draft_hidden_ : Rows{}, MixerPart::kAll); }
 
   void RecordDraftHead(Ops& ops, Rows logits, Rows hidden) const override {
@@ -105,6 +98,12 @@ class Qwen35 : public Network {
   }
 
  private:
+  void RecordRecurrences(Ops& ops) const override {
+    for (const Block& block : blocks_) {
+      if (block.recurrent) RecordRecurrence(ops, block.delta, block.delta.log);
+    }
+  }
+
   void RecordMixer(Ops& ops, int index, Rows residual, MixerPart part, bool logged) const override {
     const Block& block = blocks_[static_cast<size_t>(index)];
     if (!block.recurrent) {
@@ -206,8 +205,10 @@ class Qwen35 : public Network {
     delta.head_norm = loader.LoadVector(name + "ssm_norm.weight", shape_.value_dim);
     delta.output = loader.LoadMatrix(name + "ssm_out.weight", values, width_);
     delta.tail = loader.Recurrent(name + "conv.tail", {kernel_ - 1, channels()});
-    delta.log = {loader.NewRows(channels(), kReplayRows), loader.NewRows(shape_.value_heads, kReplayRows),
-                 loader.NewRows(shape_.value_heads, kReplayRows)};
+    const Rows logged = loader.NewLogged(channels() + 2 * shape_.value_heads);
+    loader.Log(logged);
+    delta.log = {logged.Columns(0, channels()), logged.Columns(channels(), shape_.value_heads),
+                 logged.Columns(channels() + shape_.value_heads, shape_.value_heads)};
     delta.memory = loader.Recurrent(name + "delta.memory", {shape_.value_heads, shape_.key_dim, shape_.value_dim});
     return delta;
   }

@@ -11,9 +11,6 @@
 namespace reprise {
 
 class WindowedNetwork : public Network {
- public:
-  void RecordReplay(Ops& ops) const override { ops.SaveLast(last_hidden_, hidden_); }
-
  protected:
   struct Block {
     bool windowed = false;

@@ -24,6 +24,7 @@ namespace reprise {
 class Checkpoints {
  public:
   static constexpr int kCapsules = 12;
+  static constexpr int kStride = 32;  // tokens from one to the next while they are generated
   static constexpr int kMarks = 256;
 
   Checkpoints();

@@ -7,6 +7,15 @@
 #include <utility>
 
 namespace reprise {
+namespace {
+
+// How kernels find the state of a lane that brings `rows` rows, from `position` on, and makes `write` of it.
+LaneBinding BindingOf(const Lane& lane, std::byte* write, int32_t first_row, int32_t rows, int32_t position) {
+  const ReplayLog& log = lane.log();
+  return {lane.read(Space::kDevice), write, lane.extents(Space::kDevice), first_row, rows, position, log.rows, log.capacity, log.row_bytes};
+}
+
+}  // namespace
 
 Engine::~Engine() {
   if (space_) space_->SetEvictor(nullptr);  // capsules may keep the space longer than the engine
@@ -47,19 +56,25 @@ Status Engine::Advance(std::span<const Feed> feeds, Wanted wanted) {
   Status status = ReplayBody(wanted);
   for (const Feed& feed : feeds) {
     if (status.ok()) {
+      const int32_t before = feed.lane->position();
       feed.lane->Commit();
+      if (IsLogged(wanted)) feed.lane->log().Extend(before, feed.lane->position());
     } else {
       feed.lane->Abort();
     }
   }
   rows_advanced_ = status.ok() && wanted == Wanted::kEveryRow ? table_->rows : 0;
+  if (status.ok()) work_.computed += static_cast<uint64_t>(table_->rows);
   return status;
 }
 
-// Where lanes have one row each, the whole body is that of their last rows.
+// Where lanes have one row each, the whole body is that of their last rows. Such rows are those that are likeliest to be taken back.
+bool Engine::IsLogged(Wanted wanted) const { return wanted == Wanted::kBoundary && table_->rows == table_->lanes; }
+
 Status Engine::ReplayBody(Wanted wanted) {
   const StepTable& table = *table_;
-  if (wanted == Wanted::kEveryRow || table.rows == table.lanes) return backend_->stream().Replay(*body_);
+  if (wanted == Wanted::kEveryRow) return backend_->stream().Replay(*body_);
+  if (IsLogged(wanted)) return backend_->stream().Replay(*logged_body_);
   REPRISE_RETURN_IF_ERROR(backend_->stream().Replay(*history_body_));
   if (last_rows_->launches() == 0) return Ok();
   last_table_->TakeLastRows(table);
@@ -75,13 +90,9 @@ void Engine::Bind(std::span<const Feed> feeds) {
   table.lanes = static_cast<int32_t>(feeds.size());
   for (size_t i = 0; i < feeds.size(); ++i) {
     Lane& lane = *feeds[i].lane;
-    const int32_t position = lane.position();
-    table.lane[i] = {lane.read(Space::kDevice),
-                     lane.write(Space::kDevice),
-                     lane.extents(Space::kDevice),
-                     table.rows,
-                     static_cast<int32_t>(feeds[i].tokens.size()),
-                     position};
+    const int32_t position = lane.position(), rows = static_cast<int32_t>(feeds[i].tokens.size());
+    table.lane[i] = BindingOf(lane, lane.write(Space::kDevice), table.rows, rows, position);
+    lane.log().GiveUpFor(position + rows);  // before it is written over, whatever becomes of the step
     for (size_t t = 0; t < feeds[i].tokens.size(); ++t) {
       const auto row = static_cast<size_t>(table.rows++);
       const int32_t at = position + static_cast<int32_t>(t);
@@ -104,7 +115,7 @@ Status Engine::BeginTentative(Lane& lane, int rows) {
 Result<int32_t> Engine::GuessNext(Lane& lane, int row, int32_t token) {
   if (!first_guess_) return Unsupported("this model has no block that drafts tokens");
   table_->rows = table_->lanes = 1;
-  table_->lane[0] = {lane.read(Space::kDevice), lane.write(Space::kDevice), lane.extents(Space::kDevice), 0, 1, lane.position() + row};
+  table_->lane[0] = BindingOf(lane, lane.write(Space::kDevice), 0, 1, lane.position() + row);
   table_->row_lane[0] = 0;
   table_->row_position[0] = lane.position() + row;
   table_->token[0] = token;
@@ -116,8 +127,9 @@ Status Engine::RunTentative(Lane& lane, std::span<const int32_t> tokens) {
   const Feed feed{&lane, tokens};
   REPRISE_RETURN_IF_ERROR(CheckFeeds(std::span(&feed, 1)));
   Bind(std::span(&feed, 1));
-  REPRISE_RETURN_IF_ERROR(backend_->stream().Replay(*tentative_body_));
+  REPRISE_RETURN_IF_ERROR(backend_->stream().Replay(*logged_body_));
   rows_advanced_ = table_->rows;
+  work_.computed += static_cast<uint64_t>(table_->rows);
   return Ok();
 }
 
@@ -128,15 +140,53 @@ Status Engine::CommitTentative(Lane& lane, int rows) {
   if (rows < rows_advanced_) {
     table_->lane[0].rows = rows;
     REPRISE_RETURN_IF_ERROR(backend_->stream().Replay(*replay_));
+    work_.replayed += static_cast<uint64_t>(rows);
   }
   rows_advanced_ = 0;
+  const int32_t before = lane.position();
   lane.Commit(rows);
+  lane.log().Extend(before, lane.position());
   return Ok();
 }
 
 void Engine::AbortTentative(Lane& lane) {
   rows_advanced_ = 0;
   lane.Abort();
+}
+
+Status Engine::GoBack(Lane& lane, HeldState base, int32_t to) {
+  constexpr int kDevice = static_cast<int>(Space::kDevice);
+  assert(Reaches(lane, base, to));
+  const ReplayLog log = lane.log();
+  const HeldState before = lane.Hold();
+  rows_advanced_ = 0;
+  const auto run = [&]() -> Status {
+    base.tip = before.TipAt(base.position);
+    REPRISE_RETURN_IF_ERROR(lane.Adopt(std::move(base)));
+    while (lane.position() < to) {
+      HeldState next = lane.Hold();
+      const int32_t rows = std::min({Network::kReplayRows, max_rows(), to - next.position});
+      REPRISE_ASSIGN_OR_RETURN(next.block[kDevice], space_->AcquireBlock(Space::kDevice));
+      table_->lanes = 1;
+      table_->rows = rows;
+      table_->lane[0] = BindingOf(lane, next.block[kDevice]->data, 0, rows, next.position);
+      for (int32_t row = 0; row < rows; ++row) {
+        table_->row_lane[static_cast<size_t>(row)] = 0;
+        table_->row_position[static_cast<size_t>(row)] = next.position + row;
+      }
+      REPRISE_RETURN_IF_ERROR(backend_->stream().Replay(*recall_));
+      work_.replayed += static_cast<uint64_t>(rows);
+      next.position += rows;
+      next.tip = before.TipAt(next.position);
+      REPRISE_RETURN_IF_ERROR(lane.Adopt(std::move(next)));
+    }
+    return Ok();
+  };
+  Status status = run();
+  if (!status.ok()) REPRISE_RETURN_IF_ERROR(lane.Adopt(before));
+  lane.log() = log;
+  lane.log().CutAt(lane.position());
+  return status;
 }
 
 Status Engine::ComputeLogits(std::span<Lane* const> lanes) {

@@ -61,6 +61,20 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Status CommitTentative(Lane& lane, int rows);
   void AbortTentative(Lane& lane);
 
+  // Takes `lane` back to position `to` of its history, which its ReplayLog reaches from `base`: the recurrences alone run again, to the same bits. Of
+  // `base`, an earlier boundary whose tokens are this history's, the blocks are used; the rows are the lane's own. kExhausted, and nothing changed,
+  // when there is no block to write.
+  Status GoBack(Lane& lane, HeldState base, int32_t to);
+  static bool Reaches(const Lane& lane, const HeldState& base, int32_t to) {
+    return base.position == to || lane.log().Holds(base.position, to);
+  }
+
+  // Rows since Load: that the network computed, and of which the recurrences alone ran again.
+  struct Work {
+    uint64_t computed = 0, replayed = 0;
+  };
+  const Work& work() const { return work_; }
+
   // The logits at each lane's boundary: entry i is lane i's. Valid until the next call. kInvalidArgument for a lane at position 0.
   Status ComputeLogits(std::span<Lane* const> lanes);
   std::span<const float> logits(int i) const;  // from a device of memory of its own, copied by this call
@@ -117,6 +131,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   Status CapturePlans();
   Status CheckFeeds(std::span<const Feed> feeds) const;
   void Bind(std::span<const Feed> feeds);
+  bool IsLogged(Wanted wanted) const;  // the step that is bound
   Status ReplayBody(Wanted wanted);
   bool DropCheckpoint();
   // Replays, and waits until what the plan leaves for the host is there.
@@ -141,8 +156,9 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::unique_ptr<Plan> body_;
   std::unique_ptr<Plan> history_body_;
   std::unique_ptr<Plan> last_rows_;
-  std::unique_ptr<Plan> tentative_body_;
+  std::unique_ptr<Plan> logged_body_;
   std::unique_ptr<Plan> replay_;
+  std::unique_ptr<Plan> recall_;
   std::unique_ptr<Plan> first_guess_;
   std::unique_ptr<Plan> next_guess_;
   std::unique_ptr<Plan> lane_head_;
@@ -157,6 +173,7 @@ class Engine : public std::enable_shared_from_this<Engine> {
   std::unique_ptr<Plan> weigh_;
   BestRows best_;          // of the same entries, where the backend finds them; then its index is greedy_
   int rows_advanced_ = 0;  // whose hidden rows are there
+  Work work_;
 
   static constexpr size_t kMostGrammars = 4;
   std::optional<TokenTrie> trie_;

@@ -33,6 +33,13 @@ size_t HalfOfMemory() {
   return pages > 0 && page > 0 ? static_cast<size_t>(pages) / 2 * static_cast<size_t>(page) : size_t{1} << 30;
 }
 
+// How many rows each lane's ReplayLog keeps: a rollback of 64 tokens begins at the checkpoint below, and where rows are short, any that a session has
+// the sampler's state of.
+int LogRows(size_t row_bytes) {
+  constexpr size_t kLeast = 64 + Checkpoints::kStride, kMost = Checkpoints::kMarks + Checkpoints::kStride, kBytes = size_t{16} << 20;
+  return static_cast<int>(std::clamp(kBytes / row_bytes, kLeast, kMost));
+}
+
 }  // namespace
 
 Result<std::shared_ptr<Engine>> Engine::Load(const std::string& path, const ModelOptions& options) {
@@ -79,6 +86,8 @@ Status Engine::MakeSpace(const ModelOptions& options) {
   space.max_position = ContextOf(options.context, network.context);
   // Two whole contexts, and room for every lane to go its own way for a while.
   space.rows = 2 * int64_t{space.max_position} + int64_t{options.lanes} * 2048;
+  space.log_row_bytes = network_->log_row_bytes();
+  space.log_rows = LogRows(space.log_row_bytes);
   const size_t budget = options.state_budget > 0      ? options.state_budget
                         : backend_->free_memory() > 0 ? backend_->free_memory() / 2
                                                       : HalfOfMemory();
@@ -86,8 +95,11 @@ Status Engine::MakeSpace(const ModelOptions& options) {
   const auto bytes = [&] {
     return static_cast<size_t>(2 * space.lanes + space.capsules + 1) * block_bytes +
            static_cast<size_t>(space.host_blocks) * layout_.block_bytes(Space::kHost) +
-           static_cast<size_t>(space.rows) * layout_.row_bytes();
+           static_cast<size_t>(space.rows) * layout_.row_bytes() +
+           static_cast<size_t>(space.lanes) * static_cast<size_t>(space.log_rows) * space.log_row_bytes;
   };
+  while (bytes() > budget && space.capsules > 16) space.capsules /= 2;
+  if (bytes() > budget) space.log_rows = 0;  // what is taken back is computed again then
   while (bytes() > budget && space.capsules > 4) space.capsules /= 2;
   if (bytes() > budget) space.rows = space.max_position + int64_t{options.lanes} * kExtentRows;
   if (bytes() > budget) {
@@ -191,8 +203,9 @@ Status Engine::CapturePlans() {
   REPRISE_ASSIGN_OR_RETURN(body_, capture_body(Body::kWhole));
   REPRISE_ASSIGN_OR_RETURN(history_body_, capture_body(Body::kHistory));
   REPRISE_ASSIGN_OR_RETURN(last_rows_, backend_->Capture(*last_table_, [&](Ops& ops) { network_->RecordLastRows(ops); }));
-  REPRISE_ASSIGN_OR_RETURN(tentative_body_, capture_body(Body::kLogged));
+  REPRISE_ASSIGN_OR_RETURN(logged_body_, capture_body(Body::kLogged));
   REPRISE_ASSIGN_OR_RETURN(replay_, backend_->Capture(*table_, [&](Ops& ops) { network_->RecordReplay(ops); }));
+  REPRISE_ASSIGN_OR_RETURN(recall_, backend_->Capture(*table_, [&](Ops& ops) { network_->RecordRecall(ops); }));
   REPRISE_ASSIGN_OR_RETURN(lane_head_, backend_->Capture(*table_, [&](Ops& ops) {
     Rows logits_of_lanes = logits_;
     logits_of_lanes.domain = Domain::kLanes;

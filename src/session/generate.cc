@@ -101,7 +101,7 @@ Status Session::NextBatch(std::span<Session* const> sessions, std::span<Token> t
       if (pending[i] < 0) continue;
       State& s = *sessions[i]->state_;
       s.MarkHere();
-      if (s.lane->position() % kDecodeStride == 0) s.KeepHere();
+      if (s.lane->position() % Checkpoints::kStride == 0) s.KeepHere();
     }
   }
   REPRISE_RETURN_IF_ERROR(engine.ComputeLogits(std::span(lanes, sessions.size())));

@@ -94,6 +94,26 @@ Result<std::vector<Session>> Session::Fork(const Capsule& capsule, int count) co
   return sessions;
 }
 
+// From `base` to the end of `tokens`, by feeding what lies between; the host state is base's there.
+Status Session::State::FeedAgain(HeldState base, std::span<const int32_t> tokens) {
+  const HeldState before = lane->Hold();
+  const Ref<StateBlock> host = base.block[kHost];
+  auto at = static_cast<size_t>(base.position);
+  REPRISE_RETURN_IF_ERROR(lane->Adopt(std::move(base)));
+  while (at < tokens.size()) {
+    const size_t rows = std::min(static_cast<size_t>(engine().max_rows()), tokens.size() - at);
+    const Engine::Feed feed{lane.get(), tokens.subspan(at, rows)};
+    if (Status status = engine().Advance(std::span(&feed, 1)); !status.ok()) {
+      REPRISE_RETURN_IF_ERROR(lane->Adopt(before));
+      return status;
+    }
+    at += rows;
+  }
+  HeldState there = lane->Hold();
+  there.block[kHost] = host;
+  return lane->Adopt(std::move(there));
+}
+
 Status Session::Rollback(int count) {
   State& s = *state_;
   if (count < 0) return InvalidArgument("cannot roll back " + std::to_string(count) + " tokens");
@@ -117,22 +137,12 @@ Status Session::Rollback(int count) {
                            " is out of reach: its sampler state is no longer kept; the nearest kept one below is at " +
                            std::to_string(base.position) + ", and a capsule taken there can be restored");
   }
-  const HeldState before = s.lane->Hold();
   base.block[kHost] = host;
-  const int from = base.position;
-  REPRISE_RETURN_IF_ERROR(s.lane->Adopt(std::move(base)));
-  for (int at = from; at < target;) {
-    const int rows = std::min(s.engine().max_rows(), target - at);
-    const Engine::Feed feed{s.lane.get(), to_target.subspan(static_cast<size_t>(at), static_cast<size_t>(rows))};
-    if (Status status = s.engine().Advance(std::span(&feed, 1)); !status.ok()) {
-      REPRISE_RETURN_IF_ERROR(s.lane->Adopt(before));
-      return status;
-    }
-    at += rows;
+  if (Engine::Reaches(*s.lane, base, target)) {
+    REPRISE_RETURN_IF_ERROR(s.engine().GoBack(*s.lane, std::move(base), target));
+  } else {
+    REPRISE_RETURN_IF_ERROR(s.FeedAgain(std::move(base), to_target));
   }
-  HeldState there = s.lane->Hold();
-  there.block[kHost] = host;
-  REPRISE_RETURN_IF_ERROR(s.lane->Adopt(std::move(there)));
   s.checkpoints.Truncate(target);
   s.KeepHere();
   return Ok();

@@ -17,9 +17,8 @@
 
 namespace reprise {
 
-// A checkpoint on the way through a long prefill, and through a long generation: going back costs at most this many tokens of replay.
+// A checkpoint on the way through a long prefill: going back into it costs at most this many tokens.
 inline constexpr int kPrefillStride = policy::kStride;
-inline constexpr int kDecodeStride = 64;
 
 inline constexpr int kHost = static_cast<int>(Space::kHost);
 inline constexpr int kDevice = static_cast<int>(Space::kDevice);
@@ -89,6 +88,7 @@ struct Session::State {
   // The present boundary, into the store. 0 when there is none, or it has no room.
   Result<uint64_t> Save(const CapsuleStore::PutOptions& options);
   Status FeedPending();
+  Status FeedAgain(HeldState base, std::span<const int32_t> tokens);
   // The next token, from the engine's logits `entry`, into the open step's host block, after the committed tokens and then `ahead`; what may be shown
   // of it is added to `text`.
   Status Choose(int entry, std::span<const int32_t> ahead, Token& token);

@@ -270,6 +270,136 @@ TEST(SessionTest, ARollbackIsExactAtAnyDepth) {
   for (const int depth : {1, 2, 15, 63, 64, 65, 99, 100, 101, 130, 170, 249, 250}) ExpectExactRollback(model, 150, 100, depth);
 }
 
+// Tokens that were chosen one by one are taken back without a product, to every byte of the state of then.
+class RollbackTest : public testing::TestWithParam<const char*> {};
+TEST_P(RollbackTest, OfChosenTokensRunsTheRecurrencesAlone) {
+  const Model model = Load(GetParam());
+  const Engine& engine = model.engine();
+  Session session = NewSession(model);
+  ASSERT_TRUE(session.Prefill(Tokens(90)).ok());
+  ASSERT_TRUE(session.SetSampling(Sampled(3)).ok());
+  const auto said = Say(session, 140);
+  // Another session chooses the same, and never goes back.
+  std::vector<std::vector<uint64_t>> was;  // [i]: when the first i tokens had been fed
+  Session straight = NewSession(model);
+  ASSERT_TRUE(straight.Prefill(Tokens(90)).ok());
+  ASSERT_TRUE(straight.SetSampling(Sampled(3)).ok());
+  for (const int32_t token : said) {
+    was.push_back(Everything(straight));
+    ASSERT_EQ(straight.Next()->id, token);
+    ASSERT_TRUE(straight.Append({}).ok());
+  }
+  for (const int depth : {1, 2, 3, 17, 33, 40, 64}) {
+    const uint64_t computed = engine.work().computed, replayed = engine.work().replayed;
+    const int from = session.position() + 1;
+    ASSERT_TRUE(session.Rollback(depth).ok()) << depth;
+    EXPECT_EQ(engine.work().computed, computed) << "back by " << depth;
+    EXPECT_LE(engine.work().replayed - replayed, static_cast<uint64_t>(Checkpoints::kStride)) << "back by " << depth;
+    const auto at = static_cast<size_t>(from - depth - 90);
+    EXPECT_EQ(Everything(session), was[at]) << "back by " << depth;
+    EXPECT_EQ(Say(session, 140 - static_cast<int>(at)), std::vector<int32_t>(said.begin() + static_cast<long>(at), said.end()));
+  }
+}
+INSTANTIATE_TEST_SUITE_P(EachKindOfState, RollbackTest,
+                         testing::Values("tests/data/goldens/qwen35_equal.gguf", "tests/data/goldens/qwen3_next.gguf",
+                                         "tests/data/goldens/granite_hybrid.gguf", "tests/data/goldens/falcon_h1.gguf",
+                                         "tests/data/goldens/nemotron_moe.gguf", "tests/data/goldens/lfm2_hybrid.gguf",
+                                         "tests/data/goldens/gemma4.gguf", "tests/data/goldens/llama_gqa.gguf"));
+
+TEST(SessionTest, LinesOfABatchAreTakenBackEachByItself) {
+  const Model model = Load();
+  Session first = NewSession(model);
+  ASSERT_TRUE(first.Prefill(Tokens(70)).ok());
+  std::vector<Session> lines = *first.Fork(first.Snapshot(), 3);
+  std::vector<Session*> batch;
+  for (size_t i = 0; i < lines.size(); ++i) {
+    ASSERT_TRUE(lines[i].SetSampling(Sampled(i)).ok());
+    batch.push_back(&lines[i]);
+  }
+  std::vector<std::vector<int32_t>> said(lines.size());
+  std::vector<Token> tokens(lines.size());
+  const auto say = [&](int count) {
+    for (int i = 0; i < count; ++i) {
+      ASSERT_TRUE(Session::NextBatch(batch, tokens).ok());
+      for (size_t line = 0; line < lines.size(); ++line) said[line].push_back(tokens[line].id);
+    }
+  };
+  say(50);
+  const auto before = said;
+  const uint64_t computed = model.engine().work().computed;
+  for (size_t line = 0; line < lines.size(); ++line) ASSERT_TRUE(lines[line].Rollback(9 + 13 * static_cast<int>(line)).ok());
+  EXPECT_EQ(model.engine().work().computed, computed);
+  for (size_t line = 0; line < lines.size(); ++line) {
+    const auto kept = static_cast<long>(50 - 9 - 13 * line);
+    EXPECT_EQ(Say(lines[line], static_cast<int>(50 - kept)), std::vector<int32_t>(before[line].begin() + kept, before[line].end())) << line;
+  }
+}
+
+// The log tells of rows of the line that is there, and of none that another wrote where they were.
+TEST(SessionTest, ARollbackIsExactWhateverCameBetween) {
+  const Model model = Load();
+  Session session = NewSession(model), straight = NewSession(model);
+  for (Session* each : {&session, &straight}) {
+    ASSERT_TRUE(each->Prefill(Tokens(40)).ok());
+    ASSERT_TRUE(each->SetSampling(Sampled(6)).ok());
+  }
+  const Capsule early = session.Snapshot();
+  Say(session, 30);
+  ASSERT_TRUE(session.Append(Tokens(21, 4)).ok());  // a step of many rows
+  Say(session, 12);
+  const auto more = [&] {
+    Say(straight, 30);
+    ASSERT_TRUE(straight.Append(Tokens(21, 4)).ok());
+    Say(straight, 12);
+  };
+  more();
+  ASSERT_TRUE(session.Rollback(4).ok());
+  ASSERT_TRUE(straight.Rollback(4).ok());
+  EXPECT_EQ(Everything(session), Everything(straight));
+  ASSERT_TRUE(session.Rollback(20).ok());  // into what was appended
+  Session shorter = NewSession(model);
+  ASSERT_TRUE(shorter.Prefill(Tokens(40)).ok());
+  ASSERT_TRUE(shorter.SetSampling(Sampled(6)).ok());
+  Say(shorter, 30);
+  ASSERT_TRUE(shorter.Append(Tokens(9, 4)).ok());
+  EXPECT_EQ(Everything(session), Everything(shorter));
+
+  // Other tokens to the same positions, after a restore.
+  ASSERT_TRUE(session.Restore(early).ok());
+  ASSERT_TRUE(session.SetSampling(Sampled(7)).ok());
+  const auto other = Say(session, 30);
+  ASSERT_TRUE(session.Rollback(11).ok());
+  EXPECT_EQ(Say(session, 11), std::vector<int32_t>(other.end() - 11, other.end()));
+}
+
+TEST(SessionTest, ARollbackReachesAsFarBackAsTheSamplerIsKept) {
+  const Model model = Load();
+  Session session = NewSession(model);
+  ASSERT_TRUE(session.Prefill(Tokens(50)).ok());
+  ASSERT_TRUE(session.SetSampling(Sampled(2)).ok());
+  const auto said = Say(session, 400);  // the ring has been written over
+  for (const int depth : {250, 100, 150, 31}) {
+    ASSERT_TRUE(session.Rollback(depth).ok()) << depth;
+    EXPECT_EQ(Say(session, depth), std::vector<int32_t>(said.end() - depth, said.end())) << depth;
+  }
+}
+
+TEST(SessionTest, WithoutRoomForALogTokensAreComputedAgain) {
+  for (size_t budget = size_t{64} << 20;; budget -= budget / 8) {
+    ASSERT_GT(budget, 1u << 20) << "no budget left the log out";
+    const Model model = Load(kTiny, {.threads = 2, .context = 512, .lanes = 2, .capsules = 64, .state_budget = budget, .chunk = 32});
+    Session session = NewSession(model);
+    if (session.lane().log().capacity > 0) continue;
+    ASSERT_TRUE(session.Prefill(Tokens(40)).ok());
+    const auto said = Say(session, 30);
+    const uint64_t computed = model.engine().work().computed;
+    ASSERT_TRUE(session.Rollback(9).ok());
+    EXPECT_GT(model.engine().work().computed, computed);
+    EXPECT_EQ(Say(session, 9), std::vector<int32_t>(said.end() - 9, said.end()));
+    return;
+  }
+}
+
 TEST(SessionTest, ARollbackFarBackGoesToAKeptBoundaryOrIsRefused) {
   const Model model = Load();
   Session session = NewSession(model);

@@ -44,7 +44,7 @@ Status Session::State::Speculate(int most) {
   }
   for (int i = 0; i < burst_size; ++i) checkpoints.Mark(before + i + 1, before + i + 1, boundaries[static_cast<size_t>(i)]);
   // A checkpoint is a boundary with nothing pending, like every mark.
-  if (lane->position() / kDecodeStride != before / kDecodeStride) {
+  if (lane->position() / Checkpoints::kStride != before / Checkpoints::kStride) {
     HeldState here = lane->Hold();
     here.block[kHost] = boundaries[static_cast<size_t>(burst_size - 1)];
     checkpoints.Keep(here);

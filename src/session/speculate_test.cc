@@ -106,7 +106,9 @@ TEST_P(SpeculationTest, EveryBoundaryWithinABurstCanBeGoneBackTo) {
     for (int back = 1; back <= 40; back += kSanitized ? 13 : 3) {
       Session session = Prompted(sampling, {.draft = 6, .adapt = false});
       const Outcome first = Generate(session, 60);
+      const uint64_t computed = session.model().engine().work().computed;
       ASSERT_TRUE(session.Rollback(back).ok());
+      EXPECT_EQ(session.model().engine().work().computed, computed) << "back " << back;
       const Outcome again = Generate(session, back);
       EXPECT_EQ(again.ids, std::vector<int32_t>(first.ids.end() - back, first.ids.end())) << "back " << back;
     }

@@ -61,8 +61,8 @@ TEST(BenchProgram, WritesWhatTheContractSays) {
     EXPECT_EQ(result.contains("branches"), name == "branches") << name;
     EXPECT_FALSE(result.contains("ratio"));
   }
-  EXPECT_EQ(names, (std::set<std::string>{"prefill", "decode", "suffix64", "snapshot", "restore", "fork", "branches", "ttft_cold",
-                                          "ttft_restored", "load"}));
+  EXPECT_EQ(names, (std::set<std::string>{"prefill", "decode", "suffix64", "snapshot", "restore", "fork", "branches", "rollback",
+                                          "ttft_cold", "ttft_restored", "load"}));
   EXPECT_EQ(ReadBytes(plot).rfind("<svg", 0), 0u);
 }
 

@@ -268,6 +268,10 @@ void CpuOps::RecordLoadLast(const Rows& out, const StateRef& last) { Add(LoadLas
 
 void CpuOps::RecordLastRows(const Rows& out, const Rows& in) { Add(LastRowsKernel(), LastArgs{&table(), out, in, {}}); }
 
+void CpuOps::RecordLog(std::span<const LogPart> parts, bool recall) {
+  Add(LogKernel(), LogArgs{&table(), plan_.log_parts.emplace_back(parts.begin(), parts.end()), recall});
+}
+
 void CpuOps::RecordArgMax(int32_t* index, const Rows& in) { Add(kernels_.argmax, ArgMaxArgs{&table(), in, index}); }
 
 }  // namespace reprise

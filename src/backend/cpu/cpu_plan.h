@@ -28,6 +28,7 @@ class CpuPlan : public CapturedPlan {
   std::deque<std::vector<ProductArgs>> products;  // what MatMul launches point to
   std::deque<Launch> row_work;                    // what their arranging launches run first
   std::deque<ExpertVisits> visits;                // of each mixture of experts
+  std::deque<std::vector<LogPart>> log_parts;
 };
 
 // The weights of convolutions, [kernel][channels] of what a file holds as [channels][kernel]. Made once for all plans.
@@ -77,6 +78,7 @@ class CpuOps : public CheckedOps {
   void RecordSaveLast(const StateRef& last, const Rows& in) override;
   void RecordLoadLast(const Rows& out, const StateRef& last) override;
   void RecordLastRows(const Rows& out, const Rows& in) override;
+  void RecordLog(std::span<const LogPart> parts, bool recall) override;
   void RecordArgMax(int32_t* index, const Rows& in) override;
 
   template <class Args>

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "backend/cpu/file_table.h"
 #include "backend/cpu/launch.h"
@@ -294,6 +295,11 @@ struct LastArgs {
   Rows out, in;
   StateRef last;
 };
+struct LogArgs {
+  const StepTable* table;
+  std::span<const LogPart> parts;
+  bool recall;
+};
 struct ArgMaxArgs {
   const StepTable* table;
   Rows in;
@@ -329,6 +335,7 @@ Kernel PreviousKernel();
 Kernel SaveLastKernel();
 Kernel LoadLastKernel();
 Kernel LastRowsKernel();
+Kernel LogKernel();
 
 // Floats of scratch that a thread needs for attention of this shape.
 int64_t AttentionScratchFloats(const AttentionArgs& args);

@@ -123,6 +123,28 @@ void LastRows(const LastArgs& args, int64_t first, int64_t last, int) {
   }
 }
 
+// An item is one part of one row.
+Split SplitLog(const LogArgs& args) {
+  return EvenSplit(args.table->rows * static_cast<int64_t>(args.parts.size()), args.parts[0].rows.width * 0.4);
+}
+void Log(const LogArgs& args, int64_t first, int64_t last, int) {
+  for (int64_t item = first; item < last; ++item) {
+    const auto count = static_cast<int64_t>(args.parts.size());
+    const auto row = static_cast<size_t>(item / count);
+    const auto& [rows, column] = args.parts[static_cast<size_t>(item % count)];
+    const LaneBinding& lane = args.table->lane[static_cast<size_t>(args.table->row_lane[row])];
+    if (lane.log == nullptr) continue;
+    std::byte* const kept = lane.log + static_cast<size_t>(args.table->row_position[row] % lane.log_capacity) * lane.log_row_bytes +
+                            static_cast<size_t>(column) * sizeof(float);
+    float* const live = RowAt(rows, static_cast<int>(row));
+    if (args.recall) {
+      std::memcpy(live, kept, RowBytes(rows));
+    } else {
+      std::memcpy(kept, live, RowBytes(rows));
+    }
+  }
+}
+
 template <class Args, RunFunction<Args> kRun, Split (*kSplit)(const Args&)>
 Kernel Make() {
   return {RunUntyped<Args, kRun>, SplitUntyped<Args, kSplit>};
@@ -137,5 +159,6 @@ Kernel PreviousKernel() { return Make<LastArgs, Previous, SplitPrevious>(); }
 Kernel SaveLastKernel() { return Make<LastArgs, SaveLast, SplitLanes>(); }
 Kernel LoadLastKernel() { return Make<LastArgs, LoadLast, SplitLanes>(); }
 Kernel LastRowsKernel() { return Make<LastArgs, LastRows, SplitLanes>(); }
+Kernel LogKernel() { return Make<LogArgs, Log, SplitLog>(); }
 
 }  // namespace reprise

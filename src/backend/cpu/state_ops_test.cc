@@ -260,6 +260,64 @@ TEST(LastRow, LastRowsAreOneRowALane) {
   EXPECT_NE(refused.status().message().find("domains"), std::string::npos) << refused.status().message();
 }
 
+// Two parts of rows of three lanes, one of which has no log, go into the rings and come back; nothing lies anywhere else.
+TEST(Log, KeepsEachLanesRowsAtTheirPositionsAndGivesThemBack) {
+  auto backend = *MakeCpuBackend({.threads = 2});
+  constexpr int kA = 40, kB = 7, kCapacity = 4;
+  constexpr size_t kRow = kA + kB + 3;  // longer than what is kept
+  StepTable table(8, 3);
+  const Floats1d a = RandomFloats(8 * 64, 1), b = RandomFloats(8 * kB, 2);
+  Floats1d live_a = a, live_b = b;
+  const std::array parts{LogPart{{live_a.data() + 5, 64, kA, Domain::kRows}, 2}, LogPart{{live_b.data(), kB, kB, Domain::kRows}, 2 + kA}};
+  auto keep = backend->Capture(table, [&](Ops& ops) { ops.KeepLog(parts); });
+  auto recall = backend->Capture(table, [&](Ops& ops) { ops.RecallLog(parts); });
+  ASSERT_TRUE(keep.ok() && recall.ok()) << keep.status().message() << recall.status().message();
+
+  Floats1d rings[2] = {Floats1d(kCapacity * kRow, -1.0f), Floats1d(kCapacity * kRow, -1.0f)};
+  table.lanes = 3;
+  const int lanes[] = {0, 0, 0, 1, 2, 2}, positions[] = {6, 7, 8, 100, 5, 6};
+  table.rows = 6;
+  for (size_t r = 0; r < 6; ++r) {
+    table.row_lane[r] = lanes[r];
+    table.row_position[r] = positions[r];
+  }
+  for (const size_t lane : {size_t{0}, size_t{2}}) {
+    table.lane[lane].log = reinterpret_cast<std::byte*>(rings[lane / 2].data());
+    table.lane[lane].log_capacity = kCapacity;
+    table.lane[lane].log_row_bytes = kRow * sizeof(float);
+  }
+  ASSERT_TRUE(backend->stream().Replay(**keep).ok());
+  EXPECT_EQ(live_a, a);
+  Floats1d wanted[2] = {Floats1d(kCapacity * kRow, -1.0f), Floats1d(kCapacity * kRow, -1.0f)};
+  for (size_t r = 0; r < 6; ++r) {
+    if (lanes[r] == 1) continue;
+    float* to = wanted[lanes[r] / 2].data() + static_cast<size_t>(positions[r] % kCapacity) * kRow + 2;
+    std::copy_n(a.data() + r * 64 + 5, kA, to);
+    std::copy_n(b.data() + r * kB, kB, to + kA);
+  }
+  EXPECT_EQ(rings[0], wanted[0]);
+  EXPECT_EQ(rings[1], wanted[1]);
+
+  std::fill(live_a.begin(), live_a.end(), -2.0f);
+  std::fill(live_b.begin(), live_b.end(), -2.0f);
+  ASSERT_TRUE(backend->stream().Replay(**recall).ok());
+  for (size_t r = 0; r < 8; ++r) {
+    const bool comes_back = r < 6 && lanes[r] != 1;
+    for (size_t i = 0; i < 64; ++i) {
+      ASSERT_EQ(live_a[r * 64 + i], comes_back && i >= 5 && i < 5 + kA ? a[r * 64 + i] : -2.0f) << r << ", " << i;
+    }
+    for (size_t i = 0; i < kB; ++i) ASSERT_EQ(live_b[r * kB + i], comes_back ? b[r * kB + i] : -2.0f) << r << ", " << i;
+  }
+  EXPECT_EQ(rings[0], wanted[0]);
+
+  const auto refused = [&](LogPart part) {
+    return std::string(backend->Capture(table, [&](Ops& ops) { ops.KeepLog({&part, 1}); }).status().message());
+  };
+  EXPECT_NE(refused({parts[0].rows, -1}).find("before"), std::string::npos);
+  EXPECT_NE(refused({{live_a.data(), 64, kA, Domain::kLanes}, 0}).find("domains"), std::string::npos);
+  EXPECT_NE(std::string(backend->Capture(table, [&](Ops& ops) { ops.KeepLog({}); }).status().message()).find("nothing"), std::string::npos);
+}
+
 TEST(LastRow, LoadLastIsOneRowALane) {
   auto backend = *MakeCpuBackend({.threads = 2});
   StepTable table(4, 2);

@@ -257,6 +257,16 @@ void CudaOps::RecordLoadLast(const Rows& out, const StateRef& last) { Add<LastAr
 
 void CudaOps::RecordLastRows(const Rows& out, const Rows& in) { Add<LastArgs, LoadLastGrid>(kLastRows, {step_, out, in, {}}); }
 
+void CudaOps::RecordLog(std::span<const LogPart> parts, bool recall) {
+  while (!parts.empty()) {
+    const size_t count = std::min<size_t>(parts.size(), LogArgs::kMost);
+    LogArgs args{step_, static_cast<int32_t>(count), recall, {}};
+    std::copy_n(parts.begin(), count, args.parts);
+    Add<LogArgs, LogGrid>(kLog, args);
+    parts = parts.subspan(count);
+  }
+}
+
 void CudaOps::RecordArgMax(int32_t* index, const Rows& in) {
   ArgMaxArgs args{step_, in, index, nullptr, nullptr};
   args.best = Scratch<float>("greatest values", MostRows(in.domain) * ArgMaxArgs::kParts);

@@ -82,6 +82,7 @@ class CudaOps : public CheckedOps {
   void RecordSaveLast(const StateRef& last, const Rows& in) override;
   void RecordLoadLast(const Rows& out, const StateRef& last) override;
   void RecordLastRows(const Rows& out, const Rows& in) override;
+  void RecordLog(std::span<const LogPart> parts, bool recall) override;
   void RecordArgMax(int32_t* index, const Rows& in) override;
   void RecordBest(const BestRows& out, const Rows& in) override;
   void RecordWeigh(double* parts, const WeighedRow* row, const Rows& in) override;

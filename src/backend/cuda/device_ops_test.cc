@@ -229,6 +229,48 @@ TEST(DeviceOps, LastRowsAreOneRowALane) {
   }
 }
 
+// More parts than one launch takes, of lanes of which one has no log, go into the rings and come back.
+TEST(DeviceOps, LogsKeepRowsAtTheirPositionsAndGiveThemBack) {
+  constexpr int kParts = 30, kWidth = 270, kCapacity = 4, kRows = 5;
+  constexpr size_t kRow = kParts * kWidth, kAll = size_t{kRows} * kRow;
+  for (TestBackend& device : DeviceBackends()) {
+    Backend& backend = *device.backend;
+    StepTable table(8, 3);
+    const Floats1d values = RandomFloats(kAll, 5);
+    float* const live = NewFloats(backend, values);
+    std::vector<LogPart> parts;
+    for (int p = 0; p < kParts; ++p) parts.push_back({{live + p * kWidth, kRow, kWidth, Domain::kRows}, (kParts - 1 - p) * kWidth});
+    auto keep = backend.Capture(table, [&](Ops& ops) { ops.KeepLog(parts); });
+    auto recall = backend.Capture(table, [&](Ops& ops) { ops.RecallLog(parts); });
+    ASSERT_TRUE(keep.ok() && recall.ok()) << keep.status().message() << recall.status().message();
+    float* const ring = NewFloats(backend, Floats1d(kCapacity * kRow, -1.0f));
+    const int lanes[kRows] = {0, 1, 1, 1, 2}, positions[kRows] = {9, 6, 7, 8, 3};
+    table.lanes = 3;
+    table.rows = kRows;
+    for (size_t r = 0; r < kRows; ++r) {
+      table.row_lane[r] = lanes[r];
+      table.row_position[r] = positions[r];
+    }
+    table.lane[1].log = reinterpret_cast<std::byte*>(ring);
+    table.lane[1].log_capacity = kCapacity;
+    table.lane[1].log_row_bytes = kRow * sizeof(float);
+    ASSERT_TRUE(backend.stream().Replay(**keep).ok());
+    const Floats1d kept = ReadFloats(backend, ring, kCapacity * kRow);
+    for (size_t slot = 0; slot < kCapacity; ++slot) {
+      const int row = std::array{3, -1, 1, 2}[slot];  // positions 8, none, 6, 7
+      for (size_t i = 0; i < kRow; ++i) {
+        const size_t of_row = (kParts - 1 - i / kWidth) * kWidth + i % kWidth;
+        ASSERT_EQ(kept[slot * kRow + i], row < 0 ? -1.0f : values[static_cast<size_t>(row) * kRow + of_row]) << device.name << ", " << slot;
+      }
+    }
+    const Floats1d other(kAll, -2.0f);
+    ASSERT_TRUE(backend.Copy(live, other.data(), kAll * sizeof(float)).ok());
+    ASSERT_TRUE(backend.stream().Replay(**recall).ok());
+    const Floats1d back = ReadFloats(backend, live, kAll);
+    for (size_t i = 0; i < kAll; ++i) ASSERT_EQ(back[i], lanes[i / kRow] == 1 ? values[i] : -2.0f) << device.name << ", " << i;
+  }
+}
+
 // A state's bytes are compared, and devices do not agree on those of a NaN.
 TEST(DeviceOps, EveryNaNIsAppendedAsTheSameHalf) {
   Job job;

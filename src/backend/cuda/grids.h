@@ -86,6 +86,11 @@ inline Grid ConvGrid(const ConvArgs& args, const Bucket& b) {
 }
 inline Grid PreviousGrid(const LastArgs& args, const Bucket& b) { return {Pieces(args.out.width), b.rows, 1, kRowThreads}; }
 inline Grid SaveLastGrid(const LastArgs& args, const Bucket& b) { return {Pieces(args.in.width), b.lanes, 1, kRowThreads}; }
+inline Grid LogGrid(const LogArgs& args, const Bucket& b) {
+  int width = 0;
+  for (int i = 0; i < args.count; ++i) width = args.parts[i].rows.width > width ? args.parts[i].rows.width : width;
+  return {Pieces(width), b.rows, args.count, kRowThreads};
+}
 inline Grid LoadLastGrid(const LastArgs& args, const Bucket& b) { return {Pieces(args.out.width), b.lanes, 1, kRowThreads}; }
 
 inline constexpr int kMostStateRows = 32 << (kStateChoices - 1);

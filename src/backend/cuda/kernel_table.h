@@ -38,6 +38,7 @@ enum KernelId : int {
   kSaveLast,
   kLoadLast,
   kLastRows,
+  kLog,
   kJoin,
   kSigmoidGate,
   kRouteExperts,
@@ -127,6 +128,7 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(kSaveLast, LastArgs, SaveLastKernel)                              \
   ADD(kLoadLast, LastArgs, LoadLastKernel)                              \
   ADD(kLastRows, LastArgs, LastRowsKernel)                              \
+  ADD(kLog, LogArgs, LogKernel)                                         \
   ADD(kJoin, AttentionArgs, JoinKernel)                                 \
   ADD(kSigmoidGate, SigmoidGateArgs, SigmoidGateKernel)                 \
   ADD(kRouteExperts, ExpertsArgs, RouteExpertsKernel)                   \

@@ -24,7 +24,10 @@ struct StepHeader {
 struct LaneEntry {
   const std::byte* read;
   std::byte* write;
-  int32_t first_row, rows, position, unused;
+  int32_t first_row, rows, position;
+  int32_t log_capacity;
+  std::byte* log;  // of the lane's ReplayLog; null: none
+  uint64_t log_row_bytes;
 };
 struct RowEntry {
   int32_t lane, position, token, unused;
@@ -243,6 +246,13 @@ struct LastArgs {
   StepView step;
   Rows out, in;
   StateRef last;
+};
+struct LogArgs {
+  static constexpr int kMost = 24;  // parts
+  StepView step;
+  int32_t count;
+  bool recall;
+  LogPart parts[kMost];
 };
 struct ArgMaxArgs {
   static constexpr int kParts = 64;

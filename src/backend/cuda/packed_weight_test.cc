@@ -251,7 +251,7 @@ TEST(AttentionCut, UnitsCoverTheWorkOnce) {
     std::vector<LaneEntry> lanes(1 + random() % 5);
     int rows = 0;
     for (LaneEntry& lane : lanes) {
-      lane = {nullptr, nullptr, rows, static_cast<int>(random() % 40), static_cast<int>(random() % 1200), 0};
+      lane = {nullptr, nullptr, rows, static_cast<int>(random() % 40), static_cast<int>(random() % 1200), 0, nullptr, 0};
       rows += lane.rows;
       if (lane.rows > 0) header.blocks = std::max(header.blocks, (lane.position + lane.rows - 1) / kAttentionBlock + 1);
     }

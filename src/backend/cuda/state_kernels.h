@@ -350,5 +350,21 @@ REPRISE_KERNEL(LastRowsKernel, LastArgs) {
   const LaneEntry lane = args.step.lane[index];
   if (lane.rows > 0) RowAt(args.out, index)[i] = RowAt(args.in, lane.first_row + lane.rows - 1)[i];
 }
+REPRISE_KERNEL(LogKernel, LogArgs) {
+  BeginKernel();
+  const LogPart& part = args.parts[BlockZ()];
+  const int row = BlockY(), i = BlockX() * kRowThreads + ThreadId();
+  if (row >= args.step.header->rows || i >= part.rows.width) return;
+  const RowEntry entry = args.step.row[row];
+  const LaneEntry lane = args.step.lane[entry.lane];
+  if (lane.log == nullptr) return;
+  float* kept = reinterpret_cast<float*>(lane.log + entry.position % lane.log_capacity * lane.log_row_bytes) + part.column;
+  float* live = RowAt(part.rows, row);
+  if (args.recall) {
+    live[i] = kept[i];
+  } else {
+    kept[i] = live[i];
+  }
+}
 
 }  // namespace reprise::cuda

@@ -68,7 +68,7 @@ Status Uploads::Bind(const StepTable& table) {
   *header = {table.rows, table.lanes, 0, {}};
   for (size_t i = 0; i < static_cast<size_t>(table.lanes); ++i) {
     const LaneBinding& lane = table.lane[i];
-    lanes[i] = {lane.read, lane.write, lane.first_row, lane.rows, lane.position, 0};
+    lanes[i] = {lane.read, lane.write, lane.first_row, lane.rows, lane.position, lane.log_capacity, lane.log, lane.log_row_bytes};
     if (lane.rows > 0) header->blocks = std::max(header->blocks, (lane.position + lane.rows - 1) / kAttentionBlock + 1);
   }
   for (size_t i = 0; i < static_cast<size_t>(table.rows); ++i) rows[i] = {table.row_lane[i], table.row_position[i], table.token[i], 0};
