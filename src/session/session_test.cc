@@ -384,6 +384,51 @@ TEST(SessionTest, ARollbackReachesAsFarBackAsTheSamplerIsKept) {
   }
 }
 
+TEST(SessionTest, GoingBackWithoutABlockToWriteChangesNothing) {
+  const Model model = Load(kTiny, {.threads = 2, .context = 512, .lanes = 1, .capsules = 30, .chunk = 32});
+  Engine& engine = model.engine();
+  Session session = NewSession(model);
+  ASSERT_TRUE(session.Prefill(Tokens(20)).ok());
+  std::vector<Capsule> taken;
+  while (true) {
+    taken.push_back(session.Snapshot());
+    if (!session.Next().ok()) break;
+    ASSERT_LT(taken.size(), 100u);
+  }
+  ASSERT_GT(taken.size(), 20u);
+  const auto before = Everything(session);
+  const int position = session.position();
+  const ReplayLog log = session.lane().log();
+  EXPECT_EQ(engine.GoBack(session.lane(), taken[5].Hold(), position - 1).code(), StatusCode::kExhausted);
+  EXPECT_EQ(session.position(), position);
+  EXPECT_EQ(Everything(session), before);
+  EXPECT_TRUE(session.lane().log().Holds(log.first, log.end));
+  taken.erase(taken.begin() + 6, taken.begin() + 12);
+  ASSERT_TRUE(session.Next().ok()) << "the lane goes on as if nothing had been asked";
+  ASSERT_TRUE(engine.GoBack(session.lane(), taken[5].Hold(), position).ok());
+  EXPECT_EQ(session.position(), position);
+}
+
+// A step of guesses writes over rows of the log as far as it goes, however few of them come true.
+TEST(SessionTest, WhatATentativeStepWroteOverIsNotRecalled) {
+  const Model model = Load();
+  Engine& engine = model.engine();
+  Session session = NewSession(model);
+  Lane& lane = session.lane();
+  const auto feed = [&](int32_t token) {
+    const Engine::Feed one{&lane, std::span(&token, 1)};
+    ASSERT_TRUE(engine.Advance(std::span(&one, 1)).ok());
+  };
+  for (int32_t i = 0; i < lane.log().capacity + 5; ++i) feed(i % 288);
+  ASSERT_EQ(lane.log().end - lane.log().first, lane.log().capacity);
+  const auto guesses = Tokens(9);
+  ASSERT_TRUE(engine.BeginTentative(lane, 9).ok());
+  ASSERT_TRUE(engine.RunTentative(lane, guesses).ok());
+  ASSERT_TRUE(engine.CommitTentative(lane, 2).ok());
+  EXPECT_EQ(lane.log().end, lane.position());
+  EXPECT_EQ(lane.log().first, lane.position() + 7 - lane.log().capacity);
+}
+
 TEST(SessionTest, WithoutRoomForALogTokensAreComputedAgain) {
   for (size_t budget = size_t{64} << 20;; budget -= budget / 8) {
     ASSERT_GT(budget, 1u << 20) << "no budget left the log out";

@@ -26,6 +26,7 @@ class Cuts {
     REPRISE_RETURN_IF_ERROR(Chunks());
     REPRISE_RETURN_IF_ERROR(Lanes());
     REPRISE_RETURN_IF_ERROR(Paths());
+    REPRISE_RETURN_IF_ERROR(TakenBack());
     REPRISE_RETURN_IF_ERROR(Loads());
     findings_.Note(
         fmt::format("{} positions and {} more: every state byte and every logit bit equal for {} splits of the prompt (1 by 1 among them), "
@@ -168,6 +169,32 @@ class Cuts {
     REPRISE_RETURN_IF_ERROR(Compare(subject, 1, "after export and import in the middle of the prompt"));
     paths_ += 3;
     setup_.Progress(0.75);
+    return Ok();
+  }
+
+  // Tokens that were chosen are taken back to a boundary that nobody kept, and chosen again.
+  Status TakenBack() {
+    VerifySubject& subject = setup_.subject;
+    const int kept = count_ / 2, said = 40;
+    REPRISE_RETURN_IF_ERROR(setup_.Reset(0));
+    REPRISE_RETURN_IF_ERROR(setup_.Append(0, setup_.prompt));
+    REPRISE_RETURN_IF_ERROR(GoOn(subject, 0, kept).status());
+    REPRISE_RETURN_IF_ERROR(setup_.Append(0, {}));  // what was chosen last is fed
+    REPRISE_ASSIGN_OR_RETURN(const auto straight, Digests(subject, 0));
+
+    REPRISE_RETURN_IF_ERROR(setup_.Reset(0));
+    REPRISE_RETURN_IF_ERROR(setup_.Append(0, setup_.prompt));
+    REPRISE_RETURN_IF_ERROR(GoOn(subject, 0, said).status());
+    REPRISE_RETURN_IF_ERROR(subject.Rollback(0, said - kept));
+    const std::string how = fmt::format("after {} of {} chosen tokens were taken back", said - kept, said);
+    REPRISE_ASSIGN_OR_RETURN(const auto digests, Digests(subject, 0));
+    if (const auto state = FirstDifference(subject.layout(), straight, digests)) {
+      findings_.Fail(fmt::format("{}: the bytes of {} differ", how, *state));
+    }
+    REPRISE_ASSIGN_OR_RETURN(const auto steps, GoOn(subject, 0, count_ - kept));
+    const auto expected = std::span<const Step>(reference_.steps).subspan(static_cast<size_t>(kept));
+    if (const auto divergence = FirstDivergence(expected, steps)) findings_.Fail(how + ": " + Describe(*divergence));
+    ++paths_;
     return Ok();
   }
 

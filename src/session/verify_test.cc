@@ -250,6 +250,23 @@ TEST(VerifyBrokenTest, ADependenceOnThreadsIsFound) {
   ExpectOthersKept(report, 3);
 }
 
+// Where tokens that were appended are taken back, it is exact.
+class RollsBackRoughly : public Broken {
+ public:
+  using Broken::Broken;
+  Status Rollback(Line line, int count) override {
+    REPRISE_RETURN_IF_ERROR(Broken::Rollback(line, count));
+    if (count > 30 && count < 60) Touch(line, "blk.1.delta.memory");
+    return Ok();
+  }
+};
+
+TEST(VerifyBrokenTest, ARollbackThatIsNotExactIsFound) {
+  const VerifyReport report = VerifyBroken<RollsBackRoughly>();
+  ExpectBroken(report, 3, "taken back: the bytes of blk.1.delta.memory");
+  ExpectOthersKept(report, 3);
+}
+
 class SharesABlock : public Broken {
  public:
   SharesABlock(const Model& model, std::string state) : Broken(model), state_(std::move(state)) {}
