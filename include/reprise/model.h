@@ -33,10 +33,11 @@ struct ModelOptions {
   std::string device = {};  // what computes: "" or "cpu", "cuda", "cuda:1"; see `reprise inspect --devices`
   int threads = 0;          // 0: one for each processor that this process may use
   bool pin_threads = false;
-  int context = 0;          // most positions of a session; 0: what the model was made for, at most 32,768
-  int lanes = 8;            // sessions that can be live at once
-  int capsules = 64;        // recurrent blocks kept for capsules, beside the lanes' own; fewer if the budget asks for it
-  size_t state_budget = 0;  // bytes of state in all; 0: half of this machine's memory. Pages are used as they are first touched
+  int context = 0;    // most positions of a session; 0: what the model was made for, at most 32,768
+  int lanes = 8;      // sessions that can be live at once
+  int capsules = 64;  // recurrent blocks kept for capsules, beside the lanes' own; fewer if the budget asks for it
+  size_t state_budget =
+      0;  // bytes of state in all, logs for rollbacks included; 0: half of this machine's memory. Pages are used as they are first touched
   size_t spill_budget = 0;  // bytes of pinned host memory for state that a device has no room for; 0: none. Refused for the CPU
   int chunk = 256;          // most tokens of one step; results do not depend on it
   KeyValueType kv = KeyValueType::kAuto;               // part of the fingerprint

@@ -138,8 +138,9 @@ class Session {
   // kMismatch, and nothing changed, for a capsule of another model.
   Status Restore(const Capsule& capsule);
   Result<std::vector<Session>> Fork(const Capsule& capsule, int count) const;
-  // To the boundary `count` tokens back, and exactly so: sampler, stop matcher and all. kInvalidArgument when that boundary is out of reach
-  // (it names what is in reach): an impossible rollback is refused, never approximated.
+  // To the boundary `count` tokens back, and exactly so: sampler, stop matcher and all. Among tokens that were chosen the recurrences alone run
+  // again, from the checkpoint below (mostly less than 32 tokens); text that was appended is computed again. kInvalidArgument when that boundary is
+  // out of reach (it names what is in reach): an impossible rollback is refused, never approximated.
   Status Rollback(int count);
 
   // The capsule as bytes, with the model's name and a digest of its tokens as metadata. Model::ImportCapsule reads them.
