@@ -168,6 +168,31 @@ void Ssm(benchmark::State& state) {
       benchmark::Counter(static_cast<double>(state.iterations()) * rows * 1e-6, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
 }
 
+// One layer of Jamba Reasoning 3B: 5,120 channels of 16 dimensions.
+void SelectiveScan(benchmark::State& state) {
+  const int rows = static_cast<int>(state.range(0));
+  constexpr int kChannels = 5120, kStates = 16;
+  auto backend = MakeBackend(state, {});
+  if (!backend) return;
+  const size_t bytes = kChannels * kStates * sizeof(float);
+  StepTable table(rows, 1);
+  FillStep(table, rows);
+  table.lane[0].read = *backend->Allocate(bytes, "state");
+  table.lane[0].write = *backend->Allocate(bytes, "state");
+  const Rows x = Buffer(*backend, rows, kChannels), dt = Buffer(*backend, rows, kChannels), out = Buffer(*backend, rows, kChannels);
+  const Rows bc = Buffer(*backend, rows, 2 * kStates), rates = Buffer(*backend, 1, kChannels * kStates);
+  const Vector channels{dt.data, kChannels};
+  auto plan = backend->Capture(table, [&](Ops& ops) {
+    ops.SelectiveScan(out, x, dt, bc.Columns(0, kStates), bc.Columns(kStates, kStates), {rates.data, kChannels * kStates}, channels,
+                      channels, {0, bytes, ElementType::kF32});
+  });
+  for (auto _ : state) {
+    if (!backend->stream().Replay(**plan).ok()) state.SkipWithError("replay");
+  }
+  state.counters["us/token"] =
+      benchmark::Counter(static_cast<double>(state.iterations()) * rows * 1e-6, benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+}
+
 void LoadMatrix(benchmark::State& state, TensorType type) {
   constexpr int kInputs = 1024, kOutputs = 65536;
   const auto bytes = WeightBytes(type, kInputs, kOutputs);
@@ -212,6 +237,7 @@ void Register() {
       ->Unit(benchmark::kMicrosecond);
   benchmark::RegisterBenchmark("DeltaNet", DeltaNet)->Arg(1)->Arg(64)->UseRealTime()->Unit(benchmark::kMicrosecond);
   benchmark::RegisterBenchmark("Ssm", Ssm)->Arg(1)->Arg(64)->UseRealTime()->Unit(benchmark::kMicrosecond);
+  benchmark::RegisterBenchmark("SelectiveScan", SelectiveScan)->Arg(1)->Arg(64)->UseRealTime()->Unit(benchmark::kMicrosecond);
   for (TensorType type : {TensorType::kQ8_0, TensorType::kQ4_0, TensorType::kQ4_K, TensorType::kF16}) {
     benchmark::RegisterBenchmark(("Load/" + std::string(TensorTypeName(type))).c_str(), LoadMatrix, type)
         ->UseRealTime()

@@ -98,14 +98,14 @@ check() {
 test_device() {
   failed=0
   timeout 60 "$build/reprise" inspect --devices || true
-  kernels='Weights*:Shapes*:Fuse*:MatMul*:RowOps*:SwiGlu*:GatedRmsNorm*:NormRope*:Attention*:CausalConv*:DeltaNet*:Ssm*:LastRow*:Device*:CudaDevice*:Forms*:MixExperts*:SigmoidGate*'
+  kernels='Weights*:Shapes*:Fuse*:MatMul*:RowOps*:SwiGlu*:GatedRmsNorm*:NormRope*:Attention*:CausalConv*:DeltaNet*:Ssm*:SelectiveScan*:LastRow*:Device*:CudaDevice*:Forms*:MixExperts*:SigmoidGate*'
   check kernels 240 12 "$build/backend_test" --gtest_filter="$kernels"
   check models 200 4 "$build/device_test" --gtest_filter='*/cuda'
   if timeout 120 "$build/reprise" verify --device cuda --quick >"$out/verify.txt" 2>&1; then kept=passed; else kept=FAILED failed=1; fi
   cat "$out/verify.txt"
   say "$kept: reprise verify"
   if ! command -v compute-sanitizer >/dev/null 2>&1; then say "NOT TESTED: there is no compute-sanitizer"; else
-    few='DeltaNet.OddWidths:FusedDelta.OddWidths:Shapes*Q4_K*:Ssm.OddWidths:Attention.OddWidths:MixExpertsLayer*'
+    few='DeltaNet.OddWidths:FusedDelta.OddWidths:Shapes*Q4_K*:Ssm.OddWidths:SelectiveScan.FewDimensions:Attention.OddWidths:MixExpertsLayer*'
     check memcheck 170 6 compute-sanitizer --error-exitcode 9 "$build/backend_test" --gtest_filter="$few:Fuse*:Attention.GroupedHeads*:CausalConv*:LastRow*:DeviceOps*:MixExpertsLanes*"
     check racecheck 170 4 compute-sanitizer --tool racecheck --error-exitcode 9 "$build/backend_test" --gtest_filter="$few"
     check synccheck 100 4 compute-sanitizer --tool synccheck --error-exitcode 9 "$build/backend_test" --gtest_filter="$few"

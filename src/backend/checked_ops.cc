@@ -229,6 +229,19 @@ void CheckedOps::Ssm(Rows out, Rows xbc, Rows dt, Vector a, Vector dt_bias, Vect
   }
 }
 
+void CheckedOps::SelectiveScan(Rows out, Rows x, Rows dt, Rows b, Rows c, Vector a, Vector dt_bias, Vector d, StateRef state) {
+  const char* const op = "SelectiveScan";
+  const int64_t states = int64_t{x.width} * b.width;
+  if (CheckRows(op, x, x.width, Domain::kRows) && CheckRows(op, out, x.width, Domain::kRows) && CheckRows(op, dt, x.width, Domain::kRows) &&
+      CheckRows(op, b, b.width, Domain::kRows) && CheckRows(op, c, b.width, Domain::kRows) &&
+      Check(x.width % kScanChannels == 0, op, "the channels are no multiple of 16") &&
+      Check(a.data && a.size == states, op, "a is not one value for each channel and dimension of the state") &&
+      Check(dt_bias.data && dt_bias.size == x.width && d.data && d.size == x.width, op, "dt_bias or d is not one value a channel") &&
+      CheckState(op, state, states, "the state is not float32 channels x state_dim")) {
+    RecordSelectiveScan(out, x, dt, b, c, a.data, dt_bias.data, d.data, state);
+  }
+}
+
 void CheckedOps::GatedRmsNorm(Rows out, Rows in, Rows gate, Vector weight, float eps) {
   if (CheckRows("GatedRmsNorm", in, in.width, in.domain) && CheckRows("GatedRmsNorm", out, in.width, in.domain) &&
       CheckRows("GatedRmsNorm", gate, in.width, in.domain) &&

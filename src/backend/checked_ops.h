@@ -40,6 +40,7 @@ class CheckedOps : public Ops {
   void CausalConv(Rows out, Rows in, StateRef tail, Vector weight, Vector bias, int kernel, bool silu) final;
   void DeltaNet(Rows out, Rows qkv, Rows alpha, Rows beta, Vector a, Vector dt, StateRef state, const DeltaNetShape& shape) final;
   void Ssm(Rows out, Rows xbc, Rows dt, Vector a, Vector dt_bias, Vector d, StateRef state, const SsmShape& shape) final;
+  void SelectiveScan(Rows out, Rows x, Rows dt, Rows b, Rows c, Vector a, Vector dt_bias, Vector d, StateRef state) final;
   void GatedRmsNorm(Rows out, Rows in, Rows gate, Vector weight, float eps) final;
   void Previous(Rows out, Rows in, StateRef last) final;
   void SaveLast(StateRef last, Rows in) final;
@@ -84,6 +85,8 @@ class CheckedOps : public Ops {
                               const StateRef& state, const DeltaNetShape& shape) = 0;
   virtual void RecordSsm(const Rows& out, const Rows& xbc, const Rows& dt, const float* a, const float* dt_bias, const float* d,
                          const StateRef& state, const SsmShape& shape) = 0;
+  virtual void RecordSelectiveScan(const Rows& out, const Rows& x, const Rows& dt, const Rows& b, const Rows& c, const float* a,
+                                   const float* dt_bias, const float* d, const StateRef& state) = 0;
   virtual void RecordGatedRmsNorm(const Rows& out, const Rows& in, const Rows& gate, const float* weight, int head, float eps) = 0;
   virtual void RecordPrevious(const Rows& out, const Rows& in, const StateRef& last) = 0;
   virtual void RecordSaveLast(const StateRef& last, const Rows& in) = 0;

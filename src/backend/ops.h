@@ -93,6 +93,7 @@ struct Experts {
   int count = 0;
   int used = 0;          // of a row
   bool sigmoid = false;  // probabilities are sigmoids of the scores, not their softmax
+  bool normed = true;    // the weights of the chosen are shares of the sum of their probabilities; otherwise these as they are
   float scale = 1.0f;    // of the weights
   Vector weight_scale;   // [count]: of the weight of each
   bool adds = true;      // to what is there; otherwise that is overwritten
@@ -180,7 +181,7 @@ class Ops {
   // out[r] += (or =) what the experts that row r goes to make of in[r], each as much as the router trusts it: with s = scores[r] + score_bias and
   // p = softmax(s) or sigmoid(s), the `used` experts e at which p + choice_bias is greatest (of equal ones the first; a NaN counts as the least), from
   // the greatest on,
-  //   w[e] = scale * p[e] / (the sum of p of the chosen, in that order), times weight_scale[e]
+  //   w[e] = scale * p[e] / (the sum of p of the chosen, in that order; or 1 where they are not normed), times weight_scale[e]
   //   h[e] = activation(gate[e] in[r] + gate_bias[e], up[e] in[r] + up_bias[e]);  out[r] += w[e] * (down[e] h[e] + down_bias[e]).
   // A bias of the choice goes with sigmoids alone. scores: experts.count wide. `out` is neither `in` nor `scores`.
   virtual void MixExperts(Rows out, Rows in, Rows scores, const Experts& experts) = 0;
@@ -242,6 +243,14 @@ class Ops {
     int heads, head_dim, groups, state_dim;
   };
   virtual void Ssm(Rows out, Rows xbc, Rows dt, Vector a, Vector dt_bias, Vector d, StateRef state, const SsmShape& shape) = 0;
+
+  // The selective scan of Mamba-1 (Gu and Dao, arXiv:2312.00752), token by token, each channel by itself. Inputs of a row: x and dt (before
+  // softplus), a value a channel; b and c, a value for each of the state's dimensions.
+  //   step = softplus(dt + dt_bias); S[n] = exp(a[n] * step) S[n] + b[n] step x; out = the sum of S[n] c[n] + d x.
+  // `a` and the state, which is float32, are [channels / kScanChannels][state_dim][kScanChannels]: what neighbouring channels have is in one
+  // piece, and lies as vectors read it. out, x, dt: channels, a multiple of kScanChannels; b, c: state_dim.
+  static constexpr int kScanChannels = 16;
+  virtual void SelectiveScan(Rows out, Rows x, Rows dt, Rows b, Rows c, Vector a, Vector dt_bias, Vector d, StateRef state) = 0;
 
   // out = RmsNorm over each consecutive head of weight.size values, times weight, times silu(gate). `out` may be `in`.
   virtual void GatedRmsNorm(Rows out, Rows in, Rows gate, Vector weight, float eps) = 0;

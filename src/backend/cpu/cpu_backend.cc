@@ -102,6 +102,7 @@ class CpuBackend : public Backend {
     AddConv(isa.target, kernels_);
     AddDeltaNet(isa.target, kernels_);
     AddSsm(isa.target, kernels_);
+    AddScan(isa.target, kernels_);
   }
 
   std::string_view name() const override { return "cpu"; }

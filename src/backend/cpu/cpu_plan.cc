@@ -106,7 +106,7 @@ void CpuOps::RecordMixExperts(const Rows& out, const Rows& in, const Rows& score
   const Rows parts{Scratch<float>("experts' results", visits * out.width), out.width, out.width, in.domain};
   if (!error().ok()) return;
   Add(RouteKernel(), RouteArgs{&table(), scores, experts.score_bias.data, experts.choice_bias.data, experts.weight_scale.data, &to,
-                               experts.sigmoid, experts.scale});
+                               experts.sigmoid, experts.normed, experts.scale});
   Add(kernels_.group_visits, GroupVisitsArgs{&table(), in.domain, &to});
 
   std::vector<Product> ahead{{experts.up, up}};
@@ -246,6 +246,11 @@ void CpuOps::RecordSsm(const Rows& out, const Rows& xbc, const Rows& dt, const f
   args.gates = Scratch<float>("ssm gates", MostRows(Domain::kRows) * 2 * s.heads);
   Add(kernels_.ssm_inputs, args);
   Add(kernels_.ssm, args);
+}
+
+void CpuOps::RecordSelectiveScan(const Rows& out, const Rows& x, const Rows& dt, const Rows& b, const Rows& c, const float* a,
+                                 const float* dt_bias, const float* d, const StateRef& state) {
+  Add(kernels_.scan, ScanArgs{&table(), out, x, dt, b, c, a, dt_bias, d, state});
 }
 
 SliceArgs CpuOps::Slices(const StateRef& state, int heads, int rows, int columns) {

@@ -152,6 +152,10 @@ void RouteRow(const RouteArgs& args, int row) {
     shares[i] = args.sigmoid ? ExpertSigmoid(score) : ExpertShare(score, score_of(chosen[0]));
     sum += shares[i];
   }
+  if (!args.normed) {
+    sum = args.sigmoid ? 1.0 : 0.0;
+    for (int e = 0; !args.sigmoid && e < visits.count; ++e) sum += ExpertShare(score_of(e), score_of(chosen[0]));
+  }
   float* const weights = visits.weight + int64_t{row} * visits.used;
   for (int i = 0; i < visits.used; ++i) {
     weights[i] = static_cast<float>(static_cast<double>(args.scale) * shares[i] / sum);

@@ -20,7 +20,7 @@ struct Mixture {
   int width = 256, inner = 256, count = 6, used = 3;
   Activation activation = Activation::kSwiGlu;
   bool biased = false;  // gates, ups, downs and scores
-  bool sigmoid = false;
+  bool sigmoid = false, normed = true;
   float scale = 1.0f;
   Floats1d choice_bias;
   Floats1d weight_scale;
@@ -77,6 +77,7 @@ Job MixtureJob(const Mixture& m) {
     experts.count = m.count;
     experts.used = m.used;
     experts.sigmoid = m.sigmoid;
+    experts.normed = m.normed;
     experts.scale = m.scale;
     experts.activation = m.activation;
     experts.adds = m.adds;
@@ -144,9 +145,11 @@ std::vector<std::pair<size_t, double>> Choice(const Mixture& m, const float* sco
   std::vector<size_t> order(static_cast<size_t>(m.count));
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return merit[a] > merit[b]; });
+  const double of_all = m.sigmoid ? 1.0 : std::accumulate(p.begin(), p.end(), 0.0);
   order.resize(static_cast<size_t>(m.used));
   double sum = 0;
   for (const size_t e : order) sum += p[e];
+  if (!m.normed) sum = of_all;
   std::vector<std::pair<size_t, double>> choice;
   for (const size_t e : order) {
     const double scale = m.weight_scale.empty() ? 1.0 : static_cast<double>(m.weight_scale[e]);
@@ -319,6 +322,21 @@ TEST(Experts, SigmoidsWithABiasOfTheChoiceAndAScale) {
   ExpectTheChosenOnesSum(m, RandomScores(m));
   m.choice_bias = RandomFloats(16, 5, 0.5f);
   ExpectTheChosenOnesSum(m, RandomScores(m));
+}
+
+TEST(Experts, WeightsThatAreProbabilities) {
+  Mixture m;
+  m.width = 64;
+  m.inner = 32;
+  m.normed = false;
+  m.scale = 1.5f;
+  for (const int count : {6, 40}) {
+    m.count = count;
+    for (const bool sigmoid : {false, true}) {
+      m.sigmoid = sigmoid;
+      ExpectTheChosenOnesSum(m, RandomScores(m));
+    }
+  }
 }
 
 TEST(Experts, ScalesOfTheWeightsAndNothingToAddTo) {

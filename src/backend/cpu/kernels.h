@@ -131,7 +131,7 @@ struct RouteArgs {
   const float* choice_bias;   // null: none
   const float* weight_scale;  // null: none
   ExpertVisits* visits;
-  bool sigmoid;
+  bool sigmoid, normed;
   float scale;
 };
 struct GroupVisitsArgs {
@@ -283,6 +283,15 @@ struct SsmArgs {
   float* gates;     // [rows][2][heads]: exp(a step) and the step
 };
 
+struct ScanArgs {
+  const StepTable* table;
+  Rows out, x, dt, b, c;
+  const float* a;
+  const float* dt_bias;
+  const float* d;
+  StateRef state;
+};
+
 struct EmbedArgs {
   const StepTable* table;
   Rows out;
@@ -322,6 +331,7 @@ struct KernelTable {
   Kernel conv;
   Kernel delta_inputs, delta_net;
   Kernel ssm_inputs, ssm;
+  Kernel scan;
   Kernel argmax;
 };
 
@@ -350,5 +360,6 @@ void AddAttention(int64_t target, KernelTable& table);
 void AddConv(int64_t target, KernelTable& table);
 void AddDeltaNet(int64_t target, KernelTable& table);
 void AddSsm(int64_t target, KernelTable& table);
+void AddScan(int64_t target, KernelTable& table);
 
 }  // namespace reprise

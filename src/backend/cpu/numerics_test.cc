@@ -164,6 +164,29 @@ uint64_t DigestOfSsm(const std::string& isa) {
   return DigestOfLanes(outcome, state_bytes, tail.offset);
 }
 
+// The scan of Mamba-1, likewise.
+uint64_t DigestOfScan(const std::string& isa) {
+  constexpr int kChannels = 80, kStates = 16, kRows = 20;
+  const StateRef state{0, sizeof(float) * kChannels * kStates, ElementType::kF32};
+  Job job;
+  job.in = 2 * kChannels + 2 * kStates;
+  job.out = kChannels;
+  job.lane_rows = {kRows, 3};
+  job.block_bytes = state.bytes;
+  Floats1d a = PlainFloats(kChannels * kStates, 6);
+  for (float& x : a) x = -std::abs(x);
+  const Floats1d dt = PlainFloats(kChannels, 7), skip = PlainFloats(kChannels, 8);
+  job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
+    const auto vector = [&](const Floats1d& x) {
+      return *backend.LoadVector({"v", TensorType::kF32, static_cast<int64_t>(x.size()), 1, BytesOf(x)});
+    };
+    ops.SelectiveScan(out, in.Columns(0, kChannels), in.Columns(kChannels, kChannels), in.Columns(2 * kChannels, kStates),
+                      in.Columns(2 * kChannels + kStates, kStates), vector(a), vector(dt), vector(skip), state);
+  };
+  const Outcome outcome = RunJob(job, PlainFloats((kRows + 3) * job.in, 3), OneStep(job.lane_rows), {.threads = 2, .isa = isa});
+  return DigestOfLanes(outcome, state.bytes, state.bytes);
+}
+
 // tools/arm_tests.sh reads from the names of these tests what a processor is given.
 class Numerics : public testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(Of, Numerics, testing::ValuesIn(CpuInstructionSets()), [](const auto& info) {
@@ -179,7 +202,8 @@ TEST_P(Numerics, TheNameStandsForTheseBits) {
                  products = DigestOfProducts(GetParam(), {TensorType::kQ5_0, TensorType::kQ4_K, TensorType::kQ5_K, TensorType::kQ6_K}),
                  of_mxfp4 = DigestOfProducts(GetParam(), {TensorType::kMXFP4});
   const uint64_t of_bytes = DigestOfEveryKernel(GetParam(), ElementType::kQ8_0),
-                 of_floats = DigestOfEveryKernel(GetParam(), ElementType::kF32), of_ssm = DigestOfSsm(GetParam());
+                 of_floats = DigestOfEveryKernel(GetParam(), ElementType::kF32), of_ssm = DigestOfSsm(GetParam()),
+                 of_scan = DigestOfScan(GetParam());
   if (backend->numerics() == "cpu3-fma") {
     EXPECT_EQ(digest, 4743501391829704504u);
     EXPECT_EQ(products, 17537462646554051208u);
@@ -187,6 +211,7 @@ TEST_P(Numerics, TheNameStandsForTheseBits) {
     EXPECT_EQ(of_bytes, 4748578712754370497u);
     EXPECT_EQ(of_floats, 9835826487041389461u);
     EXPECT_EQ(of_ssm, 11453153153439860030u);
+    EXPECT_EQ(of_scan, 13308102981827257456u);
   } else {
     EXPECT_EQ(backend->numerics(), "cpu3-nofma");
     EXPECT_EQ(digest, 10590585245517557585u);
@@ -195,6 +220,7 @@ TEST_P(Numerics, TheNameStandsForTheseBits) {
     EXPECT_EQ(of_bytes, 8188151296574687567u);
     EXPECT_EQ(of_floats, 616907605140351358u);
     EXPECT_EQ(of_ssm, 382358684822631149u);
+    EXPECT_EQ(of_scan, 6426525968642251013u);
   }
 }
 

@@ -204,6 +204,69 @@ TEST(Ssm, OddWidths) { CheckSsm({{3, 20, 3, 10}, {9}}, 73); }
 TEST(Ssm, SliceAndARemainder) { CheckSsm({{4, 40, 2, 17}, {5, 5}}, 74); }
 TEST(Ssm, AStateTooLargeForTheCaches) { CheckSsm({{16, 64, 1, 64}, {3, 1}}, 75); }
 
+struct ScanCase {
+  int channels, states;
+  std::vector<int> lane_rows;
+};
+void CheckScan(const ScanCase& c, uint32_t seed) {
+  const int channels = c.channels, states = c.states;
+  Job job;
+  job.in = 2 * channels + 2 * states;
+  job.out = channels;
+  job.lane_rows = c.lane_rows;
+  const StateRef state{0, sizeof(float) * static_cast<size_t>(channels) * states, ElementType::kF32};
+  Floats1d a = RandomFloats(static_cast<size_t>(channels) * states, seed + 1);
+  for (float& x : a) x = -std::exp(x);
+  const Floats1d bias = RandomFloats(static_cast<size_t>(channels), seed + 2), d = RandomFloats(static_cast<size_t>(channels), seed + 3);
+  job.record = [=](Backend& backend, Ops& ops, Rows in, Rows out) {
+    ops.SelectiveScan(out, in.Columns(0, channels), in.Columns(channels, channels), in.Columns(2 * channels, states),
+                      in.Columns(2 * channels + states, states), LoadFloats(backend, a), LoadFloats(backend, bias), LoadFloats(backend, d),
+                      state);
+  };
+  Floats1d in = InputsOf(job, seed);
+  in[static_cast<size_t>(channels)] = 40.0f;        // a long step, where softplus is the identity, after which nothing of a state is left
+  in[static_cast<size_t>(channels) + 1] = -100.0f;  // one of no length, which leaves a state as it is
+  CheckRecurrence(job, in, state, seed, 5e-5, [&](const float* x, Doubles& S, Doubles& wanted) {
+    const float *const b = x + 2 * channels, *const reads = b + states;
+    for (int channel = 0; channel < channels; ++channel) {
+      const double input = x[channel], z = static_cast<double>(x[channels + channel]) + bias[static_cast<size_t>(channel)];
+      const double step = z > 0 ? z + std::log1p(std::exp(-z)) : std::log1p(std::exp(z));
+      double y = d[static_cast<size_t>(channel)] * input;
+      for (int n = 0; n < states; ++n) {
+        const auto at = static_cast<size_t>((channel / 16 * states + n) * 16 + channel % 16);
+        S[at] = std::exp(a[at] * step) * S[at] + b[n] * step * input;
+        y += S[at] * reads[n];
+      }
+      wanted.push_back(y);
+    }
+  });
+}
+TEST(SelectiveScan, OnePiece) { CheckScan({16, 16, {20, 3}}, 81); }
+TEST(SelectiveScan, ManyPiecesAndLanes) { CheckScan({720, 16, {7, 1, 2}}, 82); }  // no multiple of what a unit of work has
+TEST(SelectiveScan, FewDimensions) { CheckScan({48, 5, {9}}, 83); }
+TEST(SelectiveScan, OneDimension) { CheckScan({80, 1, {5, 5}}, 84); }
+
+TEST(SelectiveScan, RefusesWhatDoesNotAgree) {
+  const auto backend = *MakeCpuBackend({.threads = 1});
+  StepTable table(4, 1);
+  Floats1d memory(1024);
+  const auto error = [&](int channels, int states, int of_a, int of_bias, int of_c, size_t bytes) {
+    const auto plan = backend->Capture(table, [&](Ops& ops) {
+      const Rows rows{memory.data(), 64, 64, Domain::kRows};
+      const auto vector = [&](int size) { return Vector{memory.data(), size}; };
+      ops.SelectiveScan(rows.Columns(0, channels), rows.Columns(0, channels), rows.Columns(0, channels), rows.Columns(0, states),
+                        rows.Columns(0, of_c), vector(of_a), vector(of_bias), vector(channels), {0, bytes, ElementType::kF32});
+    });
+    return plan.ok() ? std::string("nothing") : std::string(plan.status().message());
+  };
+  EXPECT_EQ(error(32, 4, 128, 32, 4, 512), "nothing");
+  EXPECT_NE(error(24, 4, 96, 24, 4, 384).find("no multiple of 16"), std::string::npos);
+  EXPECT_NE(error(32, 4, 64, 32, 4, 512).find("a is not"), std::string::npos);
+  EXPECT_NE(error(32, 4, 128, 16, 4, 512).find("dt_bias or d"), std::string::npos);
+  EXPECT_NE(error(32, 4, 128, 32, 5, 512).find("widths"), std::string::npos);
+  EXPECT_NE(error(32, 4, 128, 32, 4, 508).find("the state is not"), std::string::npos);
+}
+
 TEST(LastRow, PreviousAndSaveLast) {
   constexpr int kWidth = 24;
   Job job;

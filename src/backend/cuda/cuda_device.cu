@@ -15,6 +15,7 @@
 #include "backend/cuda/kernel_table.h"
 #include "backend/cuda/matmul_kernels.h"
 #include "backend/cuda/row_kernels.h"
+#include "backend/cuda/scan_kernels.h"
 #include "backend/cuda/short_matmul_kernels.h"
 #include "backend/cuda/state_kernels.h"
 #include "base/hot_calls.h"

@@ -109,6 +109,7 @@ void CudaOps::RecordMixExperts(const Rows& out, const Rows& in, const Rows& scor
   args.count = experts.count;
   args.used = experts.used;
   args.sigmoid = experts.sigmoid;
+  args.normed = experts.normed;
   args.scale = experts.scale;
   args.inner = args.down.inputs;
   if (!Check(args.used <= kMostUsed && args.count <= kMostExperts, op, "a row goes to more than 32 experts, or there are more than 1024") ||
@@ -241,6 +242,12 @@ void CudaOps::RecordSsm(const Rows& out, const Rows& xbc, const Rows& dt, const 
                         const StateRef& state, const SsmShape& s) {
   if (!Check(s.state_dim <= kMostStateRows, "Ssm", "the state has more than 256 dimensions")) return;
   Add<SsmArgs, SsmGrid>(kSsm + StateChoice(s.state_dim), {step_, out, xbc, dt, a, dt_bias, d, state, s});
+}
+
+void CudaOps::RecordSelectiveScan(const Rows& out, const Rows& x, const Rows& dt, const Rows& b, const Rows& c, const float* a,
+                                  const float* dt_bias, const float* d, const StateRef& state) {
+  if (!Check(b.width <= kMostScanStates, "SelectiveScan", "the state has more than 16 dimensions")) return;
+  Add<ScanArgs, ScanGrid>(kScan, {step_, out, x, dt, b, c, a, dt_bias, d, state});
 }
 
 void CudaOps::RecordGatedRmsNorm(const Rows& out, const Rows& in, const Rows& gate, const float* weight, int head, float eps) {

@@ -77,6 +77,8 @@ class CudaOps : public CheckedOps {
                       const StateRef& state, const DeltaNetShape& shape) override;
   void RecordSsm(const Rows& out, const Rows& xbc, const Rows& dt, const float* a, const float* dt_bias, const float* d,
                  const StateRef& state, const SsmShape& shape) override;
+  void RecordSelectiveScan(const Rows& out, const Rows& x, const Rows& dt, const Rows& b, const Rows& c, const float* a,
+                           const float* dt_bias, const float* d, const StateRef& state) override;
   void RecordGatedRmsNorm(const Rows& out, const Rows& in, const Rows& gate, const float* weight, int head, float eps) override;
   void RecordPrevious(const Rows& out, const Rows& in, const StateRef& last) override;
   void RecordSaveLast(const StateRef& last, const Rows& in) override;

@@ -130,6 +130,12 @@ inline Grid SsmGrid(const SsmArgs& args, const Bucket& b) {
   return {CeilDiv(args.shape.head_dim, kSsmColumns), args.shape.heads, b.lanes, 32, 2 * 2 * StateRows(args.shape.state_dim) * 4};
 }
 
+// Of the selective scan, threads that share a channel, and the states that each of them keeps.
+inline constexpr int kScanThreads = 4, kScanOwn = 4, kMostScanStates = kScanThreads * kScanOwn;
+inline Grid ScanGrid(const ScanArgs& args, const Bucket& b) {
+  return {args.x.width / Ops::kScanChannels, b.lanes, 1, Ops::kScanChannels * kScanThreads};
+}
+
 inline Grid AttentionGrid(const AttentionArgs& args, const Bucket& b) {
   const int heads = args.q.count / args.spec.kv_heads, width = args.q.width;
   Grid grid;

@@ -34,6 +34,7 @@ enum KernelId : int {
   kAppend,
   kConv,
   kDeltaInputs,
+  kScan,
   kPrevious,
   kSaveLast,
   kLoadLast,
@@ -124,6 +125,7 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(kAppend, AppendArgs, AppendKernel)                                \
   ADD(kConv, ConvArgs, ConvKernel)                                      \
   ADD(kDeltaInputs, DeltaNetArgs, DeltaInputsKernel)                    \
+  ADD(kScan, ScanArgs, ScanKernel)                                      \
   ADD(kPrevious, LastArgs, PreviousKernel)                              \
   ADD(kSaveLast, LastArgs, SaveLastKernel)                              \
   ADD(kLoadLast, LastArgs, LoadLastKernel)                              \

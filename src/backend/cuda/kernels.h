@@ -203,6 +203,14 @@ struct SsmArgs {
   StateRef state;
   Ops::SsmShape shape;
 };
+struct ScanArgs {
+  StepView step;
+  Rows out, x, dt, b, c;
+  const float* a;
+  const float* dt_bias;
+  const float* d;
+  StateRef state;
+};
 // A mixture of experts. A visit is a row and one of the experts that it goes to: visit v is of row v / used, whose (v % used)-th choice it is.
 inline constexpr int kMostUsed = 32;  // a lane of a warp each
 inline constexpr int kMostExperts = 1024;
@@ -220,7 +228,7 @@ struct ExpertsArgs {
   const float* weight_scale;                     // as well
   int32_t count, used;
   Activation activation;
-  bool sigmoid, adds;
+  bool sigmoid, normed, adds;
   float scale;
   int32_t inner;           // columns between the products: those of a visit
   int32_t* chosen;         // [visits]: the expert
