@@ -33,13 +33,13 @@ FeedForwardShape FeedForwardShape::Read(Loader& loader, int width, int inner, Ne
   loader.Require(shape.expert_inner > 0, "neither expert_feed_forward_length nor feed_forward_length says how wide an expert is");
   shape.shared_inner = loader.Int("expert_shared_feed_forward_length", 0, kMostInner, 0);
   constexpr int kSoftmax = 1, kSigmoid = 2,
-                kSoftmaxOfChosen = 3;  // as GGUF numbers them; where weights add up to one, 1 and 3 are the same
+                kSoftmaxOfChosen = 3;  // as GGUF numbers them; the third is the first whose weights add up to one
   const int gating = loader.Int("expert_gating_func", 0, 255, 0);
   loader.Require(gating == 0 || gating == kSoftmax || gating == kSigmoid || gating == kSoftmaxOfChosen,
                  "expert_gating_func is " + std::to_string(gating) + ", neither softmax (1, 3) nor sigmoid (2)");
   shape.sigmoid = gating == kSigmoid;
   loader.Require(loader.Int("expert_group_count", 0, INT32_MAX, 0) <= 1, "experts in groups are not supported");
-  loader.Require(loader.Bool("expert_weights_norm", true), "experts' weights that do not add up to one are not supported");
+  shape.normed = loader.Bool("expert_weights_norm", true) || gating == kSoftmaxOfChosen;
   const auto scale = static_cast<float>(loader.Float("expert_weights_scale", 0.0));  // zero, as in llama.cpp, says that there is none
   if (scale != 0.0f) shape.scale = scale;
   return shape;
@@ -82,6 +82,7 @@ void FeedForward::Load(Loader& loader, const std::string& block, std::string_vie
   experts.count = shape.experts;
   experts.used = shape.used;
   experts.sigmoid = shape.sigmoid;
+  experts.normed = shape.normed;
   experts.scale = shape.scale;
   experts.activation = shape.activation;
   if (loader.Has(block + "exp_probs_b.bias")) {

@@ -20,7 +20,8 @@ struct FeedForwardShape {
   int expert_inner = 0;  // of one expert
   int shared_inner = 0;  // of the network beside them that every row goes through; 0: none
   bool sigmoid = false;  // how scores become probabilities; otherwise their softmax
-  float scale = 1.0f;    // of the experts' weights, which add up to it
+  bool normed = true;    // the experts' weights add up to `scale`; otherwise they are probabilities, times it
+  float scale = 1.0f;    // of the weights
 
   // The numbers `feed_forward_length` and `expert_*`, checked; those of experts are told to `info`.
   static FeedForwardShape Read(Loader& loader, int width, NetworkInfo& info);

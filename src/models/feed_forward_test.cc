@@ -31,7 +31,7 @@ TestTensors Tensors() {
   return tensors;
 }
 
-std::vector<float> Hidden(const TestTensors& tensors, float scale = 0.0f) {
+std::vector<float> Hidden(const TestTensors& tensors, float scale = 0.0f, bool normed = true, uint32_t gating = 0) {
   GgufWriter out;
   out.String("general.architecture", "llama");
   const auto number = [&](const char* key, uint32_t value) { out.Number<uint32_t>(std::string("llama.") + key, value); };
@@ -42,6 +42,8 @@ std::vector<float> Hidden(const TestTensors& tensors, float scale = 0.0f) {
   number("expert_count", kExperts);
   number("expert_used_count", 2);
   if (scale != 0.0f) out.Number<float>("llama.expert_weights_scale", scale);
+  if (!normed) out.Bool("llama.expert_weights_norm", false);
+  if (gating != 0) number("expert_gating_func", gating);
   NetworkInfo info;
   const auto hidden = HiddenRows(std::move(out), tensors, &info);
   EXPECT_EQ(info.experts, kExperts);
@@ -76,6 +78,16 @@ TEST(FeedForwardForms, WeightsOfExpertsMayBeScaled) {
   EXPECT_NE(Hidden(tensors, 2.0f), once);
   for (float& value : tensors["blk.0.ffn_down_exps.weight"].values) value /= 2;
   EXPECT_EQ(Hidden(tensors, 2.0f), once);
+}
+
+// Probabilities among all experts are less than shares of those of the chosen, which a softmax over these alone gives in any case.
+TEST(FeedForwardForms, WeightsOfExpertsMayBeProbabilities) {
+  constexpr uint32_t kSoftmax = 1, kSoftmaxOfChosen = 3;
+  const auto tensors = Tensors();
+  const auto shares = Hidden(tensors);
+  EXPECT_NE(Hidden(tensors, 0.0f, /*normed=*/false), shares);
+  EXPECT_EQ(Hidden(tensors, 0.0f, /*normed=*/false, kSoftmax), Hidden(tensors, 0.0f, /*normed=*/false));
+  EXPECT_EQ(Hidden(tensors, 0.0f, /*normed=*/false, kSoftmaxOfChosen), shares);
 }
 
 // ---- A network by itself, of a file of its tensors ----

@@ -105,7 +105,7 @@ INSTANTIATE_TEST_SUITE_P(Architectures, LastRows,
                                          Shape{"tiny-gemma3", false}, Shape{"tiny-gemma4", false}, Shape{"tiny-qwen35moe", false},
                                          Shape{"tiny-qwen35moe", true}, Shape{"tiny-lfm2moe", false}, Shape{"tiny-qwen3next", false},
                                          Shape{"tiny-qwen3next", true}, Shape{"tiny-falcon-h1", false}, Shape{"tiny-nemotron", false},
-                                         Shape{"tiny-nemotron-moe", false}),
+                                         Shape{"tiny-nemotron-moe", false}, Shape{"tiny-jamba", false}),
                          [](const auto& shape) {
                            std::string name = shape.param.name;
                            std::replace(name.begin(), name.end(), '-', '_');

@@ -148,12 +148,22 @@ Vector Loader::LoadVector(const std::string& name, int64_t inner, int64_t outer)
   return vector.ok() ? *vector : Vector{};
 }
 
-std::vector<float> Loader::ReadValues(const std::string& name, int64_t size) {
-  const WeightSource source = Weight(name, size, 1);
+std::vector<float> Loader::ReadValues(const std::string& name, int64_t inner, int64_t outer) {
+  const WeightSource source = Weight(name, inner, outer);
   if (!status_.ok()) return {};
   auto values = ReadVector(source);
   if (!values.ok()) Fail(values.status());
   return values.ok() ? std::move(*values) : std::vector<float>();
+}
+
+Vector Loader::LoadPieces(const std::string& name, int64_t inner, int64_t outer, int64_t piece) {
+  const std::vector<float> from = ReadValues(name, inner, outer);
+  std::vector<float> to(from.size());
+  for (size_t i = 0; i < from.size(); ++i) {
+    const auto at = static_cast<int64_t>(i), row = at / inner, column = at % inner;
+    to[static_cast<size_t>((row / piece * inner + column) * piece + row % piece)] = from[i];
+  }
+  return NewVector(to);
 }
 
 Vector Loader::LoadScaledVector(const std::string& name, int64_t size, float scale) {

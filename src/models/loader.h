@@ -55,6 +55,8 @@ class Loader {
   const Matrix* LoadExperts(const std::string& name, int64_t inputs, int64_t outputs, int64_t experts, Part part = {0, 1});
   Vector LoadVector(const std::string& name, int64_t size);
   Vector LoadVector(const std::string& name, int64_t inner, int64_t outer);  // [outer][inner]
+  // [outer / piece][inner][piece] of what the file holds as [outer][inner]; `outer` is a multiple of `piece`.
+  Vector LoadPieces(const std::string& name, int64_t inner, int64_t outer, int64_t piece);
   Vector LoadScaledVector(const std::string& name, int64_t size, float scale);
   Vector NewVector(std::span<const float> values);  // of no tensor
   float LoadNumber(const std::string& name);        // a tensor of one value
@@ -87,7 +89,7 @@ class Loader {
   // A tensor with dims[0] == `inner` and `outer` rows, or `count` times as many, as the backend takes it; an empty source, with the error kept,
   // otherwise.
   WeightSource Weight(const std::string& name, int64_t inner, int64_t outer, int64_t count = 1);
-  std::vector<float> ReadValues(const std::string& name, int64_t size);  // empty, with the error kept, where it fails
+  std::vector<float> ReadValues(const std::string& name, int64_t inner, int64_t outer = 1);  // empty, with the error kept, where it fails
   const Matrix* LoadMatrix(const WeightSource& source) { return Loaded(source, &Backend::LoadMatrix); }
   const Matrix* Loaded(const WeightSource& source, Result<const Matrix*> (Backend::*load)(const WeightSource&));
   StateRef Reference(int index) const;

@@ -8,6 +8,7 @@
 #include "models/gemma4.h"
 #include "models/gpt_oss.h"
 #include "models/granite_hybrid.h"
+#include "models/jamba.h"
 #include "models/lfm2.h"
 #include "models/llama.h"
 #include "models/loader.h"
@@ -30,6 +31,7 @@ constexpr Architecture kArchitectures[] = {
     {"granite", LoadGraniteHybrid},
     {"granitehybrid", LoadGraniteHybrid},
     {"granitemoe", LoadGraniteHybrid},
+    {"jamba", LoadJamba},
     {"lfm2", LoadLfm2},
     {"lfm2moe", LoadLfm2},
     {"llama", LoadLlama},

@@ -269,6 +269,29 @@ TEST_F(NetworkHostile, SideBySide) {
   EXPECT_NE(Renamed("blk.1.ffn_norm", "blk.1.fff_norm").find("blk.1.ffn_norm"), std::string::npos);
 }
 
+TEST_F(NetworkHostile, ChannelsWithStepsOfTheirOwn) {
+  Make("tiny-jamba");  // 128 channels of 16 dimensions, steps of rank 4; block 2 attends
+  const std::string ssm = "jamba.ssm.";
+  for (const char* key : {"conv_kernel", "state_size", "time_step_rank", "inner_size"}) {
+    for (const uint32_t value : {uint32_t{0}, kMinusOne, uint32_t{1} << 30}) Refused(ssm + key, value, "ssm." + std::string(key));
+  }
+  Refused(ssm + "conv_kernel", 1, "ssm.conv_kernel");
+  Refused(ssm + "conv_kernel", 5, "blk.0.ssm_conv1d.weight");
+  Refused(ssm + "inner_size", 120, "ssm.inner_size is no multiple of 16");
+  Refused(ssm + "inner_size", 64, "blk.0.ssm_in.weight");
+  Refused(ssm + "state_size", 15, "blk.0.ssm_x.weight");
+  Refused(ssm + "time_step_rank", 5, "blk.0.ssm_x.weight");
+  Refused("jamba.attention.head_count_kv", 2, "blk.0.attn_q.weight", 0);
+  Refused("jamba.attention.head_count_kv", 0, "none attends", 2);
+  for (const char* name : {"ssm_dt_norm.weight", "ssm_b_norm.weight", "ssm_c_norm.weight", "ssm_dt.weight", "ssm_dt.bias", "ssm_a",
+                           "ssm_x.weight", "ssm_out.weight"}) {
+    const std::string whole = std::string("blk.1.") + name, other = std::string("xlk.1.") + name;
+    EXPECT_EQ(Renamed(whole, other), "the file has no tensor '" + whole + "'");
+  }
+  const std::string error = Renamed("blk.0.ssm_dt.bias", "blk.0.ssm_in.bias");
+  EXPECT_NE(error.find("biases of Mamba's products"), std::string::npos) << error;
+}
+
 TEST_F(NetworkHostile, Sublayers) {
   Make("tiny-nemotron");  // Mamba, a network, Mamba, attention, a network
   const std::string inner = "nemotron_h.feed_forward_length", kv_heads = "nemotron_h.attention.head_count_kv";

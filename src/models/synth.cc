@@ -16,16 +16,19 @@ namespace {
 
 constexpr std::string_view kGranite = "granitehybrid";
 constexpr std::string_view kNext = "qwen3next";
-constexpr std::string_view kFalcon = "falcon-h1", kNemotron = "nemotron_h", kGemma = "gemma3", kGemma4 = "gemma4";
+constexpr std::string_view kFalcon = "falcon-h1", kNemotron = "nemotron_h", kGemma = "gemma3", kGemma4 = "gemma4", kJamba = "jamba";
 
 constexpr int kAttentionEvery = 4;
 constexpr int kLfm2Attention[] = {2, 5, 8, 10, 12, 14};      // of the published sizes without experts, all of 16 layers
 constexpr int kLfm2MoeAttention[] = {2, 6, 10, 14, 18, 21};  // of 24 layers
 constexpr int kSmallGraniteAttention[] = {10, 13, 17, 27};   // of 32 layers; the larger have every tenth
+constexpr int kJambaAttentionEvery = 14;                     // layers, of which the one in the middle attends
 constexpr int kConvKernel = 4;
 constexpr int kShortConvKernel = 3;
 constexpr float kNormEps = 1e-6f;
 constexpr float kNemotronWeights = 2.5f;  // that the weights of its experts add up to
+
+int JambaRank(const SynthShape& shape) { return (shape.width + 15) / 16; }
 
 char SublayerOf(const SynthShape& shape, int layer) { return shape.sublayers[static_cast<size_t>(layer)]; }
 
@@ -39,6 +42,10 @@ bool Attends(const SynthShape& shape, int layer) {
   if (shape.family() == "qwen35") return (layer + 1) % kAttentionEvery == 0;
   const auto among = [&](std::span<const int> layers) { return std::ranges::find(layers, layer) != layers.end(); };
   if (shape.architecture == kGranite) return shape.layers == 32 ? among(kSmallGraniteAttention) : layer % 10 == 5;
+  if (shape.architecture == kJamba) {
+    const int every = std::min(kJambaAttentionEvery, shape.layers);
+    return layer % every == every / 2;
+  }
   if (shape.architecture == kFalcon || IsGemma(shape)) return true;
   return shape.family() != "lfm2" || (shape.layers == 24 ? among(kLfm2MoeAttention) : among(kLfm2Attention));
 }
@@ -110,6 +117,8 @@ class WeightList {
           GroupedAttention();
         } else if (shape.architecture == kGranite) {
           Mamba();
+        } else if (shape.architecture == kJamba) {
+          Mamba1();
         } else {
           ShortConv();
         }
@@ -218,6 +227,23 @@ class WeightList {
     Matrix("ssm_out.weight", inner, width, residual_gain_);
   }
 
+  void Mamba1() {
+    const uint64_t width = shape_.width, inner = shape_.ssm_inner(), states = shape_.state_dim, rank = JambaRank(shape_);
+    Norm("attn_norm.weight", width);
+    Matrix("ssm_in.weight", width, 2 * inner);
+    Add("ssm_conv1d.weight", {kConvKernel, inner}, Fill::kFilter, 1.0f);
+    Add("ssm_conv1d.bias", {inner}, Fill::kFilter, 1.0f);
+    Matrix("ssm_x.weight", inner, rank + 2 * states);
+    Norm("ssm_dt_norm.weight", rank);
+    Norm("ssm_b_norm.weight", states);
+    Norm("ssm_c_norm.weight", states);
+    Matrix("ssm_dt.weight", rank, inner);
+    Add("ssm_dt.bias", {inner}, Fill::kTimeBias, 1.0f);
+    Add("ssm_a", {states, inner}, Fill::kDecayRate, 1.0f);
+    Add("ssm_d", {inner}, Fill::kNorm, 1.0f);
+    Matrix("ssm_out.weight", inner, width, residual_gain_);
+  }
+
   void GatedAttention() {
     const uint64_t width = shape_.width, q = shape_.heads * shape_.head_dim, kv = shape_.kv_heads * shape_.head_dim;
     Norm("attn_norm.weight", width);
@@ -321,6 +347,14 @@ void AddMamba(GgufWriter& out, const SynthShape& shape) {
   out.Number<uint32_t>(key("ssm.inner_size"), shape.ssm_inner());
 }
 
+void AddMamba1(GgufWriter& out, const SynthShape& shape) {
+  const auto key = [&](std::string_view name) { return fmt::format("{}.{}", shape.architecture, name); };
+  out.Number<uint32_t>(key("ssm.conv_kernel"), kConvKernel);
+  out.Number<uint32_t>(key("ssm.inner_size"), shape.ssm_inner());
+  out.Number<uint32_t>(key("ssm.state_size"), shape.state_dim);
+  out.Number<uint32_t>(key("ssm.time_step_rank"), JambaRank(shape));
+}
+
 void AddGemma4(GgufWriter& out, const SynthShape& shape) {
   const auto key = [&](std::string_view name) { return fmt::format("{}.{}", shape.architecture, name); };
   std::vector<bool> windowed(static_cast<size_t>(shape.layers));
@@ -374,7 +408,7 @@ void AddShape(GgufWriter& out, const SynthShape& shape, bool mtp) {
   if (shape.experts > 0) AddExperts(out, shape);
   out.Number<uint32_t>(key("vocab_size"), shape.vocabulary);
   out.Number<uint32_t>(key("attention.head_count"), shape.heads);
-  if (shape.family() == "lfm2" || shape.architecture == kGranite || shape.family() == kNemotron) {
+  if (shape.family() == "lfm2" || shape.architecture == kGranite || shape.family() == kNemotron || shape.architecture == kJamba) {
     std::vector<int32_t> kv_heads(static_cast<size_t>(shape.layers));
     for (int i = 0; i < shape.layers; ++i) kv_heads[static_cast<size_t>(i)] = Attends(shape, i) ? shape.kv_heads : 0;
     out.Numbers<int32_t>(key("attention.head_count_kv"), kv_heads);
@@ -395,6 +429,7 @@ void AddShape(GgufWriter& out, const SynthShape& shape, bool mtp) {
       if (shape.architecture == kGemma) out.Number<uint32_t>(key("attention.sliding_window_pattern"), std::min(shape.layers, shape.every));
     }
     if (shape.architecture == kGemma4) AddGemma4(out, shape);
+    if (shape.architecture == kJamba) AddMamba1(out, shape);
     if (shape.architecture == kGranite || shape.architecture == kFalcon || shape.family() == kNemotron) AddMamba(out, shape);
     return;
   }
@@ -498,12 +533,14 @@ float VectorValue(const Weight& weight, uint64_t index, RandomBits& random) {
 }
 
 // Which matrices of a Q4_K_M file are Q6_K: the output's, and in the first eighth, the last eighth and a third of the layers between, the
-// values' and the one that leads out of the feed-forward part. Rows that are no multiple of 256 stay in 8 bits.
+// values' and the one that leads out of the feed-forward part. Rows that are no multiple of 256 stay in 8 bits, those that are none of 32 (the
+// steps of a tiny Jamba) floats.
 // Routers are small, and what they choose is not to hang on rounding: they are floats in every file.
 TensorType MatrixType(TensorType type, const Weight& weight, const SynthShape& shape) {
   if (weight.name.find(".ffn_gate_inp") != std::string::npos) return TensorType::kF32;
+  const auto fits = [&](TensorType t) { return weight.dims[0] % TraitsOf(t).block_elements == 0; };
+  if (!fits(type)) return fits(TensorType::kQ8_0) ? TensorType::kQ8_0 : TensorType::kF32;
   if (type != TensorType::kQ4_K) return type;
-  if (weight.dims[0] % 256 != 0) return TensorType::kQ8_0;
   if (weight.name == "output.weight" || (weight.name == "token_embd.weight" && shape.tied)) return TensorType::kQ6_K;
   int layer = 0;
   if (std::sscanf(weight.name.c_str(), "blk.%d.", &layer) != 1) return type;

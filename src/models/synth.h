@@ -29,7 +29,7 @@ struct SynthShape {
   int head_dim;
   int key_heads;    // of the delta net, or groups of an SSM; 0 without either
   int value_heads;  // of the delta net, or heads of an SSM
-  int state_dim;    // of a key head and of a value head, or of an SSM
+  int state_dim;    // of a key head and of a value head, of an SSM, or of a channel of Jamba's
   int vocabulary;
   bool tied;  // the embedding is the output matrix too
   double rope_base;

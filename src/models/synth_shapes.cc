@@ -11,6 +11,8 @@ namespace reprise {
 namespace {
 
 // Published configurations (Qwen3.5, SmolLM2, Llama 3, Qwen2.5, Qwen3, Qwen3-Next, LFM2, Granite 4.0-H, Falcon-H1, Nemotron Nano 2 and 3, Gemma 3 and 4), and some of our own for tests.
+// Of Jamba Reasoning 3B the model card tells layers, heads, vocabulary and context; the other numbers follow from its 3 billion parameters and from
+// what is usual of Jamba: twice as many channels as the stream is wide, steps of a 16th of its rank, 16 dimensions of state.
 // clang-format off
 constexpr SynthShape kShapes[] = {
     //  name             arch   layers width    ffn heads kv  dim  nk  nv  state    vocab   tied       rope   context
@@ -37,6 +39,8 @@ constexpr SynthShape kShapes[] = {
     {"tiny-granite",    "granitehybrid", 6,    64,    128,   4,  2,  16,  2,  4,   32,    512,   true,     1e4,    4096},
     {"granite-4.0-h-350m", "granitehybrid", 32, 768, 2048,  12,  4,  64,  1, 48,  128, 100352,   true,     1e4,   32768},
     {"granite-4.0-h-1b", "granitehybrid", 40, 1536,  4096,  12,  4, 128,  1, 48,  128, 100352,   true,     1e4,  131072},
+    {"tiny-jamba",      "jamba",  4,    64,    128,   4,  2,  16,  0,  0,   16,    512,   true,     1e4,    4096},
+    {"jamba-reasoning-3b", "jamba", 28, 2560,   8192,  20,  1, 128,  0,  0,   16,  65536,   true,     1e4,  262144},
     // Mixtures of experts: their number, those of a row, the width of one and of the network beside them, blocks without.
     {"tiny-qwen35moe", "qwen35moe", 4,  64,      0,   4,  2,  32,  2,  4,   32,    512,   true,     1e4,    4096,   8, 3,   32,   64, 0},
     {"qwen3.5-35b-a3b", "qwen35moe", 40, 2048,   0,  16,  2, 256, 16, 32,  128, 248320,  false,     1e7,  262144, 256, 8,  512,  512, 0},

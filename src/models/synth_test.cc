@@ -31,9 +31,9 @@ uint64_t Fnv1a(std::span<const std::byte> bytes) {
 }
 
 TEST_F(SynthTest, TinyModelsOfEveryTypeAreSoundFiles) {
-  for (const std::string shape :
-       {"tiny", "tiny-llama", "tiny-qwen2", "tiny-qwen3", "tiny-lfm2", "tiny-granite", "tiny-qwen35moe", "tiny-qwen3moe", "tiny-lfm2moe",
-        "tiny-granite-moe", "tiny-qwen3next", "tiny-falcon-h1", "tiny-nemotron", "tiny-nemotron-moe", "tiny-gemma3", "tiny-gemma4"}) {
+  for (const std::string shape : {"tiny", "tiny-llama", "tiny-qwen2", "tiny-qwen3", "tiny-lfm2", "tiny-granite", "tiny-qwen35moe",
+                                  "tiny-qwen3moe", "tiny-lfm2moe", "tiny-granite-moe", "tiny-qwen3next", "tiny-falcon-h1", "tiny-nemotron",
+                                  "tiny-nemotron-moe", "tiny-gemma3", "tiny-gemma4", "tiny-jamba"}) {
     for (const TensorType type : kTypes) {
       const SynthOptions options{shape, type, /*mtp=*/shape == "tiny" || shape == "tiny-qwen35moe" || shape == "tiny-qwen3next"};
       ASSERT_TRUE(Synthesize(options, path_).ok());
@@ -106,6 +106,7 @@ TEST_F(SynthTest, FullShapesHaveTheirPublishedSizes) {
   EXPECT_NEAR(megabytes("lfm2-1.2b", TensorType::kBF16), 2 * 1170.3 + 2, 4);
   EXPECT_NEAR(megabytes("granite-4.0-h-350m", TensorType::kBF16), 2 * 340.3 + 4, 4);
   EXPECT_NEAR(megabytes("granite-4.0-h-1b", TensorType::kBF16), 2 * 1462 + 5, 8);
+  EXPECT_NEAR(megabytes("jamba-reasoning-3b", TensorType::kBF16), 2 * 3030, 80);
   // 8.3, 6.9, 30.5 and 34.7 billion parameters.
   EXPECT_NEAR(megabytes("lfm2-8b-a1b", TensorType::kBF16), 2 * 8340, 30);
   EXPECT_NEAR(megabytes("granite-4.0-h-tiny", TensorType::kBF16), 2 * 6939, 30);

@@ -205,7 +205,7 @@ TEST_P(TentativeTest, CommittedRowsLeaveTheStatesOfThoseRowsAlone) {
 INSTANTIATE_TEST_SUITE_P(Models, TentativeTest,
                          ::testing::Values("qwen35_equal", "qwen35_grouped", "llama_gqa", "qwen2_gqa", "qwen3_gqa", "lfm2_hybrid",
                                            "granite_hybrid", "qwen35_moe", "granite_moe", "qwen3_next", "falcon_h1", "falcon_h1_normed",
-                                           "nemotron_dense", "nemotron_moe", "gemma3", "gemma4", "gpt_oss"),
+                                           "nemotron_dense", "nemotron_moe", "gemma3", "gemma4", "gpt_oss", "jamba", "jamba_moe"),
                          [](const auto& model) { return std::string(model.param); });
 
 TEST(EngineTest, RowLogitsAreThoseOfAStepThatEveryRowWasWantedOf) {

@@ -31,6 +31,7 @@ constexpr char kTinyQwen35Moe[] = "tests/data/goldens/qwen35_moe.gguf";
 constexpr char kTinyLfm2Moe[] = "tests/data/goldens/lfm2_moe.gguf";
 constexpr char kTinyFalcon[] = "tests/data/goldens/falcon_h1_normed.gguf";  // Mamba-2 and attention side by side
 constexpr char kTinyNemotron[] = "tests/data/goldens/nemotron_moe.gguf";    // of Mamba-2, a mixture and attention, each block has one
+constexpr char kTinyJamba[] = "tests/data/goldens/jamba_moe.gguf";          // attention, then Mamba-1 and a mixture
 constexpr char kEmbedded[] = "models/reprise-austen.gguf";
 
 Model LoadTiny(const char* path = kTiny) {
@@ -71,6 +72,7 @@ TEST(VerifyTest, ATinyMixtureOfExpertsKeepsAllPromises) { ExpectKept(kTinyQwen35
 TEST(VerifyTest, ATinyMixtureByBiasedSigmoidsKeepsAllPromises) { ExpectKept(kTinyLfm2Moe, true); }
 TEST(VerifyTest, ATinyFalconKeepsAllPromises) { ExpectKept(kTinyFalcon, true); }
 TEST(VerifyTest, ATinyNemotronKeepsAllPromises) { ExpectKept(kTinyNemotron, true); }
+TEST(VerifyTest, ATinyJambaKeepsAllPromises) { ExpectKept(kTinyJamba, true); }
 TEST(VerifyTest, TheEmbeddedModelKeepsAllPromises) { ExpectKept(kEmbedded, true); }
 
 // What was asked for when loading holds for whatever verification loads beside it.

@@ -57,7 +57,8 @@ TEST_P(OnDevice, LogitsAndGreedyTokensAreThoseOfTransformers) {
        {"qwen35_grouped", "llama_gqa",     "qwen2_gqa",         "qwen3_gqa",      "lfm2_hybrid",  "granite_hybrid", "granite_grouped",
         "qwen35_moe",     "qwen3_moe",     "lfm2_moe",          "granite_moe",    "qwen3_next",   "falcon_h1",      "falcon_h1_normed",
         "gemma3",         "gemma4",        "gemma4_moe",        "gpt_oss",        "mistral3",     "phi3",           "qwen3_yarn",
-        "smollm3",        "granite_dense", "granite_dense_moe", "nemotron_dense", "nemotron_moe", "qwen35_equal"}) {
+        "smollm3",        "granite_dense", "granite_dense_moe", "nemotron_dense", "nemotron_moe", "jamba",          "jamba_moe",
+        "qwen35_equal"}) {
     if (emulated() && std::string(name) == "qwen35_equal") continue;  // slow, and another test's model
     const Golden golden(name);
     const Model model = Load(golden.model);
@@ -72,8 +73,9 @@ TEST_P(OnDevice, KeysAndValuesOfBytesAreRefusedWhenLoading) {
 }
 
 TEST_P(OnDevice, PromisesAreKept) {
-  std::vector<const char*> names = {"qwen35_grouped",  "qwen35_equal", "llama_gqa", "qwen2_gqa", "qwen3_gqa",    "lfm2_hybrid",
-                                    "granite_grouped", "qwen35_moe",   "lfm2_moe",  "falcon_h1", "nemotron_moe", "gemma3"};
+  std::vector<const char*> names = {"qwen35_grouped", "qwen35_equal",    "llama_gqa",  "qwen2_gqa", "qwen3_gqa",
+                                    "lfm2_hybrid",    "granite_grouped", "qwen35_moe", "lfm2_moe",  "falcon_h1",
+                                    "nemotron_moe",   "gemma3",          "jamba_moe"};
   if (emulated()) names.resize(1);  // which takes the better part of a minute there
   for (const char* name : names) {
     const Model model = Load(kGoldens + std::string(name) + ".gguf");

@@ -56,7 +56,7 @@ INSTANTIATE_TEST_SUITE_P(Models, GoldenTest,
                                                               "lfm2_moe", "granite_moe", "qwen3_next", "falcon_h1", "falcon_h1_normed",
                                                               "gemma3", "gemma4", "gemma4_moe", "gpt_oss", "mistral3", "phi3", "qwen3_yarn",
                                                               "smollm3", "granite_dense", "granite_dense_moe", "nemotron_dense",
-                                                              "nemotron_moe"),
+                                                              "nemotron_moe", "jamba", "jamba_moe"),
                                             ::testing::ValuesIn(CpuInstructionSets())),
                          [](const auto& info) { return std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param); });
 

@@ -1,5 +1,5 @@
 """Hugging Face checkpoints (qwen3_5_text, qwen3_5_moe_text, qwen3_next, llama, qwen2, qwen3, qwen3_moe, lfm2, lfm2_moe, granitemoehybrid,
-falcon_h1, nemotron_h, gemma3_text, gemma4_text, granite, granitemoe, smollm3, ministral3, phi3, gpt_oss) as GGUF files: what tensors are called there, and how they are laid out.
+falcon_h1, nemotron_h, gemma3_text, gemma4_text, granite, granitemoe, smollm3, ministral3, phi3, gpt_oss, jamba) as GGUF files: what tensors are called there, and how they are laid out.
 
 The facts, each of them checked by the agreement of transformers, llama.cpp and Reprise on the files made here:
  - Qwen3.5's RMS norms store weight - 1 in Hugging Face, the weight in GGUF; `linear_attn.norm` (ssm_norm) is plain in both.
@@ -20,6 +20,9 @@ The facts, each of them checked by the agreement of transformers, llama.cpp and 
    where both are. The feed-forward networks, experts too, have no gate; attention's q and k may be permuted or not, as nothing turns them.
    That routers have sigmoids is not said; exp_probs_b.bias is of the choice alone. Its time steps are not bounded from below, as
    transformers bounds them by time_step_min.
+ - Jamba's rows of `ssm_in` are x, z, and those of `ssm_x` the low rank of the time steps, B, C; `ssm_a` has a row of its states' rates for each channel.
+   A block has experts where it has a router; expert_count is 1 where no block has. The weights of the chosen are their probabilities among all
+   experts, and do not add up to one. Nothing tells positions.
  - Gemma 3's norms store weight - 1 in Hugging Face, the weight in GGUF. A block has four: post_attention_norm and post_ffw_norm are of what a sublayer
    made, before it is added. Rotation is half-split; `rope.scaling` and `rope.freq_base` are of the blocks that see everything, of which there is one in
    six or in attention.sliding_window_pattern, the last of them; the others turn by rope.freq_base_swa, which older files do not tell (10,000).
@@ -34,7 +37,7 @@ The facts, each of them checked by the agreement of transformers, llama.cpp and 
  - What every token goes through beside a mixture is called `ffn_*_shexp`. Qwen3.5's gate of it, `ffn_gate_inp_shexp`, is a vector here; llama.cpp
    reads a matrix of one row as well, and its converter writes one.
  - Qwen3.5's mixtures have no feed_forward_length, Granite's no expert_feed_forward_length: there feed_forward_length is the experts'.
- - That the weights of the chosen experts are made to add up to one is not said in the file: all of these architectures do it.
+ - That the weights of the chosen experts are made to add up to one is not said in the file: all of these architectures but Jamba do it.
 """
 
 import math
@@ -449,6 +452,44 @@ def nemotron_h_tensors(model):
     return out
 
 
+JAMBA_MAMBA = {
+    f"ssm_{ours}": f"mamba.{theirs}"
+    for ours, theirs in {
+        "in.weight": "in_proj.weight",
+        "conv1d.bias": "conv1d.bias",
+        "x.weight": "x_proj.weight",
+        "dt_norm.weight": "dt_layernorm.weight",
+        "b_norm.weight": "b_layernorm.weight",
+        "c_norm.weight": "c_layernorm.weight",
+        "dt.weight": "dt_proj.weight",
+        "dt.bias": "dt_proj.bias",
+        "d": "D",
+        "out.weight": "out_proj.weight",
+    }.items()
+}
+
+
+def jamba_tensors(model):
+    config, state = model.config, numpy_state(model)
+    out = {"token_embd.weight": state["model.embed_tokens.weight"], "output_norm.weight": state["model.final_layernorm.weight"]}
+    if not config.tie_word_embeddings:
+        out["output.weight"] = state["lm_head.weight"]
+    for i, (kind, experts) in enumerate(zip(config.layers_block_type, config.layers_num_experts)):
+        source = f"model.layers.{i}."
+        names = ATTENTION if kind == "attention" else JAMBA_MAMBA
+        names = names | {"attn_norm.weight": "input_layernorm.weight", "ffn_norm.weight": "pre_ff_layernorm.weight"}
+        block = {ours: state[source + theirs] for ours, theirs in names.items()}
+        if kind == "mamba":
+            block["ssm_a"] = -np.exp(state[source + "mamba.A_log"])
+            block["ssm_conv1d.weight"] = state[source + "mamba.conv1d.weight"][:, 0]
+        if experts > 1:
+            block |= mixture(state, source + "feed_forward.", "router")
+        else:
+            block |= {f"ffn_{part}.weight": state[source + f"feed_forward.{part}_proj.weight"] for part in ("gate", "up", "down")}
+        out |= {f"blk.{i}.{name}": array for name, array in block.items()}
+    return out
+
+
 def add_common_metadata(writer, config, blocks, rope=None):
     writer.add_context_length(config.max_position_embeddings)
     writer.add_block_count(blocks)
@@ -657,6 +698,22 @@ def add_nemotron_h_metadata(writer, config):
         writer.add_expert_weights_norm(config.norm_topk_prob)
         writer.add_expert_weights_scale(config.routed_scaling_factor)
         writer.add_expert_group_count(config.n_group)
+
+
+def add_jamba_metadata(writer, config):
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv([config.num_key_value_heads if kind == "attention" else 0 for kind in config.layers_block_type])
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_ssm_conv_kernel(config.mamba_d_conv)
+    writer.add_ssm_inner_size(config.mamba_expand * config.hidden_size)
+    writer.add_ssm_state_size(config.mamba_d_state)
+    writer.add_ssm_time_step_rank(config.mamba_dt_rank)
+    writer.add_expert_count(config.num_experts)
+    writer.add_expert_used_count(config.num_experts_per_tok)
 
 
 def byte_letters():

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 from transformers import GptOssConfig, GptOssForCausalLM, FalconH1Config, FalconH1ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, Gemma4ForCausalLM, Gemma4TextConfig, GraniteConfig, GraniteForCausalLM
 from transformers import GraniteMoeConfig, GraniteMoeForCausalLM, GraniteMoeHybridConfig, GraniteMoeHybridForCausalLM
-from transformers import Lfm2Config, Lfm2ForCausalLM, Lfm2MoeConfig, Lfm2MoeForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import JambaConfig, JambaForCausalLM, Lfm2Config, Lfm2ForCausalLM, Lfm2MoeConfig, Lfm2MoeForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers import Ministral3Config, Ministral3ForCausalLM
 from transformers import NemotronHConfig, NemotronHForCausalLM
 from transformers import Phi3Config, Phi3ForCausalLM
@@ -178,6 +178,25 @@ def nemotron(layers, **mixture):
         ssm_state_size=16,
         time_step_min=1e-30,  # transformers lets no step be smaller, llama.cpp does
         **mixture,
+    )
+
+
+def jamba(layers, attends, ffn, tied, experts=1, used=1):
+    """Of `layers`, that of index `attends` has attention; the second of every two has experts, where there are any."""
+    return JambaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=ffn,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        attn_layer_period=layers,
+        attn_layer_offset=attends,
+        mamba_dt_rank=8,
+        num_experts=experts,
+        num_experts_per_tok=used,
+        tie_word_embeddings=tied,
     )
 
 
@@ -395,6 +414,8 @@ MODELS = [
             moe_shared_expert_intermediate_size=64, routed_scaling_factor=2.5,
         ),
     ),  # fmt: skip
+    Tiny("jamba", jamba(3, 1, ffn=64, tied=True)),
+    Tiny("jamba_moe", jamba(2, 0, ffn=32, tied=False, experts=8, used=3)),
 ]
 
 
@@ -442,6 +463,7 @@ ARCHITECTURES = {
     NemotronHConfig: Architecture(
         NemotronHForCausalLM, "nemotron_h", hf_to_gguf.nemotron_h_tensors, hf_to_gguf.add_nemotron_h_metadata, "pixtral"
     ),
+    JambaConfig: Architecture(JambaForCausalLM, "jamba", hf_to_gguf.jamba_tensors, hf_to_gguf.add_jamba_metadata, None),
 }
 
 
