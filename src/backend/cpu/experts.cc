@@ -152,10 +152,12 @@ void RouteRow(const RouteArgs& args, int row) {
     shares[i] = args.sigmoid ? ExpertSigmoid(score) : ExpertShare(score, score_of(chosen[0]));
     sum += shares[i];
   }
-  if (!args.normed) {
-    sum = args.sigmoid ? 1.0 : 0.0;
-    for (int e = 0; !args.sigmoid && e < visits.count; ++e) sum += ExpertShare(score_of(e), score_of(chosen[0]));
-  }
+  const auto of_all = [&] {  // what their softmax divides by
+    double all = 0;
+    for (int e = 0; e < visits.count; ++e) all += ExpertShare(score_of(e), score_of(chosen[0]));
+    return all;
+  };
+  if (!args.normed) sum = args.sigmoid ? 1.0 : of_all();
   float* const weights = visits.weight + int64_t{row} * visits.used;
   for (int i = 0; i < visits.used; ++i) {
     weights[i] = static_cast<float>(static_cast<double>(args.scale) * shares[i] / sum);

@@ -81,13 +81,15 @@ REPRISE_DEVICE void ChooseExperts(const ExpertsArgs& args, int row) {
   if (used) p = args.sigmoid ? ExpertSigmoid(score) : ExpertShare(score, greatest);
   double sum = 0.0;
   for (int rank = 0; rank < args.used; ++rank) sum = sum + Shuffle(p, rank);
-  if (!args.normed) {
-    sum = args.sigmoid ? 1.0 : 0.0;
-    for (int first = 0; !args.sigmoid && first < args.count; first += 32) {
+  const auto of_all = [&] {  // what their softmax divides by, summed in the order of experts
+    double all = 0.0;
+    for (int first = 0; first < args.count; first += 32) {
       const double share = first + lane < args.count ? ExpertShare(score_of(first + lane), greatest) : 0.0;
-      for (int i = 0; i < 32; ++i) sum = sum + Shuffle(share, i);
+      for (int i = 0; i < 32; ++i) all = all + Shuffle(share, i);
     }
-  }
+    return all;
+  };
+  if (!args.normed) sum = args.sigmoid ? 1.0 : of_all();
   if (!used) return;
   const int64_t visit = static_cast<int64_t>(row) * args.used + lane;
   args.chosen[visit] = mine;
