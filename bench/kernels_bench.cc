@@ -115,7 +115,9 @@ void Attention(benchmark::State& state) {
   table.lane[0].position = history;
   FillStep(table, rows);
   const Rows q = Buffer(*backend, rows, kHeads * kWidth), out = Buffer(*backend, rows, kHeads * kWidth);
-  auto plan = backend->Capture(table, [&](Ops& ops) { ops.Attention(out, {q, kHeads, kWidth, kWidth}, k, v, kKvHeads, 0.06f, {}, 0); });
+  auto plan = backend->Capture(table, [&](Ops& ops) {
+    ops.Attention(out, {q, kHeads, kWidth, kWidth}, k, v, {}, {.kv_heads = kKvHeads, .scale = 0.06f});
+  });
   for (auto _ : state) {
     if (!backend->stream().Replay(**plan).ok()) state.SkipWithError("replay");
   }

@@ -48,6 +48,9 @@ class Recorder : public Ops {
   void RmsNorm(Rows out, Rows in, Vector weight, float eps) override {
     Keep("norm", [=](Ops& ops) { ops.RmsNorm(out, in, weight, eps); });
   }
+  void AddRmsNorm(Rows out, Rows in, Vector weight, float eps, float scale) override {
+    Keep("norm", [=](Ops& ops) { ops.AddRmsNorm(out, in, weight, eps, scale); });
+  }
   void MatMul(Rows in, std::span<const Product> products) override {
     std::vector<Product> list(products.begin(), products.end());
     Recorded& call =
@@ -60,6 +63,12 @@ class Recorder : public Ops {
   }
   void SwiGlu(Rows out, Rows gate, Rows up) override {
     Keep("swiglu", [=](Ops& ops) { ops.SwiGlu(out, gate, up); });
+  }
+  void GeGlu(Rows out, Rows gate, Rows up) override {
+    Keep("geglu", [=](Ops& ops) { ops.GeGlu(out, gate, up); });
+  }
+  void ReluSquared(Rows out, Rows in) override {
+    Keep("relu squared", [=](Ops& ops) { ops.ReluSquared(out, in); });
   }
   void MixExperts(Rows out, Rows in, Rows scores, const Experts& experts) override {
     Recorded& call = Keep("experts", [=](Ops& ops) { ops.MixExperts(out, in, scores, experts); });
@@ -78,14 +87,20 @@ class Recorder : public Ops {
   void Multiply(Rows out, Rows a, Rows b) override {
     Keep("multiply", [=](Ops& ops) { ops.Multiply(out, a, b); });
   }
+  void SoftCap(Rows rows, float cap) override {
+    Keep("soft cap", [=](Ops& ops) { ops.SoftCap(rows, cap); });
+  }
+  void ScaleByPosition(Rows rows, Vector factors, int every) override {
+    Keep("scale by position", [=](Ops& ops) { ops.ScaleByPosition(rows, factors, every); });
+  }
   void NormRope(Heads heads, Vector weight, float eps, const RopeSpec& rope) override {
     Keep("norm and rope", [=](Ops& ops) { ops.NormRope(heads, weight, eps, rope); });
   }
   void Append(StateRef state, Rows in) override {
     Keep("append", [=](Ops& ops) { ops.Append(state, in); });
   }
-  void Attention(Rows out, Heads q, StateRef k, StateRef v, int kv_heads, float scale, Heads gate, int first_position) override {
-    Keep("attention", [=](Ops& ops) { ops.Attention(out, q, k, v, kv_heads, scale, gate, first_position); });
+  void Attention(Rows out, Heads q, StateRef k, StateRef v, Heads gate, const AttentionSpec& spec) override {
+    Keep("attention", [=](Ops& ops) { ops.Attention(out, q, k, v, gate, spec); });
   }
   void CausalConv(Rows out, Rows in, StateRef tail, Vector weight, Vector bias, int kernel, bool silu) override {
     Keep("conv", [=](Ops& ops) { ops.CausalConv(out, in, tail, weight, bias, kernel, silu); });
@@ -95,6 +110,9 @@ class Recorder : public Ops {
   }
   void Ssm(Rows out, Rows xbc, Rows dt, Vector a, Vector dt_bias, Vector d, StateRef state, const SsmShape& shape) override {
     Keep("ssm", [=](Ops& ops) { ops.Ssm(out, xbc, dt, a, dt_bias, d, state, shape); });
+  }
+  void SelectiveScan(Rows out, Rows x, Rows dt, Rows b, Rows c, Vector a, Vector dt_bias, Vector d, StateRef state) override {
+    Keep("selective scan", [=](Ops& ops) { ops.SelectiveScan(out, x, dt, b, c, a, dt_bias, d, state); });
   }
   void GatedRmsNorm(Rows out, Rows in, Rows gate, Vector weight, float eps) override {
     Keep("gated norm", [=](Ops& ops) { ops.GatedRmsNorm(out, in, gate, weight, eps); });
