@@ -26,6 +26,7 @@ constexpr char kQwen35[] = "tests/data/goldens/qwen35_equal.gguf";
 constexpr char kLfm2[] = "tests/data/goldens/lfm2_hybrid.gguf";
 constexpr char kExperts[] = "tests/data/goldens/qwen35_moe.gguf";
 constexpr char kGranite[] = "tests/data/goldens/granite_grouped.gguf";
+constexpr char kJamba[] = "tests/data/goldens/jamba.gguf";
 constexpr int kLanes = 5;
 constexpr size_t kMostTokens = 300;
 
@@ -371,6 +372,11 @@ TEST(SessionPropertyTest, RandomProgramsOfShortConvolutions) {
 // And the memories of Mamba-2.
 TEST(SessionPropertyTest, RandomProgramsOfStateSpaces) {
   RunPrograms({.threads = 2, .context = 512, .lanes = kLanes, .capsules = 100, .chunk = 33}, kGranite);
+}
+
+// And those of Mamba-1, of which each channel has steps of its own.
+TEST(SessionPropertyTest, RandomProgramsOfSelectiveScans) {
+  RunPrograms({.threads = 2, .context = 512, .lanes = kLanes, .capsules = 100, .chunk = 33}, kJamba);
 }
 
 // A row's experts are its own, whatever rows of other lanes visit them beside it.
