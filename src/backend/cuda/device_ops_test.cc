@@ -358,6 +358,12 @@ TEST(DeviceOps, RefusesWhatItCannotDo) {
                 ops.Attention(wide, {wide, 1, 520, 520}, {0, 1040, ElementType::kF16}, {0, 1040, ElementType::kF16}, {}, {});
               }).find("wider than 512"),
               std::string::npos);
+    EXPECT_NE(error([&](Ops& ops) {
+                const Rows dims{x, 17, 17, Domain::kRows};
+                const Vector channels{x, 16};
+                ops.SelectiveScan(rows, rows, rows, dims, dims, {x, 272}, channels, channels, {0, 1088, ElementType::kF32});
+              }).find("more than 16 dimensions"),
+              std::string::npos);
     const StateRef q8{0, 34, ElementType::kQ8_0};
     EXPECT_NE(error([&](Ops& ops) { ops.Append(q8, {x, 32, 32}); }).find("keeps no Q8_0"), std::string::npos);
     EXPECT_NE(error([&](Ops& ops) {
