@@ -114,6 +114,12 @@ class Recorder : public Ops {
   void SelectiveScan(Rows out, Rows x, Rows dt, Rows b, Rows c, Vector a, Vector dt_bias, Vector d, StateRef state) override {
     Keep("selective scan", [=](Ops& ops) { ops.SelectiveScan(out, x, dt, b, c, a, dt_bias, d, state); });
   }
+  void KeepLog(std::span<const LogPart> parts) override {
+    Keep("log", [list = std::vector<LogPart>(parts.begin(), parts.end())](Ops& ops) { ops.KeepLog(list); });
+  }
+  void RecallLog(std::span<const LogPart> parts) override {
+    Keep("log", [list = std::vector<LogPart>(parts.begin(), parts.end())](Ops& ops) { ops.RecallLog(list); });
+  }
   void GatedRmsNorm(Rows out, Rows in, Rows gate, Vector weight, float eps) override {
     Keep("gated norm", [=](Ops& ops) { ops.GatedRmsNorm(out, in, gate, weight, eps); });
   }

@@ -44,14 +44,13 @@ class Jamba : public Network {
                           {&ffn_rows_.up, WidestInner(feed_forward_)}});
   }
 
-  void RecordReplay(Ops& ops) const override {
+ private:
+  void RecordRecurrences(Ops& ops) const override {
     for (const Block& block : blocks_) {
-      if (block.recurrent) block.mamba.RecordReplay(ops, mamba_, mamba_rows_);
+      if (block.recurrent) block.mamba.RecordLogged(ops, mamba_, mamba_rows_);
     }
-    ops.SaveLast(last_hidden_, hidden_);
   }
 
- private:
   void RecordMixer(Ops& ops, int index, Rows residual, MixerPart part, bool logged) const override {
     const Block& block = blocks_[static_cast<size_t>(index)];
     if (!block.recurrent) {

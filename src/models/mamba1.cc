@@ -35,9 +35,12 @@ void Mamba1::Load(Loader& loader, const std::string& block, const Mamba1Shape& s
   output = loader.LoadMatrix(block + "ssm_out.weight", inner, shape.width);
   tail = loader.Recurrent(block + "conv.tail", {shape.kernel - 1, inner});
   memory = loader.Recurrent(block + "ssm.memory", {inner / kPiece, states, kPiece});
-  log = loader.NewRows(2 * inner, Network::kReplayRows);
-  selected_log = loader.NewRows(shape.selected(), Network::kReplayRows);
-  step_log = loader.NewRows(inner, Network::kReplayRows);
+  log = loader.NewLogged(2 * inner);
+  selected_log = loader.NewLogged(shape.selected());
+  step_log = loader.NewLogged(inner);
+  loader.Log(log.Columns(0, inner));
+  loader.Log(selected_log.Columns(shape.rank, 2 * states));
+  loader.Log(step_log);
 }
 
 void Mamba1::Record(Ops& ops, const Mamba1Shape& shape, const Mamba1Rows& of_all, Rows residual, bool logged) const {
@@ -56,7 +59,7 @@ void Mamba1::Record(Ops& ops, const Mamba1Shape& shape, const Mamba1Rows& of_all
   ops.MatMul(rows.scanned, std::array{Product{output, residual, /*accumulate=*/true}});
 }
 
-void Mamba1::RecordReplay(Ops& ops, const Mamba1Shape& shape, const Mamba1Rows& rows) const {
+void Mamba1::RecordLogged(Ops& ops, const Mamba1Shape& shape, const Mamba1Rows& rows) const {
   const Mamba1Rows logged = Logged(rows);
   RecordConvolution(ops, shape, logged);
   RecordScan(ops, shape, logged);

@@ -57,7 +57,7 @@ struct Mamba1 {
   void Load(Loader& loader, const std::string& block, const Mamba1Shape& shape);
   void Record(Ops& ops, const Mamba1Shape& shape, const Mamba1Rows& rows, Rows residual, bool logged) const;
   // Of a step that was logged, the recurrences alone.
-  void RecordReplay(Ops& ops, const Mamba1Shape& shape, const Mamba1Rows& rows) const;
+  void RecordLogged(Ops& ops, const Mamba1Shape& shape, const Mamba1Rows& rows) const;
 
  private:
   Mamba1Rows Logged(Mamba1Rows rows) const;

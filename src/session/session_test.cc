@@ -303,8 +303,9 @@ TEST_P(RollbackTest, OfChosenTokensRunsTheRecurrencesAlone) {
 INSTANTIATE_TEST_SUITE_P(EachKindOfState, RollbackTest,
                          testing::Values("tests/data/goldens/qwen35_equal.gguf", "tests/data/goldens/qwen3_next.gguf",
                                          "tests/data/goldens/granite_hybrid.gguf", "tests/data/goldens/falcon_h1.gguf",
-                                         "tests/data/goldens/nemotron_moe.gguf", "tests/data/goldens/lfm2_hybrid.gguf",
-                                         "tests/data/goldens/gemma4.gguf", "tests/data/goldens/llama_gqa.gguf"));
+                                         "tests/data/goldens/nemotron_moe.gguf", "tests/data/goldens/jamba.gguf",
+                                         "tests/data/goldens/lfm2_hybrid.gguf", "tests/data/goldens/gemma4.gguf",
+                                         "tests/data/goldens/llama_gqa.gguf"));
 
 TEST(SessionTest, LinesOfABatchAreTakenBackEachByItself) {
   const Model model = Load();
