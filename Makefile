@@ -44,9 +44,9 @@ debug asan tsan:
 	@ctest --preset $@ -j $(JOBS)
 
 bench:
-	@tools/setup.sh bench
-	@$(call CONFIGURE,bench)
-	@$(call BUILD,bench)
+	@tools/setup.sh test
+	@$(call CONFIGURE,release)
+	@$(call BUILD,release)
 	@tools/install_peer.sh
 	@tools/bench_results.py
 

@@ -73,6 +73,7 @@ class Recorder : public Ops {
   void MixExperts(Rows out, Rows in, Rows scores, const Experts& experts) override {
     Recorded& call = Keep("experts", [=](Ops& ops) { ops.MixExperts(out, in, scores, experts); });
     for (const Matrix* matrix : {experts.gate, experts.up, experts.down}) {
+      if (matrix == nullptr) continue;
       const double share = static_cast<double>(experts.used) / experts.count;
       call.bytes += share * static_cast<double>(dynamic_cast<const PackedMatrix&>(*matrix).total_bytes());
       call.macs += share * matrix->inputs * matrix->outputs;

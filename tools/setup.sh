@@ -2,7 +2,7 @@
 # Installs what building Reprise needs and is missing, with apt, where that is possible. When nothing is missing it touches nothing and needs
 # no network. When something is missing and cannot be installed it says so in one line and fails.
 #
-#   tools/setup.sh build|test|fuzz|lint|arm|pull|python|bench ...     each purpose includes what it builds on
+#   tools/setup.sh build|test|fuzz|lint|arm|pull|python ...     each purpose includes what it builds on
 set -eu
 
 # purpose  Debian 12 package  how to see that it is there                  what it is for
@@ -22,6 +22,7 @@ build      libutf8proc-dev    module:libutf8proc                           # Uni
 test       libgtest-dev       module:gtest                                 # unit tests
 test       libpcre2-dev       module:libpcre2-8                            # the expressions that pre-tokenisers are checked against
 test       librapidcheck-dev  header:rapidcheck.h                          # property tests
+test       libbenchmark-dev   module:benchmark                             # benchmarks
 test       python3-venv       python:ensurepip                             # the clients that the server is tested with
 test       python3-dev        python-header                                # the Python package
 fuzz       clang              command:clang++
@@ -34,7 +35,6 @@ lint       clang-tidy         command:clang-tidy
 pull       python3-venv       python:ensurepip                             # reprise pull
 python     python3-venv       python:ensurepip                             # pip install .
 python     python3-dev        python-header
-bench      libbenchmark-dev   module:benchmark
 '
 
 present() {
@@ -54,9 +54,9 @@ wanted=" "
 for purpose in "$@"; do
   case $purpose in
     build|pull) wanted="$wanted$purpose " ;;
-    test|python|bench) wanted="${wanted}build $purpose " ;;
+    test|python) wanted="${wanted}build $purpose " ;;
     fuzz|lint|arm) wanted="${wanted}build test $purpose " ;;
-    *) echo "usage: tools/setup.sh build|test|fuzz|lint|arm|pull|python|bench ..." >&2; exit 2 ;;
+    *) echo "usage: tools/setup.sh build|test|fuzz|lint|arm|pull|python ..." >&2; exit 2 ;;
   esac
 done
 
