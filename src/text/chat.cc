@@ -6,6 +6,7 @@
 
 #include "formats/printable.h"
 #include "text/chat_forms.h"
+#include "text/chat_renderer.h"
 #include "text/chat_tools.h"
 #include "text/unicode.h"
 
@@ -17,114 +18,7 @@ namespace {
 constexpr std::string_view kHarmonySystem =
     "You are ChatGPT, a large language model trained by OpenAI.\nKnowledge cutoff: 2024-06\n\nReasoning: medium\n\n"
     "# Valid channels: analysis, commentary, final. Channel must be included for every message.";
-class Renderer {
- public:
-  explicit Renderer(const ChatFormat& format) : style_(format.style), mistral_(format.mistral) {}
-  void Marker(std::string_view name) { segments_.push_back({std::string(name), true}); }
-  void Text(std::string_view text) {
-    if (text.empty()) return;
-    if (segments_.empty() || segments_.back().marker || cut_ == segments_.size()) segments_.push_back({});
-    segments_.back().text += text;
-  }
-  // What follows is encoded on its own: a prompt ended here.
-  void Cut() {
-    cut_ = segments_.size();
-    cuts_.push_back(cut_);
-  }
-  void Open(std::string_view role) {
-    if (style_ == ChatStyle::kPlain) return;
-    role_ = role;
-    const TurnForm form = FormOf(style_, role);
-    if (style_ == ChatStyle::kPhi4Mini) return Marker(form.start);
-    if (style_ == ChatStyle::kMistral) {
-      if (form.start.empty()) return;
-      if (mistral_.as_text) Text(" ");
-      Marker(form.start);
-      return Text(mistral_.spaces ? " " : "");
-    }
-    Marker(form.start);
-    Text(IsGemmas(style_) && role == "assistant" ? kGemmaAssistant : role);
-    if (style_ == ChatStyle::kHarmony && role == "assistant") return;  // the answer says on which channel it goes on
-    if (!form.header_end.empty()) Marker(form.header_end);
-    Text(form.after_header);
-  }
-  void OpenChannel(std::string_view channel) {
-    Marker(kChannel);
-    Text(channel);
-    Marker(kMessage);
-  }
-  void Close() {
-    if (style_ == ChatStyle::kPlain) return Text("\n\n");
-    const TurnForm form = FormOf(style_, role_);
-    if (mistral_.as_text && role_ == "user") Text(" ");
-    Marker(form.end);
-    Text(form.after_end);
-  }
-  // Mistral's, each as JSON.
-  void Tools(std::span<const std::string> tools) {
-    Marker(kAvailableTools);
-    for (size_t i = 0; i < tools.size(); i++) Text((i == 0 ? "[" : ", ") + tools[i]);
-    Text("]");
-    Marker(kAvailableToolsEnd);
-  }
-  // Text of a template's, in which the markers of Mistral's thoughts are what they are.
-  void TextWithThoughts(std::string_view text) {
-    for (const std::string_view marker : {kMistralThinkStart, kMistralThinkEnd}) {
-      const size_t at = mistral_.thoughts ? text.find(marker) : std::string_view::npos;
-      if (at == std::string_view::npos) continue;
-      Text(text.substr(0, at));
-      Marker(marker);
-      text.remove_prefix(at + marker.size());
-    }
-    Text(text);
-  }
-  void Thoughts(std::string_view thoughts) {
-    if (style_ == ChatStyle::kMistral) {
-      Marker(kMistralThinkStart);
-      Text(thoughts);
-      return Marker(kMistralThinkEnd);
-    }
-    if (style_ == ChatStyle::kGemma4) {
-      Marker(kChannelStart);
-      Text(kThoughtStart.substr(kChannelStart.size()));
-      Text("\n");
-      Text(thoughts);
-      if (!thoughts.empty()) Text("\n");
-      return Marker(kChannelEnd);
-    }
-    Marker(kThinkStart);
-    Text("\n");
-    Text(thoughts);
-    Text("\n");
-    Marker(kThinkEnd);
-    Text("\n\n");
-  }
-  void BeginAnswer(size_t message, bool thoughts_shown, bool as_generated) {
-    Cut();
-    if (as_generated) answers_.push_back({segments_.size(), message, thoughts_shown});
-  }
-
-  struct Answered {
-    size_t segment, message;  // the first segment that is the answer's own
-    bool thoughts_shown;
-  };
-  struct Rendered {
-    std::vector<ChatSegment> segments;
-    std::vector<size_t> cuts;  // segments before which encoding starts anew, ascending
-    std::vector<Answered> answers;
-    size_t system_turns = 0;
-  };
-  Rendered Take(size_t system_turns) { return {std::move(segments_), std::move(cuts_), std::move(answers_), system_turns}; }
-
- private:
-  ChatStyle style_;
-  MistralForm mistral_;
-  std::string role_;  // of the turn that is open
-  std::vector<ChatSegment> segments_;
-  std::vector<size_t> cuts_;
-  std::vector<Answered> answers_;
-  size_t cut_ = static_cast<size_t>(-1);
-};
+constexpr std::string_view kHarmonySystemOfTools = "\nCalls to these tools must go to the commentary channel: 'functions'.";
 
 std::string_view StripNewlines(std::string_view text, bool front, bool back) {
   while (front && text.starts_with('\n')) text.remove_prefix(1);
@@ -185,9 +79,10 @@ size_t LastQuestion(const ChatFormat& format, std::span<const ChatMessage> messa
 }
 
 // How an answer begins that is yet to come.
-void RenderOpening(const ChatFormat& format, bool thinks, Renderer& out) {
+void RenderOpening(const ChatFormat& format, const ChatOptions& options, Renderer& out) {
+  const bool thinks = Thinks(format, options.thinking);
   if (HasChannels(format)) {
-    if (!thinks) out.OpenChannel(kFinalChannel);
+    if (OpensFinal(format, options)) out.OpenChannel(kFinalChannel);
   } else if (format.style == ChatStyle::kQwen35 && thinks) {
     out.Marker(kThinkStart);
     out.Text("\n");
@@ -196,11 +91,27 @@ void RenderOpening(const ChatFormat& format, bool thinks, Renderer& out) {
   }
 }
 
-void RenderAnswer(const ChatFormat& format, const ChatMessage& message, std::string_view content, bool after_question, bool last,
-                  Renderer& out) {
-  if (HasChannels(format)) {
+// The last message of an answer of Harmony's is what was said, or a call. Before a call stands what was thought, which the template takes from the
+// content where there is nothing else; where there is, the content was said on the way.
+void RenderMessages(const ChatMessage& message, std::string_view content, bool thoughts_shown, Renderer& out) {
+  if (message.tool_calls.empty()) {
     out.OpenChannel(kFinalChannel);
-    out.Text(FinalMessage(content));
+    return out.Text(FinalMessage(content));
+  }
+  const auto before_call = [&](std::string_view channel, std::string_view text) {
+    if (text.empty() || !thoughts_shown) return;
+    out.OpenChannel(channel);
+    out.Text(text);
+    out.NextMessage();
+  };
+  before_call(kThoughtsChannel, message.reasoning);
+  before_call(message.reasoning.empty() ? kThoughtsChannel : kCommentaryChannel, content);
+}
+
+void RenderAnswer(const ChatFormat& format, const ChatMessage& message, std::string_view content, bool after_question, bool thoughts_shown,
+                  bool last, Renderer& out) {
+  if (HasChannels(format)) {
+    RenderMessages(message, content, thoughts_shown, out);
   } else if (format.style == ChatStyle::kGemma4) {
     if (after_question && !message.reasoning.empty()) out.Thoughts(message.reasoning);
     out.Text(StripSpace(WithoutChannels(content)));
@@ -233,8 +144,15 @@ void RenderAnswer(const ChatFormat& format, const ChatMessage& message, std::str
   WriteToolCalls(format.tools, !StripSpace(content).empty(), message.tool_calls, writer);
 }
 
-// Results of tools. Neighbours are one turn, which is the user's in ChatML.
-void RenderToolResult(const ChatFormat& format, std::string_view content, bool first, bool last, Renderer& out) {
+// Results of tools. Neighbours are one turn, which is the user's in ChatML. `tool` gave this one.
+void RenderToolResult(const ChatFormat& format, std::string_view tool, std::string_view content, bool first, bool last, Renderer& out) {
+  if (HasChannels(format)) {
+    out.Marker(kMessageStart);
+    out.Text(std::string(kFunctions).append(tool).append(" to=assistant"));
+    out.OpenChannel(kCommentaryChannel);
+    out.Text(JsonQuoted(content));
+    return out.Close();
+  }
   if (format.style == ChatStyle::kMistral) {
     out.Open("tool");
     out.Text(content);
@@ -279,11 +197,16 @@ Status CheckMessages(const ChatFormat& format, std::span<const ChatMessage> mess
       SystemsQuestion(format, messages) >= messages.size()) {
     return InvalidArgument("the system message stands within a question in this model's format, and there is none");
   }
+  bool called = !options.called.empty();
   for (size_t i = 0; i < messages.size(); i++) {
     const std::string& role = messages[i].role;
+    called = called || (role == "assistant" && !messages[i].tool_calls.empty());
     if (role != "system" && role != "user" && role != "assistant" && role != "tool") {
       return InvalidArgument("message " + std::to_string(i) + " has the role '" + Printable(role, 32) +
                              "'; known are system, user, assistant and tool");
+    }
+    if (role == "tool" && HasChannels(format) && messages[i].tool.empty() && !called) {
+      return InvalidArgument("message " + std::to_string(i) + " is the result of a tool, and nothing before it says of which");
     }
     if (role == "system" && i != 0 && (format.style == ChatStyle::kQwen35 || !HasSystemTurn(format) || HasChannels(format))) {
       return InvalidArgument("message " + std::to_string(i) + " is a system message, which in this model's format only the first may be");
@@ -307,22 +230,23 @@ Result<Renderer::Rendered> Render(const ChatFormat& format, std::span<const Chat
   const bool tools_in_system = tools && !tools_apart;
   const bool opens_with_system =
       !in_question && (own_system || tools_in_system || asks_for_thoughts || (!system.empty() && !options.continues));
-  size_t system_turns = opens_with_system ? 1 : 0;
+  size_t system_turns = 0;
   if (HasChannels(format)) {
     if (!options.continues) {
       out.Open("system");
       out.Text(kHarmonySystem);
+      if (tools) out.Text(kHarmonySystemOfTools);
       out.Close();
       system_turns++;
     }
-    if (own_system && !system.empty()) {
+    std::string said;
+    if (own_system && !system.empty()) said.append(kDeveloperBefore).append(system).append(kDeveloperAfter);
+    if (tools) said = SystemWithTools(format.style, format.tools, said, options.tools);
+    if (!said.empty()) {
       out.Open(kDeveloper);
-      out.Text(kDeveloperBefore);
-      out.Text(system);
-      out.Text(kDeveloperAfter);
+      out.Text(said);
       out.Close();
-    } else if (own_system) {
-      system_turns--;
+      system_turns++;
     }
   } else if (opens_with_system) {
     out.Open("system");
@@ -337,6 +261,7 @@ Result<Renderer::Rendered> Render(const ChatFormat& format, std::span<const Chat
     // A default says where thoughts go.
     own_system ? out.Text(said) : out.TextWithThoughts(said);
     out.Close();
+    system_turns++;
   }
   if (in_question && messages.size() == 1) {
     out.Open("user");
@@ -347,11 +272,15 @@ Result<Renderer::Rendered> Render(const ChatFormat& format, std::span<const Chat
     system_turns++;
   }
   const size_t last_question = LastQuestion(format, messages);
+  // Harmony's thoughts stay after the last answer that said something.
+  const auto says = [](const ChatMessage& message) { return message.role == "assistant" && message.tool_calls.empty(); };
+  const size_t last_said = static_cast<size_t>(messages.rend() - std::find_if(messages.rbegin(), messages.rend(), says));
+  std::string_view called = options.called;
   for (size_t i = own_system ? 1 : 0; i < messages.size(); i++) {
     const ChatMessage& message = messages[i];
     const std::string_view content = stripped(message.content);
     if (message.role == "tool") {
-      RenderToolResult(format, content, i == 0 || messages[i - 1].role != "tool",
+      RenderToolResult(format, message.tool.empty() ? called : message.tool, content, i == 0 || messages[i - 1].role != "tool",
                        i + 1 == messages.size() || messages[i + 1].role != "tool", out);
       continue;
     }
@@ -360,18 +289,21 @@ Result<Renderer::Rendered> Render(const ChatFormat& format, std::span<const Chat
     if (message.role == "assistant") {
       const bool after_question = i > last_question;
       // A template that drops thoughts, or writes empty ones, writes another thing than what was generated.
-      const bool thoughts_shown = (after_question && !HasChannels(format)) || !MayThink(format) || format.style == ChatStyle::kMistral;
+      const bool thoughts_shown = HasChannels(format) ? !message.tool_calls.empty() && i >= last_said
+                                                      : after_question || !MayThink(format) || format.style == ChatStyle::kMistral;
       out.BeginAnswer(i, thoughts_shown, after_question || format.style != ChatStyle::kQwen35);
-      RenderAnswer(format, message, content, after_question, i + 1 == messages.size(), out);
-    } else {
-      out.Text(content);
+      RenderAnswer(format, message, content, after_question, thoughts_shown, i + 1 == messages.size(), out);
+      if (!message.tool_calls.empty()) called = message.tool_calls.back().name;
+      out.Close(format.tools == ToolForm::kHarmony && !message.tool_calls.empty() ? kCallEnd : "");
+      continue;
     }
+    out.Text(content);
     out.Close();
   }
   if (options.add_generation_prompt) {
     out.Open("assistant");
     out.Cut();
-    RenderOpening(format, Thinks(format, options.thinking), out);
+    RenderOpening(format, options, out);
   }
   return out.Take(system_turns);
 }
@@ -418,9 +350,9 @@ class Encoder {
 std::vector<std::vector<int32_t>> OpeningsOf(const Tokenizer& tokenizer, const ChatFormat& format) {
   if (format.style != ChatStyle::kQwen35 && !HasChannels(format)) return {{}};
   std::vector<std::vector<int32_t>> openings;
-  for (const bool thinks : {true, false}) {
+  for (const Thinking thinking : {Thinking::kOn, Thinking::kOff}) {
     Renderer out(format);
-    RenderOpening(format, thinks, out);
+    RenderOpening(format, {.thinking = thinking}, out);
     Encoder encoder(tokenizer, format, /*continues=*/true);
     for (const ChatSegment& segment : out.Take(0).segments) encoder.Add(segment);
     encoder.Flush();
@@ -466,10 +398,10 @@ Result<EncodedChat> EncodeChatTurns(const Tokenizer& tokenizer, const ChatFormat
       }
       if (known) {
         encoder.Append(*known);
-        while (i < segments.size() && !(segments[i].marker && segments[i].text == FormOf(format.style).end)) ++i;
+        i = at.end;
       }
     }
-    if (i < segments.size()) encoder.Add(segments[i]);
+    encoder.Add(segments[i]);
   }
   encoder.Flush();
   EncodedChat chat = std::move(encoder.chat());

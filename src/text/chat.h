@@ -32,6 +32,7 @@ struct ChatMessage {
   std::string content;
   std::string reasoning = {};                 // what an assistant thought, where it is not part of the content
   std::vector<ChatToolCall> tool_calls = {};  // of an assistant, after the content
+  std::string tool = {};                      // of a tool's result: the function that was called; empty: the one that was called last
 };
 
 enum class ChatStyle : uint8_t {
@@ -55,6 +56,7 @@ enum class ToolForm : uint8_t {
   kXml,      // <tool_call><function=NAME><parameter=KEY>VALUE... (Qwen3-Coder, Qwen3.5)
   kLlama,    // the whole answer is {"name": ..., "parameters": {...}}
   kMistral,  // [TOOL_CALLS]NAME[ARGS]{...} (Mistral's thirteenth version)
+  kHarmony,  // a message to=functions.NAME on the commentary channel, which ends the answer with <|call|> (gpt-oss)
   kNone,     // the format has no words for them
 };
 std::string_view ToolFormName(ToolForm form);
@@ -98,13 +100,15 @@ struct ChatOptions {
   bool add_generation_prompt = true;  // end with the opening of the assistant's answer
   Thinking thinking = Thinking::kByFormat;
   bool continues = false;               // the messages follow others, so that nothing is said before the first of them
-  std::vector<std::string> tools = {};  // each as JSON, in the layout that its form wants (ToolForm); the model is told of them first
+  std::vector<std::string> tools = {};  // each as its form wants it (ToolForm), JSON or a declaration; the model is told of them first
+  bool must_answer = false;             // whatever tools it is told of, none may be called
+  std::string called = {};              // with `continues`: the function that was called last in what the messages follow
   RecallAnswer recall = {};
 };
 
-// Whether an answer is messages on channels, of which only the final one is for its reader: <|channel|>analysis<|message|>thoughts<|end|>
+// Whether an answer is messages on channels, of which only the final one is its reader's: <|channel|>analysis<|message|>thoughts<|end|>
 // <|start|>assistant<|channel|>final<|message|>content, the first of them from <|channel|> on. Where thinking is off a prompt ends with the header
-// of the final one.
+// of the final one, unless a tool may be called instead.
 bool HasChannels(const ChatFormat& format);
 bool OpensFinal(const ChatFormat& format, const ChatOptions& options);
 
@@ -124,7 +128,8 @@ struct ChatSegment {
   bool operator==(const ChatSegment&) const = default;
 };
 
-// kInvalidArgument for an empty chat, an unknown role, tools where the format has none, or a later system message where it has none.
+// kInvalidArgument for an empty chat, an unknown role, tools where the format has none, a later system message where it has none, or the result of
+// a tool that nobody called where results go by the names of tools (Harmony).
 // Neighbouring texts are one segment.
 Result<std::vector<ChatSegment>> RenderChat(const ChatFormat& format, std::span<const ChatMessage> messages,
                                             const ChatOptions& options = {});
@@ -147,6 +152,8 @@ struct ChatTurn {
   std::string role, content;
 };
 std::vector<ChatTurn> TurnsOf(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens);
+// The function that was called last in what `tokens` hold, in formats whose results name it (Harmony); else empty.
+std::string LastCallOf(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens);
 // What ends the last message of a chat that stands at `tokens`: nothing where it has ended.
 std::vector<int32_t> EndOfTurn(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens);
 

@@ -76,6 +76,11 @@ ToolForm MistralTools(const Tokenizer& tokenizer, bool written) {
   return written ? ToolForm::kMistral : ToolForm::kNone;
 }
 
+// A call ends its answer by a marker of its own.
+ToolForm HarmonyTools(const Tokenizer& tokenizer, bool written) {
+  return written && IsControlToken(tokenizer, kCallEnd) ? ToolForm::kHarmony : ToolForm::kNone;
+}
+
 // What a template sets as its default system message, if that is one string; those that tell the date are not, and would make every prompt another
 // from one day to the next.
 std::string DefaultSystemOf(std::string_view chat_template) {
@@ -143,7 +148,8 @@ Result<ChatFormat> NamedChatFormat(const Tokenizer& tokenizer, std::string_view 
   for (const auto& [known, style] : kStyles) {
     if (!known_as(known)) continue;
     if (!HasMarkers(tokenizer, style)) return lacking();
-    return ChatFormat{.style = style, .tools = RecogniseToolForm(style, ""), .thinks = style == ChatStyle::kHarmony};
+    const bool harmony = style == ChatStyle::kHarmony;
+    return ChatFormat{.style = style, .tools = harmony ? HarmonyTools(tokenizer, true) : RecogniseToolForm(style, ""), .thinks = harmony};
   }
   for (const auto& [known, form] : kMistrals) {
     if (!known_as(known)) continue;
@@ -171,7 +177,8 @@ Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_v
     return ChatFormat{.style = ChatStyle::kGranite, .default_system = std::string(says ? kGraniteSystem : "")};
   }
   if (Contains(chat_template, kMessageStart) && Contains(chat_template, kChannel) && HasMarkers(tokenizer, ChatStyle::kHarmony)) {
-    return ChatFormat{.style = ChatStyle::kHarmony, .tools = ToolForm::kNone, .thinks = true};
+    const bool calls = Contains(chat_template, kFunctions) && Contains(chat_template, kCallEnd);
+    return ChatFormat{.style = ChatStyle::kHarmony, .tools = HarmonyTools(tokenizer, calls), .thinks = true};
   }
   if (Contains(chat_template, kGemmaStart) && Contains(chat_template, kGemmaEnd) && HasMarkers(tokenizer, ChatStyle::kGemma)) {
     return ChatFormat{.style = ChatStyle::kGemma, .tools = ToolForm::kNone};
@@ -229,7 +236,9 @@ ThoughtMarkers ThoughtMarkersOf(const ChatFormat& format) {
   return {kThinkStart, kThinkEnd};
 }
 
-bool OpensFinal(const ChatFormat& format, const ChatOptions& options) { return HasChannels(format) && !Thinks(format, options.thinking); }
+bool OpensFinal(const ChatFormat& format, const ChatOptions& options) {
+  return HasChannels(format) && !Thinks(format, options.thinking) && (options.tools.empty() || options.must_answer);
+}
 
 bool OpensThoughts(const ChatFormat& format, const ChatOptions& options) {
   return format.style == ChatStyle::kQwen35 && Thinks(format, options.thinking);

@@ -190,5 +190,22 @@ TEST(Chat, RecognisesHowToolsAreCalled) {
   EXPECT_EQ(NamedChatFormat(t, "plain")->tools, ToolForm::kNone);
 }
 
+// Bits of what gpt-oss's template has.
+TEST(Chat, HarmonysCallsEndByAMarkerOfTheirOwn) {
+  const Tokenizer t = Make(kEveryMarker);
+  const std::string messages = "{{- \"<|start|>assistant<|channel|>final<|message|>\" + message.content + \"<|end|>\" }}";
+  const std::string calls = "{{- \"functions.\" + tool_call.name + \"<|channel|>commentary \" }}", end = "{{- \"<|call|>\" }}";
+  EXPECT_EQ(RecogniseChatFormat(t, messages + calls + end)->tools, ToolForm::kHarmony);
+  EXPECT_EQ(RecogniseChatFormat(t, messages)->tools, ToolForm::kNone);
+  EXPECT_EQ(RecogniseChatFormat(t, messages + calls)->tools, ToolForm::kNone);
+  EXPECT_EQ(NamedChatFormat(t, "harmony")->tools, ToolForm::kHarmony);
+  std::vector<std::string> without;
+  std::copy_if(kEveryMarker.begin(), kEveryMarker.end(), std::back_inserter(without),
+               [](const std::string& marker) { return marker != "<|call|>"; });
+  const Tokenizer mute = Make(without);
+  EXPECT_EQ(RecogniseChatFormat(mute, messages + calls + end)->tools, ToolForm::kNone);
+  EXPECT_EQ(NamedChatFormat(mute, "harmony")->tools, ToolForm::kNone);
+}
+
 }  // namespace
 }  // namespace reprise

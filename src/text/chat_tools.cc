@@ -38,6 +38,10 @@ constexpr std::string_view kLlamaBefore =
     "Environment: ipython\n\nYou have access to the following functions. To call a function, please respond with JSON for a function call."
     "Respond in the format {\"name\": function name, \"parameters\": dictionary of argument name and its value}.Do not use variables.\n\n";
 
+// Harmony's, where tools are functions of one namespace.
+constexpr std::string_view kHarmonyBefore = "# Tools\n\n## functions\n\nnamespace functions {\n\n";
+constexpr std::string_view kHarmonyAfter = "} // namespace functions";
+
 }  // namespace
 
 std::string_view ToolFormName(ToolForm form) {
@@ -46,6 +50,7 @@ std::string_view ToolFormName(ToolForm form) {
     case ToolForm::kXml: return "xml";
     case ToolForm::kLlama: return "llama";
     case ToolForm::kMistral: return "mistral";
+    case ToolForm::kHarmony: return "harmony";
     case ToolForm::kNone: return "none";
   }
   return "none";
@@ -60,6 +65,21 @@ ToolForm RecogniseToolForm(ChatStyle style, std::string_view chat_template) {
   const bool xml =
       chat_template.find("<function=") != std::string_view::npos && chat_template.find("<parameter=") != std::string_view::npos;
   return xml || (chat_template.empty() && style == ChatStyle::kQwen35) ? ToolForm::kXml : ToolForm::kJson;
+}
+
+MessageHeader ReadMessageHeader(std::string_view header) {
+  const auto word = [](std::string_view text) { return text.substr(0, text.find_first_of(" <")); };
+  constexpr std::string_view kTo = " to=";
+  MessageHeader read;
+  const size_t channel = header.find(kChannel), to = header.find(kTo);
+  read.role = word(header);
+  if (channel != std::string_view::npos) read.channel = word(header.substr(channel + kChannel.size()));
+  if (to != std::string_view::npos) read.recipient = word(header.substr(to + kTo.size()));
+  return read;
+}
+
+std::string_view CalledBy(const MessageHeader& header) {
+  return header.recipient.starts_with(kFunctions) ? header.recipient.substr(kFunctions.size()) : std::string_view();
 }
 
 std::string SystemWithTools(ChatStyle style, ToolForm form, std::string_view content, std::span<const std::string> tools) {
@@ -82,6 +102,11 @@ std::string SystemWithTools(ChatStyle style, ToolForm form, std::string_view con
       text += kLlamaBefore;
       for (const std::string& tool : tools) text.append(tool).append("\n\n");
       text += content;
+      break;
+    case ToolForm::kHarmony:
+      text.append(content).append(kHarmonyBefore);
+      for (const std::string& tool : tools) text += tool;
+      text += kHarmonyAfter;
       break;
     case ToolForm::kMistral:  // has them between markers of their own
     case ToolForm::kNone: text = content; break;
@@ -121,6 +146,19 @@ void WriteToolCalls(ToolForm form, bool after_content, std::span<const ChatToolC
         out.marker(kMistralCall);
         out.text(call.name);
         out.marker(kMistralArguments);
+        out.text(call.arguments);
+        break;
+      case ToolForm::kHarmony:
+        // Each a message of its own, whose end is the answer's after the last.
+        if (!first) {
+          out.marker(kCallEnd);
+          out.marker(kMessageStart);
+          out.text("assistant");
+        }
+        out.text(std::string(" to=").append(kFunctions).append(call.name));
+        out.marker(kChannel);
+        out.text(std::string(kCommentaryChannel).append(" json"));
+        out.marker(kMessage);
         out.text(call.arguments);
         break;
       case ToolForm::kNone: break;

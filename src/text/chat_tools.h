@@ -31,14 +31,29 @@ inline constexpr std::string_view kChannel = "<|channel|>";
 inline constexpr std::string_view kMessage = "<|message|>";
 inline constexpr std::string_view kMessageEnd = "<|end|>";
 inline constexpr std::string_view kThoughtsChannel = "analysis";
+inline constexpr std::string_view kCommentaryChannel = "commentary";  // what is said before a call, calls, and their results
 inline constexpr std::string_view kFinalChannel = "final";
+// A call is a message to one of these functions, and is followed by its result.
+inline constexpr std::string_view kFunctions = "functions.";
+inline constexpr std::string_view kConstrain =
+    "<|constrain|>";  // before the type of its text, which models write and the template does not
+inline constexpr std::string_view kCallEnd = "<|call|>";
 inline constexpr std::string_view kToolResponseStart = "<tool_response>";
 inline constexpr std::string_view kToolResponseEnd = "</tool_response>";
 
 // The form that a template writes calls in, by what only that form needs.
 ToolForm RecogniseToolForm(ChatStyle style, std::string_view chat_template);
 
-// What the system's turn says: its own content with the tools before or after it, as the form has it.
+// Between <|start|> and <|message|>: role, what it is to, and after <|channel|> the channel. Models write the second after the channel too. Each may
+// be empty.
+struct MessageHeader {
+  std::string_view role, recipient, channel;
+};
+MessageHeader ReadMessageHeader(std::string_view header);
+// The function that a message calls; empty for any other.
+std::string_view CalledBy(const MessageHeader& header);
+
+// What the system's turn says (in Harmony the developer's): its own content with the tools before or after it, as the form has it.
 std::string SystemWithTools(ChatStyle style, ToolForm form, std::string_view content, std::span<const std::string> tools);
 
 // Pieces of an answer, in order: `marker` for names that may be tokens, `text` for the rest.
@@ -47,7 +62,7 @@ struct ToolWriter {
 };
 void WriteToolCalls(ToolForm form, bool after_content, std::span<const ChatToolCall> calls, const ToolWriter& out);
 
-// "text" as a JSON string, as Llama's template writes results.
+// "text" as a JSON string, as Llama's template and Harmony's write results.
 std::string JsonQuoted(std::string_view text);
 
 }  // namespace reprise

@@ -8,21 +8,29 @@
 namespace reprise {
 namespace {
 
-// A turn of Harmony's as what was said to it or by it; false for what neither is: the fixed system's, and an answer's messages before the last.
+// A turn of Harmony's as what was said to it or by it; false for what neither is: the fixed system's, and an answer's messages before the last. `role`
+// comes as the whole header. Calls are shown with theirs.
 bool ReadHarmonyTurn(std::string& role, std::string& content) {
-  if (role == "system") return false;
-  if (role == kDeveloper) {
+  const MessageHeader header = ReadMessageHeader(role);
+  if (header.role == "system") return false;
+  if (header.role == kDeveloper) {
     role = "system";
     std::string_view said = content;
     if (said.starts_with(kDeveloperBefore)) said.remove_prefix(kDeveloperBefore.size());
     if (said.ends_with(kDeveloperAfter)) said.remove_suffix(kDeveloperAfter.size());
     content = std::string(said);
+    return true;
   }
-  const size_t channel = role.find(kChannel);
-  if (channel == std::string::npos) return true;
-  const bool final_one = std::string_view(role).substr(channel + kChannel.size()).starts_with(kFinalChannel);
-  role.resize(channel);
-  return final_one;
+  if (header.role.starts_with(kFunctions)) {
+    role = "tool";
+    return true;
+  }
+  if (header.role != "assistant") return true;
+  const bool call = !CalledBy(header).empty();
+  const bool last = call || header.channel.empty() || header.channel == kFinalChannel;
+  if (call) content = role.substr(header.role.size()).append(kMessage).append(content);
+  role = "assistant";
+  return last;
 }
 
 // A turn goes from what opens it to what opens the next one, or to the end of what was said.
@@ -60,11 +68,12 @@ std::vector<ChatTurn> TurnsOf(const Tokenizer& tokenizer, const ChatFormat& form
   const std::optional<int32_t> end = tokenizer.Find(form.end);
   if (format.style == ChatStyle::kPlain || !start || !end) return turns;
   const std::string header = std::string(form.header_end) + std::string(form.after_header);
+  const auto ends = [&](int32_t token) { return token == *end || (HasChannels(format) && tokenizer.IsEndOfGeneration(token)); };
   int answer = -1;  // where an answer of several messages began
   for (size_t i = 0; i < tokens.size(); ++i) {
     if (tokens[i] != *start) continue;
     size_t until = i + 1;
-    while (until < tokens.size() && tokens[until] != *end && tokens[until] != *start) ++until;
+    while (until < tokens.size() && tokens[until] != *start && !ends(tokens[until])) ++until;
     const std::string text = tokenizer.Decode(tokens.subspan(i + 1, until - i - 1));
     const size_t split = text.find(header);
     std::string role = text.substr(0, split);
@@ -82,6 +91,20 @@ std::vector<ChatTurn> TurnsOf(const Tokenizer& tokenizer, const ChatFormat& form
     answer = -1;
   }
   return turns;
+}
+
+std::string LastCallOf(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens) {
+  const std::optional<int32_t> start = tokenizer.Find(kMessageStart), message = tokenizer.Find(kMessage);
+  if (format.tools != ToolForm::kHarmony || !start || !message) return "";
+  size_t end = tokens.size();  // of the header that is looked for
+  for (size_t i = tokens.size(); i-- > 0;) {
+    if (tokens[i] == *message) end = i;
+    if (tokens[i] != *start) continue;
+    const std::string header = tokenizer.Decode(tokens.subspan(i + 1, end - i - 1));
+    if (const std::string_view called = CalledBy(ReadMessageHeader(header)); !called.empty()) return std::string(called);
+    end = i;
+  }
+  return "";
 }
 
 std::vector<int32_t> EndOfTurn(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens) {

@@ -82,6 +82,40 @@ TEST(Chat, HarmonysTurnsAreFoundAndGoOn) {
   EXPECT_TRUE(EndOfTurn(t, format, generated).empty());
 }
 
+TEST(Chat, HarmonysCallsAreTurns) {
+  const Tokenizer t = Make(kEveryMarker);
+  const ChatFormat format = *NamedChatFormat(t, "harmony");
+  ChatOptions options;
+  options.tools = {"type read = () => any;\n\n"};
+  const std::vector<ChatMessage> chat = {{"user", "a"}, {"assistant", "", "Hm.", {{"1", "read", "{}"}}}, {"tool", "x"}};
+  const auto whole = EncodeChatTurns(t, format, chat, options);
+  ASSERT_TRUE(whole.ok());
+  const auto turns = TurnsOf(t, format, whole->tokens);
+  ASSERT_EQ(turns.size(), 5u);
+  EXPECT_EQ(turns[0].role, "system");
+  EXPECT_EQ(turns[0].content.substr(0, 8), "# Tools\n");
+  EXPECT_EQ(turns[2].role, "assistant");
+  EXPECT_EQ(turns[2].content, " to=functions.read<|channel|>commentary json<|message|>{}");
+  EXPECT_EQ(turns[2].position, whole->turns[3]) << "where its thoughts begin";
+  EXPECT_EQ(turns[3].role, "tool");
+  EXPECT_EQ(turns[3].content, "\"x\"");
+  EXPECT_EQ(turns[4].role, "assistant");
+  EXPECT_EQ(LastCallOf(t, format, whole->tokens), "read");
+  EXPECT_EQ(LastCallOf(t, format, std::span(whole->tokens).first(static_cast<size_t>(turns[2].position))), "");
+  EXPECT_EQ(LastCallOf(t, {}, whole->tokens), "");
+
+  // As models write it; what ends it has ended the turn.
+  std::vector<int32_t> generated = *EncodeChat(t, format, std::span(chat).first(1), options);
+  const auto call = t.Encode("<|channel|>commentary to=functions.list <|constrain|>json<|message|>{}<|call|>", {.parse_special = true});
+  generated.insert(generated.end(), call.begin(), call.end());
+  EXPECT_EQ(LastCallOf(t, format, generated), "list");
+  EXPECT_EQ(TurnsOf(t, format, generated).back().content, "<|channel|>commentary to=functions.list <|constrain|>json<|message|>{}");
+  EXPECT_TRUE(EndOfTurn(t, format, generated).empty());
+  const auto more = EncodeChat(t, format, std::span(chat).last(1), {.continues = true, .called = "list"});
+  generated.insert(generated.end(), more->begin(), more->end());
+  EXPECT_EQ(TurnsOf(t, format, generated).size(), 5u);
+}
+
 TEST(Chat, Gemma4sTurnsAreFoundAndGoOn) {
   const Tokenizer t = Make(kEveryMarker);
   const ChatFormat format{.style = ChatStyle::kGemma4, .tools = ToolForm::kNone, .empty_thoughts = true};

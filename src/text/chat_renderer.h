@@ -1,0 +1,135 @@
+// Renderer: a chat's segments as they are written, and what is remembered on the way: where encoding starts anew, and which of them are answers.
+// For chat.cc.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "text/chat_forms.h"
+
+namespace reprise {
+
+class Renderer {
+ public:
+  explicit Renderer(const ChatFormat& format) : style_(format.style), mistral_(format.mistral) {}
+  void Marker(std::string_view name) { segments_.push_back({std::string(name), true}); }
+  void Text(std::string_view text) {
+    if (text.empty()) return;
+    if (segments_.empty() || segments_.back().marker || cut_ == segments_.size()) segments_.push_back({});
+    segments_.back().text += text;
+  }
+  // What follows is encoded on its own: a prompt ended here.
+  void Cut() {
+    cut_ = segments_.size();
+    cuts_.push_back(cut_);
+  }
+  void Open(std::string_view role) {
+    if (style_ == ChatStyle::kPlain) return;
+    role_ = role;
+    const TurnForm form = FormOf(style_, role);
+    if (style_ == ChatStyle::kPhi4Mini) return Marker(form.start);
+    if (style_ == ChatStyle::kMistral) {
+      if (form.start.empty()) return;
+      if (mistral_.as_text) Text(" ");
+      Marker(form.start);
+      return Text(mistral_.spaces ? " " : "");
+    }
+    Marker(form.start);
+    Text(IsGemmas(style_) && role == "assistant" ? kGemmaAssistant : role);
+    if (style_ == ChatStyle::kHarmony && role == "assistant") return;  // the answer says on which channel it goes on
+    if (!form.header_end.empty()) Marker(form.header_end);
+    Text(form.after_header);
+  }
+  // Harmony's messages: what follows the role; and after one of them the next of an answer.
+  void OpenChannel(std::string_view channel) {
+    Marker(kChannel);
+    Text(channel);
+    Marker(kMessage);
+  }
+  void NextMessage() {
+    Marker(kMessageEnd);
+    Marker(kMessageStart);
+    Text("assistant");
+  }
+  // By the turn's own end, unless another is given.
+  void Close(std::string_view end = {}) {
+    if (style_ == ChatStyle::kPlain) return Text("\n\n");
+    const TurnForm form = FormOf(style_, role_);
+    if (mistral_.as_text && role_ == "user") Text(" ");
+    if (in_answer_) answers_.back().end = segments_.size();
+    in_answer_ = false;
+    Marker(end.empty() ? form.end : end);
+    Text(form.after_end);
+  }
+  // Mistral's, each as JSON.
+  void Tools(std::span<const std::string> tools) {
+    Marker(kAvailableTools);
+    for (size_t i = 0; i < tools.size(); i++) Text((i == 0 ? "[" : ", ") + tools[i]);
+    Text("]");
+    Marker(kAvailableToolsEnd);
+  }
+  // Text of a template's, in which the markers of Mistral's thoughts are what they are.
+  void TextWithThoughts(std::string_view text) {
+    for (const std::string_view marker : {kMistralThinkStart, kMistralThinkEnd}) {
+      const size_t at = mistral_.thoughts ? text.find(marker) : std::string_view::npos;
+      if (at == std::string_view::npos) continue;
+      Text(text.substr(0, at));
+      Marker(marker);
+      text.remove_prefix(at + marker.size());
+    }
+    Text(text);
+  }
+  void Thoughts(std::string_view thoughts) {
+    if (style_ == ChatStyle::kMistral) {
+      Marker(kMistralThinkStart);
+      Text(thoughts);
+      return Marker(kMistralThinkEnd);
+    }
+    if (style_ == ChatStyle::kGemma4) {
+      Marker(kChannelStart);
+      Text(kThoughtStart.substr(kChannelStart.size()));
+      Text("\n");
+      Text(thoughts);
+      if (!thoughts.empty()) Text("\n");
+      return Marker(kChannelEnd);
+    }
+    Marker(kThinkStart);
+    Text("\n");
+    Text(thoughts);
+    Text("\n");
+    Marker(kThinkEnd);
+    Text("\n\n");
+  }
+  void BeginAnswer(size_t message, bool thoughts_shown, bool as_generated) {
+    Cut();
+    if (as_generated) answers_.push_back({segments_.size(), message, thoughts_shown});
+    in_answer_ = as_generated;
+  }
+
+  struct Answered {
+    size_t segment, message;  // the first segment that is the answer's own
+    bool thoughts_shown;
+    size_t end = 0;  // the segment that ends it
+  };
+  struct Rendered {
+    std::vector<ChatSegment> segments;
+    std::vector<size_t> cuts;  // segments before which encoding starts anew, ascending
+    std::vector<Answered> answers;
+    size_t system_turns = 0;
+  };
+  Rendered Take(size_t system_turns) { return {std::move(segments_), std::move(cuts_), std::move(answers_), system_turns}; }
+
+ private:
+  ChatStyle style_;
+  MistralForm mistral_;
+  std::string role_;  // of the turn that is open
+  std::vector<ChatSegment> segments_;
+  std::vector<size_t> cuts_;
+  std::vector<Answered> answers_;
+  bool in_answer_ = false;  // the last of them, which is not closed
+  size_t cut_ = static_cast<size_t>(-1);
+};
+
+}  // namespace reprise
