@@ -19,13 +19,11 @@ class AnswerWriter {
     const ThoughtMarkers thoughts = ThoughtMarkersOf(format);
     const auto to_the_end = [&] { builder_.Until(thoughts.end).Repeat(0, 2, [this] { builder_.Literal("\n"); }); };
     if (HasChannels(format)) {
-      if (OpensFinal(format, options)) return;
-      const auto header = [this](std::string_view channel) { builder_.Literal(kChannel).Literal(channel).Literal(kMessage); };
+      if (OpensFinal(format, options) || options.thinking == Thinking::kOff) return;
       builder_.Optional([&] {
-        header(kThoughtsChannel);
+        WriteHeader(kThoughtsChannel);
         builder_.Until(kMessageEnd).Literal(kMessageStart).Literal("assistant");
       });
-      header(kFinalChannel);
     } else if (OpensThoughts(format, options)) {
       to_the_end();
     } else if (MayThink(format) && options.thinking != Thinking::kOff) {
@@ -35,6 +33,8 @@ class AnswerWriter {
       });
     }
   }
+
+  void WriteHeader(std::string_view channel) { builder_.Literal(kChannel).Literal(channel).Literal(kMessage); }
 
   void WriteJson(const AnswerShape& shape) {
     if (shape.kind == AnswerShape::Kind::kSchema) {
@@ -49,6 +49,7 @@ class AnswerWriter {
     for (const Tool& tool : tools.list) {
       if (tools.only.empty() || tool.name == tools.only) callable.push_back(&tool);
     }
+    if (form == ToolForm::kHarmony) return WriteMessage(callable);
     const Label call = builder_.NewLabel(), end = builder_.NewLabel();
     builder_.Call(call);
     // Of Llama's form an answer is one call.
@@ -70,7 +71,7 @@ class AnswerWriter {
         builder_.Literal("</function>");
       } else {
         builder_.Literal(mistral ? kMistralArguments : form == ToolForm::kLlama ? "\", \"parameters\": " : "\", \"arguments\": ");
-        builder_.Call(rules_.Schema(ArgumentsOf(tool), tool.parameters, fmt::format("tools '{}'", tool.name), RigourOf(tool)));
+        builder_.Call(RuleOf(tool));
         if (!mistral) builder_.Literal("}");
       }
     });
@@ -91,6 +92,29 @@ class AnswerWriter {
 
  private:
   using Label = GrammarBuilder::Label;
+
+  // Of Harmony's form: an answer is one call, whose header says what it is to before the channel, as the template writes it, or after it, as models do.
+  void WriteMessage(const std::vector<const Tool*>& callable) {
+    const Label end = builder_.NewLabel(), type = builder_.NewLabel();
+    builder_.OneOf(2, [&](size_t form) {
+      const bool channel_first = form == 1;
+      if (channel_first) builder_.Literal(kChannel).Literal(kCommentaryChannel);
+      builder_.Literal(" to=").Literal(kFunctions);
+      builder_.OneOf(callable.size(), [&](size_t i) {
+        builder_.Literal(callable[i]->name);
+        if (!channel_first) builder_.Literal(kChannel).Literal(kCommentaryChannel);
+        builder_.Call(type).Call(RuleOf(*callable[i]));
+      });
+    });
+    builder_.Jump(end).Place(type);
+    builder_.Literal(" ").Optional([this] { builder_.Literal(kConstrain); });
+    builder_.Literal("json").Literal(kMessage).Return().Place(end);
+  }
+
+  // Of its arguments.
+  Label RuleOf(const Tool& tool) {
+    return rules_.Schema(ArgumentsOf(tool), tool.parameters, fmt::format("tools '{}'", tool.name), RigourOf(tool));
+  }
 
   static JsonRules::Rigour RigourOf(const Tool& tool) { return tool.strict ? JsonRules::Rigour::kStrict : JsonRules::Rigour::kLenient; }
 
@@ -182,6 +206,7 @@ Grammar GrammarOf(const AnswerShape& shape, const Tools& tools, const ChatFormat
     if (calls && i == 0) {
       writer.WriteCalls(tools, format.tools);
     } else {
+      if (HasChannels(format) && !OpensFinal(format, options)) writer.WriteHeader(kFinalChannel);
       writer.WriteJson(shape);
     }
   });

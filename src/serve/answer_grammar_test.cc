@@ -125,6 +125,68 @@ TEST(AnswerGrammar, IsOfTheFinalMessage) {
   EXPECT_FALSE(Accepts(of(Thinking::kOff), header + "{}"));
 }
 
+// Harmony's forced calls: thoughts first or not at all, then one call of the schema, written as its template or as its models write it.
+TEST(AnswerGrammar, HarmonysCallsAreMessages) {
+  const ChatFormat format{.style = ChatStyle::kHarmony, .tools = ToolForm::kHarmony, .thinks = true};
+  const auto of = [&](const Tools& tools, Thinking thinking, const AnswerShape& shape = {}) {
+    ApiError error;
+    ChatOptions options{.thinking = thinking};
+    tools.Tell(format, options);
+    const Grammar grammar = GrammarOf(shape, tools, format, options, error);
+    EXPECT_TRUE(error.ok()) << error.message;
+    return grammar;
+  };
+  const Tools tools = TwoTools(/*parallel=*/true);
+  const std::string thoughts = "<|channel|>analysis<|message|>{Hm}<|end|><|start|>assistant";
+  const auto before = [](const std::string& name) { return " to=functions." + name + "<|channel|>commentary json<|message|>"; };
+  const auto after = [](const std::string& name) { return "<|channel|>commentary to=functions." + name + " <|constrain|>json<|message|>"; };
+  const std::string good = R"({"to": "Jane \"J\" é", "how": "lead", "pages": -3})";
+  const Grammar grammar = of(tools, Thinking::kByFormat), silent = of(tools, Thinking::kOff);
+  for (const std::string& header : {before("write"), after("write")}) {
+    EXPECT_TRUE(Accepts(grammar, header + good));
+    EXPECT_TRUE(Accepts(grammar, thoughts + header + good));
+    EXPECT_TRUE(Accepts(silent, header + good));
+    EXPECT_FALSE(Accepts(silent, thoughts + header + good)) << "thoughts that nobody wanted";
+    EXPECT_FALSE(Accepts(grammar, header + R"({"pages": 1})"));
+    EXPECT_FALSE(Accepts(grammar, header + R"({"to": "Jane", "pages": 1.5})"));
+    EXPECT_FALSE(Accepts(grammar, header + R"({"to": "Jane", "how": "blood", "pages": 1})"));
+    EXPECT_FALSE(Accepts(grammar, header));
+    EXPECT_FALSE(Accepts(grammar, header + good + "<|end|><|start|>assistant" + header + good)) << "a call ends its answer";
+    // The parser finds in it what was written.
+    AnswerParser parser({.tools = ToolForm::kHarmony, .declared = &tools, .channels = true});
+    std::vector<AnswerPiece> pieces;
+    parser.Feed(header + good, pieces);
+    ASSERT_EQ(pieces.size(), 1u);
+    EXPECT_EQ(pieces[0].kind, AnswerPiece::Kind::kCall);
+    EXPECT_EQ(pieces[0].arguments, Json::parse(good));
+  }
+  const ChatToolCall written = MakeCall("1", "write_all", Json::object());
+  EXPECT_EQ(Written(ToolForm::kHarmony, std::span(&written, 1)), before("write_all") + "{}") << "as the template does";
+  EXPECT_TRUE(Accepts(grammar, before("write_all") + "{}"));
+  EXPECT_FALSE(Accepts(grammar, before("burn") + "{}"));
+  EXPECT_FALSE(Accepts(grammar, "<|channel|>final<|message|>I had rather not."));
+  EXPECT_FALSE(Accepts(grammar, "<|channel|>commentary<|message|>I had rather not."));
+  EXPECT_FALSE(Accepts(grammar, thoughts));
+  Tools named = tools;
+  named.only = "write";
+  EXPECT_FALSE(Accepts(of(named, Thinking::kOn), after("write_all") + "{}"));
+  EXPECT_TRUE(Accepts(of(named, Thinking::kOn), after("write") + good));
+
+  // JSON or a call: the former is on the final channel, whose header is the answer's own to write.
+  AnswerShape shape;
+  shape.kind = AnswerShape::Kind::kJson;
+  Tools free = tools;
+  free.choice = Tools::Choice::kAuto;
+  for (const Thinking thinking : {Thinking::kByFormat, Thinking::kOff}) {
+    const Grammar either = of(free, thinking, shape);
+    EXPECT_TRUE(Accepts(either, "<|channel|>final<|message|>{}"));
+    EXPECT_TRUE(Accepts(either, after("write_all") + "{}"));
+    EXPECT_FALSE(Accepts(either, "{}"));
+  }
+  free.choice = Tools::Choice::kNone;
+  EXPECT_TRUE(Accepts(of(free, Thinking::kOff, shape), "{}"));
+}
+
 TEST(AnswerGrammar, ComesAfterThoughtsOfGemma4) {
   AnswerShape shape;
   shape.kind = AnswerShape::Kind::kJson;

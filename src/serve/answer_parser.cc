@@ -11,8 +11,9 @@ constexpr std::string_view kFunction = "<function=";
 constexpr std::string_view kFunctionEnd = "</function>";
 constexpr std::string_view kParameter = "<parameter=";
 constexpr std::string_view kParameterEnd = "</parameter>";
+constexpr std::string_view kRecipient = " to=functions.";  // what an answer may begin with that is a call
 constexpr int kMostDepth = 64;
-constexpr size_t kMostHeaderBytes = 256;
+constexpr size_t kMostHeaderBytes = 512;  // names have at most half of that
 
 bool IsSpace(char c) { return c == ' ' || c == '\n' || c == '\r' || c == '\t'; }
 
@@ -187,24 +188,32 @@ bool AnswerParser::StepOpening(bool last) {
   return true;
 }
 
-// <|channel|>NAME...<|message|>, after the first message with <|start|>assistant before it. What is on another channel than the final one is
-// thoughts, and what has no header is text.
+// <|channel|>NAME...<|message|>, after the first message with <|start|>assistant before it, and with the name of the function where it is a call. What is
+// on the final channel or the commentary is text, what is on any other thoughts, and what has no header is text.
 bool AnswerParser::StepHeader(bool last) {
   const std::string_view held = buffer_;
   const auto may_begin = [&](std::string_view marker) { return held.starts_with(marker) || marker.starts_with(held); };
   const size_t end = held.find(kMessage);
-  if ((!may_begin(kChannel) && !may_begin(kMessageStart)) || (end == std::string_view::npos && held.size() > kMostHeaderBytes)) {
+  const bool none = end == std::string_view::npos;
+  if ((!may_begin(kChannel) && !may_begin(kMessageStart) && !may_begin(kRecipient)) ||
+      (none ? held.size() > kMostHeaderBytes + kMessage.size() : end > kMostHeaderBytes)) {
     state_ = State::kText;
     return true;
   }
-  if (end == std::string_view::npos) {
+  if (none) {
     if (last) buffer_.clear();  // cut short before anything was said
     return false;
   }
-  const size_t channel = held.find(kChannel);
-  const bool final_one = channel < end && held.substr(channel + kChannel.size()).starts_with(kFinalChannel);
-  state_ = final_one ? State::kText : State::kThoughts;
-  buffer_.erase(0, end + kMessage.size());
+  skip_space_ = false;
+  const MessageHeader header = ReadMessageHeader(held.substr(0, end));
+  const size_t body = end + kMessage.size();
+  if (const std::string_view name = CalledBy(header); !name.empty() && form_.tools == ToolForm::kHarmony && form_.declared->Find(name)) {
+    return BeginCall(body, name);
+  }
+  const bool no_call = !header.recipient.empty() && header.channel != kThoughtsChannel;  // but looks like one
+  const bool said = header.channel == kFinalChannel || header.channel == kCommentaryChannel;
+  state_ = said || no_call ? State::kText : State::kThoughts;
+  if (!no_call) buffer_.erase(0, body);
   return true;
 }
 
@@ -227,17 +236,10 @@ bool AnswerParser::StepThoughts(bool last, std::vector<AnswerPiece>& out) {
 }
 
 bool AnswerParser::StepText(bool last, std::vector<AnswerPiece>& out) {
-  const auto begin_call = [&](size_t body) {
-    state_ = State::kCall;
-    body_ = scanned_ = body;
-    depth_ = 0;
-    in_string_ = escaped_ = is_json_ = false;
-    name_.clear();
-    return true;
-  };
   if (form_.channels) {
     const size_t end = buffer_.find(kMessageEnd);
     const size_t held = last ? 0 : BeginsAtEnd(buffer_, kMessageEnd);
+    skip_space_ = skip_space_ && (end == 0 || buffer_.size() == held);
     Emit(AnswerPiece::Kind::kText, end != std::string::npos ? end : buffer_.size() - held, out);
     if (end == std::string::npos) return false;
     buffer_.erase(0, kMessageEnd.size());
@@ -253,7 +255,7 @@ bool AnswerParser::StepText(bool last, std::vector<AnswerPiece>& out) {
     if (may_begin_call_) {
       const size_t at = SkipSpace(buffer_, 0);
       if (at == buffer_.size() && !last) return false;
-      if (at < buffer_.size() && buffer_[at] == '{') return begin_call(at);
+      if (at < buffer_.size() && buffer_[at] == '{') return BeginCall(at);
       may_begin_call_ = false;
     }
     Emit(AnswerPiece::Kind::kText, buffer_.size(), out);
@@ -266,13 +268,22 @@ bool AnswerParser::StepText(bool last, std::vector<AnswerPiece>& out) {
     // White space before a call is layout, unless it is none.
     const size_t trimmed = TrimmedEnd(buffer_, tag);
     Emit(AnswerPiece::Kind::kText, trimmed, out);
-    return begin_call(tag - trimmed + start.size());
+    return BeginCall(tag - trimmed + start.size());
   }
   size_t sure = buffer_.size();
   if (!last) sure = TrimmedEnd(buffer_, sure - BeginsAtEnd(buffer_, start));
   if (sure > 0) skip_space_ = false;
   Emit(AnswerPiece::Kind::kText, sure, out);
   return false;
+}
+
+bool AnswerParser::BeginCall(size_t body, std::string_view name) {
+  state_ = State::kCall;
+  body_ = scanned_ = body;
+  depth_ = 0;
+  in_string_ = escaped_ = is_json_ = false;
+  name_ = name;
+  return true;
 }
 
 bool AnswerParser::StepCall(bool last, std::vector<AnswerPiece>& out) {
@@ -306,7 +317,7 @@ AnswerParser::Scan AnswerParser::ScanBody(bool last) {
     const std::string_view rest = std::string_view(buffer_).substr(body_);
     if (rest.empty()) return Scan::kMore;
     is_json_ = rest[0] == '{';
-    if (!is_json_ && form_.tools == ToolForm::kMistral) return Scan::kBad;
+    if (!is_json_ && !name_.empty()) return Scan::kBad;
     if (!is_json_ && !rest.starts_with(kFunction)) return kFunction.starts_with(rest) ? Scan::kMore : Scan::kBad;
   }
   const Scan scan = is_json_ ? ScanJson() : ScanParameters();

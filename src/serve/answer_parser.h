@@ -54,6 +54,7 @@ class AnswerParser {
   bool StepThoughts(bool last, std::vector<AnswerPiece>& out);
   bool StepText(bool last, std::vector<AnswerPiece>& out);
   bool StepCall(bool last, std::vector<AnswerPiece>& out);
+  bool BeginCall(size_t body, std::string_view name = {});
   Scan ScanBody(bool last);
   Scan ScanJson();
   Scan ScanParameters();
@@ -67,7 +68,7 @@ class AnswerParser {
   bool skip_space_;      // white space that comes first is layout: after thoughts, between calls
   bool may_begin_call_;  // Llama's: only where nothing was said before
   bool called_ = false, cut_ = false;
-  std::string name_;  // Mistral's: of the call in hand
+  std::string name_;  // Mistral's and Harmony's: of the call in hand
   // Of a call in hand, as offsets in buffer_.
   size_t body_ = 0, scanned_ = 0;
   bool is_json_ = false;

@@ -173,13 +173,13 @@ TEST(AnswerParser, ThoughtsOfMistral) {
   Expect({.begins_with_space = true}, " Yes [THINK] no", "|text:Yes [THINK] no");
 }
 
-// Whatever comes: no crash, the same pieces however it was cut, and no byte but white space lost unless into a call.
 TEST(AnswerParser, MessagesOnChannels) {
   const AnswerForm form{.channels = true};
   const std::string thoughts = "<|channel|>analysis<|message|>Hm, 2 < 3.<|end|>";
   Expect(form, thoughts + "<|start|>assistant<|channel|>final<|message|>Yes.\n", "|thoughts:Hm, 2 < 3.|text:Yes.\n");
   Expect(form, "<|channel|>final<|message|> <|channel|> opens one.", "|text: <|channel|> opens one.");
-  Expect(form, "<|channel|>commentary <|constrain|>json<|message|>{}<|end|>" + thoughts, "|thoughts:{}Hm, 2 < 3.");
+  Expect(form, "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant" + thoughts, "|text:I look.|thoughts:Hm, 2 < 3.");
+  Expect(form, "<|channel|>unheard-of<|message|>{}<|end|>" + thoughts, "|thoughts:{}Hm, 2 < 3.");
   Expect(form, thoughts + "<|start|>assistant<|channel|>final<|message|>a<|end|><|start|>assistant<|channel|>final<|message|>b",
          "|thoughts:Hm, 2 < 3.|text:ab");
   // Cut short: within thoughts, between messages, within a header.
@@ -189,10 +189,71 @@ TEST(AnswerParser, MessagesOnChannels) {
   // No messages at all.
   Expect(form, "Hello", "|text:Hello");
   Expect(form, "<|chan ", "|text:<|chan ");
-  Expect(form, "<|channel|>" + std::string(300, 'x'), "|text:<|channel|>" + std::string(300, 'x'));
+  Expect(form, "<|channel|>" + std::string(600, 'x'), "|text:<|channel|>" + std::string(600, 'x'));
+  // A header is as long as it may be, whatever comes after it and however that is cut.
+  const std::string longest = "<|channel|>final" + std::string(512 - 16, 'x'), text = "<|message|>a";
+  Expect(form, longest + text, "|thoughts:a");
+  Expect(form, longest + "x" + text, "|text:" + longest + "x" + text);
   Expect({.channels = true, .opens_final = true}, "<|channel|> is a marker.", "|text:<|channel|> is a marker.");
 }
 
+TEST(AnswerParser, CallsAsMessages) {
+  const Tools tools = Declared();
+  const AnswerForm form{.tools = ToolForm::kHarmony, .declared = &tools, .channels = true};
+  const std::string thoughts = "<|channel|>analysis<|message|>Hm, {}.<|end|><|start|>assistant";
+  // To whom it is comes before the channel, as the template has it, or after it; its type may have a marker, or be left out.
+  const std::string before = " to=functions.read<|channel|>commentary json<|message|>";
+  const std::string after = "<|channel|>commentary to=functions.read <|constrain|>json<|message|>";
+  for (const std::string& header : {before, after, std::string("<|channel|>commentary to=functions.read<|message|>"),
+                                    std::string("<|channel|>analysis to=functions.read code<|message|>")}) {
+    Expect(form, header + "{\"path\": \"a\"}", "|call:read{\"path\": \"a\"}");
+    Expect(form, thoughts + header + "\n{\"path\": \"}\\\"{<|end|>\"}\n", "|thoughts:Hm, {}.|call:read{\"path\": \"}\\\"{<|end|>\"}");
+    Expect(form, thoughts + "<|channel|>commentary<|message|>I look. <|end|><|start|>assistant" + header + "{}",
+           "|thoughts:Hm, {}.|text:I look. |call:read{}");
+  }
+  // Models end an answer with its call. One that goes on is read all the same.
+  Expect(form, before + "{}<|end|><|start|>assistant to=functions.write<|channel|>commentary json<|message|>{\"lines\": 2}",
+         "|call:read{}|call:write{\"lines\": 2}");
+  Expect(form, before + "{} <|end|><|start|>assistant<|channel|>final<|message|> So.", "|call:read{}|text: So.");
+  Expect(form, before + "{} and more", "|call:read{}|text:and more");
+  Expect({.tools = ToolForm::kHarmony, .declared = &tools, .one_call = true, .channels = true},
+         before + "{}<|end|><|start|>assistant" + after + "{}", "|call:read{}");
+  // As long a name as there may be.
+  Tools named = Declared();
+  named.list[0].name = std::string(256, 'n');
+  Expect({.tools = ToolForm::kHarmony, .declared = &named, .channels = true},
+         "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>commentary to=functions." + named.list[0].name +
+             " <|constrain|>json<|message|>{}",
+         "|thoughts:a|call:" + named.list[0].name + "{}");
+}
+
+TEST(AnswerParser, MessagesThatAreNoCallAreText) {
+  const Tools tools = Declared();
+  const AnswerForm form{.tools = ToolForm::kHarmony, .declared = &tools, .channels = true};
+  for (const std::string text : {
+           " to=functions.burn<|channel|>commentary json<|message|>{}",              // not declared
+           "<|channel|>commentary to=functions.burn <|constrain|>json<|message|>a",  //
+           " to=functions.read<|message|>",                                          // nothing
+           " to=functions.read<|channel|>commentary json<|message|>[1]",             // no object
+           " to=functions.read<|channel|>commentary json<|message|>{\"path\" 1}",    // malformed
+           "<|channel|>commentary to=functions.read<|message|>{\"path\": \"a",       // unclosed
+           "<|channel|>commentary to=functions.read<|message|>look",                 //
+           "<|channel|>commentary to=browser.search<|message|>{}",                   // somebody else's
+           " to=browser.search<|message|>{}",
+       }) {
+    Expect(form, text, "|text:" + text);
+  }
+  Expect(form, " to=functions.read<|message|>{]<|end|><|start|>assistant<|channel|>final<|message|>Yes.",
+         "|text: to=functions.read<|message|>{]Yes.");
+  Expect(form, "<|channel|>analysis to=python code<|message|>1 + 1", "|thoughts:1 + 1");
+  Expect(form, " to=me, said he", "|text: to=me, said he");
+  Expect(form, " to=functions.re", "");  // cut short before anything was said
+  // And where none may be called, nothing is one.
+  const std::string call = "<|channel|>commentary to=functions.read<|message|>{}";
+  Expect({.channels = true}, call, "|text:" + call);
+}
+
+// Whatever comes: no crash, the same pieces however it was cut, and no byte but white space lost unless into a call.
 TEST(AnswerParser, AnythingInAnyPieces) {
   const Tools tools = Declared();
   const char* kParts[] = {"<tool_call>",
@@ -227,6 +288,8 @@ TEST(AnswerParser, AnythingInAnyPieces) {
                           "<|message|>",
                           "<|end|>",
                           "<|start|>assistant",
+                          " to=functions.read",
+                          "<|channel|>commentary to=functions.write <|constrain|>json<|message|>",
                           "<|",
                           ";",
                           "\xc3"};
@@ -242,7 +305,12 @@ TEST(AnswerParser, AnythingInAnyPieces) {
                     .opens_thoughts = random() % 4 == 0};
     if (random() % 4 == 0) form.thoughts = ThoughtMarkersOf({.style = ChatStyle::kGemma4});
     if (random() % 4 == 0) form.thoughts = ThoughtMarkersOf({.style = ChatStyle::kMistral});
-    if (random() % 4 == 0) form = {.channels = true, .opens_final = random() % 2 == 0};
+    if (random() % 3 == 0) {
+      form.tools = random() % 2 == 0 ? ToolForm::kHarmony : ToolForm::kNone;
+      form.may_think = form.opens_thoughts = false;
+      form.channels = true;
+      form.opens_final = random() % 4 == 0;
+    }
     const std::string whole = Parsed(form, text, text.size() + 1);
     ASSERT_EQ(Parsed(form, text, 1), whole) << text;
     ASSERT_EQ(Parsed(form, text, 1 + random() % 9), whole) << text;

@@ -46,6 +46,7 @@ class MessagesAnswer {
     if (!error.ok()) return;
     const Continued continued = ReadContinued(engines_, caller, fields);
     if (engines_.chat) {
+      tools_.Tell(*engines_.chat, options);
       StopAfterCall(*engines_.chat, tools_, sampling);
       sampling.grammar = GrammarOf({}, tools_, *engines_.chat, options, error);
       reply_ = Reply(FormOf(*engines_.chat, options, tools_), "toolu_");
@@ -54,7 +55,7 @@ class MessagesAnswer {
     job_->sampling = std::move(sampling);
     job_->keep = fields.Bool("keep").value_or(false);
     job_->max_tokens = static_cast<int>(most.value_or(0));
-    FillChatPrompt(engines_, messages, continued, options, tools_, *job_, error);
+    FillChatPrompt(engines_, messages, continued, options, *job_, error);
   }
 
   const Job& job() const { return *job_; }

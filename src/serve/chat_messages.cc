@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <map>
+
 #include "serve/tools.h"
 
 namespace reprise::serve {
@@ -45,7 +47,16 @@ std::string CallId(Fields& fields, const char* name) {
   return id.value_or("");
 }
 
-void ReadCalls(Fields& message, ChatMessage& read) {
+// The functions that were called so far, by the ids of the calls.
+using CallNames = std::map<std::string, std::string>;
+
+// Which function gave a result: the one that a call of this id named, or whatever the client says where there was none.
+void NameResult(const CallNames& calls, const std::string& id, Fields& result, ChatMessage& read) {
+  const auto call = calls.find(id);
+  read.tool = call != calls.end() ? call->second : result.String("name", 256).value_or("");
+}
+
+void ReadCalls(Fields& message, CallNames& names, ChatMessage& read) {
   const Json* calls = message.Array("tool_calls");
   ApiError& error = message.error();
   for (size_t i = 0; calls != nullptr && i < calls->size() && error.ok(); ++i) {
@@ -66,14 +77,15 @@ void ReadCalls(Fields& message, ChatMessage& read) {
       if (!arguments.is_object()) return inner.Fail("arguments", "must be a JSON object, as text");
     }
     read.tool_calls.push_back(MakeCall(id, *name, arguments));
+    names[id] = *name;
   }
 }
 
 // One message of Anthropic's, whose blocks may be several of ours. Neighbouring texts are one.
 class BlockReader {
  public:
-  BlockReader(std::string role, std::string where, std::vector<ChatMessage>& messages, ApiError& error)
-      : role_(std::move(role)), where_(std::move(where)), messages_(messages), error_(error) {}
+  BlockReader(std::string role, std::string where, CallNames& names, std::vector<ChatMessage>& messages, ApiError& error)
+      : role_(std::move(role)), where_(std::move(where)), names_(names), messages_(messages), error_(error) {}
 
   void Read(const Json* content) {
     ChatMessage said{role_, ""};
@@ -93,8 +105,9 @@ class BlockReader {
     const std::string type = block.is_object() ? Fields(block, error_, where + ".").String("type").value_or("text") : "text";
     if (block.is_object() && role_ == "user" && type == "tool_result") {
       Fields fields(block, error_, where + ".");
-      (void)CallId(fields, "tool_use_id");
-      messages_.push_back({"tool", ContentText(fields.Find("content"), where + ".content", error_)});
+      ChatMessage result{"tool", ContentText(fields.Find("content"), where + ".content", error_)};
+      NameResult(names_, CallId(fields, "tool_use_id"), fields, result);
+      messages_.push_back(std::move(result));
       return false;
     }
     if (block.is_object() && role_ == "assistant" && type == "tool_use") {
@@ -104,6 +117,7 @@ class BlockReader {
       if (!name || name->empty()) fields.Fail("name", "is missing");
       const Json* input = fields.Object("input");
       said.tool_calls.push_back(MakeCall(id, name.value_or(""), input == nullptr ? Json::object() : *input));
+      names_[id] = name.value_or("");
       return true;
     }
     if (block.is_object() && role_ == "assistant" && type == "thinking") {
@@ -129,6 +143,7 @@ class BlockReader {
   }
 
   std::string role_, where_;
+  CallNames& names_;
   std::vector<ChatMessage>& messages_;
   ApiError& error_;
 };
@@ -144,6 +159,7 @@ const Json* MessageList(Fields& fields) {
 
 std::vector<ChatMessage> ReadMessages(Fields& fields) {
   std::vector<ChatMessage> messages;
+  CallNames names;
   const Json* list = MessageList(fields);
   for (size_t i = 0; list != nullptr && i < list->size(); ++i) {
     const std::string where = fmt::format("messages[{}]", i);
@@ -162,10 +178,11 @@ std::vector<ChatMessage> ReadMessages(Fields& fields) {
     }
     read.content = ContentText(message.Find("content"), where + ".content", fields.error());
     if (read.role == "assistant") {
-      ReadCalls(message, read);
+      ReadCalls(message, names, read);
       const char* thoughts = message.Find("reasoning_content") != nullptr ? "reasoning_content" : "reasoning";
       if (const Json* given = message.Find(thoughts); given != nullptr && given->is_string()) read.reasoning = given->get<std::string>();
     }
+    if (read.role == "tool") NameResult(names, message.String("tool_call_id").value_or(""), message, read);
     if (!fields.error().ok()) return messages;
     messages.push_back(std::move(read));
   }
@@ -174,6 +191,7 @@ std::vector<ChatMessage> ReadMessages(Fields& fields) {
 
 std::vector<ChatMessage> ReadAnthropicMessages(Fields& fields) {
   std::vector<ChatMessage> messages;
+  CallNames names;
   if (const Json* system = fields.Find("system")) {
     messages.push_back({"system", ContentText(system, "system", fields.error())});
   }
@@ -188,7 +206,7 @@ std::vector<ChatMessage> ReadAnthropicMessages(Fields& fields) {
     Fields message(one, fields.error(), where + ".");
     const std::string role = message.String("role", 64).value_or("");
     if (role != "user" && role != "assistant" && role != "system") message.Fail("role", "must be user or assistant");
-    BlockReader(role, where + ".content", messages, fields.error()).Read(message.Find("content"));
+    BlockReader(role, where + ".content", names, messages, fields.error()).Read(message.Find("content"));
   }
   return messages;
 }

@@ -130,7 +130,7 @@ ChatOptions ReadChatOptions(Fields& fields) {
 }
 
 void FillChatPrompt(Engines& engines, const std::vector<ChatMessage>& messages, const Continued& continued, const ChatOptions& options,
-                    const Tools& tools, Job& job, ApiError& error) {
+                    Job& job, ApiError& error) {
   if (!error.ok()) return;
   if (!engines.chat) {
     error.Set(400, engines.no_chat.message(), "messages", "no_chat_template");
@@ -146,7 +146,7 @@ void FillChatPrompt(Engines& engines, const std::vector<ChatMessage>& messages, 
   }
   ChatOptions with = options;
   with.continues = continued.any();
-  with.tools = tools.Rendered(engines.chat->tools);
+  if (continued.any()) with.called = LastCallOf(tokenizer, *engines.chat, continued.tokens);
   with.recall = engines.answers.Recall(job.name_space, job.prompt);
   auto chat = EncodeChatTurns(tokenizer, *engines.chat, messages, with);
   if (!chat.ok()) {

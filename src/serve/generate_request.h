@@ -7,7 +7,6 @@
 
 #include "serve/json_fields.h"
 #include "serve/service.h"
-#include "serve/tools.h"
 
 namespace reprise::serve {
 
@@ -26,7 +25,7 @@ Continued ReadContinued(const Engines& engines, const Caller& caller, Fields& fi
 
 // The chat as the job's prompt, with the boundaries worth keeping. The job has its namespace already.
 void FillChatPrompt(Engines& engines, const std::vector<ChatMessage>& messages, const Continued& continued, const ChatOptions& options,
-                    const Tools& tools, Job& job, ApiError& error);
+                    Job& job, ApiError& error);
 ChatOptions ReadChatOptions(Fields& fields);
 
 }  // namespace reprise::serve

@@ -51,16 +51,17 @@ class Answer {
     if (logprobs) top_logprobs_ = static_cast<int>(top.value_or(0));
     tools_ = ReadTools(fields);
     const std::vector<ChatMessage> messages = ReadMessages(fields);
-    const ChatOptions options = ReadChatOptions(fields);
+    ChatOptions options = ReadChatOptions(fields);
     if (!error.ok()) return;
     const Continued continued = ReadContinued(engines_, caller, fields);
     if (engines_.chat) {
+      tools_.Tell(*engines_.chat, options);
       StopAfterCall(*engines_.chat, tools_, sampling_);
       sampling_.grammar = GrammarOf(shape_, tools_, *engines_.chat, options, error);
       replies_.assign(static_cast<size_t>(choices_), Reply(FormOf(*engines_.chat, options, tools_), "call_"));
     }
     const auto job = NewJob(caller, 0);
-    FillChatPrompt(engines_, messages, continued, options, tools_, *job, error);
+    FillChatPrompt(engines_, messages, continued, options, *job, error);
     jobs_.push_back(job);
   }
 

@@ -47,8 +47,8 @@ AnswerForm FormOf(const ChatFormat& format, const ChatOptions& options, const To
 }
 
 void StopAfterCall(const ChatFormat& format, const Tools& tools, SamplingOptions& sampling) {
-  if (!tools.callable() || tools.parallel || format.tools == ToolForm::kLlama || format.tools == ToolForm::kMistral) return;
-  sampling.stop.emplace_back(kToolCallEnd);
+  const bool tagged = format.tools == ToolForm::kJson || format.tools == ToolForm::kXml;
+  if (tagged && tools.callable() && !tools.parallel) sampling.stop.emplace_back(kToolCallEnd);
 }
 
 }  // namespace reprise::serve

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "serve/tool_types.h"
+
 namespace reprise::serve {
 namespace {
 
@@ -86,14 +88,15 @@ const Tool* Tools::Find(std::string_view name) const {
   return found == list.end() ? nullptr : &*found;
 }
 
-std::vector<std::string> Tools::Rendered(ToolForm form) const {
-  std::vector<std::string> rendered;
-  for (const Tool& tool : list) {
+void Tools::Tell(const ChatFormat& format, ChatOptions& options) const {
+  const auto declaration = [&](const Tool& tool) {
+    if (format.tools == ToolForm::kHarmony) return TypeOfTool(tool.declared["function"]);
     // Llama's template indents them by four.
-    rendered.push_back(form == ToolForm::kLlama ? tool.declared.dump(4, ' ', false, Json::error_handler_t::replace)
-                                                : SpacedJson(tool.declared));
-  }
-  return rendered;
+    if (format.tools == ToolForm::kLlama) return tool.declared.dump(4, ' ', false, Json::error_handler_t::replace);
+    return SpacedJson(tool.declared);
+  };
+  for (const Tool& tool : list) options.tools.push_back(declaration(tool));
+  options.must_answer = !callable();
 }
 
 Tools ReadTools(Fields& fields) {

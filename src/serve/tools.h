@@ -26,8 +26,8 @@ struct Tools {
 
   bool callable() const { return !list.empty() && choice != Choice::kNone; }
   const Tool* Find(std::string_view name) const;
-  // For ChatOptions::tools. With "none" they are told too: a prompt that says otherwise could reuse nothing.
-  std::vector<std::string> Rendered(ToolForm form) const;
+  // What the model is told of them and what it may do. With "none" they are told too: a prompt that says otherwise could reuse nothing.
+  void Tell(const ChatFormat& format, ChatOptions& options) const;
 };
 
 Tools ReadTools(Fields& fields);
