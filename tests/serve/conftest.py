@@ -26,9 +26,9 @@ def pytest_addoption(parser):
 
 
 class Server:
-    def __init__(self, program, *flags, wait=True):
+    def __init__(self, program, *flags, wait=True, model=AUSTEN):
         self.process = subprocess.Popen(
-            [program, "serve", "-m", str(AUSTEN), "--port", "0", *([] if "-t" in flags else ["-t", "2"]), *flags],
+            [program, "serve", "-m", str(model), "--port", "0", *([] if "-t" in flags else ["-t", "2"]), *flags],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         if not line.startswith("Reprise serves on "):
