@@ -41,6 +41,14 @@ void Expect(const AnswerForm& form, std::string_view text, std::string_view expe
   for (const size_t step : {size_t{1}, size_t{2}, size_t{3}, size_t{7}, text.size() + 1}) {
     EXPECT_EQ(Parsed(form, text, step), expected) << "cut every " << step << ": " << text;
   }
+  for (size_t at = 1; at < text.size(); ++at) {
+    AnswerParser parser(form);
+    std::vector<AnswerPiece> pieces;
+    parser.Feed(text.substr(0, at), pieces);
+    parser.Feed(text.substr(at), pieces);
+    parser.Finish(pieces);
+    EXPECT_EQ(Shown(pieces), expected) << "cut at " << at << ": " << text;
+  }
 }
 
 TEST(AnswerParser, CallsAsJson) {
