@@ -171,7 +171,7 @@ class Peer:
             "state_bytes": self.saved_bytes,
         }
 
-    def branches(self, branches, steps):
+    def branches(self, branches, warm_up, steps):
         self.clear()
         self.restore()
         for sequence in range(1, branches):
@@ -179,9 +179,9 @@ class Peer:
         tokens = [100 + 7 * sequence for sequence in range(branches)]
         position = self.saved_position
         start = time.perf_counter()
-        for step in range(steps + 1):
-            if step == 1:
-                start = time.perf_counter()   # the first is a warm-up, as it is for Reprise
+        for step in range(warm_up + steps):
+            if step == warm_up:
+                start = time.perf_counter()
             self.batch.n_tokens = branches
             for i in range(branches):
                 self.batch.token[i] = tokens[i] % self.vocab_size

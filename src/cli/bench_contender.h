@@ -33,11 +33,15 @@ struct BenchPlan {
   int rollback = 0;  // 2 or more, since the last token chosen is not part of the state yet, and no more than `decode`
 };
 
+// Enough for each fork to have been in all the memory that it goes on in: the system gives pages when they are first written.
+inline constexpr int kBranchWarmUp = 3;
+
 class BenchContender {
  public:
   virtual ~BenchContender() = default;
   virtual Result<BenchRound> Round(const BenchPlan& plan) = 0;
-  // Milliseconds for `steps` tokens of each of `branches` forks of the last round's prompt, sampled with different seeds, as one batch.
+  // Milliseconds for `steps` tokens of each of `branches` forks of the last round's prompt, sampled with different seeds, as one batch, after
+  // kBranchWarmUp tokens that nobody times.
   virtual Result<double> Branches(int branches, int steps) = 0;
 };
 

@@ -89,7 +89,8 @@ class LlamaCpp : public BenchContender {
   }
 
   Result<double> Branches(int branches, int steps) override {
-    REPRISE_ASSIGN_OR_RETURN(const json answer, Ask({{"op", "branches"}, {"branches", branches}, {"steps", steps}}));
+    REPRISE_ASSIGN_OR_RETURN(const json answer,
+                             Ask({{"op", "branches"}, {"branches", branches}, {"warm_up", kBranchWarmUp}, {"steps", steps}}));
     if (!answer.contains("ms") || !answer["ms"].is_number()) return Corrupt("the peer's answer lacks ms");
     return answer["ms"].get<double>();
   }

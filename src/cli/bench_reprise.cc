@@ -94,7 +94,7 @@ class Reprise : public BenchContender {
       batch.push_back(&session);
     }
     std::vector<Token> tokens(batch.size());
-    REPRISE_RETURN_IF_ERROR(Session::NextBatch(batch, tokens));
+    for (int i = 0; i < kBranchWarmUp; ++i) REPRISE_RETURN_IF_ERROR(Session::NextBatch(batch, tokens));
     const auto start = std::chrono::steady_clock::now();
     for (int i = 0; i < steps; ++i) REPRISE_RETURN_IF_ERROR(Session::NextBatch(batch, tokens));
     return Since(start);
