@@ -6,6 +6,8 @@
     tools/bench_results.py --only store       the capsule store's suites anew
     tools/bench_results.py --report           writes RESULTS.md from what build-bench/ keeps; runs nothing
 
+Where build-bench/ has nothing of a suite, as in a fresh clone, the page keeps the table that it has.
+
 What tools/gpu_check.sh brings from a machine with a GPU belongs in build-bench/device/.
 
 Run it on a machine that does nothing else: the load average is part of each table.
@@ -24,6 +26,7 @@ from device_results import number
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 KEPT = ROOT / "build-bench"
+PAGE = ROOT / "bench" / "RESULTS.md"
 SHAPE = "qwen3.5-0.8b"
 
 
@@ -41,6 +44,7 @@ SUITES = [
       for prompt, draft in ((512, 3), (2048, 0))),
     *(suite(f"{shape}-{prompt}", f"{shape} shape ({what}), Q8_0, random weights, {prompt:,} tokens", f"synth:{shape}:q8_0", str(prompt), 5)
       for shape, what in (("lfm2-350m", "short convolutions"), ("granite-4.0-h-350m", "Mamba-2"), ("falcon-h1-0.5b", "Mamba-2 beside attention"),
+                          ("jamba-reasoning-3b", "Mamba-1, attention"),
                           ("gemma-3-1b", "attention, mostly over a window of 512"),
                           ("gemma-4-e2b", "attention, mostly over a window of 512; 20 of 35 blocks share keys and values"))
       for prompt in (512, 2048)),
@@ -52,12 +56,13 @@ SUITES = [
 ]
 
 SERVER, SERVER_TYPE = "server", "q8_0"
+SERVER_TITLE = f"## The server: an agent's day over HTTP, {SHAPE} shape, {SERVER_TYPE.upper()}"
 # The capsule store: what reuse_bench measures on a model, and store_bench without one.
 STORE_SUITES = [
     dict(name="store-embedded", title="The embedded model", model="models/reprise-austen.gguf", rounds=3),
     dict(name=f"store-{SHAPE}", title=f"{SHAPE} shape, Q8_0, random weights", model=f"synth:{SHAPE}:q8_0", rounds=1),
 ]
-LOOK_UP = "store-lookup"
+LOOK_UP, LOOK_UP_TITLE = "store-lookup", "### Looking up a prompt of 8,000 tokens"
 
 HEAD = """# Results
 
@@ -151,17 +156,19 @@ def store_row(text, figure, unit=None, scale=1):
     return f"| {text} | {cells[0]} {unit or figure['unit']} | {cells[1]} to {cells[2]} | {figure['runs']} |\n"
 
 
-def store_report():
+def store_report(page):
     text, missing = "", []
     for one in STORE_SUITES:
         kept = KEPT / f"{one['name']}.json"
+        title = f"### {one['title']}"
         if not kept.exists():
-            missing.append(one["name"])
+            text += page.get(title, "")
+            missing += [] if title in page else [one["name"]]
             continue
         result = json.loads(kept.read_text())
         figures = {figure["name"]: figure for figure in result["results"]}
         at = figures["restore_memory"]
-        text += f"### {one['title']}\n\n```\n{result['command']}\n```\n\n" + store_origin(result)
+        text += f"{title}\n\n```\n{result['command']}\n```\n\n" + store_origin(result)
         text += (f"A block is {result['recurrent_bytes']:,} bytes, a row {result['row_bytes']:,}; restored are {at['tokens']:,} tokens, "
                  f"{at['bytes'] / 1e6:.1f} MB.\n\n| | median | min to max | runs |\n|---|---|---|---|\n")
         apart = figures["tokens_between_blocks"]["median"]
@@ -181,7 +188,7 @@ def store_report():
     kept = KEPT / f"{LOOK_UP}.json"
     if kept.exists():
         result = json.loads(kept.read_text())
-        text += f"### Looking up a prompt of 8,000 tokens\n\n```\n{result['command']}\n```\n\n" + store_origin(result)
+        text += f"{LOOK_UP_TITLE}\n\n```\n{result['command']}\n```\n\n" + store_origin(result)
         text += "| capsules | median | min to max | runs |\n|---|---|---|---|\n"
         runs = {}
         for row in result["benchmarks"]:
@@ -190,6 +197,8 @@ def store_report():
         for count, times in runs.items():
             text += store_row(f"{count:,}", dict(median=statistics.median(times), min=min(times), max=max(times), runs=len(times)), "µs")
         text += "\n"
+    elif LOOK_UP_TITLE in page:
+        text += page[LOOK_UP_TITLE]
     else:
         missing.append(LOOK_UP)
     return (STORE_HEAD + text if text else ""), missing
@@ -201,11 +210,15 @@ def store_origin(result):
     return f"{result['date']}; {result['machine']['cpu']}, {result['machine']['cores']} cores{backend}; {load}.\n\n"
 
 
+def suite_title(one):
+    return f"## {one['title']}"
+
+
 def table(one, result):
     machine = result["machine"]
     before, after = machine["load_average"]
     runs = max(row["runs"] for row in result["results"])
-    text = f"## {one['title']}\n\n```\n{result['command']}\n```\n\n"
+    text = f"{suite_title(one)}\n\n```\n{result['command']}\n```\n\n"
     text += (f"{result['date']}; {machine['cpu']}, {machine['cores']} cores, {machine['backend']}; reads {machine['read_gb_s']} GB/s, multiplies "
              f"{machine['int8_gmac_s']:.0f} G int8 MAC/s; load average {before:.1f} before, {after:.1f} after; {runs} runs.\n\n")
     peer = any("peer" in row for row in result["results"])
@@ -238,7 +251,7 @@ def server_table(result):
     servers = result["servers"]
     names = list(servers)
     before, after = result["load_average"]
-    text = (f"## The server: an agent's day over HTTP, {SHAPE} shape, {SERVER_TYPE.upper()}\n\n```\ntools/bench_server.py -m {result['model']} "
+    text = (f"{SERVER_TITLE}\n\n```\ntools/bench_server.py -m {result['model']} "
             f"--peer .venv/bin/llama-server\n```\n\n"
             f"{result['date']}; llama.cpp b11434, {result['threads']} threads, one client, one run; load average {before:.1f} before, {after:.1f} after. The same prompts, "
             "as token ids, to both servers with their own defaults (tools/bench_server.py says what they are); times are the client's, to the first "
@@ -251,29 +264,48 @@ def server_table(result):
     return text + "\n\n"
 
 
+def sections():
+    """The page as it is: the text of each section, by its title, and of each part of one by its own."""
+    page, title, part = {}, "", ""
+    for line in PAGE.read_text().splitlines(keepends=True) if PAGE.exists() else []:
+        if line.startswith("## "):
+            title = part = line.strip()
+        elif line.startswith("### "):
+            part = line.strip()
+        for name in {title, part}:
+            page[name] = page.get(name, "") + line
+    return page
+
+
 def report():
+    page = sections()
     text = HEAD
     missing = []
     for one in SUITES:
         kept = KEPT / f"{one['name']}.json"
         if kept.exists():
             text += table(one, json.loads(kept.read_text()))
+        elif suite_title(one) in page:
+            text += page[suite_title(one)]
         else:
             missing.append(one["name"])
     kept = KEPT / f"{SERVER}.json"
     if kept.exists():
         text += server_table(json.loads(kept.read_text()))
+    elif SERVER_TITLE in page:
+        text += page[SERVER_TITLE]
     else:
         missing.append(SERVER)
-    store_text, store_missing = store_report()
-    text += store_text + device_results.section(KEPT / "device")
+    store_text, store_missing = store_report(page)
+    device = device_results.section(KEPT / "device")
+    text += store_text + (device if device != device_results.NONE else page.get(device_results.TITLE, device))
     missing += store_missing
     notes = ROOT / "bench" / "notes.md"
     if notes.exists():
         text += notes.read_text()
     if missing:
         text += f"\nNot run for this page: {', '.join(missing)}.\n"
-    (ROOT / "bench" / "RESULTS.md").write_text(text)
+    PAGE.write_text(text)
 
 
 def main():

@@ -9,9 +9,8 @@ import json
 import pathlib
 import sys
 
-HEAD = """## On a GPU
-
-"""
+TITLE = "## On a GPU"
+HEAD = TITLE + "\n\n"
 NONE = HEAD + """Not measured: no GPU could be had yet. `tools/gpu_check.sh all` makes every table that belongs here, and `tools/bench_results.py --report` writes them down.
 
 """
