@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "decode/quoted_values.h"
+
 namespace reprise {
 namespace {
 
@@ -19,8 +21,16 @@ Status JsonRules::WriteRules() {
   return status_;
 }
 
+std::string JsonRules::Written(const Json& value) const {
+  if (!quoted()) return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  std::string text;
+  WriteQuoted(value, mark_, /*names_too=*/false, text);
+  return text;
+}
+
 GrammarBuilder::Label JsonRules::Space() {
   return Shared(space_, [this] {
+    if (quoted()) return;
     builder_.Optional([this] {
       builder_.OneOf(2, [this](size_t i) {
         builder_.Literal(i == 0 ? " " : "\n");
@@ -51,9 +61,20 @@ GrammarBuilder::Label JsonRules::Escape() {
 
 GrammarBuilder::Label JsonRules::String() {
   return Shared(string_, [this] {
+    if (quoted()) {
+      builder_.Literal(mark_).Until(mark_);
+      return;
+    }
     const Label text = builder_.NewLabel(), escape = builder_.NewLabel(), end = builder_.NewLabel();
     builder_.Literal("\"").Place(text).Text().Split(escape).Literal("\"").Jump(end);
     builder_.Place(escape).Call(Escape()).Jump(text).Place(end);
+  });
+}
+
+GrammarBuilder::Label JsonRules::Name() {
+  if (!quoted()) return String();
+  return Shared(name_, [this] {
+    builder_.Repeat(1, -1, [this] { builder_.Set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.$"); });
   });
 }
 
@@ -101,7 +122,7 @@ void JsonRules::WriteList(char open, char close, int least, int most, const std:
 
 void JsonRules::WriteMap(const std::function<void()>& value) {
   WriteList('{', '}', 0, -1, [&] {
-    builder_.Call(String()).Literal(":").Call(Space());
+    builder_.Call(Name()).Literal(":").Call(Space());
     value();
   });
 }

@@ -1,4 +1,4 @@
-// JsonRules: JSON, and what JSON schemas describe, as rules of a grammar.
+// JsonRules: JSON, and what JSON schemas describe, as rules of a grammar; or the same values between marks (decode/quoted_values.h).
 //
 // A rule is a label to Call. Rules are asked for while the grammar is written, and written themselves at the end, by WriteRules; those of a schema are
 // one for each of its parts, so that a schema may refer to itself. What is understood of schemas stands in reprise/grammar.h.
@@ -25,7 +25,10 @@ class JsonRules {
   // kStrict refuses what cannot be enforced; kLenient passes over it.
   enum class Rigour { kStrict, kLenient };
 
-  explicit JsonRules(GrammarBuilder& builder) : builder_(builder), characters_(builder) { digits_.fill(-1); }
+  // `mark`: what texts stand between; empty: JSON. Of a text between marks neither length nor pattern can be held.
+  explicit JsonRules(GrammarBuilder& builder, std::string_view mark = {}) : builder_(builder), mark_(mark), characters_(builder) {
+    digits_.fill(-1);
+  }
   JsonRules(const JsonRules&) = delete;
 
   Label Value();   // any
@@ -46,8 +49,11 @@ class JsonRules {
     Part Under(const Json& part, const std::string& key) const { return {&part, root, where + "/" + key, rigour}; }
   };
 
+  bool quoted() const { return !mark_.empty(); }
+  std::string Written(const Json& value) const;
   Label Space();
   Label String();
+  Label Name();  // of a field, any
   Label Character();
   Label Escape();
   Label Number();
@@ -87,12 +93,14 @@ class JsonRules {
   }
 
   GrammarBuilder& builder_;
+  const std::string mark_;
   JsonCharacters characters_;
   Status status_;
   std::map<const Json*, Label> parts_;
   std::map<std::string, Label> patterns_, numbers_;  // by what they say
   std::array<Label, 16> digits_;                     // as many as numbers have after the point
-  Label space_ = -1, string_ = -1, character_ = -1, escape_ = -1, number_ = -1, whole_number_ = -1, array_ = -1, object_ = -1, value_ = -1;
+  Label space_ = -1, string_ = -1, character_ = -1, escape_ = -1, number_ = -1, whole_number_ = -1, array_ = -1, object_ = -1, value_ = -1,
+        name_ = -1;
 };
 
 // Whether a schema is of type string; then `texts` are those to choose from, if it names such.

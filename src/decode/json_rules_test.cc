@@ -1,6 +1,7 @@
 #include "decode/json_rules.h"
 
 #include "decode/json_rules_test.h"
+#include "decode/quoted_values.h"
 
 namespace reprise {
 namespace {
@@ -125,6 +126,53 @@ TEST(JsonRules, LenientPassesOverWhatItCannotEnforce) {
   EXPECT_TRUE(lenient.Accepts(R"({"a":"y","b":1,"c":2,"d":"x"})"));
   EXPECT_FALSE(lenient.Accepts(R"({"a":"xyz"})"));
   EXPECT_FALSE(lenient.Accepts(R"({"d":"y"})"));
+}
+
+// The same values between marks: names bare and in alphabetical order, no white space, no escapes.
+TEST(JsonRules, BetweenMarks) {
+  const Json schema =
+      Json::parse(R"({"type":"object","properties":{"to":{"type":"string"},"how":{"enum":["ink","lead",null]},"Pages":{"type":"integer"},
+      "more":{"type":"array","items":{"type":"object","additionalProperties":{"type":"boolean"}},"maxItems":2},"any":true},"required":["to"]})");
+  const std::string_view mark = "<|\"|>";
+  GrammarBuilder builder;
+  JsonRules rules(builder, mark);
+  builder.Call(rules.Schema(schema, schema, "#", JsonRules::Rigour::kStrict)).Accept();
+  ASSERT_TRUE(rules.WriteRules().ok());
+  const Rules quoted(*builder.Finish());
+  for (const char* text :
+       {"{to:<|\"|><|\"|>}", "{how:<|\"|>ink<|\"|>,Pages:-3,to:<|\"|>a \"b\"}\n<|<|\"|>}",
+        "{more:[{},{x_1:true,y:false}],to:<|\"|>a<|\"|>}", "{any:{a:[<|\"|>x<|\"|>,1.5,null]},how:null,to:<|\"|>a<|\"|>}"}) {
+    EXPECT_TRUE(quoted.Accepts(text)) << text;
+    EXPECT_TRUE(ReadQuoted(text, mark)) << text;
+  }
+  for (const char* text :
+       {"{}", "{to:a}", "{to:\"a\"}", "{\"to\":<|\"|>a<|\"|>}", "{ to:<|\"|>a<|\"|>}", "{to:<|\"|>a<|\"|>,how:<|\"|>ink<|\"|>}",
+        "{how:ink,to:<|\"|>a<|\"|>}", "{more:[{x y:true}],to:<|\"|>a<|\"|>}", "{to:<|\"|>a<|\"|>b<|\"|>}"}) {
+    EXPECT_FALSE(quoted.Accepts(text)) << text;
+  }
+  std::mt19937 random(5);
+  const Json drawable =
+      Json::parse(R"({"type":"object","properties":{"b":{"enum":["x","y z",2]},"a":{"type":"array","items":{"type":"integer"}},
+      "c":{"type":"object","properties":{"e":{"type":"boolean"},"d":{"type":"number"}},"required":["d"]}},"required":["b"]})");
+  GrammarBuilder other;
+  JsonRules of_other(other, mark);
+  other.Call(of_other.Schema(drawable, drawable, "#", JsonRules::Rigour::kStrict)).Accept();
+  ASSERT_TRUE(of_other.WriteRules().ok());
+  const Rules drawn_from(*other.Finish());
+  int drawn = 0;
+  for (int i = 0; i < 300; ++i) {
+    const std::string text = drawn_from.Draw(random);
+    if (text.empty()) continue;
+    ++drawn;
+    const auto json = ReadQuoted(text, mark);
+    ASSERT_TRUE(json) << text;
+    ASSERT_TRUE((*json)["b"] == "x" || (*json)["b"] == "y z" || (*json)["b"] == 2) << text;
+    ASSERT_TRUE(!json->contains("c") || (*json)["c"]["d"].is_number()) << text;
+    std::string again;
+    WriteQuoted(*json, mark, /*names_too=*/false, again);
+    ASSERT_EQ(ReadQuoted(again, mark), json);
+  }
+  EXPECT_GT(drawn, 200);
 }
 
 // Whatever a grammar writes parses, and is of the types that its schema wants.

@@ -4,6 +4,7 @@
 
 #include "decode/json_pattern.h"
 #include "decode/json_rules.h"
+#include "decode/quoted_values.h"
 
 namespace reprise {
 namespace {
@@ -13,8 +14,6 @@ using Json = JsonRules::Json;
 // Keywords that say how long, how many, how much or which.
 constexpr std::initializer_list<const char*> kBounds = {"minItems", "maxItems", "minLength",        "maxLength",        "pattern",
                                                         "minimum",  "maximum",  "exclusiveMinimum", "exclusiveMaximum", "multipleOf"};
-
-std::string Written(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 bool IsOfType(const Json& value, const std::string& type) {
   if (type == "object") return value.is_object();
@@ -205,7 +204,14 @@ void JsonRules::WriteObject(const Part& part) {
   };
   if (const auto declared = schema.find("properties"); declared != schema.end()) {
     if (!declared->is_object()) return Fail(InvalidArgument("the schema's 'properties' at " + part.where + " must be an object"));
-    for (const auto& [name, value] : declared->items()) properties.push_back({name, false, part.Under(value, "properties/" + name)});
+    const auto add = [&](std::string_view name, const Json& value) {
+      properties.push_back({std::string(name), false, part.Under(value, "properties/" + std::string(name))});
+    };
+    if (quoted()) {
+      for (const auto& [name, value] : FieldsByName(*declared)) add(name, *value);
+    } else {
+      for (const auto& [name, value] : declared->items()) add(name, value);
+    }
   }
   const auto others = schema.find("additionalProperties");
   if (const auto required = schema.find("required"); required != schema.end()) {
@@ -234,11 +240,16 @@ void JsonRules::WriteObject(const Part& part) {
     }
     return;
   }
+  const auto unwritable = [&](const Property& property) { return quoted() && !IsBareName(property.name); };
+  if (const auto found = std::find_if(properties.begin(), properties.end(), unwritable); found != properties.end()) {
+    return Fail(Unsupported("the name '" + found->name + "' at " + part.where + " cannot be written without quotation marks"));
+  }
   builder_.Literal("{");
   std::vector<Label> after;
   for (size_t i = 0; i <= properties.size(); ++i) after.push_back(builder_.NewLabel());
   const auto write = [&](size_t i) {
-    builder_.Call(Space()).Literal(Written(properties[i].name) + ":").Call(Space()).Call(RuleOf(properties[i].part));
+    const std::string name = quoted() ? properties[i].name : Written(properties[i].name);
+    builder_.Call(Space()).Literal(name + ":").Call(Space()).Call(RuleOf(properties[i].part));
   };
   // Before anything was written: up to the first that must be.
   for (size_t i = 0; i < properties.size(); ++i) {
@@ -290,6 +301,10 @@ void JsonRules::WriteArray(const Part& part) {
 }
 
 void JsonRules::WriteString(const Part& part) {
+  if (quoted()) {
+    if (!Refuses(part, {"pattern", "minLength", "maxLength"})) builder_.Call(String());
+    return;
+  }
   if (part.schema->contains("pattern") && WritePattern(part)) return;
   const int least = Count(part, "minLength", 0), most = Count(part, "maxLength", -1);
   if (most >= 0 && least > most) return Fail(InvalidArgument("the schema at " + part.where + " wants a longer string than it allows"));
