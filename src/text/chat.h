@@ -25,6 +25,7 @@ struct ChatToolCall {
   std::string name;
   std::string arguments;                                             // a JSON object, as text
   std::vector<std::pair<std::string, std::string>> parameters = {};  // the same, one by one: strings bare, all else as JSON
+  std::string quoted = {};                                           // the same as Gemma 4 writes values (decode/quoted_values.h)
 };
 
 struct ChatMessage {
@@ -57,6 +58,7 @@ enum class ToolForm : uint8_t {
   kLlama,    // the whole answer is {"name": ..., "parameters": {...}}
   kMistral,  // [TOOL_CALLS]NAME[ARGS]{...} (Mistral's thirteenth version)
   kHarmony,  // a message to=functions.NAME on the commentary channel, which ends the answer with <|call|> (gpt-oss)
+  kGemma,    // <|tool_call>call:NAME{key:<|"|>text<|"|>}<tool_call|>, whose result the same turn goes on with (Gemma 4)
   kNone,     // the format has no words for them
 };
 std::string_view ToolFormName(ToolForm form);
@@ -77,6 +79,8 @@ struct ChatFormat {
   std::string default_system = {};  // said when a chat does not begin with a system message; empty: nothing is
   bool thinks = false;              // whether answers start with thoughts when the caller does not say
   bool empty_thoughts = false;      // Gemma 4's larger models: an answer that is not to think is opened by thoughts without a word
+  bool results_open_thoughts =
+      false;  // Gemma 4's later templates: an answer that is to think is opened by its thoughts after a tool's result
   MistralForm mistral = {};
 };
 
@@ -101,8 +105,10 @@ struct ChatOptions {
   Thinking thinking = Thinking::kByFormat;
   bool continues = false;               // the messages follow others, so that nothing is said before the first of them
   std::vector<std::string> tools = {};  // each as its form wants it (ToolForm), JSON or a declaration; the model is told of them first
+  bool after_result = false;            // the last message is the result of a tool
   bool must_answer = false;             // whatever tools it is told of, none may be called
   std::string called = {};              // with `continues`: the function that was called last in what the messages follow
+  bool in_result = false;               // with `continues`: the marker that a result begins with is the last thing there (Gemma 4)
   RecallAnswer recall = {};
 };
 
@@ -129,7 +135,7 @@ struct ChatSegment {
 };
 
 // kInvalidArgument for an empty chat, an unknown role, tools where the format has none, a later system message where it has none, or the result of
-// a tool that nobody called where results go by the names of tools (Harmony).
+// a tool that nobody called where results go by the names of tools (Harmony, Gemma 4).
 // Neighbouring texts are one segment.
 Result<std::vector<ChatSegment>> RenderChat(const ChatFormat& format, std::span<const ChatMessage> messages,
                                             const ChatOptions& options = {});
@@ -152,9 +158,10 @@ struct ChatTurn {
   std::string role, content;
 };
 std::vector<ChatTurn> TurnsOf(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens);
-// The function that was called last in what `tokens` hold, in formats whose results name it (Harmony); else empty.
+// The function that was called last in what `tokens` hold, in formats whose results name it (Harmony, Gemma 4); else empty.
 std::string LastCallOf(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens);
-// What ends the last message of a chat that stands at `tokens`: nothing where it has ended.
-std::vector<int32_t> EndOfTurn(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens);
+// What ends the last message of a chat that stands at `tokens`, before one of `next_role`: nothing where it has ended.
+std::vector<int32_t> EndOfTurn(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens,
+                               std::string_view next_role = "user");
 
 }  // namespace reprise

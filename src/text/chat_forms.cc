@@ -81,6 +81,15 @@ ToolForm HarmonyTools(const Tokenizer& tokenizer, bool written) {
   return written && IsControlToken(tokenizer, kCallEnd) ? ToolForm::kHarmony : ToolForm::kNone;
 }
 
+// Calls and results are markers' alone, and so is every text in them.
+ToolForm GemmaTools(const Tokenizer& tokenizer, bool written) {
+  for (const std::string_view name :
+       {kGemmaToolStart, kGemmaToolEnd, kGemmaCallStart, kGemmaCallEnd, kGemmaResultStart, kGemmaResultEnd, kGemmaQuote}) {
+    written = written && IsControlToken(tokenizer, name);
+  }
+  return written ? ToolForm::kGemma : ToolForm::kNone;
+}
+
 // What a template sets as its default system message, if that is one string; those that tell the date are not, and would make every prompt another
 // from one day to the next.
 std::string DefaultSystemOf(std::string_view chat_template) {
@@ -148,8 +157,9 @@ Result<ChatFormat> NamedChatFormat(const Tokenizer& tokenizer, std::string_view 
   for (const auto& [known, style] : kStyles) {
     if (!known_as(known)) continue;
     if (!HasMarkers(tokenizer, style)) return lacking();
-    const bool harmony = style == ChatStyle::kHarmony;
-    return ChatFormat{.style = style, .tools = harmony ? HarmonyTools(tokenizer, true) : RecogniseToolForm(style, ""), .thinks = harmony};
+    const bool harmony = style == ChatStyle::kHarmony, gemma4 = style == ChatStyle::kGemma4;
+    const ToolForm tools = harmony ? HarmonyTools(tokenizer, true) : gemma4 ? GemmaTools(tokenizer, true) : RecogniseToolForm(style, "");
+    return ChatFormat{.style = style, .tools = tools, .thinks = harmony, .results_open_thoughts = gemma4};
   }
   for (const auto& [known, form] : kMistrals) {
     if (!known_as(known)) continue;
@@ -186,7 +196,11 @@ Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_v
   if (Contains(chat_template, kGemma4Start) && Contains(chat_template, kGemma4End) && HasMarkers(tokenizer, ChatStyle::kGemma4)) {
     // As the template spells it, escape and all.
     const bool empty_thoughts = Contains(chat_template, "<|channel>thought\\n<channel|>");
-    return ChatFormat{.style = ChatStyle::kGemma4, .tools = ToolForm::kNone, .empty_thoughts = empty_thoughts};
+    const bool tools = Contains(chat_template, "<|tool_call>call:") && Contains(chat_template, "declaration:");
+    return ChatFormat{.style = ChatStyle::kGemma4,
+                      .tools = GemmaTools(tokenizer, tools),
+                      .empty_thoughts = empty_thoughts,
+                      .results_open_thoughts = Contains(chat_template, "== 'tool_response' and enable_thinking")};
   }
   if (Contains(chat_template, kPhiHeaderEnd) && HasMarkers(tokenizer, ChatStyle::kPhi4)) {
     return ChatFormat{.style = ChatStyle::kPhi4, .tools = ToolForm::kNone};
@@ -241,7 +255,8 @@ bool OpensFinal(const ChatFormat& format, const ChatOptions& options) {
 }
 
 bool OpensThoughts(const ChatFormat& format, const ChatOptions& options) {
-  return format.style == ChatStyle::kQwen35 && Thinks(format, options.thinking);
+  const bool opens = format.style == ChatStyle::kQwen35 || (format.results_open_thoughts && options.after_result);
+  return opens && Thinks(format, options.thinking);
 }
 
 bool Thinks(const ChatFormat& format, Thinking thinking) {
@@ -254,6 +269,7 @@ bool HasSystemTurn(const ChatFormat& format) {
 
 bool OpensTurn(const ChatFormat& format, std::string_view marker) {
   if (format.style == ChatStyle::kPhi4Mini) return marker == kPhiSystem || marker == kPhiUser || marker == kPhiAssistant;
+  if (format.style == ChatStyle::kGemma4 && marker == kGemmaResultStart) return true;
   if (format.style != ChatStyle::kMistral) return marker == FormOf(format.style).start;
   for (const std::string_view opener : {kSystemPrompt, kAvailableTools, kInst, kInstEnd, kToolResults, kToolResultsEnd}) {
     if (marker == opener) return true;

@@ -81,7 +81,8 @@ constexpr bool IsGemmas(ChatStyle style) { return style == ChatStyle::kGemma || 
 bool Thinks(const ChatFormat& format, Thinking thinking);
 // Whether what the system says is a turn of its own; else it stands within a question.
 bool HasSystemTurn(const ChatFormat& format);
-// Whether a marker begins a turn. In Mistral's formats the end of a question opens its answer, and so does that of what a tool gave back.
+// Whether a marker begins a turn. In Mistral's formats the end of a question opens its answer, and so does that of what a tool gave back; in Gemma 4's
+// what a tool gave back counts as one, though it stands in the model's.
 bool OpensTurn(const ChatFormat& format, std::string_view marker);
 
 }  // namespace reprise

@@ -58,10 +58,14 @@ class Renderer {
     if (style_ == ChatStyle::kPlain) return Text("\n\n");
     const TurnForm form = FormOf(style_, role_);
     if (mistral_.as_text && role_ == "user") Text(" ");
-    if (in_answer_) answers_.back().end = segments_.size();
-    in_answer_ = false;
+    EndAnswer();
     Marker(end.empty() ? form.end : end);
     Text(form.after_end);
+  }
+  // Where its turn goes on, or with it.
+  void EndAnswer() {
+    if (in_answer_) answers_.back().end = segments_.size();
+    in_answer_ = false;
   }
   // Mistral's, each as JSON.
   void Tools(std::span<const std::string> tools) {
@@ -81,6 +85,12 @@ class Renderer {
     }
     Text(text);
   }
+  // Gemma 4's, which name their channel.
+  void OpenThoughts() {
+    Marker(kChannelStart);
+    Text(kThoughtStart.substr(kChannelStart.size()));
+    Text("\n");
+  }
   void Thoughts(std::string_view thoughts) {
     if (style_ == ChatStyle::kMistral) {
       Marker(kMistralThinkStart);
@@ -88,9 +98,7 @@ class Renderer {
       return Marker(kMistralThinkEnd);
     }
     if (style_ == ChatStyle::kGemma4) {
-      Marker(kChannelStart);
-      Text(kThoughtStart.substr(kChannelStart.size()));
-      Text("\n");
+      OpenThoughts();
       Text(thoughts);
       if (!thoughts.empty()) Text("\n");
       return Marker(kChannelEnd);
@@ -111,7 +119,7 @@ class Renderer {
   struct Answered {
     size_t segment, message;  // the first segment that is the answer's own
     bool thoughts_shown;
-    size_t end = 0;  // the segment that ends it
+    size_t end = 0;  // the segment after it
   };
   struct Rendered {
     std::vector<ChatSegment> segments;

@@ -51,9 +51,20 @@ std::string_view ToolFormName(ToolForm form) {
     case ToolForm::kLlama: return "llama";
     case ToolForm::kMistral: return "mistral";
     case ToolForm::kHarmony: return "harmony";
+    case ToolForm::kGemma: return "gemma";
     case ToolForm::kNone: return "none";
   }
   return "none";
+}
+
+std::string_view CallStart(ToolForm form) {
+  if (form == ToolForm::kMistral) return kMistralCall;
+  return form == ToolForm::kGemma ? kGemmaCallStart : kToolCallStart;
+}
+
+std::string_view CallEnd(ToolForm form) {
+  if (form == ToolForm::kGemma) return kGemmaCallEnd;
+  return form == ToolForm::kJson || form == ToolForm::kXml ? kToolCallEnd : std::string_view();
 }
 
 ToolForm RecogniseToolForm(ChatStyle style, std::string_view chat_template) {
@@ -108,10 +119,19 @@ std::string SystemWithTools(ChatStyle style, ToolForm form, std::string_view con
       for (const std::string& tool : tools) text += tool;
       text += kHarmonyAfter;
       break;
-    case ToolForm::kMistral:  // has them between markers of their own
+    case ToolForm::kMistral:  // have them between markers of their own
+    case ToolForm::kGemma:
     case ToolForm::kNone: text = content; break;
   }
   return text;
+}
+
+void ToolWriter::Quoted(std::string_view said) const {
+  for (size_t quote; (quote = said.find(kGemmaQuote)) != std::string_view::npos; said.remove_prefix(quote + kGemmaQuote.size())) {
+    text(said.substr(0, quote));
+    marker(kGemmaQuote);
+  }
+  text(said);
 }
 
 void WriteToolCalls(ToolForm form, bool after_content, std::span<const ChatToolCall> calls, const ToolWriter& out) {
@@ -160,6 +180,12 @@ void WriteToolCalls(ToolForm form, bool after_content, std::span<const ChatToolC
         out.text(std::string(kCommentaryChannel).append(" json"));
         out.marker(kMessage);
         out.text(call.arguments);
+        break;
+      case ToolForm::kGemma:
+        out.marker(kGemmaCallStart);
+        out.text(std::string(kGemmaCall).append(call.name));
+        out.Quoted(call.quoted);
+        out.marker(kGemmaCallEnd);
         break;
       case ToolForm::kNone: break;
     }

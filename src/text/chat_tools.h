@@ -40,6 +40,15 @@ inline constexpr std::string_view kConstrain =
 inline constexpr std::string_view kCallEnd = "<|call|>";
 inline constexpr std::string_view kToolResponseStart = "<tool_response>";
 inline constexpr std::string_view kToolResponseEnd = "</tool_response>";
+// Gemma 4's: around what it is told of a tool, a call, and a result; and around every text in them.
+inline constexpr std::string_view kGemmaToolStart = "<|tool>";
+inline constexpr std::string_view kGemmaToolEnd = "<tool|>";
+inline constexpr std::string_view kGemmaCallStart = "<|tool_call>";
+inline constexpr std::string_view kGemmaCallEnd = "<tool_call|>";
+inline constexpr std::string_view kGemmaCall = "call:";  // before the name, which the arguments follow
+inline constexpr std::string_view kGemmaResultStart = "<|tool_response>";
+inline constexpr std::string_view kGemmaResultEnd = "<tool_response|>";
+inline constexpr std::string_view kGemmaQuote = "<|\"|>";
 
 // The form that a template writes calls in, by what only that form needs.
 ToolForm RecogniseToolForm(ChatStyle style, std::string_view chat_template);
@@ -59,8 +68,13 @@ std::string SystemWithTools(ChatStyle style, ToolForm form, std::string_view con
 // Pieces of an answer, in order: `marker` for names that may be tokens, `text` for the rest.
 struct ToolWriter {
   std::function<void(std::string_view)> marker, text;
+  void Quoted(std::string_view said) const;  // text in which Gemma's quotation marks are markers
 };
 void WriteToolCalls(ToolForm form, bool after_content, std::span<const ChatToolCall> calls, const ToolWriter& out);
+
+// What stands before a call's name, and after its arguments where something does.
+std::string_view CallStart(ToolForm form);
+std::string_view CallEnd(ToolForm form);
 
 // "text" as a JSON string, as Llama's template and Harmony's write results.
 std::string JsonQuoted(std::string_view text);

@@ -33,6 +33,26 @@ bool ReadHarmonyTurn(std::string& role, std::string& content) {
   return last;
 }
 
+// A turn of Gemma 4's model as what it said, what tools gave back, and what it said to that, where it said anything. Thoughts and calls are shown with
+// what is said, as they stand there.
+void AddGemmaParts(const Tokenizer& tokenizer, std::span<const int32_t> tokens, size_t begin, size_t until, size_t header,
+                   std::vector<ChatTurn>& turns) {
+  const std::optional<int32_t> start = tokenizer.Find(kGemmaResultStart), end = tokenizer.Find(kGemmaResultEnd);
+  const auto add = [&](const char* role, size_t at, size_t from, size_t to) {
+    turns.push_back({static_cast<int>(at), role, tokenizer.Decode(tokens.subspan(from, to - from))});
+  };
+  for (size_t at = begin, from = header; at < until;) {
+    size_t to = from;
+    while (to < until && tokens[to] != start) ++to;
+    if (to > from || (at == begin && to == until)) add("assistant", at, from, to);
+    if (to == until) return;
+    size_t result_end = to + 1;
+    while (result_end < until && tokens[result_end] != end) ++result_end;
+    if (result_end > to + 1) add("tool", to, to + 1, result_end);
+    at = from = std::min(result_end + 1, until);
+  }
+}
+
 // A turn goes from what opens it to what opens the next one, or to the end of what was said.
 std::vector<ChatTurn> MarkedTurnsOf(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens) {
   std::vector<ChatTurn> turns;
@@ -58,6 +78,15 @@ std::vector<ChatTurn> MarkedTurnsOf(const Tokenizer& tokenizer, const ChatFormat
   return turns;
 }
 
+std::string LastGemmaCallOf(const Tokenizer& tokenizer, std::span<const int32_t> tokens) {
+  const std::optional<int32_t> start = tokenizer.Find(kGemmaCallStart), end = tokenizer.Find(kGemmaCallEnd);
+  const auto last = std::find(tokens.rbegin(), tokens.rend(), start.value_or(-1));
+  if (last == tokens.rend()) return "";
+  const std::string call = tokenizer.Decode({last.base(), std::find(last.base(), tokens.end(), end.value_or(-1))});
+  if (!call.starts_with(kGemmaCall)) return "";
+  return call.substr(kGemmaCall.size(), call.find('{') - kGemmaCall.size());
+}
+
 }  // namespace
 
 std::vector<ChatTurn> TurnsOf(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens) {
@@ -79,6 +108,13 @@ std::vector<ChatTurn> TurnsOf(const Tokenizer& tokenizer, const ChatFormat& form
     std::string role = text.substr(0, split);
     if (IsGemmas(format.style) && role == kGemmaAssistant) role = "assistant";
     std::string content = split == std::string::npos ? "" : text.substr(split + header.size());
+    if (format.tools == ToolForm::kGemma && role == "assistant" && split != std::string::npos) {
+      size_t said = i + 1;
+      for (size_t bytes = 0; bytes < split + header.size(); ++said) bytes += tokenizer.TokenBytes(tokens[said]).size();
+      AddGemmaParts(tokenizer, tokens, i, until, said, turns);
+      i = until - 1;
+      continue;
+    }
     const std::string asked = std::string(kGemma4Think) + "\n";
     if (format.style == ChatStyle::kGemma4 && role == "system" && content.starts_with(asked)) content.erase(0, asked.size());
     const auto position = static_cast<int>(i);
@@ -94,6 +130,7 @@ std::vector<ChatTurn> TurnsOf(const Tokenizer& tokenizer, const ChatFormat& form
 }
 
 std::string LastCallOf(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens) {
+  if (format.tools == ToolForm::kGemma) return LastGemmaCallOf(tokenizer, tokens);
   const std::optional<int32_t> start = tokenizer.Find(kMessageStart), message = tokenizer.Find(kMessage);
   if (format.tools != ToolForm::kHarmony || !start || !message) return "";
   size_t end = tokens.size();  // of the header that is looked for
@@ -107,8 +144,17 @@ std::string LastCallOf(const Tokenizer& tokenizer, const ChatFormat& format, std
   return "";
 }
 
-std::vector<int32_t> EndOfTurn(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens) {
+std::vector<int32_t> EndOfTurn(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const int32_t> tokens,
+                               std::string_view next_role) {
   std::vector<int32_t> end;
+  if (format.tools == ToolForm::kGemma && !tokens.empty()) {
+    // Calls, results and what the model says to them are one turn; a call without a result is followed by what would begin it.
+    const auto ends_with = [&](std::string_view marker) { return tokenizer.Find(marker) == tokens.back(); };
+    const bool goes_on = next_role == "tool" || next_role == "assistant";
+    if (ends_with(kGemmaResultStart)) return end;
+    if (ends_with(kGemmaCallEnd) && !goes_on) end.push_back(*tokenizer.Find(kGemmaResultStart));
+    if (ends_with(kGemmaCallEnd) || (ends_with(kGemmaResultEnd) && goes_on)) return end;
+  }
   if (format.style == ChatStyle::kPlain) return tokens.empty() ? end : tokenizer.Encode("\n\n", {.continues = true});
   const TurnForm form = FormOf(format.style);
   const std::optional<int32_t> marker = tokenizer.Find(form.end);
