@@ -13,7 +13,7 @@ constexpr std::string_view kParameterEnd = "\n</parameter>\n";
 
 class AnswerWriter {
  public:
-  explicit AnswerWriter(ApiError& error) : error_(error), rules_(builder_) {}
+  explicit AnswerWriter(ApiError& error) : error_(error), rules_(builder_), quoted_rules_(builder_, kGemmaQuote) {}
 
   void WriteThoughts(const ChatFormat& format, const ChatOptions& options) {
     const ThoughtMarkers thoughts = ThoughtMarkersOf(format);
@@ -50,6 +50,7 @@ class AnswerWriter {
       if (tools.only.empty() || tool.name == tools.only) callable.push_back(&tool);
     }
     if (form == ToolForm::kHarmony) return WriteMessage(callable);
+    if (form == ToolForm::kGemma) return WriteQuotedCalls(callable, tools.parallel);
     const Label call = builder_.NewLabel(), end = builder_.NewLabel();
     builder_.Call(call);
     // Of Llama's form an answer is one call.
@@ -81,7 +82,8 @@ class AnswerWriter {
 
   Grammar Finish(const char* field) {
     builder_.Accept();
-    const Status status = rules_.WriteRules();
+    Status status = rules_.WriteRules();
+    if (status.ok()) status = quoted_rules_.WriteRules();
     auto grammar = status.ok() ? builder_.Finish() : Result<Grammar>(status);
     if (grammar.ok()) return *std::move(grammar);
     error_.Set(400, grammar.status().message(), field, "invalid_value");
@@ -111,9 +113,19 @@ class AnswerWriter {
     builder_.Literal("json").Literal(kMessage).Return().Place(end);
   }
 
+  // Of Gemma's form, one after the other.
+  void WriteQuotedCalls(const std::vector<const Tool*>& callable, bool parallel) {
+    builder_.Repeat(1, parallel ? kMostCalls : 1, [&] {
+      builder_.Literal(kGemmaCallStart).Literal(kGemmaCall);
+      builder_.OneOf(callable.size(), [&](size_t i) { builder_.Literal(callable[i]->name).Call(RuleOf(*callable[i], quoted_rules_)); });
+      builder_.Literal(kGemmaCallEnd);
+    });
+  }
+
   // Of its arguments.
-  Label RuleOf(const Tool& tool) {
-    return rules_.Schema(ArgumentsOf(tool), tool.parameters, fmt::format("tools '{}'", tool.name), RigourOf(tool));
+  Label RuleOf(const Tool& tool) { return RuleOf(tool, rules_); }
+  Label RuleOf(const Tool& tool, JsonRules& rules) {
+    return rules.Schema(ArgumentsOf(tool), tool.parameters, fmt::format("tools '{}'", tool.name), RigourOf(tool));
   }
 
   static JsonRules::Rigour RigourOf(const Tool& tool) { return tool.strict ? JsonRules::Rigour::kStrict : JsonRules::Rigour::kLenient; }
@@ -160,7 +172,7 @@ class AnswerWriter {
 
   ApiError& error_;
   GrammarBuilder builder_;
-  JsonRules rules_;
+  JsonRules rules_, quoted_rules_;
 };
 
 }  // namespace

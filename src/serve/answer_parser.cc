@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "decode/quoted_values.h"
 #include "text/chat_tools.h"
 
 namespace reprise::serve {
@@ -104,17 +105,17 @@ bool ParseObjectCall(std::string_view body, const Tools& tools, AnswerPiece& pie
   return true;
 }
 
-bool ParseArguments(const std::string& name, std::string_view body, AnswerPiece& piece) {
-  if (!BoundedJson(body)) return false;
+bool ParseArguments(ToolForm form, const std::string& name, std::string_view body, AnswerPiece& piece) {
   piece.name = name;
+  if (form == ToolForm::kGemma) {
+    auto arguments = ReadQuoted(body, kGemmaQuote);
+    if (arguments) piece.arguments = *std::move(arguments);
+    return piece.arguments.is_object();
+  }
+  if (!BoundedJson(body)) return false;
   piece.arguments = Json::parse(body, nullptr, /*allow_exceptions=*/false);
   return piece.arguments.is_object();
 }
-
-// Whether something closes a call.
-bool IsTagged(ToolForm form) { return form == ToolForm::kJson || form == ToolForm::kXml; }
-
-std::string_view CallStart(ToolForm form) { return form == ToolForm::kMistral ? kMistralCall : kToolCallStart; }
 
 }  // namespace
 
@@ -302,14 +303,25 @@ bool AnswerParser::StepCall(bool last, std::vector<AnswerPiece>& out) {
   return false;
 }
 
+// The name before the arguments, and what stands between the two: then body_ is where these begin.
+AnswerParser::Scan AnswerParser::ScanName() {
+  const bool gemma = form_.tools == ToolForm::kGemma;
+  const std::string_view before = gemma ? kGemmaCall : std::string_view(), after = gemma ? std::string_view("{") : kMistralArguments;
+  const std::string_view held = std::string_view(buffer_).substr(body_);
+  if (!held.starts_with(before)) return before.starts_with(held) ? Scan::kMore : Scan::kBad;
+  const size_t end = held.find(after, before.size());
+  if (end == std::string_view::npos) return held.size() > kMostHeaderBytes + after.size() ? Scan::kBad : Scan::kMore;
+  name_ = held.substr(before.size(), end - before.size());
+  if (form_.declared->Find(name_) == nullptr) return Scan::kBad;
+  body_ = scanned_ = SkipSpace(buffer_, body_ + end + (gemma ? 0 : after.size()));
+  return Scan::kDone;
+}
+
 // Up to the end of the body, and of what closes it: then scanned_ is where the body ends.
 AnswerParser::Scan AnswerParser::ScanBody(bool last) {
-  if (form_.tools == ToolForm::kMistral && name_.empty()) {
-    const size_t end = buffer_.find(kMistralArguments, body_);
-    if (end == std::string::npos) return buffer_.size() - body_ > kMostHeaderBytes + kMistralArguments.size() ? Scan::kBad : Scan::kMore;
-    name_ = buffer_.substr(body_, end - body_);
-    if (form_.declared->Find(name_) == nullptr) return Scan::kBad;
-    body_ = scanned_ = SkipSpace(buffer_, end + kMistralArguments.size());
+  if ((form_.tools == ToolForm::kMistral || form_.tools == ToolForm::kGemma) && name_.empty()) {
+    const Scan name = ScanName();
+    if (name != Scan::kDone) return name;
   }
   if (scanned_ == body_) {
     if (form_.tools != ToolForm::kLlama) body_ = SkipSpace(buffer_, body_);
@@ -320,11 +332,35 @@ AnswerParser::Scan AnswerParser::ScanBody(bool last) {
     if (!is_json_ && !name_.empty()) return Scan::kBad;
     if (!is_json_ && !rest.starts_with(kFunction)) return kFunction.starts_with(rest) ? Scan::kMore : Scan::kBad;
   }
-  const Scan scan = is_json_ ? ScanJson() : ScanParameters();
-  if (scan != Scan::kDone || !IsTagged(form_.tools)) return scan;
+  const Scan scan = form_.tools == ToolForm::kGemma ? ScanQuoted() : is_json_ ? ScanJson() : ScanParameters();
+  const std::string_view tag = CallEnd(form_.tools);
+  if (scan != Scan::kDone || tag.empty()) return scan;
   // What closes it may be missing, and must not be torn apart.
   const std::string_view rest = std::string_view(buffer_).substr(SkipSpace(buffer_, scanned_));
-  return !last && rest.size() < kToolCallEnd.size() && kToolCallEnd.starts_with(rest) ? Scan::kMore : Scan::kDone;
+  return !last && rest.size() < tag.size() && tag.starts_with(rest) ? Scan::kMore : Scan::kDone;
+}
+
+// One object of Gemma's, by its brackets and the marks around its texts.
+AnswerParser::Scan AnswerParser::ScanQuoted() {
+  const std::string_view text = buffer_;
+  while (depth_ > 0 || scanned_ == body_) {
+    // Up to the next mark, before which there may be brackets where it opens a text.
+    const size_t mark = text.find(kGemmaQuote, scanned_);
+    const size_t sure = mark != std::string_view::npos ? mark : text.size() - BeginsAtEnd(text.substr(scanned_), kGemmaQuote);
+    for (; !in_string_ && scanned_ < sure; ++scanned_) {
+      const char c = text[scanned_];
+      if ((c == '{' || c == '[') && ++depth_ > kMostDepth) return Scan::kBad;
+      if ((c == '}' || c == ']') && --depth_ == 0) {
+        ++scanned_;
+        return Scan::kDone;
+      }
+    }
+    scanned_ = sure;
+    if (mark == std::string_view::npos) return Scan::kMore;
+    scanned_ += kGemmaQuote.size();
+    in_string_ = !in_string_;
+  }
+  return Scan::kDone;
 }
 
 // One object, by its brackets and strings; whether it is JSON is seen once it is whole.
@@ -397,15 +433,15 @@ bool AnswerParser::TakeCall(std::vector<AnswerPiece>& out) {
   AnswerPiece piece;
   piece.kind = AnswerPiece::Kind::kCall;
   const std::string_view body = std::string_view(buffer_).substr(body_, scanned_ - body_);
-  const bool good = !name_.empty() ? ParseArguments(name_, body, piece)
+  const bool good = !name_.empty() ? ParseArguments(form_.tools, name_, body, piece)
                     : is_json_     ? ParseObjectCall(body, *form_.declared, piece)
                                    : ParseParameters(body, *form_.declared, piece);
   if (!good) return false;
   out.push_back(std::move(piece));
   called_ = true;
   const size_t end = SkipSpace(buffer_, scanned_);
-  const bool closed = IsTagged(form_.tools) && std::string_view(buffer_).substr(end).starts_with(kToolCallEnd);
-  buffer_.erase(0, closed ? end + kToolCallEnd.size() : end);
+  const std::string_view tag = CallEnd(form_.tools);  // every text starts with none
+  buffer_.erase(0, end + (std::string_view(buffer_).substr(end).starts_with(tag) ? tag.size() : 0));
   state_ = State::kText;
   skip_space_ = true;
   return true;

@@ -56,7 +56,9 @@ class AnswerParser {
   bool StepCall(bool last, std::vector<AnswerPiece>& out);
   bool BeginCall(size_t body, std::string_view name = {});
   Scan ScanBody(bool last);
+  Scan ScanName();
   Scan ScanJson();
+  Scan ScanQuoted();
   Scan ScanParameters();
   bool TakeCall(std::vector<AnswerPiece>& out);
   void NotACall(std::vector<AnswerPiece>& out);
@@ -68,7 +70,7 @@ class AnswerParser {
   bool skip_space_;      // white space that comes first is layout: after thoughts, between calls
   bool may_begin_call_;  // Llama's: only where nothing was said before
   bool called_ = false, cut_ = false;
-  std::string name_;  // Mistral's and Harmony's: of the call in hand
+  std::string name_;  // of the call in hand, where it stands before the arguments: Mistral's, Harmony's and Gemma's
   // Of a call in hand, as offsets in buffer_.
   size_t body_ = 0, scanned_ = 0;
   bool is_json_ = false;

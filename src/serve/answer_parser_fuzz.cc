@@ -15,7 +15,7 @@ using namespace reprise;
 using namespace reprise::serve;
 
 // What bytes past ASCII stand for, so that mutations are made of what the parser looks for.
-constexpr std::array<std::string_view, 28> kWords = {"<tool_call>",
+constexpr std::array<std::string_view, 34> kWords = {"<tool_call>",
                                                      "</tool_call>",
                                                      "<function=read>",
                                                      "</function>",
@@ -42,7 +42,13 @@ constexpr std::array<std::string_view, 28> kWords = {"<tool_call>",
                                                      "final",
                                                      " <|constrain|>json",
                                                      "<|channel>thought\n",
-                                                     "<channel|>"};
+                                                     "<channel|>",
+                                                     "<|tool_call>",
+                                                     "<tool_call|>",
+                                                     "call:read{",
+                                                     "<|\"|>",
+                                                     "path:",
+                                                     "[{"};
 
 std::string Worded(const uint8_t* data, size_t size) {
   std::string text;
@@ -50,7 +56,7 @@ std::string Worded(const uint8_t* data, size_t size) {
     if (data[i] < 0x80) {
       text += static_cast<char>(data[i]);
     } else {
-      text += kWords[data[i] % kWords.size()];
+      text += kWords[(data[i] - 0x80u) % kWords.size()];
     }
   }
   return text;
@@ -61,7 +67,7 @@ std::vector<AnswerForm> Forms(const Tools& tools) {
   forms.push_back({.channels = true, .opens_final = true});
   forms.push_back({.may_think = true, .thoughts = ThoughtMarkersOf({.style = ChatStyle::kGemma4})});
   forms.push_back({.may_think = true, .thoughts = ThoughtMarkersOf({.style = ChatStyle::kMistral})});
-  for (const ToolForm form : {ToolForm::kJson, ToolForm::kXml, ToolForm::kLlama, ToolForm::kMistral}) {
+  for (const ToolForm form : {ToolForm::kJson, ToolForm::kXml, ToolForm::kLlama, ToolForm::kMistral, ToolForm::kGemma}) {
     forms.push_back({.tools = form, .declared = &tools, .may_think = true});
     forms.push_back({.tools = form, .declared = &tools, .one_call = true});
   }

@@ -138,6 +138,35 @@ TEST(AnswerParser, CallsOfMistral) {
   Expect(form, "[TOOL_CALLS]" + name + "[ARGS]{}", "|text:[TOOL_CALLS]" + name + "[ARGS]{}");
 }
 
+TEST(AnswerParser, CallsOfGemma) {
+  const Tools tools = Declared();
+  const AnswerForm form{.tools = ToolForm::kGemma, .declared = &tools};
+  Expect(form, "<|tool_call>call:read{path:<|\"|>a}, \"<tool_call|>\"{<|\"|>,lines:2}<tool_call|>",
+         R"(|call:read{"path": "a}, \"<tool_call|>\"{", "lines": 2})");
+  Expect(form, "I look.\n<|tool_call>call:read{}<tool_call|><|tool_call>call:write{deep:{x:[true,null,<|\"|><|\"|>]}}<tool_call|>",
+         R"(|text:I look.|call:read{}|call:write{"deep": {"x": [true, null, ""]}})");
+  Expect(form, "<|tool_call>call:read{path:<|\"|>a<|\"|>} \n<tool_call|>\nSo.", R"(|call:read{"path": "a"}|text:So.)");
+  Expect(form, "<|tool_call>call:read{}", "|call:read{}");  // cut short, or ended otherwise
+  Expect(form, "<|tool_call>call:read{lines: 2, path: a b}<tool_call|>", R"(|call:read{"lines": 2, "path": "a b"})");
+  Expect(form, "<|tool_call>call:burn{}<tool_call|>a<|tool_call>call:read{}<tool_call|>",
+         "|text:<|tool_call>call:burn{}<tool_call|>a|call:read{}");
+  Expect(form, "<|tool_call>call:read{]<|tool_call>call:read{}<tool_call|>", "|text:<|tool_call>call:read{]|call:read{}");
+  const std::string name(600, 'x'), deep(65, '[');
+  for (const std::string text : {"<|tool_call>", "<|tool_call>read{}<tool_call|>", "<|tool_call>call:read{path:<|\"|>a}<tool_call|>",
+                                 "<|tool_call>call:read{a}<tool_call|>", "<|tool_ca", "<|tool_call>call:re",
+                                 "<|tool_call>call:read[]<tool_call|>", "<tool_call>{\"name\":\"read\"}</tool_call>"}) {
+    Expect(form, text, "|text:" + text);
+  }
+  Expect(form, "<|tool_call>call:" + name + "{}", "|text:<|tool_call>call:" + name + "{}");
+  Expect(form, "<|tool_call>call:read{a:" + deep + "}", "|text:<|tool_call>call:read{a:" + deep + "}");
+  Expect({.tools = ToolForm::kGemma, .declared = &tools, .one_call = true},
+         "<|tool_call>call:read{}<tool_call|><|tool_call>call:write{}<tool_call|>", "|call:read{}");
+  // After thoughts, which the prompt may have opened behind a result.
+  const ThoughtMarkers thoughts = ThoughtMarkersOf({.style = ChatStyle::kGemma4});
+  Expect({.tools = ToolForm::kGemma, .declared = &tools, .may_think = true, .opens_thoughts = true, .thoughts = thoughts},
+         "Hm.\n<channel|><|tool_call>call:read{}<tool_call|>", "|thoughts:Hm.|call:read{}");
+}
+
 // Where nothing ends an answer after its first call, what follows is not given.
 TEST(AnswerParser, OneCallAndNoMore) {
   const Tools tools = Declared();
@@ -288,6 +317,11 @@ TEST(AnswerParser, AnythingInAnyPieces) {
                           "<channel|>",
                           "[THINK]",
                           "[/THINK]",
+                          "<|tool_call>",
+                          "<|tool_call>call:read{",
+                          "<tool_call|>",
+                          "<|\"|>",
+                          "path:",
                           "[TOOL_CALLS]",
                           "[TOOL_CALLS]read[ARGS]",
                           "[ARGS]",
@@ -305,8 +339,8 @@ TEST(AnswerParser, AnythingInAnyPieces) {
   for (int round = 0; round < 4000; ++round) {
     std::string text;
     for (unsigned n = random() % 14; n > 0; --n) text += kParts[random() % std::size(kParts)];
-    const ToolForm kForms[] = {ToolForm::kJson, ToolForm::kXml, ToolForm::kLlama, ToolForm::kMistral, ToolForm::kNone};
-    AnswerForm form{.tools = kForms[random() % 5],
+    const ToolForm kForms[] = {ToolForm::kJson, ToolForm::kXml, ToolForm::kLlama, ToolForm::kMistral, ToolForm::kGemma, ToolForm::kNone};
+    AnswerForm form{.tools = kForms[random() % std::size(kForms)],
                     .declared = &tools,
                     .one_call = random() % 4 == 0,
                     .may_think = random() % 2 == 0,

@@ -45,6 +45,7 @@ class MessagesAnswer {
     const std::vector<ChatMessage> messages = ReadAnthropicMessages(fields);
     if (!error.ok()) return;
     const Continued continued = ReadContinued(engines_, caller, fields);
+    options.after_result = !messages.empty() && messages.back().role == "tool";
     if (engines_.chat) {
       tools_.Tell(*engines_.chat, options);
       StopAfterCall(*engines_.chat, tools_, sampling);

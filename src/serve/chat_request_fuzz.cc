@@ -27,6 +27,7 @@ std::vector<ChatFormat> Formats() {
   }
   formats.push_back({.style = ChatStyle::kLlama3, .tools = ToolForm::kLlama});
   formats.push_back({.style = ChatStyle::kHarmony, .tools = ToolForm::kHarmony, .thinks = true});
+  formats.push_back({.style = ChatStyle::kGemma4, .tools = ToolForm::kGemma, .results_open_thoughts = true});
   formats.push_back({.style = ChatStyle::kMistral, .tools = ToolForm::kMistral, .mistral = {.own_system = true, .thoughts = true}});
   formats.push_back({.style = ChatStyle::kMistral, .tools = ToolForm::kNone, .mistral = {.spaces = true, .as_text = true}});
   for (const ChatStyle style : {ChatStyle::kGemma, ChatStyle::kGemma4, ChatStyle::kPhi4, ChatStyle::kPhi4Mini, ChatStyle::kPlain}) {

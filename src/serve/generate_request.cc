@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <map>
 
+#include "text/chat_tools.h"
+
 namespace reprise::serve {
 namespace {
 
@@ -139,14 +141,17 @@ void FillChatPrompt(Engines& engines, const std::vector<ChatMessage>& messages, 
   const Tokenizer& tokenizer = engines.tokenizer();
   job.prompt = continued.tokens;
   if (continued.any()) {
-    const auto end = EndOfTurn(tokenizer, *engines.chat, job.prompt);
+    const auto end = EndOfTurn(tokenizer, *engines.chat, job.prompt, messages.empty() ? "" : messages[0].role);
     job.prompt.insert(job.prompt.end(), end.begin(), end.end());
   } else if (tokenizer.add_bos() && tokenizer.bos() >= 0) {
     job.prompt.push_back(tokenizer.bos());
   }
   ChatOptions with = options;
   with.continues = continued.any();
-  if (continued.any()) with.called = LastCallOf(tokenizer, *engines.chat, continued.tokens);
+  if (continued.any()) {
+    with.called = LastCallOf(tokenizer, *engines.chat, continued.tokens);
+    with.in_result = !continued.tokens.empty() && tokenizer.Find(kGemmaResultStart) == continued.tokens.back();
+  }
   with.recall = engines.answers.Recall(job.name_space, job.prompt);
   auto chat = EncodeChatTurns(tokenizer, *engines.chat, messages, with);
   if (!chat.ok()) {

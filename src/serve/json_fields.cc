@@ -76,6 +76,12 @@ std::string AnthropicErrorBody(const ApiError& error) {
   return Dump(OrderedJson{{"type", "error"}, {"error", {{"type", type}, {"message", error.message}}}});
 }
 
+const Json& In(const Json& json, const char* name) {
+  static const Json kNothing;
+  const auto found = json.find(name);  // the end of what is no object
+  return found == json.end() ? kNothing : *found;
+}
+
 Json ParseObject(std::string_view text, ApiError& error, bool may_be_empty) {
   if (text.empty() && may_be_empty) return Json::object();
   if (!BoundedJson(text)) {

@@ -21,6 +21,9 @@ inline constexpr size_t kMostFields = 512;
 // Whether text may be parsed at all: neither too deep, nor with too many fields in one object.
 bool BoundedJson(std::string_view text);
 
+// A field of what may be no object; null where there is none.
+const Json& In(const Json& json, const char* name);
+
 // An object, or an error. An empty body counts as an empty object where `may_be_empty`.
 Json ParseObject(std::string_view text, ApiError& error, bool may_be_empty = false);
 

@@ -54,6 +54,7 @@ class Answer {
     ChatOptions options = ReadChatOptions(fields);
     if (!error.ok()) return;
     const Continued continued = ReadContinued(engines_, caller, fields);
+    options.after_result = !messages.empty() && messages.back().role == "tool";
     if (engines_.chat) {
       tools_.Tell(*engines_.chat, options);
       StopAfterCall(*engines_.chat, tools_, sampling_);

@@ -24,7 +24,7 @@ std::vector<ReplyPiece> Reply::Take(const Event& event, const Tokenizer& tokeniz
     const bool call = piece.kind == AnswerPiece::Kind::kCall;
     given.push_back({piece.kind, std::move(piece.text), call ? message_.tool_calls.back() : ChatToolCall()});
   }
-  if (stop_ == kToolCallEnd && calls()) stop_.clear();  // ours (StopAfterCall), or as good
+  if ((stop_ == kToolCallEnd || stop_ == kGemmaCallEnd) && calls()) stop_.clear();  // ours (StopAfterCall), or as good
   return given;
 }
 
@@ -47,8 +47,8 @@ AnswerForm FormOf(const ChatFormat& format, const ChatOptions& options, const To
 }
 
 void StopAfterCall(const ChatFormat& format, const Tools& tools, SamplingOptions& sampling) {
-  const bool tagged = format.tools == ToolForm::kJson || format.tools == ToolForm::kXml;
-  if (tagged && tools.callable() && !tools.parallel) sampling.stop.emplace_back(kToolCallEnd);
+  const std::string_view end = CallEnd(format.tools);
+  if (!end.empty() && tools.callable() && !tools.parallel) sampling.stop.emplace_back(end);
 }
 
 }  // namespace reprise::serve

@@ -15,13 +15,6 @@ constexpr size_t kLongestItem = 50;  // characters; arrays of what takes more to
 constexpr std::string_view kBeforeProperty = "                ";
 constexpr std::string_view kBeforeDefault = "                    ";
 
-// A field, or null where there is none.
-const Json& In(const Json& schema, const char* name) {
-  static const Json kNothing;
-  const auto found = schema.find(name);  // the end of what is no object
-  return found == schema.end() ? kNothing : *found;
-}
-
 bool Lists(const Json& value) { return value.is_array() && !value.empty(); }
 bool Names(const Json& value) { return value.is_object() && !value.empty(); }
 

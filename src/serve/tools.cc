@@ -4,7 +4,10 @@
 
 #include <algorithm>
 
+#include "decode/quoted_values.h"
+#include "serve/tool_declarations.h"
 #include "serve/tool_types.h"
+#include "text/chat_tools.h"
 
 namespace reprise::serve {
 namespace {
@@ -91,6 +94,7 @@ const Tool* Tools::Find(std::string_view name) const {
 void Tools::Tell(const ChatFormat& format, ChatOptions& options) const {
   const auto declaration = [&](const Tool& tool) {
     if (format.tools == ToolForm::kHarmony) return TypeOfTool(tool.declared["function"]);
+    if (format.tools == ToolForm::kGemma) return DeclarationOfTool(tool.declared["function"]);
     // Llama's template indents them by four.
     if (format.tools == ToolForm::kLlama) return tool.declared.dump(4, ' ', false, Json::error_handler_t::replace);
     return SpacedJson(tool.declared);
@@ -176,6 +180,7 @@ ChatToolCall MakeCall(std::string id, std::string name, const Json& arguments) {
   for (const auto& [key, value] : arguments.items()) {
     call.parameters.emplace_back(key, value.is_string() ? value.get<std::string>() : SpacedJson(value));
   }
+  WriteQuoted(arguments, kGemmaQuote, /*names_too=*/false, call.quoted);
   return call;
 }
 
