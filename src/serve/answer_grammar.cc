@@ -51,10 +51,12 @@ class AnswerWriter {
     }
     if (form == ToolForm::kHarmony) return WriteMessage(callable);
     if (form == ToolForm::kGemma) return WriteQuotedCalls(callable, tools.parallel);
+    if (form == ToolForm::kMistralList) return WriteCallList(callable, tools.parallel);
     const Label call = builder_.NewLabel(), end = builder_.NewLabel();
     builder_.Call(call);
     // Of Llama's form an answer is one call.
-    const bool tagged = form == ToolForm::kJson || form == ToolForm::kXml, mistral = form == ToolForm::kMistral;
+    const bool tagged = form == ToolForm::kJson || form == ToolForm::kXml;
+    const bool mistral = form == ToolForm::kMistral || form == ToolForm::kMistralIds;
     const auto next = [&] {
       if (!mistral) builder_.Literal("\n");
       builder_.Call(call);
@@ -71,6 +73,10 @@ class AnswerWriter {
         WriteParameters(tool);
         builder_.Literal("</function>");
       } else {
+        if (form == ToolForm::kMistralIds) {
+          builder_.Literal(kMistralCallId);
+          WriteCallId();
+        }
         builder_.Literal(mistral ? kMistralArguments : form == ToolForm::kLlama ? "\", \"parameters\": " : "\", \"arguments\": ");
         builder_.Call(RuleOf(tool));
         if (!mistral) builder_.Literal("}");
@@ -111,6 +117,24 @@ class AnswerWriter {
     builder_.Jump(end).Place(type);
     builder_.Literal(" ").Optional([this] { builder_.Literal(kConstrain); });
     builder_.Literal("json").Literal(kMessage).Return().Place(end);
+  }
+
+  // Of Mistral's list, all of them. Its older vocabularies put a space before it.
+  void WriteCallList(const std::vector<const Tool*>& callable, bool parallel) {
+    const Label call = builder_.NewLabel(), end = builder_.NewLabel();
+    builder_.Literal(kMistralCall).Optional([this] { builder_.Literal(" "); });
+    builder_.Literal("[").Call(call);
+    if (parallel) builder_.Repeat(0, kMostCalls - 1, [&] { builder_.Literal(", ").Call(call); });
+    builder_.Literal("]").Jump(end).Place(call).Literal("{\"name\": \"");
+    builder_.OneOf(callable.size(),
+                   [&](size_t i) { builder_.Literal(callable[i]->name).Literal("\", \"arguments\": ").Call(RuleOf(*callable[i])); });
+    builder_.Literal(", \"id\": \"");
+    WriteCallId();
+    builder_.Literal("\"}").Return().Place(end);
+  }
+
+  void WriteCallId() {
+    builder_.Repeat(9, 9, [this] { builder_.Set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"); });
   }
 
   // Of Gemma's form, one after the other.

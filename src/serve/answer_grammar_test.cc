@@ -101,8 +101,13 @@ TEST_P(ForcedCalls, ComeAfterThoughts) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Forms, ForcedCalls,
-                         testing::Values(ToolForm::kJson, ToolForm::kXml, ToolForm::kLlama, ToolForm::kMistral, ToolForm::kGemma),
-                         [](const auto& form) { return std::string(ToolFormName(form.param)); });
+                         testing::Values(ToolForm::kJson, ToolForm::kXml, ToolForm::kLlama, ToolForm::kMistral, ToolForm::kMistralIds,
+                                         ToolForm::kMistralList, ToolForm::kGemma),
+                         [](const auto& form) {
+                           std::string name(ToolFormName(form.param));
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
 
 // Harmony's answers say on which channel they are, thoughts first or not at all; where the prompt has opened the final message they are JSON alone.
 TEST(AnswerGrammar, IsOfTheFinalMessage) {

@@ -84,9 +84,7 @@ bool ParseParameters(std::string_view body, const Tools& tools, AnswerPiece& pie
   return true;
 }
 
-bool ParseObjectCall(std::string_view body, const Tools& tools, AnswerPiece& piece) {
-  if (!BoundedJson(body)) return false;
-  Json call = Json::parse(body, nullptr, /*allow_exceptions=*/false);
+bool TakeObjectCall(Json call, const Tools& tools, AnswerPiece& piece) {
   if (!call.is_object() || !call.contains("name") || !call["name"].is_string()) return false;
   piece.name = call["name"].get<std::string>();
   if (tools.Find(piece.name) == nullptr) return false;
@@ -102,7 +100,12 @@ bool ParseObjectCall(std::string_view body, const Tools& tools, AnswerPiece& pie
   }
   if (!arguments.is_object()) return false;
   piece.arguments = std::move(arguments);
+  if (call.contains("id") && call["id"].is_string()) piece.id = call["id"].get<std::string>();
   return true;
+}
+
+bool ParseObjectCall(std::string_view body, const Tools& tools, AnswerPiece& piece) {
+  return BoundedJson(body) && TakeObjectCall(Json::parse(body, nullptr, /*allow_exceptions=*/false), tools, piece);
 }
 
 bool ParseArguments(ToolForm form, const std::string& name, std::string_view body, AnswerPiece& piece) {
@@ -146,7 +149,7 @@ void AnswerParser::Emit(AnswerPiece::Kind kind, size_t bytes, std::vector<Answer
   if (!out.empty() && out.back().kind == kind) {
     out.back().text += text;
   } else {
-    out.push_back({kind, std::string(text), "", Json()});
+    out.push_back({kind, std::string(text), "", "", Json()});
   }
   buffer_.erase(0, bytes);
 }
@@ -280,10 +283,12 @@ bool AnswerParser::StepText(bool last, std::vector<AnswerPiece>& out) {
 
 bool AnswerParser::BeginCall(size_t body, std::string_view name) {
   state_ = State::kCall;
+  in_list_ = false;
   body_ = scanned_ = body;
   depth_ = 0;
   in_string_ = escaped_ = is_json_ = false;
   name_ = name;
+  id_.clear();
   return true;
 }
 
@@ -311,7 +316,12 @@ AnswerParser::Scan AnswerParser::ScanName() {
   if (!held.starts_with(before)) return before.starts_with(held) ? Scan::kMore : Scan::kBad;
   const size_t end = held.find(after, before.size());
   if (end == std::string_view::npos) return held.size() > kMostHeaderBytes + after.size() ? Scan::kBad : Scan::kMore;
-  name_ = held.substr(before.size(), end - before.size());
+  std::string_view name = held.substr(before.size(), end - before.size());
+  if (const size_t id = name.find(kMistralCallId); !gemma && id != std::string_view::npos) {
+    id_ = name.substr(id + kMistralCallId.size());
+    name = name.substr(0, id);
+  }
+  name_ = name;
   if (form_.declared->Find(name_) == nullptr) return Scan::kBad;
   body_ = scanned_ = SkipSpace(buffer_, body_ + end + (gemma ? 0 : after.size()));
   return Scan::kDone;
@@ -319,9 +329,15 @@ AnswerParser::Scan AnswerParser::ScanName() {
 
 // Up to the end of the body, and of what closes it: then scanned_ is where the body ends.
 AnswerParser::Scan AnswerParser::ScanBody(bool last) {
-  if ((form_.tools == ToolForm::kMistral || form_.tools == ToolForm::kGemma) && name_.empty()) {
+  const bool named = form_.tools == ToolForm::kMistral || form_.tools == ToolForm::kMistralIds || form_.tools == ToolForm::kGemma;
+  if (named && name_.empty()) {
     const Scan name = ScanName();
     if (name != Scan::kDone) return name;
+  }
+  if (form_.tools == ToolForm::kMistralList && !in_list_ && scanned_ == body_) {
+    body_ = scanned_ = SkipSpace(buffer_, body_);
+    in_list_ = body_ < buffer_.size() && buffer_[body_] == '[';
+    if (in_list_) scanned_ = ++body_;
   }
   if (scanned_ == body_) {
     if (form_.tools != ToolForm::kLlama) body_ = SkipSpace(buffer_, body_);
@@ -334,6 +350,7 @@ AnswerParser::Scan AnswerParser::ScanBody(bool last) {
   }
   const Scan scan = form_.tools == ToolForm::kGemma ? ScanQuoted() : is_json_ ? ScanJson() : ScanParameters();
   const std::string_view tag = CallEnd(form_.tools);
+  if (in_list_ && scan == Scan::kDone && !last && SkipSpace(buffer_, scanned_) == buffer_.size()) return Scan::kMore;
   if (scan != Scan::kDone || tag.empty()) return scan;
   // What closes it may be missing, and must not be torn apart.
   const std::string_view rest = std::string_view(buffer_).substr(SkipSpace(buffer_, scanned_));
@@ -437,14 +454,34 @@ bool AnswerParser::TakeCall(std::vector<AnswerPiece>& out) {
                     : is_json_     ? ParseObjectCall(body, *form_.declared, piece)
                                    : ParseParameters(body, *form_.declared, piece);
   if (!good) return false;
+  if (!name_.empty()) piece.id = id_;
   out.push_back(std::move(piece));
   called_ = true;
+  if (in_list_) {
+    TakeDelimiter();
+    return true;
+  }
   const size_t end = SkipSpace(buffer_, scanned_);
   const std::string_view tag = CallEnd(form_.tools);  // every text starts with none
   buffer_.erase(0, end + (std::string_view(buffer_).substr(end).starts_with(tag) ? tag.size() : 0));
   state_ = State::kText;
   skip_space_ = true;
   return true;
+}
+
+// What stands behind a call of a list: another, or the end of it. Where only one is wanted, the end may stay.
+void AnswerParser::TakeDelimiter() {
+  const size_t at = SkipSpace(buffer_, scanned_);
+  const char delimiter = at < buffer_.size() ? buffer_[at] : ']';
+  buffer_.erase(0, std::min(at + (delimiter == ',' || delimiter == ']' ? 1 : 0), buffer_.size()));
+  if (delimiter == ',') {
+    BeginCall(0);
+    in_list_ = true;
+    return;
+  }
+  in_list_ = false;
+  state_ = State::kText;
+  skip_space_ = true;
 }
 
 // What looked like one is text up to where its body begins; the body may yet hold a call.

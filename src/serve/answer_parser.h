@@ -18,6 +18,7 @@ struct AnswerPiece {
   Kind kind = Kind::kText;
   std::string text;         // of thoughts and text
   std::string name;         // of a call
+  std::string id;           // of a call, where the model gave it one (HasCallIds)
   Json arguments = Json();  // of a call: an object
 };
 
@@ -61,6 +62,7 @@ class AnswerParser {
   Scan ScanQuoted();
   Scan ScanParameters();
   bool TakeCall(std::vector<AnswerPiece>& out);
+  void TakeDelimiter();
   void NotACall(std::vector<AnswerPiece>& out);
   void Emit(AnswerPiece::Kind kind, size_t bytes, std::vector<AnswerPiece>& out);
 
@@ -70,7 +72,9 @@ class AnswerParser {
   bool skip_space_;      // white space that comes first is layout: after thoughts, between calls
   bool may_begin_call_;  // Llama's: only where nothing was said before
   bool called_ = false, cut_ = false;
-  std::string name_;  // of the call in hand, where it stands before the arguments: Mistral's, Harmony's and Gemma's
+  // Of the call in hand, where they stand before the arguments: Mistral's, Harmony's and Gemma's; its id too in one of Mistral's forms.
+  std::string name_, id_;
+  bool in_list_ = false;  // Mistral's: of calls
   // Of a call in hand, as offsets in buffer_.
   size_t body_ = 0, scanned_ = 0;
   bool is_json_ = false;

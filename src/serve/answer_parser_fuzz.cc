@@ -15,7 +15,7 @@ using namespace reprise;
 using namespace reprise::serve;
 
 // What bytes past ASCII stand for, so that mutations are made of what the parser looks for.
-constexpr std::array<std::string_view, 34> kWords = {"<tool_call>",
+constexpr std::array<std::string_view, 36> kWords = {"<tool_call>",
                                                      "</tool_call>",
                                                      "<function=read>",
                                                      "</function>",
@@ -48,7 +48,9 @@ constexpr std::array<std::string_view, 34> kWords = {"<tool_call>",
                                                      "call:read{",
                                                      "<|\"|>",
                                                      "path:",
-                                                     "[{"};
+                                                     "[{",
+                                                     "[CALL_ID]",
+                                                     R"([{"name": "read", "id": "a", "arguments": {)"};
 
 std::string Worded(const uint8_t* data, size_t size) {
   std::string text;
@@ -67,7 +69,8 @@ std::vector<AnswerForm> Forms(const Tools& tools) {
   forms.push_back({.channels = true, .opens_final = true});
   forms.push_back({.may_think = true, .thoughts = ThoughtMarkersOf({.style = ChatStyle::kGemma4})});
   forms.push_back({.may_think = true, .thoughts = ThoughtMarkersOf({.style = ChatStyle::kMistral})});
-  for (const ToolForm form : {ToolForm::kJson, ToolForm::kXml, ToolForm::kLlama, ToolForm::kMistral, ToolForm::kGemma}) {
+  for (const ToolForm form : {ToolForm::kJson, ToolForm::kXml, ToolForm::kLlama, ToolForm::kMistral, ToolForm::kMistralIds,
+                              ToolForm::kMistralList, ToolForm::kGemma}) {
     forms.push_back({.tools = form, .declared = &tools, .may_think = true});
     forms.push_back({.tools = form, .declared = &tools, .one_call = true});
   }

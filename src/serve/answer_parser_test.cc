@@ -23,7 +23,8 @@ std::string Shown(const std::vector<AnswerPiece>& pieces) {
     const bool goes_on = before != nullptr && before->kind == piece.kind && piece.kind != AnswerPiece::Kind::kCall;
     if (!goes_on)
       shown += piece.kind == AnswerPiece::Kind::kText ? "|text:" : piece.kind == AnswerPiece::Kind::kThoughts ? "|thoughts:" : "|call:";
-    shown += piece.kind == AnswerPiece::Kind::kCall ? piece.name + SpacedJson(piece.arguments) : piece.text;
+    const std::string id = piece.id.empty() ? "" : "#" + piece.id;
+    shown += piece.kind == AnswerPiece::Kind::kCall ? piece.name + SpacedJson(piece.arguments) + id : piece.text;
     before = &piece;
   }
   return shown;
@@ -136,6 +137,39 @@ TEST(AnswerParser, CallsOfMistral) {
     Expect(form, text, "|text:" + text);
   }
   Expect(form, "[TOOL_CALLS]" + name + "[ARGS]{}", "|text:[TOOL_CALLS]" + name + "[ARGS]{}");
+}
+
+// Of the third and seventh versions, in one list; and of the eleventh, with an id before the arguments.
+TEST(AnswerParser, CallsOfMistralWithIds) {
+  const Tools tools = Declared();
+  const AnswerForm list{.tools = ToolForm::kMistralList, .declared = &tools}, ids{.tools = ToolForm::kMistralIds, .declared = &tools};
+  Expect(list, R"([TOOL_CALLS] [{"name": "read", "arguments": {"path": "a]"}, "id": "abcDEF123"}])",
+         R"(|call:read{"path": "a]"}#abcDEF123)");
+  Expect(list, R"(So.[TOOL_CALLS][{"name": "read", "arguments": {}, "id": "1"}, {"name": "write", "arguments": {"lines": 2}}] )",
+         R"(|text:So.|call:read{}#1|call:write{"lines": 2})");
+  Expect(list, R"([TOOL_CALLS]{"name": "read", "arguments": {}})", "|call:read{}");
+  for (const std::string text : {R"([TOOL_CALLS][{"name": "burn", "arguments": {}}])", "[TOOL_CALLS][]", "[TOOL_CALLS][1]",
+                                 R"([TOOL_CALLS][{"name": "read", "argum)", "[TOOL_CALLS]read[ARGS]{}"}) {
+    Expect(list, text, "|text:" + text);
+  }
+  // Each is given when it is complete.
+  Expect(list, R"([TOOL_CALLS][{"name": "read", "arguments": {}})", "|call:read{}");
+  Expect(list, R"([TOOL_CALLS][{"name": "read", "arguments": {}}, {"name": "wri)", R"(|call:read{}|text: {"name": "wri)");
+  Expect(list, R"([TOOL_CALLS][{"name": "read"}, {"name": "burn"}, {"name": "write"}])",
+         R"(|call:read{}|text: {"name": "burn"}, {"name": "write"}])");
+  Expect(list, R"([TOOL_CALLS][{"name": "read"} {"name": "write"}])", R"(|call:read{}|text:{"name": "write"}])");
+  Expect(list, R"([TOOL_CALLS][{"name": "read"}][TOOL_CALLS][{"name": "write"}])", "|call:read{}|call:write{}");
+  Expect(ids, R"(So.[TOOL_CALLS]read[CALL_ID]abcDEF123[ARGS]{"path": "[CALL_ID]"}[TOOL_CALLS]write[ARGS]{})",
+         R"(|text:So.|call:read{"path": "[CALL_ID]"}#abcDEF123|call:write{})");
+  Expect(ids, "[TOOL_CALLS]burn[CALL_ID]abcDEF123[ARGS]{}", "|text:[TOOL_CALLS]burn[CALL_ID]abcDEF123[ARGS]{}");
+  AnswerForm one = list;
+  one.one_call = true;
+  AnswerParser parser(one);
+  std::vector<AnswerPiece> pieces;
+  parser.Feed(R"([TOOL_CALLS][{"name": "read", "arguments": {}}, {"name": "write", "arguments": {}}])", pieces);
+  parser.Finish(pieces);
+  EXPECT_EQ(Shown(pieces), "|call:read{}");
+  EXPECT_TRUE(parser.cut());
 }
 
 TEST(AnswerParser, CallsOfGemma) {
@@ -324,6 +358,8 @@ TEST(AnswerParser, AnythingInAnyPieces) {
                           "path:",
                           "[TOOL_CALLS]",
                           "[TOOL_CALLS]read[ARGS]",
+                          "[TOOL_CALLS][{\"name\": \"read\"",
+                          "[CALL_ID]",
                           "[ARGS]",
                           "<|channel|>",
                           "<|channel|>final<|message|>",
@@ -339,7 +375,8 @@ TEST(AnswerParser, AnythingInAnyPieces) {
   for (int round = 0; round < 4000; ++round) {
     std::string text;
     for (unsigned n = random() % 14; n > 0; --n) text += kParts[random() % std::size(kParts)];
-    const ToolForm kForms[] = {ToolForm::kJson, ToolForm::kXml, ToolForm::kLlama, ToolForm::kMistral, ToolForm::kGemma, ToolForm::kNone};
+    const ToolForm kForms[] = {ToolForm::kJson,       ToolForm::kXml,         ToolForm::kLlama, ToolForm::kMistral,
+                               ToolForm::kMistralIds, ToolForm::kMistralList, ToolForm::kGemma, ToolForm::kNone};
     AnswerForm form{.tools = kForms[random() % std::size(kForms)],
                     .declared = &tools,
                     .one_call = random() % 4 == 0,

@@ -50,10 +50,14 @@ std::string CallId(Fields& fields, const char* name) {
 // The functions that were called so far, by the ids of the calls.
 using CallNames = std::map<std::string, std::string>;
 
-// Which function gave a result: the one that a call of this id named, or whatever the client says where there was none.
+// Which call a result is of, and of which function: the one that a call of this id named, or whatever the client says where there was none. And what it
+// is if it is JSON.
 void NameResult(const CallNames& calls, const std::string& id, Fields& result, ChatMessage& read) {
   const auto call = calls.find(id);
   read.tool = call != calls.end() ? call->second : result.String("name", 256).value_or("");
+  read.call = id;
+  if (!BoundedJson(read.content)) return;
+  if (const Json json = Json::parse(read.content, nullptr, /*allow_exceptions=*/false); !json.is_discarded()) read.json = SpacedJson(json);
 }
 
 void ReadCalls(Fields& message, CallNames& names, ChatMessage& read) {

@@ -29,6 +29,11 @@ std::vector<ChatFormat> Formats() {
   formats.push_back({.style = ChatStyle::kHarmony, .tools = ToolForm::kHarmony, .thinks = true});
   formats.push_back({.style = ChatStyle::kGemma4, .tools = ToolForm::kGemma, .results_open_thoughts = true});
   formats.push_back({.style = ChatStyle::kMistral, .tools = ToolForm::kMistral, .mistral = {.own_system = true, .thoughts = true}});
+  formats.push_back(
+      {.style = ChatStyle::kMistral, .tools = ToolForm::kMistral, .mistral = {.own_system = true, .thoughts = true, .settings = true}});
+  formats.push_back({.style = ChatStyle::kMistral, .tools = ToolForm::kMistralIds, .mistral = {.own_system = true}});
+  formats.push_back({.style = ChatStyle::kMistral, .tools = ToolForm::kMistralList, .mistral = {.spaces = true, .own_system = true}});
+  formats.push_back({.style = ChatStyle::kMistral, .tools = ToolForm::kMistralList, .mistral = {.in_last = true}});
   formats.push_back({.style = ChatStyle::kMistral, .tools = ToolForm::kNone, .mistral = {.spaces = true, .as_text = true}});
   for (const ChatStyle style : {ChatStyle::kGemma, ChatStyle::kGemma4, ChatStyle::kPhi4, ChatStyle::kPhi4Mini, ChatStyle::kPlain}) {
     formats.push_back({.style = style, .tools = ToolForm::kNone});

@@ -126,7 +126,7 @@ ChatOptions ReadChatOptions(Fields& fields) {
     if (const auto thinking = kwargs.Bool("enable_thinking")) options.thinking = *thinking ? Thinking::kOn : Thinking::kOff;
   }
   if (const auto effort = fields.String("reasoning_effort", 32)) {
-    if (*effort == "none" || *effort == "minimal") options.thinking = Thinking::kOff;
+    options.thinking = *effort == "none" || *effort == "minimal" ? Thinking::kOff : Thinking::kOn;
   }
   return options;
 }

@@ -1,5 +1,7 @@
 #include "serve/reply.h"
 
+#include <algorithm>
+
 #include "serve/service.h"
 #include "text/chat_tools.h"
 
@@ -19,13 +21,21 @@ std::vector<ReplyPiece> Reply::Take(const Event& event, const Tokenizer& tokeniz
     switch (piece.kind) {
       case AnswerPiece::Kind::kThoughts: message_.reasoning += piece.text; break;
       case AnswerPiece::Kind::kText: message_.content += piece.text; break;
-      case AnswerPiece::Kind::kCall: message_.tool_calls.push_back(MakeCall(NewId(prefix_), piece.name, piece.arguments)); break;
+      case AnswerPiece::Kind::kCall: message_.tool_calls.push_back(MakeCall(IdOf(piece), piece.name, piece.arguments)); break;
     }
     const bool call = piece.kind == AnswerPiece::Kind::kCall;
     given.push_back({piece.kind, std::move(piece.text), call ? message_.tool_calls.back() : ChatToolCall()});
   }
   if ((stop_ == kToolCallEnd || stop_ == kGemmaCallEnd) && calls()) stop_.clear();  // ours (StopAfterCall), or as good
   return given;
+}
+
+// The model's own, if it is one by which the call can be known.
+std::string Reply::IdOf(const AnswerPiece& call) const {
+  const auto has_it = [&](const ChatToolCall& other) { return other.id == call.id; };
+  const bool good = !call.id.empty() && MistralCallId(call.id) == call.id;
+  const bool taken = std::any_of(message_.tool_calls.begin(), message_.tool_calls.end(), has_it);
+  return good && !taken ? call.id : NewId(prefix_);
 }
 
 void Reply::Remember(AnswerMemory& memory, const Job& job) const {

@@ -21,7 +21,7 @@ struct ReplyPiece {
 
 class Reply {
  public:
-  // Calls get ids that begin with `prefix`.
+  // Calls get ids that begin with `prefix`, unless the model gives them some.
   Reply(const AnswerForm& form, std::string prefix) : parser_(form), prefix_(std::move(prefix)) {}
 
   // What an event adds. The last event of the choice may add several pieces.
@@ -36,6 +36,8 @@ class Reply {
   void Remember(AnswerMemory& memory, const Job& job) const;
 
  private:
+  std::string IdOf(const AnswerPiece& call) const;
+
   AnswerParser parser_;
   std::string prefix_;
   ChatMessage message_{"assistant", ""};

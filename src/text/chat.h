@@ -21,7 +21,7 @@
 namespace reprise {
 
 struct ChatToolCall {
-  std::string id;  // what the client knows it by; the model never sees it
+  std::string id;  // what the client knows it by; the model sees it in some of Mistral's forms alone
   std::string name;
   std::string arguments;                                             // a JSON object, as text
   std::vector<std::pair<std::string, std::string>> parameters = {};  // the same, one by one: strings bare, all else as JSON
@@ -34,6 +34,8 @@ struct ChatMessage {
   std::string reasoning = {};                 // what an assistant thought, where it is not part of the content
   std::vector<ChatToolCall> tool_calls = {};  // of an assistant, after the content
   std::string tool = {};                      // of a tool's result: the function that was called; empty: the one that was called last
+  std::string call = {};                      // of a tool's result: the id of the call
+  std::string json = {};                      // of a tool's result: the content if it is JSON, as JSON; empty: it is a string of it
 };
 
 enum class ChatStyle : uint8_t {
@@ -53,13 +55,15 @@ enum class ChatStyle : uint8_t {
 
 // How a model was trained to be told of tools and to call them.
 enum class ToolForm : uint8_t {
-  kJson,     // <tool_call>{"name": ..., "arguments": {...}}</tool_call> (Hermes, Qwen2.5, Qwen3)
-  kXml,      // <tool_call><function=NAME><parameter=KEY>VALUE... (Qwen3-Coder, Qwen3.5)
-  kLlama,    // the whole answer is {"name": ..., "parameters": {...}}
-  kMistral,  // [TOOL_CALLS]NAME[ARGS]{...} (Mistral's thirteenth version)
-  kHarmony,  // a message to=functions.NAME on the commentary channel, which ends the answer with <|call|> (gpt-oss)
-  kGemma,    // <|tool_call>call:NAME{key:<|"|>text<|"|>}<tool_call|>, whose result the same turn goes on with (Gemma 4)
-  kNone,     // the format has no words for them
+  kJson,         // <tool_call>{"name": ..., "arguments": {...}}</tool_call> (Hermes, Qwen2.5, Qwen3)
+  kXml,          // <tool_call><function=NAME><parameter=KEY>VALUE... (Qwen3-Coder, Qwen3.5)
+  kLlama,        // the whole answer is {"name": ..., "parameters": {...}}
+  kMistral,      // [TOOL_CALLS]NAME[ARGS]{...} (Mistral's thirteenth version and later)
+  kMistralIds,   // [TOOL_CALLS]NAME[CALL_ID]ID[ARGS]{...} (Mistral's eleventh version)
+  kMistralList,  // [TOOL_CALLS][{"name": ..., "arguments": {...}, "id": ID}] (Mistral's third and seventh versions)
+  kHarmony,      // a message to=functions.NAME on the commentary channel, which ends the answer with <|call|> (gpt-oss)
+  kGemma,        // <|tool_call>call:NAME{key:<|"|>text<|"|>}<tool_call|>, whose result the same turn goes on with (Gemma 4)
+  kNone,         // the format has no words for them
 };
 std::string_view ToolFormName(ToolForm form);
 
@@ -71,6 +75,7 @@ struct MistralForm {
   bool in_last = false;     // which is the last of them, not the first
   bool strips = false;      // answers of old are stripped of white space
   bool thoughts = false;    // an answer may begin with [THINK]thoughts[/THINK]
+  bool settings = false;    // the fifteenth: before the first question stands whether answers are to think
 };
 
 struct ChatFormat {
@@ -88,7 +93,7 @@ struct ChatFormat {
 Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_view chat_template);
 
 // By name, whatever the file's template is: chatml, qwen3, qwen3.5, llama3, granite, gemma, gemma4, phi4, phi4-mini, harmony, mistral-v1, mistral-v3,
-// mistral-v3-tekken, mistral-v7, mistral-v7-tekken, mistral-v13 or plain. kInvalidArgument names them; kUnsupported when the vocabulary lacks the
+// mistral-v3-tekken, mistral-v7, mistral-v7-tekken, mistral-v11, mistral-v13, mistral-v15 or plain. kInvalidArgument names them; kUnsupported when the vocabulary lacks the
 // format's markers.
 Result<ChatFormat> NamedChatFormat(const Tokenizer& tokenizer, std::string_view name);
 std::string_view ChatStyleName(ChatStyle style);
@@ -135,7 +140,7 @@ struct ChatSegment {
 };
 
 // kInvalidArgument for an empty chat, an unknown role, tools where the format has none, a later system message where it has none, or the result of
-// a tool that nobody called where results go by the names of tools (Harmony, Gemma 4).
+// a tool that nobody called where results go by the names of tools (Harmony, Gemma 4), or that says of no call where they go by ids (Mistral).
 // Neighbouring texts are one segment.
 Result<std::vector<ChatSegment>> RenderChat(const ChatFormat& format, std::span<const ChatMessage> messages,
                                             const ChatOptions& options = {});

@@ -105,7 +105,7 @@ void RenderAnswer(const ChatFormat& format, const ChatMessage& message, std::str
     if (MayThink(format) && message.reasoning.empty()) answer = SplitMistralThoughts(content);
     if (MayThink(format) && !answer.thoughts.empty()) out.Thoughts(answer.thoughts);
     content = format.mistral.strips ? StripSpace(answer.content) : answer.content;
-    if (format.mistral.spaces) {
+    if (format.mistral.spaces && (!content.empty() || message.tool_calls.empty())) {
       // An answer is generated with the space that it begins with here; where it still has it there are not to be two.
       if (content.starts_with(' ')) content.remove_prefix(1);
       out.Text(" ");
@@ -125,7 +125,13 @@ void RenderAnswer(const ChatFormat& format, const ChatMessage& message, std::str
     content = answer.content;
     out.Text(content);
   }
-  WriteToolCalls(format.tools, !StripSpace(content).empty(), message.tool_calls, WriterTo(out));
+  const ToolWriter writer = WriterTo(out);
+  if (!format.mistral.spaces) return WriteToolCalls(format.tools, !StripSpace(content).empty(), message.tool_calls, writer);
+  const auto marker_and_space = [&](std::string_view name) {
+    out.Marker(name);
+    out.Text(" ");
+  };
+  WriteToolCalls(format.tools, !StripSpace(content).empty(), message.tool_calls, {marker_and_space, writer.text});
 }
 
 void RenderGemmaResult(std::string_view tool, std::string_view content, bool opened, Renderer& out) {
@@ -138,7 +144,25 @@ void RenderGemmaResult(std::string_view tool, std::string_view content, bool ope
   out.Marker(kGemmaResultEnd);
 }
 
-void RenderToolResult(const ChatFormat& format, std::string_view tool, std::string_view content, bool first, bool last, Renderer& out) {
+// Before the seventh version a result is JSON, then it comes after the id of its call, and from the thirteenth on alone.
+void RenderMistralResult(const ChatFormat& format, const ChatMessage& message, Renderer& out) {
+  out.Open("tool");
+  const std::string id = MistralCallId(message.call);
+  if (!HasCallIds(format.tools)) {
+    out.Text(message.content);
+  } else if (format.mistral.own_system) {
+    out.Text(id);
+    out.Marker(kToolContent);
+    out.Text(format.mistral.spaces ? " " : "");
+    out.Text(message.content);
+  } else {
+    out.Text("{\"content\": " + (message.json.empty() ? JsonQuoted(message.content) : message.json) + ", \"call_id\": \"" + id + "\"}");
+  }
+  out.Close();
+}
+
+void RenderToolResult(const ChatFormat& format, const ChatMessage& message, std::string_view tool, std::string_view content, bool first,
+                      bool last, Renderer& out) {
   if (HasChannels(format)) {
     out.Marker(kMessageStart);
     out.Text(std::string(kFunctions).append(tool).append(" to=assistant"));
@@ -146,11 +170,7 @@ void RenderToolResult(const ChatFormat& format, std::string_view tool, std::stri
     out.Text(JsonQuoted(content));
     return out.Close();
   }
-  if (format.style == ChatStyle::kMistral) {
-    out.Open("tool");
-    out.Text(content);
-    return out.Close();
-  }
+  if (format.style == ChatStyle::kMistral) return RenderMistralResult(format, message, out);
   if (format.style == ChatStyle::kLlama3) {
     out.Open("ipython");
     out.Text(JsonQuoted(content));

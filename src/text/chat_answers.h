@@ -18,8 +18,9 @@ void RenderOpening(const ChatFormat& format, const ChatOptions& options, Rendere
 void RenderAnswer(const ChatFormat& format, const ChatMessage& message, std::string_view content, bool after_question, bool thoughts_shown,
                   bool last, Renderer& out);
 
-// What `tool` gave back. Neighbours are one turn, which is the user's in ChatML.
-void RenderToolResult(const ChatFormat& format, std::string_view tool, std::string_view content, bool first, bool last, Renderer& out);
+// What `tool` gave back; `content` is the message's, stripped where the format wants that. Neighbours are one turn, which is the user's in ChatML.
+void RenderToolResult(const ChatFormat& format, const ChatMessage& message, std::string_view tool, std::string_view content, bool first,
+                      bool last, Renderer& out);
 // The same of Gemma 4's, in the turn of the model that called it. `opened`: the marker that it begins with is there.
 void RenderGemmaResult(std::string_view tool, std::string_view content, bool opened, Renderer& out);
 

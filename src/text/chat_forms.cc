@@ -1,8 +1,10 @@
 // Which of the known formats a model's chats have: by its template, which is looked at and never run, or by name.
 #include "text/chat_forms.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "formats/printable.h"
 #include "text/unicode.h"
@@ -19,11 +21,20 @@ constexpr std::pair<std::string_view, ChatStyle> kStyles[] = {
     {"granite", ChatStyle::kGranite},    {"gemma", ChatStyle::kGemma},     {"gemma4", ChatStyle::kGemma4},  {"phi4", ChatStyle::kPhi4},
     {"phi4-mini", ChatStyle::kPhi4Mini}, {"harmony", ChatStyle::kHarmony}, {"plain", ChatStyle::kPlain}};
 
-// By the names that llama.cpp gave them, the last by Mistral's own number.
-constexpr std::pair<std::string_view, MistralForm> kMistrals[] = {
-    {"mistral-v1", {.spaces = true, .as_text = true}}, {"mistral-v3", {.spaces = true, .in_last = true, .strips = true}},
-    {"mistral-v3-tekken", {.in_last = true}},          {"mistral-v7", {.spaces = true, .own_system = true}},
-    {"mistral-v7-tekken", {.own_system = true}},       {"mistral-v13", {.own_system = true, .thoughts = true}}};
+// By the names that llama.cpp gave them, the last by Mistral's own numbers.
+struct NamedMistral {
+  std::string_view name;
+  MistralForm form;
+  ToolForm tools;
+};
+constexpr NamedMistral kMistrals[] = {{"mistral-v1", {.spaces = true, .as_text = true}, ToolForm::kNone},
+                                      {"mistral-v3", {.spaces = true, .in_last = true, .strips = true}, ToolForm::kMistralList},
+                                      {"mistral-v3-tekken", {.in_last = true}, ToolForm::kMistralList},
+                                      {"mistral-v7", {.spaces = true, .own_system = true}, ToolForm::kMistralList},
+                                      {"mistral-v7-tekken", {.own_system = true}, ToolForm::kMistralList},
+                                      {"mistral-v11", {.own_system = true}, ToolForm::kMistralIds},
+                                      {"mistral-v13", {.own_system = true, .thoughts = true}, ToolForm::kMistral},
+                                      {"mistral-v15", {.own_system = true, .thoughts = true, .settings = true}, ToolForm::kMistral}};
 
 // What these models' own templates say when a chat starts without a system message. The longest that occurs in a template is its default.
 constexpr std::string_view kDefaultSystems[] = {
@@ -64,16 +75,25 @@ bool HasMarkers(const Tokenizer& tokenizer, const MistralForm& form) {
     return IsControlToken(tokenizer, one) && IsControlToken(tokenizer, other);
   };
   return IsControlToken(tokenizer, kEndOfSequence) && (form.as_text || has(kInst, kInstEnd)) &&
-         (!form.own_system || has(kSystemPrompt, kSystemPromptEnd)) && (!form.thoughts || has(kMistralThinkStart, kMistralThinkEnd));
+         (!form.own_system || has(kSystemPrompt, kSystemPromptEnd)) && (!form.thoughts || has(kMistralThinkStart, kMistralThinkEnd)) &&
+         (!form.settings || has(kModelSettings, kModelSettingsEnd));
 }
 
-// Tools of the thirteenth version; in the others that have them calls and results go by names of nine letters and digits.
-ToolForm MistralTools(const Tokenizer& tokenizer, bool written) {
-  for (const std::string_view name :
-       {kAvailableTools, kAvailableToolsEnd, kMistralCall, kMistralArguments, kToolResults, kToolResultsEnd}) {
-    written = written && IsControlToken(tokenizer, name);
-  }
-  return written ? ToolForm::kMistral : ToolForm::kNone;
+// The form if the vocabulary has its markers.
+ToolForm MistralTools(const Tokenizer& tokenizer, ToolForm form, bool own_system) {
+  std::vector<std::string_view> markers = {kAvailableTools, kAvailableToolsEnd, kMistralCall, kToolResults, kToolResultsEnd};
+  if (form != ToolForm::kMistralList) markers.push_back(kMistralArguments);
+  if (form == ToolForm::kMistralIds) markers.push_back(kMistralCallId);
+  if (HasCallIds(form) && own_system) markers.push_back(kToolContent);
+  const bool all = std::all_of(markers.begin(), markers.end(), [&](std::string_view name) { return IsControlToken(tokenizer, name); });
+  return all ? form : ToolForm::kNone;
+}
+
+// The form that a template writes. The second version's calls have no ids.
+ToolForm MistralFormOf(std::string_view chat_template) {
+  if (Contains(chat_template, kMistralArguments))
+    return Contains(chat_template, kMistralCallId) ? ToolForm::kMistralIds : ToolForm::kMistral;
+  return Contains(chat_template, kMistralCall) && Contains(chat_template, "call_id") ? ToolForm::kMistralList : ToolForm::kNone;
 }
 
 // A call ends its answer by a marker of its own.
@@ -128,10 +148,11 @@ Result<ChatFormat> RecogniseMistral(const Tokenizer& tokenizer, std::string_view
   form.in_last = !as_text && !form.own_system && !Contains(chat_template, "loop.first and system_message");
   form.strips = Contains(chat_template, "|trim");
   form.thoughts = Contains(chat_template, kMistralThinkStart) && IsControlToken(tokenizer, kMistralThinkStart);
+  form.settings = Contains(chat_template, kModelSettings);
   if (!HasMarkers(tokenizer, form)) {
     return Corrupt("the model's chat template writes " + std::string(kInst) + " and other markers that are not tokens of its vocabulary");
   }
-  format.tools = MistralTools(tokenizer, Contains(chat_template, kMistralArguments) && !Contains(chat_template, "[CALL_ID]"));
+  format.tools = MistralTools(tokenizer, MistralFormOf(chat_template), form.own_system);
   if (form.own_system) format.default_system = DefaultSystemOf(chat_template);
   return format;
 }
@@ -161,10 +182,10 @@ Result<ChatFormat> NamedChatFormat(const Tokenizer& tokenizer, std::string_view 
     const ToolForm tools = harmony ? HarmonyTools(tokenizer, true) : gemma4 ? GemmaTools(tokenizer, true) : RecogniseToolForm(style, "");
     return ChatFormat{.style = style, .tools = tools, .thinks = harmony, .results_open_thoughts = gemma4};
   }
-  for (const auto& [known, form] : kMistrals) {
+  for (const auto& [known, form, tools] : kMistrals) {
     if (!known_as(known)) continue;
     if (!HasMarkers(tokenizer, form)) return lacking();
-    return ChatFormat{.style = ChatStyle::kMistral, .tools = MistralTools(tokenizer, form.thoughts), .mistral = form};
+    return ChatFormat{.style = ChatStyle::kMistral, .tools = MistralTools(tokenizer, tools, form.own_system), .mistral = form};
   }
   return InvalidArgument("no chat format is called '" + Printable(name, 32) + "'; known are " + names);
 }
@@ -210,9 +231,8 @@ Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_v
       HasMarkers(tokenizer, ChatStyle::kPhi4Mini)) {
     return ChatFormat{.style = ChatStyle::kPhi4Mini, .tools = ToolForm::kNone};
   }
-  // Llama 2's has its system message between markers of another kind; what Mistral's newest say of settings is not known.
-  if (Contains(chat_template, kInst) && Contains(chat_template, kInstEnd) && !Contains(chat_template, "<<SYS>>") &&
-      !Contains(chat_template, "[MODEL_SETTINGS]")) {
+  // Llama 2's has its system message between markers of another kind.
+  if (Contains(chat_template, kInst) && Contains(chat_template, kInstEnd) && !Contains(chat_template, "<<SYS>>")) {
     return RecogniseMistral(tokenizer, chat_template);
   }
   if (!Contains(chat_template, kTurnStart) || !Contains(chat_template, kTurnEnd)) {

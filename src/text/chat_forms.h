@@ -38,6 +38,9 @@ inline constexpr std::string_view kAvailableTools = "[AVAILABLE_TOOLS]";
 inline constexpr std::string_view kAvailableToolsEnd = "[/AVAILABLE_TOOLS]";
 inline constexpr std::string_view kToolResults = "[TOOL_RESULTS]";
 inline constexpr std::string_view kToolResultsEnd = "[/TOOL_RESULTS]";
+inline constexpr std::string_view kToolContent = "[TOOL_CONTENT]";  // between the id of a call and its result
+inline constexpr std::string_view kModelSettings = "[MODEL_SETTINGS]";
+inline constexpr std::string_view kModelSettingsEnd = "[/MODEL_SETTINGS]";
 inline constexpr std::string_view kEndOfSequence = "</s>";
 
 // The developer's message in Harmony, which is where a chat's own system message goes.

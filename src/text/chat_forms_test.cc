@@ -46,11 +46,12 @@ TEST(Chat, AnUnknownTemplateIsRefusedWithTheKnownOnes) {
 
 TEST(Chat, AFormatCanBeChosenByName) {
   const Tokenizer t = Make(kEveryMarker);
-  for (const char* name : {"mistral-v1", "mistral-v3", "mistral-v3-tekken", "mistral-v7", "mistral-v7-tekken", "mistral-v13"}) {
+  for (const char* name :
+       {"mistral-v1", "mistral-v3", "mistral-v3-tekken", "mistral-v7", "mistral-v7-tekken", "mistral-v11", "mistral-v13", "mistral-v15"}) {
     const auto format = NamedChatFormat(t, name);
     ASSERT_TRUE(format.ok()) << format.status().message();
     EXPECT_EQ(ChatStyleName(format->style), "mistral");
-    EXPECT_EQ(MayThink(*format), name == std::string("mistral-v13"));
+    EXPECT_EQ(MayThink(*format), name == std::string("mistral-v13") || name == std::string("mistral-v15"));
     EXPECT_EQ(NamedChatFormat(Make(), name).status().code(), StatusCode::kUnsupported);
   }
   for (const char* name : {"chatml", "qwen3", "qwen3.5", "llama3", "granite", "gemma", "gemma4", "phi4", "phi4-mini", "harmony", "plain"}) {
@@ -131,10 +132,10 @@ TEST(Chat, MistralsVersionsAreRecognised) {
     const auto format = RecogniseChatFormat(tokenizer, chat_template);
     EXPECT_TRUE(format.ok()) << format.status().message();
     EXPECT_EQ(format->style, ChatStyle::kMistral);
-    EXPECT_EQ(format->tools, ToolForm::kNone);
     const MistralForm& m = format->mistral;
     return std::string(m.spaces ? "spaces " : "") + (m.as_text ? "text " : "") + (m.own_system ? "system " : "") +
-           (m.in_last ? "last " : "") + (m.strips ? "strips " : "") + (m.thoughts ? "thoughts " : "") + format->default_system;
+           (m.in_last ? "last " : "") + (m.strips ? "strips " : "") + (m.thoughts ? "thoughts " : "") + (m.settings ? "settings " : "") +
+           (format->tools == ToolForm::kNone ? "" : std::string(ToolFormName(format->tools)) + " ") + format->default_system;
   };
   const std::string v3 = "{{ '[INST] ' + message['content'] + '[/INST]' }}", tekken = "{{ '[INST]' + message['content'] + '[/INST]' }}";
   const std::string system = "{{ '[SYSTEM_PROMPT]' + system_message + '[/SYSTEM_PROMPT]' }}";
@@ -154,8 +155,21 @@ TEST(Chat, MistralsVersionsAreRecognised) {
   EXPECT_EQ(RecogniseChatFormat(without, v3).status().code(), StatusCode::kCorrupt);
   EXPECT_EQ(RecogniseChatFormat(Make({"[INST]", "[/INST]", "</s>"}), tekken + system).status().code(), StatusCode::kCorrupt);
   EXPECT_EQ(RecogniseChatFormat(t, v3 + "<<SYS>>").status().code(), StatusCode::kUnsupported) << "Llama 2";
-  EXPECT_EQ(RecogniseChatFormat(t, tekken + system + "[MODEL_SETTINGS]").status().code(), StatusCode::kUnsupported)
-      << "a version not known";
+  EXPECT_EQ(form(t, tekken + system + "[THINK][MODEL_SETTINGS]"), "system thoughts settings ");
+  EXPECT_EQ(
+      RecogniseChatFormat(Make({"[INST]", "[/INST]", "</s>", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"}), tekken + system + "[MODEL_SETTINGS]")
+          .status()
+          .code(),
+      StatusCode::kCorrupt);
+  EXPECT_EQ(form(t, v3 + "[TOOL_CALLS] [TOOL_RESULTS] {\"content\": , \"call_id\": "), "spaces last mistral-list ");
+  EXPECT_EQ(form(t, tekken + "[TOOL_CALLS] [TOOL_RESULTS]"), "last ") << "the second version, whose calls have no ids";
+  EXPECT_EQ(form(t, tekken + system + "[TOOL_CALLS] tool_call_id [TOOL_CONTENT]"), "system mistral-list ");
+  EXPECT_EQ(form(t, tekken + system + "'[TOOL_CALLS]' + name + '[CALL_ID]' + id + '[ARGS]'"), "system mistral-ids ");
+  EXPECT_EQ(form(t, tekken + system + "'[TOOL_CALLS]' + name + '[ARGS]'"), "system mistral ");
+  std::vector<std::string> fewer = kEveryMarker;
+  std::erase(fewer, "[TOOL_CONTENT]");
+  EXPECT_EQ(form(Make(fewer), tekken + system + "'[TOOL_CALLS]' + name + '[CALL_ID]' + id + '[ARGS]'"), "system ");
+  EXPECT_EQ(form(Make(fewer), tekken + "[TOOL_CALLS] [TOOL_RESULTS] {\"content\": , \"call_id\": "), "last mistral-list ");
 }
 
 TEST(Chat, MistralsDefaultSaysWhereThoughtsGo) {

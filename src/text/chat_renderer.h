@@ -70,6 +70,7 @@ class Renderer {
   // Mistral's, each as JSON.
   void Tools(std::span<const std::string> tools) {
     Marker(kAvailableTools);
+    Text(mistral_.spaces ? " " : "");
     for (size_t i = 0; i < tools.size(); i++) Text((i == 0 ? "[" : ", ") + tools[i]);
     Text("]");
     Marker(kAvailableToolsEnd);

@@ -66,6 +66,9 @@ Status CheckMessages(const ChatFormat& format, std::span<const ChatMessage> mess
     if (role == "tool" && by_name && messages[i].tool.empty() && !called) {
       return InvalidArgument("message " + std::to_string(i) + " is the result of a tool, and nothing before it says of which");
     }
+    if (role == "tool" && HasCallIds(format.tools) && messages[i].call.empty()) {
+      return InvalidArgument("message " + std::to_string(i) + " is the result of a tool, and does not say of which call");
+    }
     const bool in_turn = i == 0 ? options.continues : messages[i - 1].role == "tool" || !messages[i - 1].tool_calls.empty();
     if (role == "tool" && format.style == ChatStyle::kGemma4 && !in_turn) {
       return InvalidArgument("message " + std::to_string(i) + " is the result of a tool, and the one before it calls none");
@@ -145,8 +148,8 @@ class ChatRendering {
   void RenderSystem() {
     const bool in_question = own_system_ && !HasSystemTurn(format_);
     const bool asks_for_thoughts = format_.style == ChatStyle::kGemma4 && Thinks(format_, options_.thinking) && !options_.continues;
-    const bool tools_apart = tools_ && format_.tools == ToolForm::kMistral;
-    const bool says = own_system_ || (tools_ && !tools_apart) || asks_for_thoughts || (!SystemsContent().empty() && !options_.continues);
+    const bool says = own_system_ || (tools_ && format_.style != ChatStyle::kMistral) || asks_for_thoughts ||
+                      (!SystemsContent().empty() && !options_.continues);
     if (says && !in_question) {
       out_.Open("system");
       if (asks_for_thoughts) {
@@ -167,10 +170,25 @@ class ChatRendering {
       out_.Open("user");
       out_.Text(before_question_);
     }
-    if (tools_apart) {
+  }
+
+  // Mistral's versions before the thirteenth tell of tools before the last question, and what is told there is told again where a chat goes on; the
+  // others do so before the first.
+  void RenderMistralTools(size_t i) {
+    const bool in_last = HasCallIds(format_.tools);
+    const auto asks = [](const ChatMessage& message) { return message.role == "user"; };
+    const auto first = messages_.begin(), last = messages_.end();
+    const bool is_here = in_last ? std::none_of(first + static_cast<ptrdiff_t>(i) + 1, last, asks)
+                                 : !options_.continues && std::none_of(first, first + static_cast<ptrdiff_t>(i), asks);
+    if (!is_here) return;
+    if (!options_.tools.empty()) {
       out_.Tools(options_.tools);
-      system_turns_++;
+      if (!in_last && i == (own_system_ ? 1 : 0)) system_turns_++;
     }
+    if (!format_.mistral.settings) return;
+    out_.Marker(kModelSettings);
+    out_.Text(Thinks(format_, options_.thinking) ? "{\"reasoning_effort\": \"high\"}" : "{\"reasoning_effort\": \"none\"}");
+    out_.Marker(kModelSettingsEnd);
   }
 
   void RenderDeclarations() {
@@ -184,6 +202,7 @@ class ChatRendering {
   void RenderQuestion(size_t i) {
     if (in_turn_) out_.Close();
     in_turn_ = false;
+    if (format_.style == ChatStyle::kMistral && messages_[i].role == "user") RenderMistralTools(i);
     out_.Open(messages_[i].role);
     if (i == systems_question_) out_.Text(before_question_);
     out_.Text(ContentOf(i));
@@ -193,7 +212,7 @@ class ChatRendering {
   void RenderResult(size_t i) {
     const std::string_view tool = messages_[i].tool.empty() ? called_ : std::string_view(messages_[i].tool);
     if (one_turn_) return RenderGemmaResult(tool, messages_[i].content, i == 0 && options_.in_result, out_);
-    RenderToolResult(format_, tool, ContentOf(i), i == 0 || messages_[i - 1].role != "tool", RoleOf(i + 1) != "tool", out_);
+    RenderToolResult(format_, messages_[i], tool, ContentOf(i), i == 0 || messages_[i - 1].role != "tool", RoleOf(i + 1) != "tool", out_);
   }
 
   void RenderAnswerTurn(size_t i) {

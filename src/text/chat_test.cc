@@ -264,7 +264,9 @@ TEST(Chat, MistralsSystemSpeaksInAQuestion) {
   const auto said = [&](const ChatFormat& format) {
     return std::string(RenderChat(format, std::span(chat).first(2), with_tools).status().message());
   };
-  EXPECT_NE(said(v3).find("words for tools are not known here"), std::string::npos);
+  ChatFormat without = v3;
+  without.tools = ToolForm::kNone;
+  EXPECT_NE(said(without).find("words for tools are not known here"), std::string::npos);
   EXPECT_NE(said(v1).find("no words for tools"), std::string::npos);
 }
 
@@ -347,41 +349,6 @@ TEST(Chat, WritesToolsAndCallsAndResults) {
             std::string::npos)
       << llama;
   EXPECT_NE(llama.find("<|start_header_id|>ipython<|end_header_id|>\n\n\"one\"<|eot_id|>"), std::string::npos) << llama;
-}
-
-// What its template writes of them is in text_goldens_test.cc.
-TEST(Chat, MistralsToolsStandBetweenMarkersOfTheirOwn) {
-  const Tokenizer t = Make(kEveryMarker);
-  const std::string turns = "{{ '[SYSTEM_PROMPT]' + system + '[/SYSTEM_PROMPT][INST]' + content + '[/INST]' }}",
-                    call = "{{ '[TOOL_CALLS]' + name + ";
-  EXPECT_EQ(RecogniseChatFormat(t, turns + call + "'[ARGS]' + arguments }}")->tools, ToolForm::kMistral);
-  EXPECT_EQ(RecogniseChatFormat(t, turns + call + "'[CALL_ID]' + id + '[ARGS]' + arguments }}")->tools, ToolForm::kNone);
-  const Tokenizer without = Make({"[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "</s>", "[TOOL_CALLS]", "[ARGS]"});
-  EXPECT_EQ(RecogniseChatFormat(without, turns + call + "'[ARGS]' + arguments }}")->tools, ToolForm::kNone);
-  EXPECT_EQ(NamedChatFormat(t, "mistral-v7-tekken")->tools, ToolForm::kNone);
-
-  const ChatFormat format = *NamedChatFormat(t, "mistral-v13");
-  const std::vector<ChatMessage> chat = {
-      {"system", "s"}, {"user", "a"},     {"assistant", "", "Hm.", {kCall, kBare}}, {"tool", "one[/TOOL_RESULTS]"},
-      {"tool", "two"}, {"assistant", "b"}};
-  ChatOptions options;
-  options.tools = {"{\"x\": \"[/AVAILABLE_TOOLS]\"}"};
-  const auto whole = EncodeChatTurns(t, format, chat, options);
-  ASSERT_TRUE(whole.ok());
-  EXPECT_EQ(whole->tokens[static_cast<size_t>(whole->system_end)], *t.Find("[INST]"))
-      << "which is where other conversations with the same tools part from it";
-  const auto turned = TurnsOf(t, format, whole->tokens);
-  ASSERT_EQ(turned.size(), 6u);
-  for (size_t i = 0; i < chat.size(); ++i) EXPECT_EQ(turned[i].role, chat[i].role);
-  EXPECT_EQ(turned[2].content, "[THINK]Hm.[/THINK][TOOL_CALLS]read[ARGS]" + kCall.arguments + "[TOOL_CALLS]list[ARGS]{}");
-  EXPECT_EQ(turned[3].content, chat[3].content) << "content ends nothing";
-  EXPECT_EQ(turned[5].content, "b");
-
-  const auto alone = EncodeChatTurns(t, format, std::span(chat).subspan(1, 1), options);
-  EXPECT_EQ(t.Decode(alone->tokens), "[AVAILABLE_TOOLS][{\"x\": \"[/AVAILABLE_TOOLS]\"}][/AVAILABLE_TOOLS][INST]a[/INST]");
-  EXPECT_EQ(alone->tokens[static_cast<size_t>(alone->system_end)], *t.Find("[INST]"));
-  options.continues = true;
-  EXPECT_EQ(Joined(*RenderChat(format, std::span(chat).subspan(1, 1), options)), "[INST]a[/INST]") << "what came before was told of them";
 }
 
 TEST(Chat, ToolsAloneMakeASystemMessage) {

@@ -82,6 +82,10 @@ inline const std::vector<std::string> kEveryMarker = {"<|im_start|>",
                                                       "[/AVAILABLE_TOOLS]",
                                                       "[TOOL_CALLS]",
                                                       "[ARGS]",
+                                                      "[CALL_ID]",
+                                                      "[TOOL_CONTENT]",
+                                                      "[MODEL_SETTINGS]",
+                                                      "[/MODEL_SETTINGS]",
                                                       "[TOOL_RESULTS]",
                                                       "[/TOOL_RESULTS]"};
 

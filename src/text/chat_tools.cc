@@ -1,5 +1,7 @@
 #include "text/chat_tools.h"
 
+#include <xxhash.h>
+
 namespace reprise {
 namespace {
 
@@ -50,6 +52,8 @@ std::string_view ToolFormName(ToolForm form) {
     case ToolForm::kXml: return "xml";
     case ToolForm::kLlama: return "llama";
     case ToolForm::kMistral: return "mistral";
+    case ToolForm::kMistralIds: return "mistral-ids";
+    case ToolForm::kMistralList: return "mistral-list";
     case ToolForm::kHarmony: return "harmony";
     case ToolForm::kGemma: return "gemma";
     case ToolForm::kNone: return "none";
@@ -57,8 +61,20 @@ std::string_view ToolFormName(ToolForm form) {
   return "none";
 }
 
+bool HasCallIds(ToolForm form) { return form == ToolForm::kMistralIds || form == ToolForm::kMistralList; }
+
+std::string MistralCallId(std::string_view id) {
+  constexpr std::string_view kCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+  constexpr size_t kLength = 9;
+  if (id.size() == kLength && id.find_first_not_of(kCharacters) == std::string_view::npos) return std::string(id);
+  uint64_t hash = XXH3_64bits(id.data(), id.size());
+  std::string made;
+  for (size_t i = 0; i < kLength; i++, hash /= kCharacters.size()) made += kCharacters[hash % kCharacters.size()];
+  return made;
+}
+
 std::string_view CallStart(ToolForm form) {
-  if (form == ToolForm::kMistral) return kMistralCall;
+  if (form == ToolForm::kMistral || HasCallIds(form)) return kMistralCall;
   return form == ToolForm::kGemma ? kGemmaCallStart : kToolCallStart;
 }
 
@@ -120,6 +136,8 @@ std::string SystemWithTools(ChatStyle style, ToolForm form, std::string_view con
       text += kHarmonyAfter;
       break;
     case ToolForm::kMistral:  // have them between markers of their own
+    case ToolForm::kMistralIds:
+    case ToolForm::kMistralList:
     case ToolForm::kGemma:
     case ToolForm::kNone: text = content; break;
   }
@@ -162,9 +180,20 @@ void WriteToolCalls(ToolForm form, bool after_content, std::span<const ChatToolC
         if (!first || after_content) out.text(first ? "\n" : "; ");
         out.text("{\"name\": \"" + call.name + "\", \"parameters\": " + call.arguments + "}");
         break;
+      case ToolForm::kMistralList:
+        if (first) out.marker(kMistralCall);
+        out.text(std::string(first ? "[" : ", ") + "{\"name\": " + JsonQuoted(call.name) + ", \"arguments\": " + call.arguments +
+                 ", \"id\": \"" + MistralCallId(call.id) + "\"}");
+        if (&call == &calls.back()) out.text("]");
+        break;
       case ToolForm::kMistral:
+      case ToolForm::kMistralIds:
         out.marker(kMistralCall);
         out.text(call.name);
+        if (form == ToolForm::kMistralIds) {
+          out.marker(kMistralCallId);
+          out.text(MistralCallId(call.id));
+        }
         out.marker(kMistralArguments);
         out.text(call.arguments);
         break;

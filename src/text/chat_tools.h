@@ -15,6 +15,7 @@ inline constexpr std::string_view kToolCallEnd = "</tool_call>";
 // Mistral's: before the name of a call and before its arguments, which nothing closes.
 inline constexpr std::string_view kMistralCall = "[TOOL_CALLS]";
 inline constexpr std::string_view kMistralArguments = "[ARGS]";
+inline constexpr std::string_view kMistralCallId = "[CALL_ID]";
 // Around what a model thinks before it speaks.
 inline constexpr std::string_view kThinkStart = "<think>";
 inline constexpr std::string_view kThinkEnd = "</think>";
@@ -71,6 +72,10 @@ struct ToolWriter {
   void Quoted(std::string_view said) const;  // text in which Gemma's quotation marks are markers
 };
 void WriteToolCalls(ToolForm form, bool after_content, std::span<const ChatToolCall> calls, const ToolWriter& out);
+
+// Whether calls and results go by ids that the model sees, of nine letters and digits; and such an id: the client's, or what is made of it.
+bool HasCallIds(ToolForm form);
+std::string MistralCallId(std::string_view id);
 
 // What stands before a call's name, and after its arguments where something does.
 std::string_view CallStart(ToolForm form);

@@ -150,7 +150,7 @@ TEST(Chat, Gemma4sTurnsAreFoundAndGoOn) {
 TEST(Chat, MistralsTurnsAreFoundAndGoOn) {
   const Tokenizer t = Make(kEveryMarker);
   const std::vector<ChatMessage> all = {{"system", "s"}, {"user", "a [/INST]b</s>[INST]"}, {"assistant", "c"}, {"user", "d\ne"}};
-  for (const char* name : {"mistral-v7", "mistral-v7-tekken", "mistral-v13"}) {
+  for (const char* name : {"mistral-v7", "mistral-v7-tekken", "mistral-v11", "mistral-v13"}) {
     const ChatFormat format = *NamedChatFormat(t, name);
     const auto whole = EncodeChatTurns(t, format, all);
     ASSERT_TRUE(whole.ok());

@@ -46,6 +46,7 @@ constexpr std::string_view kAnswerMarkers[] = {
 constexpr std::string_view kMistralMarkers[] = {
     "[THINK]",           "[/THINK]",           "[TOOL_CALLS]",   "[ARGS]",          "[CALL_ID]",      "[INST]",          "[/INST]",
     "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CONTENT]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]",
+    "[MODEL_SETTINGS]",  "[/MODEL_SETTINGS]",
 };
 constexpr auto kMistralAnswerMarkers = std::span(kMistralMarkers).first(5);
 

@@ -28,6 +28,15 @@ def test_thoughts_are_no_content(client):
     assert not any(d.content for d in deltas)
 
 
+def test_effort_says_whether_to_think(client):
+    for effort in ("low", "medium", "high"):
+        thinks = ask(client, {}, reasoning_effort=effort).choices[0].message
+        assert thinks.reasoning_content and not thinks.content
+    for effort in ("none", "minimal"):
+        says = ask(client, {}, reasoning_effort=effort).choices[0].message
+        assert says.content and not hasattr(says, "reasoning_content")
+
+
 def test_thinking_blocks(server):
     client = server.anthropic()
     thinking = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
