@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "decode/python_values.h"
 #include "decode/quoted_values.h"
 
 namespace reprise {
@@ -21,11 +22,15 @@ Status JsonRules::WriteRules() {
   return status_;
 }
 
-std::string JsonRules::Written(const Json& value) const {
-  if (!quoted()) return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+std::vector<std::string> JsonRules::Texts(const Json& value) const {
   std::string text;
-  WriteQuoted(value, mark_, /*names_too=*/false, text);
-  return text;
+  if (quoted()) {
+    WriteQuoted(value, mark_, /*names_too=*/false, text);
+    return {text};
+  }
+  text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (notation_ == Notation::kJson || PythonLiteral(value) == text) return {text};
+  return {PythonLiteral(value), text};
 }
 
 GrammarBuilder::Label JsonRules::Space() {
@@ -71,8 +76,7 @@ GrammarBuilder::Label JsonRules::String() {
   });
 }
 
-GrammarBuilder::Label JsonRules::Name() {
-  if (!quoted()) return String();
+GrammarBuilder::Label JsonRules::BareName() {
   return Shared(name_, [this] {
     builder_.Repeat(1, -1, [this] { builder_.Set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.$"); });
   });
@@ -120,9 +124,9 @@ void JsonRules::WriteList(char open, char close, int least, int most, const std:
   builder_.Call(Space()).Literal(std::string(1, close));
 }
 
-void JsonRules::WriteMap(const std::function<void()>& value) {
-  WriteList('{', '}', 0, -1, [&] {
-    builder_.Call(Name()).Literal(":").Call(Space());
+void JsonRules::WriteMap(const Fields& form, const std::function<void()>& value) {
+  WriteList(form.open, form.close, 0, -1, [&] {
+    builder_.Call(form.bare_names ? BareName() : String()).Literal(form.after_name).Call(Space());
     value();
   });
 }
@@ -132,19 +136,22 @@ GrammarBuilder::Label JsonRules::Array() {
 }
 
 GrammarBuilder::Label JsonRules::Object() {
-  return Shared(object_, [this] { WriteMap([this] { builder_.Call(Value()); }); });
+  return Shared(object_, [this] { WriteMap(ObjectFields(), [this] { builder_.Call(Value()); }); });
 }
 
 GrammarBuilder::Label JsonRules::Value() {
   return Shared(value_, [this] {
-    static constexpr const char* kWords[] = {"true", "false", "null"};
-    builder_.OneOf(4 + std::size(kWords), [this](size_t i) {
+    std::vector<std::string> words;
+    for (const Json& word : {Json(true), Json(false), Json(nullptr)}) {
+      for (std::string& text : Texts(word)) words.push_back(std::move(text));
+    }
+    builder_.OneOf(4 + words.size(), [&](size_t i) {
       switch (i) {
         case 0: builder_.Call(Object()); break;
         case 1: builder_.Call(Array()); break;
         case 2: builder_.Call(String()); break;
         case 3: builder_.Call(Number()); break;
-        default: builder_.Literal(kWords[i - 4]);
+        default: builder_.Literal(words[i - 4]);
       }
     });
   });

@@ -1,4 +1,5 @@
-// JsonRules: JSON, and what JSON schemas describe, as rules of a grammar; or the same values between marks (decode/quoted_values.h).
+// JsonRules: JSON, and what JSON schemas describe, as rules of a grammar; or the same values between marks (decode/quoted_values.h), or with Python's
+// words (decode/python_values.h).
 //
 // A rule is a label to Call. Rules are asked for while the grammar is written, and written themselves at the end, by WriteRules; those of a schema are
 // one for each of its parts, so that a schema may refer to itself. What is understood of schemas stands in reprise/grammar.h.
@@ -11,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "decode/grammar_builder.h"
 #include "decode/json_characters.h"
@@ -25,8 +27,11 @@ class JsonRules {
   // kStrict refuses what cannot be enforced; kLenient passes over it.
   enum class Rigour { kStrict, kLenient };
 
-  // `mark`: what texts stand between; empty: JSON. Of a text between marks neither length nor pattern can be held.
-  explicit JsonRules(GrammarBuilder& builder, std::string_view mark = {}) : builder_(builder), mark_(mark), characters_(builder) {
+  enum class Notation { kJson, kQuoted, kPython };
+
+  // `mark`: with kQuoted, what texts stand between; neither their length nor a pattern can be held.
+  explicit JsonRules(GrammarBuilder& builder, Notation notation = Notation::kJson, std::string_view mark = {})
+      : builder_(builder), notation_(notation), mark_(mark), characters_(builder) {
     digits_.fill(-1);
   }
   JsonRules(const JsonRules&) = delete;
@@ -35,6 +40,9 @@ class JsonRules {
   Label Object();  // any
   // Of `schema`, whose references are into `root`. Both stay until WriteRules. `name` begins what errors say of places in it, such as "#".
   Label Schema(const Json& schema, const Json& root, const std::string& name, Rigour rigour);
+
+  // The fields of an object of it as arguments, (name="text", other=2), with kPython.
+  Label Arguments(const Json& schema, const Json& root, const std::string& name, Rigour rigour);
 
   // After everything else. What was wrong with a schema is said here.
   Status WriteRules();
@@ -49,11 +57,13 @@ class JsonRules {
     Part Under(const Json& part, const std::string& key) const { return {&part, root, where + "/" + key, rigour}; }
   };
 
-  bool quoted() const { return !mark_.empty(); }
-  std::string Written(const Json& value) const;
+  bool quoted() const { return notation_ == Notation::kQuoted; }
+  // How it may be written. Python's words and JSON's are both understood.
+  std::vector<std::string> Texts(const Json& value) const;
+  std::string Written(const Json& value) const { return Texts(value)[0]; }
   Label Space();
   Label String();
-  Label Name();  // of a field, any
+  Label BareName();  // of a field, any
   Label Character();
   Label Escape();
   Label Number();
@@ -68,7 +78,13 @@ class JsonRules {
   void WriteChoices(const Part& part, const std::string& keyword);
   void WriteConstants(const Part& part);
   void WriteType(const Part& part, const std::string& type);
-  void WriteObject(const Part& part);
+  // What stands around the fields of an object, and between their names and values.
+  struct Fields {
+    char open, close;
+    std::string_view after_name;
+    bool bare_names;
+  };
+  void WriteFields(const Part& part, const Fields& form);
   void WriteArray(const Part& part);
   void WriteString(const Part& part);
   bool WritePattern(const Part& part);
@@ -76,7 +92,8 @@ class JsonRules {
   void WriteNumber(const Part& part);
   void WriteBoundedNumber(const Part& part);
   void WriteFraction(std::string_view least, std::string_view most);
-  void WriteMap(const std::function<void()>& value);
+  Fields ObjectFields() const { return {'{', '}', ":", quoted()}; }
+  void WriteMap(const Fields& form, const std::function<void()>& value);
   // `item` least to most times, with commas, in brackets or braces, after `first` others.
   void WriteList(char open, char close, int least, int most, const std::function<void()>& item, size_t first = 0,
                  const std::function<void(size_t)>& first_item = {});
@@ -93,6 +110,7 @@ class JsonRules {
   }
 
   GrammarBuilder& builder_;
+  const Notation notation_;
   const std::string mark_;
   JsonCharacters characters_;
   Status status_;

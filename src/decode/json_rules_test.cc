@@ -1,6 +1,7 @@
 #include "decode/json_rules.h"
 
 #include "decode/json_rules_test.h"
+#include "decode/python_values.h"
 #include "decode/quoted_values.h"
 
 namespace reprise {
@@ -135,7 +136,7 @@ TEST(JsonRules, BetweenMarks) {
       "more":{"type":"array","items":{"type":"object","additionalProperties":{"type":"boolean"}},"maxItems":2},"any":true},"required":["to"]})");
   const std::string_view mark = "<|\"|>";
   GrammarBuilder builder;
-  JsonRules rules(builder, mark);
+  JsonRules rules(builder, JsonRules::Notation::kQuoted, mark);
   builder.Call(rules.Schema(schema, schema, "#", JsonRules::Rigour::kStrict)).Accept();
   ASSERT_TRUE(rules.WriteRules().ok());
   const Rules quoted(*builder.Finish());
@@ -155,7 +156,7 @@ TEST(JsonRules, BetweenMarks) {
       Json::parse(R"({"type":"object","properties":{"b":{"enum":["x","y z",2]},"a":{"type":"array","items":{"type":"integer"}},
       "c":{"type":"object","properties":{"e":{"type":"boolean"},"d":{"type":"number"}},"required":["d"]}},"required":["b"]})");
   GrammarBuilder other;
-  JsonRules of_other(other, mark);
+  JsonRules of_other(other, JsonRules::Notation::kQuoted, mark);
   other.Call(of_other.Schema(drawable, drawable, "#", JsonRules::Rigour::kStrict)).Accept();
   ASSERT_TRUE(of_other.WriteRules().ok());
   const Rules drawn_from(*other.Finish());
@@ -173,6 +174,39 @@ TEST(JsonRules, BetweenMarks) {
     ASSERT_EQ(ReadQuoted(again, mark), json);
   }
   EXPECT_GT(drawn, 200);
+}
+
+// Arguments by name, with Python's words.
+TEST(JsonRules, AsArguments) {
+  const Json schema = Json::parse(
+      R"({"type":"object","properties":{"to":{"type":"string","maxLength":4},"how":{"enum":["ink",null,true]},"pages":{"type":"array",
+      "items":{"type":"boolean"}},"more":{"type":"object","properties":{"x":{"type":"null"}},"required":["x"]},"any":true},"required":["to"]})");
+  GrammarBuilder builder;
+  JsonRules rules(builder, JsonRules::Notation::kPython);
+  builder.Call(rules.Arguments(schema, schema, "#", JsonRules::Rigour::kStrict)).Accept();
+  ASSERT_TRUE(rules.WriteRules().ok());
+  const Rules arguments(*builder.Finish());
+  for (const char* text : {"(to=\"\")", "(to=\"a\", how=null, pages=[true, False])", "(to=\"a\\\"b\", how=\"ink\")",
+                           "(to=\"a\", how=None, pages=[True, False])", "(to=\"a\",more={\"x\": None},any=[1, True])"}) {
+    EXPECT_TRUE(arguments.Accepts(text)) << text;
+    EXPECT_TRUE(ReadPythonArguments(std::string_view(text).substr(1, std::string_view(text).size() - 2), {})) << text;
+  }
+  for (const char* text :
+       {"()", "(\"a\")", "(to='a')", "(to=\"abcde\")", "{to=\"a\"}", "(to=\"a\", how=nil)", "(how=None, to=\"a\")", "(to: \"a\")"}) {
+    EXPECT_FALSE(arguments.Accepts(text)) << text;
+  }
+  const auto of = [](const char* text) {
+    const Json other = Json::parse(text);
+    GrammarBuilder other_builder;
+    JsonRules other_rules(other_builder, JsonRules::Notation::kPython);
+    other_builder.Call(other_rules.Arguments(other, other, "tools 'f'", JsonRules::Rigour::kLenient)).Accept();
+    const Status status = other_rules.WriteRules();
+    return status.ok() ? std::string() : std::string(status.message());
+  };
+  EXPECT_EQ(of(R"({"$ref":"#/$defs/a","$defs":{"a":{"type":"object","properties":{"x":{}}}}})"), "");
+  EXPECT_EQ(of(R"({"anyOf":[{"type":"object"}]})"), "'anyOf' at tools 'f' cannot be written as arguments");
+  EXPECT_EQ(of(R"({"properties":{"a b":{}}})"), "the name 'a b' at tools 'f' cannot be written without quotation marks");
+  EXPECT_EQ(of(R"({"type":"object"})"), "");
 }
 
 // Whatever a grammar writes parses, and is of the types that its schema wants.

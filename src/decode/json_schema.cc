@@ -4,6 +4,7 @@
 
 #include "decode/json_pattern.h"
 #include "decode/json_rules.h"
+#include "decode/python_values.h"
 #include "decode/quoted_values.h"
 
 namespace reprise {
@@ -58,6 +59,17 @@ bool DescribesString(const Json& schema, std::vector<std::string>& texts) {
 
 GrammarBuilder::Label JsonRules::Schema(const Json& schema, const Json& root, const std::string& name, Rigour rigour) {
   return RuleOf({&schema, &root, name, rigour});
+}
+
+GrammarBuilder::Label JsonRules::Arguments(const Json& schema, const Json& root, const std::string& name, Rigour rigour) {
+  Part part{&schema, &root, name, rigour};
+  if (const auto reference = schema.find("$ref"); reference != schema.end() && reference->is_string()) {
+    if (const Json* to = Resolve(part, reference->get<std::string>()); to != nullptr && to->is_object()) part.schema = to;
+  }
+  for (const char* keyword : {"$ref", "anyOf", "oneOf", "allOf"}) {
+    if (part.schema->contains(keyword)) Fail(Unsupported("'" + std::string(keyword) + "' at " + name + " cannot be written as arguments"));
+  }
+  return builder_.Rule([this, part] { WriteFields(part, {'(', ')', "=", true}); });
 }
 
 GrammarBuilder::Label JsonRules::RuleOf(const Part& part) {
@@ -167,22 +179,25 @@ void JsonRules::WriteConstants(const Part& part) {
   for (size_t i = 0; values.is_array() && i < values.size(); ++i) {
     const bool fits =
         types.empty() || std::any_of(types.begin(), types.end(), [&](const std::string& type) { return IsOfType(values[i], type); });
-    if (fits) texts.push_back(Written(values[i]));
+    if (!fits) continue;
+    for (std::string& text : Texts(values[i])) texts.push_back(std::move(text));
   }
   if (texts.empty()) return Fail(InvalidArgument("the schema at " + part.where + " names no value that it allows"));
   builder_.OneOfTexts(std::move(texts));
 }
 
 void JsonRules::WriteType(const Part& part, const std::string& type) {
-  if (type == "object") return WriteObject(part);
+  if (type == "object") return WriteFields(part, ObjectFields());
   if (type == "array") return WriteArray(part);
   if (type == "string") return WriteString(part);
   if (type == "integer") return WriteInteger(part);
   if (type == "number") return WriteNumber(part);
   if (type == "boolean") {
-    builder_.OneOfTexts({"true", "false"});
+    std::vector<std::string> either = Texts(true), no = Texts(false);
+    either.insert(either.end(), no.begin(), no.end());
+    builder_.OneOfTexts(std::move(either));
   } else if (type == "null") {
-    builder_.Literal("null");
+    builder_.OneOfTexts(Texts(nullptr));
   } else {
     Fail(InvalidArgument("the schema's 'type' at " + part.where + " must be object, array, string, number, integer, boolean or null"));
   }
@@ -190,7 +205,7 @@ void JsonRules::WriteType(const Part& part, const std::string& type) {
 
 // Properties in order, each either there or left out where it may be. What has been written decides about the comma, so there are two ways through:
 // one before anything was written, one after.
-void JsonRules::WriteObject(const Part& part) {
+void JsonRules::WriteFields(const Part& part, const Fields& form) {
   const Json& schema = *part.schema;
   static const Json kAnything = true;
   struct Property {
@@ -231,25 +246,27 @@ void JsonRules::WriteObject(const Part& part) {
   }
   if (properties.empty()) {
     if (others == schema.end() || (others->is_boolean() && others->get<bool>())) {
-      builder_.Call(Object());
+      WriteMap(form, [this] { builder_.Call(Value()); });
     } else if (others->is_boolean()) {
-      builder_.Literal("{").Call(Space()).Literal("}");
+      builder_.Literal({&form.open, 1}).Call(Space()).Literal({&form.close, 1});
     } else {
       const Label value = RuleOf(part.Under(*others, "additionalProperties"));
-      WriteMap([&] { builder_.Call(value); });
+      WriteMap(form, [&] { builder_.Call(value); });
     }
     return;
   }
-  const auto unwritable = [&](const Property& property) { return quoted() && !IsBareName(property.name); };
+  const auto unwritable = [&](const Property& property) {
+    return form.bare_names && (form.open == '(' ? !IsPythonName(property.name) : !IsBareName(property.name));
+  };
   if (const auto found = std::find_if(properties.begin(), properties.end(), unwritable); found != properties.end()) {
     return Fail(Unsupported("the name '" + found->name + "' at " + part.where + " cannot be written without quotation marks"));
   }
-  builder_.Literal("{");
+  builder_.Literal({&form.open, 1});
   std::vector<Label> after;
   for (size_t i = 0; i <= properties.size(); ++i) after.push_back(builder_.NewLabel());
   const auto write = [&](size_t i) {
-    const std::string name = quoted() ? properties[i].name : Written(properties[i].name);
-    builder_.Call(Space()).Literal(name + ":").Call(Space()).Call(RuleOf(properties[i].part));
+    const std::string name = form.bare_names ? properties[i].name : Written(properties[i].name);
+    builder_.Call(Space()).Literal(name).Literal(form.after_name).Call(Space()).Call(RuleOf(properties[i].part));
   };
   // Before anything was written: up to the first that must be.
   for (size_t i = 0; i < properties.size(); ++i) {
@@ -266,7 +283,7 @@ void JsonRules::WriteObject(const Part& part) {
     builder_.Literal(",");
     write(i);
   }
-  builder_.Place(after[properties.size()]).Call(Space()).Literal("}");
+  builder_.Place(after[properties.size()]).Call(Space()).Literal({&form.close, 1});
 }
 
 int JsonRules::Count(const Part& part, const char* keyword, int otherwise) {

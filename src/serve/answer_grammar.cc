@@ -13,7 +13,11 @@ constexpr std::string_view kParameterEnd = "\n</parameter>\n";
 
 class AnswerWriter {
  public:
-  explicit AnswerWriter(ApiError& error) : error_(error), rules_(builder_), quoted_rules_(builder_, kGemmaQuote) {}
+  explicit AnswerWriter(ApiError& error)
+      : error_(error),
+        rules_(builder_),
+        quoted_rules_(builder_, JsonRules::Notation::kQuoted, kGemmaQuote),
+        python_rules_(builder_, JsonRules::Notation::kPython) {}
 
   void WriteThoughts(const ChatFormat& format, const ChatOptions& options) {
     const ThoughtMarkers thoughts = ThoughtMarkersOf(format);
@@ -51,6 +55,7 @@ class AnswerWriter {
     }
     if (form == ToolForm::kHarmony) return WriteMessage(callable);
     if (form == ToolForm::kGemma) return WriteQuotedCalls(callable, tools.parallel);
+    if (form == ToolForm::kPython) return WritePythonCalls(callable, tools.parallel);
     if (form == ToolForm::kMistralList) return WriteCallList(callable, tools.parallel);
     const Label call = builder_.NewLabel(), end = builder_.NewLabel();
     builder_.Call(call);
@@ -90,6 +95,7 @@ class AnswerWriter {
     builder_.Accept();
     Status status = rules_.WriteRules();
     if (status.ok()) status = quoted_rules_.WriteRules();
+    if (status.ok()) status = python_rules_.WriteRules();
     auto grammar = status.ok() ? builder_.Finish() : Result<Grammar>(status);
     if (grammar.ok()) return *std::move(grammar);
     error_.Set(400, grammar.status().message(), field, "invalid_value");
@@ -131,6 +137,25 @@ class AnswerWriter {
     builder_.Literal(", \"id\": \"");
     WriteCallId();
     builder_.Literal("\"}").Return().Place(end);
+  }
+
+  // Of LFM2's, as a list.
+  void WritePythonCalls(const std::vector<const Tool*>& callable, bool parallel) {
+    const auto call = [&] {
+      builder_.OneOf(callable.size(), [&](size_t i) {
+        const Tool& tool = *callable[i];
+        builder_.Literal(tool.name).Call(
+            python_rules_.Arguments(ArgumentsOf(tool), tool.parameters, fmt::format("tools '{}'", tool.name), RigourOf(tool)));
+      });
+    };
+    builder_.Literal(kPythonCallStart).Literal("[");
+    call();
+    const auto next = [&] {
+      builder_.Literal(", ");
+      call();
+    };
+    if (parallel) builder_.Repeat(0, kMostCalls - 1, next);
+    builder_.Literal("]").Literal(kPythonCallEnd);
   }
 
   void WriteCallId() {
@@ -196,7 +221,7 @@ class AnswerWriter {
 
   ApiError& error_;
   GrammarBuilder builder_;
-  JsonRules rules_, quoted_rules_;
+  JsonRules rules_, quoted_rules_, python_rules_;
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "decode/python_values.h"
 #include "decode/quoted_values.h"
 #include "text/chat_tools.h"
 
@@ -108,8 +109,19 @@ bool ParseObjectCall(std::string_view body, const Tools& tools, AnswerPiece& pie
   return BoundedJson(body) && TakeObjectCall(Json::parse(body, nullptr, /*allow_exceptions=*/false), tools, piece);
 }
 
-bool ParseArguments(ToolForm form, const std::string& name, std::string_view body, AnswerPiece& piece) {
+bool ParsePythonArguments(const Tool& tool, std::string_view body, AnswerPiece& piece) {
+  std::vector<std::string> names;
+  if (const Json& properties = In(tool.parameters, "properties"); properties.is_object()) {
+    for (const auto& [name, schema] : properties.items()) names.push_back(name);
+  }
+  auto arguments = ReadPythonArguments(body, names);
+  if (arguments) piece.arguments = *std::move(arguments);
+  return arguments.has_value();
+}
+
+bool ParseArguments(ToolForm form, const Tools& tools, const std::string& name, std::string_view body, AnswerPiece& piece) {
   piece.name = name;
+  if (form == ToolForm::kPython) return ParsePythonArguments(*tools.Find(name), body.substr(0, body.size() - 1), piece);
   if (form == ToolForm::kGemma) {
     auto arguments = ReadQuoted(body, kGemmaQuote);
     if (arguments) piece.arguments = *std::move(arguments);
@@ -334,12 +346,17 @@ AnswerParser::Scan AnswerParser::ScanBody(bool last) {
     const Scan name = ScanName();
     if (name != Scan::kDone) return name;
   }
-  if (form_.tools == ToolForm::kMistralList && !in_list_ && scanned_ == body_) {
+  const bool python = form_.tools == ToolForm::kPython, list = python || form_.tools == ToolForm::kMistralList;
+  if (list && !in_list_ && scanned_ == body_ && name_.empty()) {
     body_ = scanned_ = SkipSpace(buffer_, body_);
     in_list_ = body_ < buffer_.size() && buffer_[body_] == '[';
     if (in_list_) scanned_ = ++body_;
   }
-  if (scanned_ == body_) {
+  if (python && name_.empty() && !is_json_) {
+    const Scan name = ScanPythonName();
+    if (name != Scan::kDone) return name;
+  }
+  if (scanned_ == body_ && !(python && !name_.empty())) {
     if (form_.tools != ToolForm::kLlama) body_ = SkipSpace(buffer_, body_);
     scanned_ = body_;
     const std::string_view rest = std::string_view(buffer_).substr(body_);
@@ -348,13 +365,68 @@ AnswerParser::Scan AnswerParser::ScanBody(bool last) {
     if (!is_json_ && !name_.empty()) return Scan::kBad;
     if (!is_json_ && !rest.starts_with(kFunction)) return kFunction.starts_with(rest) ? Scan::kMore : Scan::kBad;
   }
-  const Scan scan = form_.tools == ToolForm::kGemma ? ScanQuoted() : is_json_ ? ScanJson() : ScanParameters();
+  const Scan scan = form_.tools == ToolForm::kGemma ? ScanQuoted() : is_json_ ? ScanJson() : python ? ScanPython(last) : ScanParameters();
+  return scan == Scan::kDone ? ScanEnd(last) : scan;
+}
+
+// What closes a call may be missing, and must not be torn apart.
+AnswerParser::Scan AnswerParser::ScanEnd(bool last) const {
   const std::string_view tag = CallEnd(form_.tools);
-  if (in_list_ && scan == Scan::kDone && !last && SkipSpace(buffer_, scanned_) == buffer_.size()) return Scan::kMore;
-  if (scan != Scan::kDone || tag.empty()) return scan;
-  // What closes it may be missing, and must not be torn apart.
-  const std::string_view rest = std::string_view(buffer_).substr(SkipSpace(buffer_, scanned_));
-  return !last && rest.size() < tag.size() && tag.starts_with(rest) ? Scan::kMore : Scan::kDone;
+  size_t at = SkipSpace(buffer_, scanned_);
+  if (last || (tag.empty() && !in_list_)) return Scan::kDone;
+  if (in_list_) {
+    if (at == buffer_.size()) return Scan::kMore;
+    if (buffer_[at] != ']') return Scan::kDone;
+    at = SkipSpace(buffer_, at + 1);
+  }
+  const std::string_view rest = std::string_view(buffer_).substr(at);
+  return rest.size() < tag.size() && tag.starts_with(rest) ? Scan::kMore : Scan::kDone;
+}
+
+// The name before the parentheses: then body_ is behind the first of them, and name_ is known. Of JSON nothing.
+AnswerParser::Scan AnswerParser::ScanPythonName() {
+  const size_t at = SkipSpace(buffer_, body_);
+  if (at == buffer_.size()) return Scan::kMore;
+  if (buffer_[at] == '{') return Scan::kDone;
+  const size_t open = buffer_.find('(', at);
+  if (open == std::string::npos) return buffer_.size() - at > kMostHeaderBytes ? Scan::kBad : Scan::kMore;
+  name_ = buffer_.substr(at, open - at);
+  if (form_.declared->Find(name_) == nullptr) return Scan::kBad;
+  body_ = scanned_ = open + 1;
+  depth_ = 1;
+  return Scan::kDone;
+}
+
+// Arguments up to what closes the first parenthesis, by brackets and strings.
+AnswerParser::Scan AnswerParser::ScanPython(bool last) {
+  const std::string_view text = buffer_;
+  while (depth_ > 0 && scanned_ < text.size()) {
+    const char c = text[scanned_];
+    const std::string_view rest = text.substr(scanned_);
+    if (in_string_) {
+      if (!escaped_ && rest.size() < quote_.size() && std::string_view(quote_).starts_with(rest)) return Scan::kMore;
+      const bool ends = !escaped_ && rest.starts_with(quote_);
+      escaped_ = !escaped_ && c == '\\';
+      in_string_ = !ends;
+      scanned_ += ends ? quote_.size() : 1;
+      continue;
+    }
+    if (c == '"' || c == '\'') {
+      // One quotation mark, or three.
+      if (!last && rest.size() < 3 && rest == std::string(rest.size(), c)) return Scan::kMore;
+      quote_.assign(rest.substr(0, 3) == std::string(3, c) ? 3 : 1, c);
+      in_string_ = true;
+      scanned_ += quote_.size();
+      continue;
+    }
+    if (c == '(' || c == '[' || c == '{') {
+      if (++depth_ > kMostDepth) return Scan::kBad;
+    } else if (c == ')' || c == ']' || c == '}') {
+      --depth_;
+    }
+    ++scanned_;
+  }
+  return depth_ == 0 ? Scan::kDone : Scan::kMore;
 }
 
 // One object of Gemma's, by its brackets and the marks around its texts.
@@ -450,7 +522,7 @@ bool AnswerParser::TakeCall(std::vector<AnswerPiece>& out) {
   AnswerPiece piece;
   piece.kind = AnswerPiece::Kind::kCall;
   const std::string_view body = std::string_view(buffer_).substr(body_, scanned_ - body_);
-  const bool good = !name_.empty() ? ParseArguments(form_.tools, name_, body, piece)
+  const bool good = !name_.empty() ? ParseArguments(form_.tools, *form_.declared, name_, body, piece)
                     : is_json_     ? ParseObjectCall(body, *form_.declared, piece)
                                    : ParseParameters(body, *form_.declared, piece);
   if (!good) return false;
@@ -479,6 +551,9 @@ void AnswerParser::TakeDelimiter() {
     in_list_ = true;
     return;
   }
+  const std::string_view tag = CallEnd(form_.tools);
+  const size_t end = SkipSpace(buffer_, 0);
+  if (!tag.empty() && std::string_view(buffer_).substr(end).starts_with(tag)) buffer_.erase(0, end + tag.size());
   in_list_ = false;
   state_ = State::kText;
   skip_space_ = true;

@@ -60,6 +60,9 @@ class AnswerParser {
   Scan ScanName();
   Scan ScanJson();
   Scan ScanQuoted();
+  Scan ScanPythonName();
+  Scan ScanPython(bool last);
+  Scan ScanEnd(bool last) const;
   Scan ScanParameters();
   bool TakeCall(std::vector<AnswerPiece>& out);
   void TakeDelimiter();
@@ -72,14 +75,15 @@ class AnswerParser {
   bool skip_space_;      // white space that comes first is layout: after thoughts, between calls
   bool may_begin_call_;  // Llama's: only where nothing was said before
   bool called_ = false, cut_ = false;
-  // Of the call in hand, where they stand before the arguments: Mistral's, Harmony's and Gemma's; its id too in one of Mistral's forms.
+  // Of the call in hand, where they stand before the arguments: Mistral's, Harmony's, LFM2's and Gemma's; its id too in one of Mistral's forms.
   std::string name_, id_;
-  bool in_list_ = false;  // Mistral's: of calls
+  bool in_list_ = false;  // of calls: Mistral's and LFM2's
   // Of a call in hand, as offsets in buffer_.
   size_t body_ = 0, scanned_ = 0;
   bool is_json_ = false;
   int depth_ = 0;
   bool in_string_ = false, escaped_ = false;
+  std::string quote_;  // Python's: what ends the string
 };
 
 }  // namespace reprise::serve

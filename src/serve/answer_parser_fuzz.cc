@@ -15,7 +15,7 @@ using namespace reprise;
 using namespace reprise::serve;
 
 // What bytes past ASCII stand for, so that mutations are made of what the parser looks for.
-constexpr std::array<std::string_view, 36> kWords = {"<tool_call>",
+constexpr std::array<std::string_view, 40> kWords = {"<tool_call>",
                                                      "</tool_call>",
                                                      "<function=read>",
                                                      "</function>",
@@ -50,7 +50,11 @@ constexpr std::array<std::string_view, 36> kWords = {"<tool_call>",
                                                      "path:",
                                                      "[{",
                                                      "[CALL_ID]",
-                                                     R"([{"name": "read", "id": "a", "arguments": {)"};
+                                                     R"([{"name": "read", "id": "a", "arguments": {)",
+                                                     "<|tool_call_start|>[",
+                                                     "<|tool_call_end|>",
+                                                     "read(path=",
+                                                     "\"\"\""};
 
 std::string Worded(const uint8_t* data, size_t size) {
   std::string text;
@@ -70,7 +74,7 @@ std::vector<AnswerForm> Forms(const Tools& tools) {
   forms.push_back({.may_think = true, .thoughts = ThoughtMarkersOf({.style = ChatStyle::kGemma4})});
   forms.push_back({.may_think = true, .thoughts = ThoughtMarkersOf({.style = ChatStyle::kMistral})});
   for (const ToolForm form : {ToolForm::kJson, ToolForm::kXml, ToolForm::kLlama, ToolForm::kMistral, ToolForm::kMistralIds,
-                              ToolForm::kMistralList, ToolForm::kGemma}) {
+                              ToolForm::kMistralList, ToolForm::kPython, ToolForm::kGemma}) {
     forms.push_back({.tools = form, .declared = &tools, .may_think = true});
     forms.push_back({.tools = form, .declared = &tools, .one_call = true});
   }

@@ -172,6 +172,28 @@ TEST(AnswerParser, CallsOfMistralWithIds) {
   EXPECT_TRUE(parser.cut());
 }
 
+TEST(AnswerParser, CallsOfPython) {
+  const Tools tools = Declared();
+  const AnswerForm form{.tools = ToolForm::kPython, .declared = &tools};
+  const std::string start = "<|tool_call_start|>", end = "<|tool_call_end|>";
+  Expect(form, start + R"([read(path="a)]", lines=2)])" + end, R"(|call:read{"path": "a)]", "lines": 2})");
+  Expect(form, "I look.\n" + start + "[read(), write(path='it\\'s \"', deep={'x': [True, None]})]" + end + "\nSo.",
+         R"(|text:I look.|call:read{}|call:write{"path": "it's \"", "deep": {"x": [true, null]}}|text:So.)");
+  Expect(form, start + "[read(\"a\", 3)]" + end, R"(|call:read{"path": "a", "lines": 3})");  // by place
+  Expect(form, start + "[read(path=\"\"\"a \"b\"\n\"\"\", lines = 1)]" + end, R"(|call:read{"path": "a \"b\"\n", "lines": 1})");
+  Expect(form, start + R"([{"name": "read", "arguments": {"path": "a"}}, {"name": "write"}])" + end,
+         R"(|call:read{"path": "a"}|call:write{})");
+  Expect(form, start + "read(path='')" + end, R"(|call:read{"path": ""})");
+  Expect(form, start + "[read(lines=1)", R"(|call:read{"lines": 1})");
+  Expect(form, start + "[read(lines=1), burn()]" + end, R"(|call:read{"lines": 1}|text: burn()])" + end);
+  for (const std::string& text : {start, start + "[", start + "[]" + end, start + "[burn()]" + end, start + "[read(lines=one)]" + end,
+                                  start + "[read(path='a)]" + end, start + "[read(path=\"a\" \"b\")]" + end,
+                                  start + "[read(1, 2, 3, 4)]" + end, std::string("<|tool_call_sta"), std::string("[read()]")}) {
+    Expect(form, text, "|text:" + text);
+  }
+  Expect({.tools = ToolForm::kPython, .declared = &tools, .one_call = true}, start + "[read(), write()]" + end, "|call:read{}");
+}
+
 TEST(AnswerParser, CallsOfGemma) {
   const Tools tools = Declared();
   const AnswerForm form{.tools = ToolForm::kGemma, .declared = &tools};
@@ -353,6 +375,12 @@ TEST(AnswerParser, AnythingInAnyPieces) {
                           "[/THINK]",
                           "<|tool_call>",
                           "<|tool_call>call:read{",
+                          "<|tool_call_start|>[",
+                          "<|tool_call_end|>",
+                          "read(path=",
+                          "'",
+                          ")",
+                          ", ",
                           "<tool_call|>",
                           "<|\"|>",
                           "path:",
@@ -375,8 +403,8 @@ TEST(AnswerParser, AnythingInAnyPieces) {
   for (int round = 0; round < 4000; ++round) {
     std::string text;
     for (unsigned n = random() % 14; n > 0; --n) text += kParts[random() % std::size(kParts)];
-    const ToolForm kForms[] = {ToolForm::kJson,       ToolForm::kXml,         ToolForm::kLlama, ToolForm::kMistral,
-                               ToolForm::kMistralIds, ToolForm::kMistralList, ToolForm::kGemma, ToolForm::kNone};
+    const ToolForm kForms[] = {ToolForm::kJson,        ToolForm::kXml,    ToolForm::kLlama, ToolForm::kMistral, ToolForm::kMistralIds,
+                               ToolForm::kMistralList, ToolForm::kPython, ToolForm::kGemma, ToolForm::kNone};
     AnswerForm form{.tools = kForms[random() % std::size(kForms)],
                     .declared = &tools,
                     .one_call = random() % 4 == 0,

@@ -26,7 +26,8 @@ std::vector<ReplyPiece> Reply::Take(const Event& event, const Tokenizer& tokeniz
     const bool call = piece.kind == AnswerPiece::Kind::kCall;
     given.push_back({piece.kind, std::move(piece.text), call ? message_.tool_calls.back() : ChatToolCall()});
   }
-  if ((stop_ == kToolCallEnd || stop_ == kGemmaCallEnd) && calls()) stop_.clear();  // ours (StopAfterCall), or as good
+  if ((stop_ == kToolCallEnd || stop_ == kGemmaCallEnd || stop_ == kPythonCallEnd) && calls())
+    stop_.clear();  // ours (StopAfterCall), or as good
   return given;
 }
 

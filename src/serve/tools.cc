@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "decode/python_values.h"
 #include "decode/quoted_values.h"
 #include "serve/tool_declarations.h"
 #include "serve/tool_types.h"
@@ -95,6 +96,7 @@ void Tools::Tell(const ChatFormat& format, ChatOptions& options) const {
   const auto declaration = [&](const Tool& tool) {
     if (format.tools == ToolForm::kHarmony) return TypeOfTool(tool.declared["function"]);
     if (format.tools == ToolForm::kGemma) return DeclarationOfTool(tool.declared["function"]);
+    if (format.tools == ToolForm::kPython) return SpacedJson(tool.declared["function"]);
     // Llama's template indents them by four.
     if (format.tools == ToolForm::kLlama) return tool.declared.dump(4, ' ', false, Json::error_handler_t::replace);
     return SpacedJson(tool.declared);
@@ -180,6 +182,7 @@ ChatToolCall MakeCall(std::string id, std::string name, const Json& arguments) {
   for (const auto& [key, value] : arguments.items()) {
     call.parameters.emplace_back(key, value.is_string() ? value.get<std::string>() : SpacedJson(value));
   }
+  call.python = PythonArguments(arguments);
   WriteQuoted(arguments, kGemmaQuote, /*names_too=*/false, call.quoted);
   return call;
 }

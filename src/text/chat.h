@@ -26,6 +26,7 @@ struct ChatToolCall {
   std::string arguments;                                             // a JSON object, as text
   std::vector<std::pair<std::string, std::string>> parameters = {};  // the same, one by one: strings bare, all else as JSON
   std::string quoted = {};                                           // the same as Gemma 4 writes values (decode/quoted_values.h)
+  std::string python = {};                                           // the same as Python's arguments (decode/python_values.h)
 };
 
 struct ChatMessage {
@@ -62,6 +63,7 @@ enum class ToolForm : uint8_t {
   kMistralIds,   // [TOOL_CALLS]NAME[CALL_ID]ID[ARGS]{...} (Mistral's eleventh version)
   kMistralList,  // [TOOL_CALLS][{"name": ..., "arguments": {...}, "id": ID}] (Mistral's third and seventh versions)
   kHarmony,      // a message to=functions.NAME on the commentary channel, which ends the answer with <|call|> (gpt-oss)
+  kPython,       // <|tool_call_start|>[NAME(key="text", other=2)]<|tool_call_end|> (LFM2 and LFM2.5)
   kGemma,        // <|tool_call>call:NAME{key:<|"|>text<|"|>}<tool_call|>, whose result the same turn goes on with (Gemma 4)
   kNone,         // the format has no words for them
 };
@@ -87,6 +89,7 @@ struct ChatFormat {
   bool results_open_thoughts =
       false;  // Gemma 4's later templates: an answer that is to think is opened by its thoughts after a tool's result
   MistralForm mistral = {};
+  bool marks_tools = false;  // LFM2: the list of tools and their results stand between markers
 };
 
 // From the file's template (may be empty) and the tokens present. kUnsupported, with the known formats, when it is none of them.

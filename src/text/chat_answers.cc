@@ -111,6 +111,10 @@ void RenderAnswer(const ChatFormat& format, const ChatMessage& message, std::str
       out.Text(" ");
     }
     out.Text(content);
+  } else if (format.marks_tools) {
+    // LFM2 calls before it speaks.
+    WriteToolCalls(format.tools, false, message.tool_calls, WriterTo(out));
+    return out.Text(content);
   } else if (!MayThink(format)) {
     out.Text(content);
   } else {
@@ -174,6 +178,13 @@ void RenderToolResult(const ChatFormat& format, const ChatMessage& message, std:
   if (format.style == ChatStyle::kLlama3) {
     out.Open("ipython");
     out.Text(JsonQuoted(content));
+    return out.Close();
+  }
+  if (format.tools == ToolForm::kPython) {
+    out.Open("tool");
+    if (format.marks_tools) out.Marker(kPythonResultStart);
+    out.Text(content);
+    if (format.marks_tools) out.Marker(kPythonResultEnd);
     return out.Close();
   }
   if (first) out.Open("user");

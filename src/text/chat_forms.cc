@@ -110,6 +110,18 @@ ToolForm GemmaTools(const Tokenizer& tokenizer, bool written) {
   return written ? ToolForm::kGemma : ToolForm::kNone;
 }
 
+// The form of LFM2's templates, and whether it has markers for tools and results as well.
+bool TakesPythonTools(const Tokenizer& tokenizer, std::string_view chat_template, ChatFormat& format) {
+  if (!Contains(chat_template, kPythonTools) || !IsControlToken(tokenizer, kPythonCallStart) || !IsControlToken(tokenizer, kPythonCallEnd))
+    return false;
+  format.tools = ToolForm::kPython;
+  format.marks_tools = Contains(chat_template, kPythonToolsStart);
+  for (const std::string_view marker : {kPythonToolsStart, kPythonToolsEnd, kPythonResultStart, kPythonResultEnd}) {
+    format.marks_tools = format.marks_tools && IsControlToken(tokenizer, marker);
+  }
+  return true;
+}
+
 // What a template sets as its default system message, if that is one string; those that tell the date are not, and would make every prompt another
 // from one day to the next.
 std::string DefaultSystemOf(std::string_view chat_template) {
@@ -240,6 +252,7 @@ Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_v
   }
   if (!has_markers) return Corrupt("the model's chat template writes <|im_start|> and <|im_end|>, which are not tokens of its vocabulary");
   ChatFormat format;
+  if (TakesPythonTools(tokenizer, chat_template, format)) return format;
   format.tools = RecogniseToolForm(format.style, chat_template);
   if (Contains(chat_template, "reasoning_content")) {
     // Qwen3.5's template strips contents through a macro that Qwen3's does not have.

@@ -163,6 +163,7 @@ class ChatRendering {
       // A default says where thoughts go.
       own_system_ ? out_.Text(said) : out_.TextWithThoughts(said);
       if (tools_ && format_.tools == ToolForm::kGemma) RenderDeclarations();
+      if (tools_ && format_.tools == ToolForm::kPython) RenderPythonTools(!said.empty());
       out_.Close();
       system_turns_++;
     }
@@ -189,6 +190,15 @@ class ChatRendering {
     out_.Marker(kModelSettings);
     out_.Text(Thinks(format_, options_.thinking) ? "{\"reasoning_effort\": \"high\"}" : "{\"reasoning_effort\": \"none\"}");
     out_.Marker(kModelSettingsEnd);
+  }
+
+  void RenderPythonTools(bool after_content) {
+    if (after_content) out_.Text("\n");
+    out_.Text(kPythonTools);
+    if (format_.marks_tools) out_.Marker(kPythonToolsStart);
+    for (size_t i = 0; i < options_.tools.size(); i++) out_.Text((i == 0 ? "[" : ", ") + options_.tools[i]);
+    out_.Text("]");
+    if (format_.marks_tools) out_.Marker(kPythonToolsEnd);
   }
 
   void RenderDeclarations() {

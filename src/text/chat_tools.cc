@@ -55,6 +55,7 @@ std::string_view ToolFormName(ToolForm form) {
     case ToolForm::kMistralIds: return "mistral-ids";
     case ToolForm::kMistralList: return "mistral-list";
     case ToolForm::kHarmony: return "harmony";
+    case ToolForm::kPython: return "python";
     case ToolForm::kGemma: return "gemma";
     case ToolForm::kNone: return "none";
   }
@@ -75,11 +76,13 @@ std::string MistralCallId(std::string_view id) {
 
 std::string_view CallStart(ToolForm form) {
   if (form == ToolForm::kMistral || HasCallIds(form)) return kMistralCall;
+  if (form == ToolForm::kPython) return kPythonCallStart;
   return form == ToolForm::kGemma ? kGemmaCallStart : kToolCallStart;
 }
 
 std::string_view CallEnd(ToolForm form) {
   if (form == ToolForm::kGemma) return kGemmaCallEnd;
+  if (form == ToolForm::kPython) return kPythonCallEnd;
   return form == ToolForm::kJson || form == ToolForm::kXml ? kToolCallEnd : std::string_view();
 }
 
@@ -138,6 +141,7 @@ std::string SystemWithTools(ChatStyle style, ToolForm form, std::string_view con
     case ToolForm::kMistral:  // have them between markers of their own
     case ToolForm::kMistralIds:
     case ToolForm::kMistralList:
+    case ToolForm::kPython:
     case ToolForm::kGemma:
     case ToolForm::kNone: text = content; break;
   }
@@ -209,6 +213,13 @@ void WriteToolCalls(ToolForm form, bool after_content, std::span<const ChatToolC
         out.text(std::string(kCommentaryChannel).append(" json"));
         out.marker(kMessage);
         out.text(call.arguments);
+        break;
+      case ToolForm::kPython:
+        if (first) out.marker(kPythonCallStart);
+        out.text(std::string(first ? "[" : ", ").append(call.name).append("(").append(call.python).append(")"));
+        if (&call != &calls.back()) break;
+        out.text("]");
+        out.marker(kPythonCallEnd);
         break;
       case ToolForm::kGemma:
         out.marker(kGemmaCallStart);

@@ -41,6 +41,14 @@ inline constexpr std::string_view kConstrain =
 inline constexpr std::string_view kCallEnd = "<|call|>";
 inline constexpr std::string_view kToolResponseStart = "<tool_response>";
 inline constexpr std::string_view kToolResponseEnd = "</tool_response>";
+// LFM2's: around the list of tools, calls, and a result; of LFM2.5 calls alone.
+inline constexpr std::string_view kPythonToolsStart = "<|tool_list_start|>";
+inline constexpr std::string_view kPythonToolsEnd = "<|tool_list_end|>";
+inline constexpr std::string_view kPythonCallStart = "<|tool_call_start|>";
+inline constexpr std::string_view kPythonCallEnd = "<|tool_call_end|>";
+inline constexpr std::string_view kPythonResultStart = "<|tool_response_start|>";
+inline constexpr std::string_view kPythonResultEnd = "<|tool_response_end|>";
+inline constexpr std::string_view kPythonTools = "List of tools: ";
 // Gemma 4's: around what it is told of a tool, a call, and a result; and around every text in them.
 inline constexpr std::string_view kGemmaToolStart = "<|tool>";
 inline constexpr std::string_view kGemmaToolEnd = "<tool|>";

@@ -39,7 +39,16 @@ constexpr std::string_view kStructure[] = {
 // What Gemma 4's answers are made of, and what quotes a string in them. Files have them user-defined, so that they are shown; but they are
 // structure, and the result of a tool that spells one must not end itself.
 constexpr std::string_view kAnswerMarkers[] = {
-    "<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", "<|tool_response>", "<tool_response|>", "<|\"|>",
+    "<|channel>",
+    "<channel|>",
+    "<|tool_call>",
+    "<tool_call|>",
+    "<|tool_response>",
+    "<tool_response|>",
+    "<|\"|>",
+    // And LFM2's.
+    "<|tool_call_start|>",
+    "<|tool_call_end|>",
 };
 
 // What Mistral's chats are made of, the first of them its answers. Elsewhere such words may be text; where a file has them whole they are structure.

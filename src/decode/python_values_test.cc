@@ -1,0 +1,71 @@
+#include "decode/python_values.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace reprise {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string Read(std::string_view text, const std::vector<std::string>& names = {}) {
+  const auto arguments = ReadPythonArguments(text, names);
+  return arguments ? arguments->dump() : "none";
+}
+
+TEST(PythonValues, AreArguments) {
+  EXPECT_EQ(PythonArguments(Json::object()), "");
+  EXPECT_EQ(PythonArguments(Json::parse(R"({"to":"Jane \"J\"\n","pages":[1,-2.5,true,null,"x"],"more":{"a":[true],"b":{}},"sure":false})")),
+            R"(to="Jane \"J\"\n", pages=[1, -2.5, True, None, "x"], more={"a": [true], "b": {}}, sure=False)");
+}
+
+TEST(PythonValues, AreRead) {
+  EXPECT_EQ(Read(""), "{}");
+  EXPECT_EQ(Read(R"( a = 'x' , b="y), z=1" ,)"), R"({"a":"x","b":"y), z=1"})");
+  EXPECT_EQ(Read(R"(a=[1, (2, -3.5e1), ()], b={'x': True, "y": None, }, c=false)"),
+            R"({"a":[1,[2,-35.0],[]],"b":{"x":true,"y":null},"c":false})");
+  EXPECT_EQ(Read(R"(a='it\'s "\x41\u00e9\ud83d\ude00\U0001F600\q\/', b="""x "y"
+""")"),
+            R"({"a":"it's \"Aé😀😀\\q/","b":"x \"y\"\n"})");
+  EXPECT_EQ(Read("'x', 2, c=3", {"a", "b"}), R"({"a":"x","b":2,"c":3})") << "by place";
+  for (const char* text : {"1", "a", "a=", "a=b", "a==1", "=1", "a=1 b=2", "a='x", "a='x' 'y'", "a=[1", "a={1: 2}", "a={'x'}", "a='\\xg0'",
+                           "a='\\ud800'", "a=1,,b=2", "a=Truest", "a=01", "a=(1", "a=[1)"}) {
+    EXPECT_EQ(Read(text), "none") << text;
+  }
+  EXPECT_NE(Read("a=" + std::string(64, '[') + std::string(64, ']')), "none");
+  EXPECT_EQ(Read("a=" + std::string(65, '[') + std::string(65, ']')), "none");
+  EXPECT_EQ(Read("a=" + std::string(100000, '[')), "none");
+}
+
+TEST(PythonValues, ComeBack) {
+  std::mt19937 random(3);
+  const std::function<Json(int)> any = [&](int depth) -> Json {
+    switch (random() % (depth > 3 ? 4 : 6)) {
+      case 0: return std::string("it's (text), [with] \"all\": {of} it \xc3\xa9\n\\").substr(random() % 12);
+      case 1: return static_cast<int>(random() % 2000) - 1000;
+      case 2: return random() % 2 == 0;
+      case 3: return nullptr;
+      case 4: {
+        Json array = Json::array();
+        for (unsigned n = random() % 4; n > 0; --n) array.push_back(any(depth + 1));
+        return array;
+      }
+      default: {
+        Json object = Json::object();
+        for (unsigned n = random() % 4; n > 0; --n) object[std::string(1, static_cast<char>('a' + random() % 26)) + " x"] = any(depth + 1);
+        return object;
+      }
+    }
+  };
+  for (int round = 0; round < 2000; ++round) {
+    const Json value = {{"a", any(0)}, {"b", any(0)}};
+    ASSERT_EQ(ReadPythonArguments(PythonArguments(value), {}), value) << PythonArguments(value);
+  }
+}
+
+}  // namespace
+}  // namespace reprise
