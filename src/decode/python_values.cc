@@ -19,15 +19,17 @@ bool IsNameCharacter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <
 
 std::string JsonText(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
-// With what white space JSON has in Python: ", " and ": ".
-std::string SpacedObject(const Json& value) {
+// With the white space that JSON has in Python, and Python's words or JSON's.
+std::string Written(const Json& value, bool python) {
+  if (python && value.is_null()) return "None";
+  if (python && value.is_boolean()) return value.get<bool>() ? "True" : "False";
   if (!value.is_structured()) return JsonText(value);
   std::string out = value.is_object() ? "{" : "[";
   const char* separator = "";
   for (auto item = value.begin(); item != value.end(); ++item) {
     out += separator;
     if (value.is_object()) out += JsonText(Json(item.key())) + ": ";
-    out += SpacedObject(*item);
+    out += Written(*item, python);
     separator = ", ";
   }
   return out += value.is_object() ? "}" : "]";
@@ -195,27 +197,14 @@ class Reader {
 
 bool IsPythonName(std::string_view name) { return !name.empty() && std::all_of(name.begin(), name.end(), IsNameCharacter); }
 
-std::string PythonLiteral(const Json& value) {
-  if (value.is_null()) return "None";
-  if (value.is_boolean()) return value.get<bool>() ? "True" : "False";
-  if (!value.is_structured()) return JsonText(value);
-  std::string out = value.is_object() ? "{" : "[";
-  const char* separator = "";
-  for (auto item = value.begin(); item != value.end(); ++item) {
-    out += separator;
-    if (value.is_object()) out += JsonText(Json(item.key())) + ": ";
-    out += PythonLiteral(*item);
-    separator = ", ";
-  }
-  return out += value.is_object() ? "}" : "]";
-}
+std::string PythonLiteral(const Json& value) { return Written(value, /*python=*/true); }
 
 std::string PythonArguments(const Json& arguments) {
   std::string out;
   for (auto argument = arguments.begin(); argument != arguments.end(); ++argument) {
     if (!out.empty()) out += ", ";
     out += argument.key() + "=";
-    out += argument->is_object() ? SpacedObject(*argument) : PythonLiteral(*argument);
+    out += Written(*argument, /*python=*/!argument->is_object());
   }
   return out;
 }

@@ -63,7 +63,7 @@ TEST_P(ForcedCalls, AreWrittenAsTheTemplateDoes) {
     parser.Finish(pieces);
     ASSERT_EQ(pieces.size(), 1u) << text;
     EXPECT_EQ(pieces[0].kind, AnswerPiece::Kind::kCall) << text;
-    EXPECT_EQ(nlohmann::json(pieces[0].arguments), nlohmann::json(one)) << text;  // Gemma's come in another order
+    EXPECT_EQ(nlohmann::json(pieces[0].call.arguments), nlohmann::json(one)) << text;  // Gemma's come in another order
   }
   const ChatToolCall bare = MakeCall("2", "write_all", Json::object());
   EXPECT_TRUE(Accepts(grammar, Written(GetParam(), std::span(&bare, 1))));
@@ -164,7 +164,7 @@ TEST(AnswerGrammar, HarmonysCallsAreMessages) {
     parser.Feed(header + good, pieces);
     ASSERT_EQ(pieces.size(), 1u);
     EXPECT_EQ(pieces[0].kind, AnswerPiece::Kind::kCall);
-    EXPECT_EQ(pieces[0].arguments, Json::parse(good));
+    EXPECT_EQ(pieces[0].call.arguments, Json::parse(good));
   }
   const ChatToolCall written = MakeCall("1", "write_all", Json::object());
   EXPECT_EQ(Written(ToolForm::kHarmony, std::span(&written, 1)), before("write_all") + "{}") << "as the template does";

@@ -9,17 +9,15 @@
 #include <string_view>
 #include <vector>
 
-#include "serve/tools.h"
+#include "serve/call_reader.h"
 
 namespace reprise::serve {
 
 struct AnswerPiece {
   enum class Kind { kThoughts, kText, kCall };
   Kind kind = Kind::kText;
-  std::string text;         // of thoughts and text
-  std::string name;         // of a call
-  std::string id;           // of a call, where the model gave it one (HasCallIds)
-  Json arguments = Json();  // of a call: an object
+  std::string text;  // of thoughts and text
+  ToolUse call;      // of a call
 };
 
 struct AnswerForm {
@@ -47,7 +45,6 @@ class AnswerParser {
 
  private:
   enum class State { kOpening, kHeader, kThoughts, kText, kCall };
-  enum class Scan { kMore, kDone, kBad };
 
   bool Step(bool last, std::vector<AnswerPiece>& out);
   bool StepOpening(bool last);
@@ -56,34 +53,17 @@ class AnswerParser {
   bool StepText(bool last, std::vector<AnswerPiece>& out);
   bool StepCall(bool last, std::vector<AnswerPiece>& out);
   bool BeginCall(size_t body, std::string_view name = {});
-  Scan ScanBody(bool last);
-  Scan ScanName();
-  Scan ScanJson();
-  Scan ScanQuoted();
-  Scan ScanPythonName();
-  Scan ScanPython(bool last);
-  Scan ScanEnd(bool last) const;
-  Scan ScanParameters();
   bool TakeCall(std::vector<AnswerPiece>& out);
-  void TakeDelimiter();
   void NotACall(std::vector<AnswerPiece>& out);
   void Emit(AnswerPiece::Kind kind, size_t bytes, std::vector<AnswerPiece>& out);
 
   AnswerForm form_;
+  CallReader call_;
   State state_;
   std::string buffer_;   // what is not given yet
   bool skip_space_;      // white space that comes first is layout: after thoughts, between calls
   bool may_begin_call_;  // Llama's: only where nothing was said before
   bool called_ = false, cut_ = false;
-  // Of the call in hand, where they stand before the arguments: Mistral's, Harmony's, LFM2's and Gemma's; its id too in one of Mistral's forms.
-  std::string name_, id_;
-  bool in_list_ = false;  // of calls: Mistral's and LFM2's
-  // Of a call in hand, as offsets in buffer_.
-  size_t body_ = 0, scanned_ = 0;
-  bool is_json_ = false;
-  int depth_ = 0;
-  bool in_string_ = false, escaped_ = false;
-  std::string quote_;  // Python's: what ends the string
 };
 
 }  // namespace reprise::serve

@@ -121,14 +121,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const Answer whole = Parsed(form, text, text.size());
     for (const AnswerPiece& piece : whole.pieces) {
       if (piece.kind != AnswerPiece::Kind::kCall) continue;
-      Require(form.tools != ToolForm::kNone && tools.Find(piece.name) != nullptr && piece.arguments.is_object());
+      Require(form.tools != ToolForm::kNone && tools.Find(piece.call.name) != nullptr && piece.call.arguments.is_object());
     }
     for (const size_t step : {size_t{1}, size_t{2} + data[0] % 13}) {
       const Answer pieces = Parsed(form, text, step);
       Require(pieces.cut == whole.cut && pieces.pieces.size() == whole.pieces.size());
       for (size_t i = 0; i < whole.pieces.size(); ++i) {
         const AnswerPiece &a = whole.pieces[i], &b = pieces.pieces[i];
-        Require(a.kind == b.kind && a.text == b.text && a.name == b.name && a.arguments == b.arguments);
+        Require(a.kind == b.kind && a.text == b.text && a.call.name == b.call.name && a.call.id == b.call.id &&
+                a.call.arguments == b.call.arguments);
       }
     }
   }

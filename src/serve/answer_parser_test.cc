@@ -23,8 +23,8 @@ std::string Shown(const std::vector<AnswerPiece>& pieces) {
     const bool goes_on = before != nullptr && before->kind == piece.kind && piece.kind != AnswerPiece::Kind::kCall;
     if (!goes_on)
       shown += piece.kind == AnswerPiece::Kind::kText ? "|text:" : piece.kind == AnswerPiece::Kind::kThoughts ? "|thoughts:" : "|call:";
-    const std::string id = piece.id.empty() ? "" : "#" + piece.id;
-    shown += piece.kind == AnswerPiece::Kind::kCall ? piece.name + SpacedJson(piece.arguments) + id : piece.text;
+    const std::string id = piece.call.id.empty() ? "" : "#" + piece.call.id;
+    shown += piece.kind == AnswerPiece::Kind::kCall ? piece.call.name + SpacedJson(piece.call.arguments) + id : piece.text;
     before = &piece;
   }
   return shown;

@@ -21,7 +21,9 @@ std::vector<ReplyPiece> Reply::Take(const Event& event, const Tokenizer& tokeniz
     switch (piece.kind) {
       case AnswerPiece::Kind::kThoughts: message_.reasoning += piece.text; break;
       case AnswerPiece::Kind::kText: message_.content += piece.text; break;
-      case AnswerPiece::Kind::kCall: message_.tool_calls.push_back(MakeCall(IdOf(piece), piece.name, piece.arguments)); break;
+      case AnswerPiece::Kind::kCall:
+        message_.tool_calls.push_back(MakeCall(IdOf(piece.call), piece.call.name, piece.call.arguments));
+        break;
     }
     const bool call = piece.kind == AnswerPiece::Kind::kCall;
     given.push_back({piece.kind, std::move(piece.text), call ? message_.tool_calls.back() : ChatToolCall()});
@@ -32,7 +34,7 @@ std::vector<ReplyPiece> Reply::Take(const Event& event, const Tokenizer& tokeniz
 }
 
 // The model's own, if it is one by which the call can be known.
-std::string Reply::IdOf(const AnswerPiece& call) const {
+std::string Reply::IdOf(const ToolUse& call) const {
   const auto has_it = [&](const ChatToolCall& other) { return other.id == call.id; };
   const bool good = !call.id.empty() && MistralCallId(call.id) == call.id;
   const bool taken = std::any_of(message_.tool_calls.begin(), message_.tool_calls.end(), has_it);

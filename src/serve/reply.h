@@ -36,7 +36,7 @@ class Reply {
   void Remember(AnswerMemory& memory, const Job& job) const;
 
  private:
-  std::string IdOf(const AnswerPiece& call) const;
+  std::string IdOf(const ToolUse& call) const;
 
   AnswerParser parser_;
   std::string prefix_;
