@@ -162,6 +162,10 @@ TEST(AnswerParser, CallsOfMistralWithIds) {
   Expect(ids, R"(So.[TOOL_CALLS]read[CALL_ID]abcDEF123[ARGS]{"path": "[CALL_ID]"}[TOOL_CALLS]write[ARGS]{})",
          R"(|text:So.|call:read{"path": "[CALL_ID]"}#abcDEF123|call:write{})");
   Expect(ids, "[TOOL_CALLS]burn[CALL_ID]abcDEF123[ARGS]{}", "|text:[TOOL_CALLS]burn[CALL_ID]abcDEF123[ARGS]{}");
+  // A header is as long as it may be, however it is cut.
+  const std::string longest = "[TOOL_CALLS]read[CALL_ID]" + std::string(512 - 13, 'x');
+  Expect(ids, longest + "[ARGS]{}", "|call:read{}#" + std::string(512 - 13, 'x'));
+  Expect(ids, longest + "x[ARGS]{}", "|text:" + longest + "x[ARGS]{}");
   AnswerForm one = list;
   one.one_call = true;
   AnswerParser parser(one);
@@ -183,6 +187,8 @@ TEST(AnswerParser, CallsOfPython) {
   Expect(form, start + "[read(path=\"\"\"a \"b\"\n\"\"\", lines = 1)]" + end, R"(|call:read{"path": "a \"b\"\n", "lines": 1})");
   Expect(form, start + R"([{"name": "read", "arguments": {"path": "a"}}, {"name": "write"}])" + end,
          R"(|call:read{"path": "a"}|call:write{})");
+  Expect(form, start + "[read(path=\"\"\"a \")\" b\"\"\"), write(path='\\')', lines=1)]" + end,
+         R"x(|call:read{"path": "a \")\" b"}|call:write{"path": "')", "lines": 1})x");
   Expect(form, start + "read(path='')" + end, R"(|call:read{"path": ""})");
   Expect(form, start + "[read(lines=1)", R"(|call:read{"lines": 1})");
   Expect(form, start + "[read(lines=1), burn()]" + end, R"(|call:read{"lines": 1}|text: burn()])" + end);

@@ -130,7 +130,9 @@ CallReader::Scan CallReader::ScanName(std::string_view text) {
   const std::string_view held = text.substr(body_);
   if (!held.starts_with(before)) return before.starts_with(held) ? Scan::kMore : Scan::kBad;
   const size_t end = held.find(after, before.size());
-  if (end == std::string_view::npos) return held.size() > kMostHeaderBytes + after.size() ? Scan::kBad : Scan::kMore;
+  const bool none = end == std::string_view::npos;
+  if (none ? held.size() > kMostHeaderBytes + after.size() : end > kMostHeaderBytes) return Scan::kBad;
+  if (none) return Scan::kMore;
   std::string_view name = held.substr(before.size(), end - before.size());
   if (const size_t id = name.find(kMistralCallId); !gemma && id != std::string_view::npos) {
     id_ = name.substr(id + kMistralCallId.size());

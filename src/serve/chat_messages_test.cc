@@ -46,6 +46,20 @@ TEST(ChatMessages, ResultsAreNamedByTheirCalls) {
   EXPECT_EQ(theirs[4].content, "Well?");
 }
 
+// Of those that go by ids, and of those that are JSON where they are.
+TEST(ChatMessages, ResultsHaveTheIdsOfTheirCallsAndAreJsonIfTheyAre) {
+  const std::vector<ChatMessage> messages = Read(R"({"messages":[{"role":"tool","tool_call_id":"1","content":"{\"a\": [1,null]}"},
+      {"role":"tool","tool_call_id":"2","content":"plain"},{"role":"tool","content":"12"}]})");
+  ASSERT_EQ(messages.size(), 3u);
+  EXPECT_EQ(messages[0].call + messages[1].call + messages[2].call, "12");
+  EXPECT_EQ(messages[0].json, R"({"a": [1, null]})");
+  EXPECT_EQ(messages[1].json, "");
+  EXPECT_EQ(messages[2].json, "12");
+  const std::vector<ChatMessage> theirs =
+      Read(R"({"messages":[{"role":"user","content":[{"type":"tool_result","tool_use_id":"1","content":"x"}]}]})", /*anthropic=*/true);
+  EXPECT_EQ(theirs[0].call, "1");
+}
+
 // What the format makes of one without a name is its own to say (Harmony's: chat_harmony_test.cc).
 TEST(ChatMessages, AResultOfNoCallHasTheNameThatTheClientSays) {
   EXPECT_EQ(Results(Read(R"({"messages":[{"role":"tool","tool_call_id":"1","content":"x","name":"read"},{"role":"tool","content":"x"},
