@@ -148,6 +148,8 @@ TEST(AnswerParser, CallsOfMistralWithIds) {
   Expect(list, R"(So.[TOOL_CALLS][{"name": "read", "arguments": {}, "id": "1"}, {"name": "write", "arguments": {"lines": 2}}] )",
          R"(|text:So.|call:read{}#1|call:write{"lines": 2})");
   Expect(list, R"([TOOL_CALLS]{"name": "read", "arguments": {}})", "|call:read{}");
+  Expect(list, R"([TOOL_CALLS][{"name": "read", "id": "abcDEF123"}])", "|call:read{}#abcDEF123");
+  Expect({.tools = ToolForm::kJson, .declared = &tools}, R"(<tool_call>{"name": "read", "id": "abcDEF123"}</tool_call>)", "|call:read{}");
   for (const std::string text : {R"([TOOL_CALLS][{"name": "burn", "arguments": {}}])", "[TOOL_CALLS][]", "[TOOL_CALLS][1]",
                                  R"([TOOL_CALLS][{"name": "read", "argum)", "[TOOL_CALLS]read[ARGS]{}"}) {
     Expect(list, text, "|text:" + text);

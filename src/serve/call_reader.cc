@@ -69,6 +69,7 @@ bool TakeObjectCall(Json call, const Tools& tools, ToolUse& use) {
   if (!call.is_object() || !call.contains("name") || !call["name"].is_string()) return false;
   use.name = call["name"].get<std::string>();
   if (tools.Find(use.name) == nullptr) return false;
+  if (call.contains("id") && call["id"].is_string()) use.id = call["id"].get<std::string>();
   const char* key = call.contains("arguments") ? "arguments" : "parameters";
   if (!call.contains(key)) {
     use.arguments = Json::object();
@@ -81,7 +82,6 @@ bool TakeObjectCall(Json call, const Tools& tools, ToolUse& use) {
   }
   if (!arguments.is_object()) return false;
   use.arguments = std::move(arguments);
-  if (call.contains("id") && call["id"].is_string()) use.id = call["id"].get<std::string>();
   return true;
 }
 
@@ -95,8 +95,9 @@ bool ParsePythonArguments(const Tool& tool, std::string_view body, ToolUse& use)
     for (const auto& [name, schema] : properties.items()) names.push_back(name);
   }
   auto arguments = ReadPythonArguments(body, names);
-  if (arguments) use.arguments = *std::move(arguments);
-  return arguments.has_value();
+  if (!arguments) return false;
+  use.arguments = *std::move(arguments);
+  return true;
 }
 
 bool ParseArguments(ToolForm form, const Tools& tools, const std::string& name, std::string_view body, ToolUse& use) {
@@ -328,7 +329,8 @@ bool CallReader::Take(std::string_view text, ToolUse& use) {
   const bool good = !name_.empty() ? ParseArguments(form_, *declared_, name_, body, use)
                     : is_json_     ? ParseObjectCall(body, *declared_, use)
                                    : ParseParameters(body, *declared_, use);
-  if (good && !name_.empty()) use.id = id_;
+  if (!name_.empty()) use.id = id_;
+  if (!HasCallIds(form_)) use.id.clear();
   return good;
 }
 
