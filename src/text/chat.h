@@ -95,9 +95,9 @@ struct ChatFormat {
 // From the file's template (may be empty) and the tokens present. kUnsupported, with the known formats, when it is none of them.
 Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_view chat_template);
 
-// By name, whatever the file's template is: chatml, qwen3, qwen3.5, llama3, granite, gemma, gemma4, phi4, phi4-mini, harmony, mistral-v1, mistral-v3,
-// mistral-v3-tekken, mistral-v7, mistral-v7-tekken, mistral-v11, mistral-v13, mistral-v15 or plain. kInvalidArgument names them; kUnsupported when the vocabulary lacks the
-// format's markers.
+// By name, whatever the file's template is: chatml, qwen3, qwen3.5, llama3, granite, gemma, gemma4, phi4, phi4-mini, harmony, lfm2, lfm2.5, mistral-v1,
+// mistral-v3, mistral-v3-tekken, mistral-v7, mistral-v7-tekken, mistral-v11, mistral-v13, mistral-v15 or plain. kInvalidArgument names them; kUnsupported
+// when the vocabulary lacks the format's markers.
 Result<ChatFormat> NamedChatFormat(const Tokenizer& tokenizer, std::string_view name);
 std::string_view ChatStyleName(ChatStyle style);
 

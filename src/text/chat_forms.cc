@@ -194,6 +194,15 @@ Result<ChatFormat> NamedChatFormat(const Tokenizer& tokenizer, std::string_view 
     const ToolForm tools = harmony ? HarmonyTools(tokenizer, true) : gemma4 ? GemmaTools(tokenizer, true) : RecogniseToolForm(style, "");
     return ChatFormat{.style = style, .tools = tools, .thinks = harmony, .results_open_thoughts = gemma4};
   }
+  for (const std::string_view known : {"lfm2", "lfm2.5"}) {
+    if (!known_as(known)) continue;
+    ChatFormat format;
+    // Both are ChatML; what parts them is said by a template.
+    const std::string says = std::string(kPythonTools).append(known == "lfm2" ? kPythonToolsStart : "");
+    const bool has =
+        HasMarkers(tokenizer, format.style) && TakesPythonTools(tokenizer, says, format) && format.marks_tools == (known == "lfm2");
+    return has ? Result<ChatFormat>(std::move(format)) : lacking();
+  }
   for (const auto& [known, form, tools] : kMistrals) {
     if (!known_as(known)) continue;
     if (!HasMarkers(tokenizer, form)) return lacking();

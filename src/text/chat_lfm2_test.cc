@@ -27,6 +27,14 @@ TEST(Lfm2Tools, AreRecognisedByTheirWords) {
   EXPECT_EQ(first->style, ChatStyle::kChatMl);
   EXPECT_EQ(RecogniseChatFormat(Make(), kBits)->tools, ToolForm::kJson) << "a vocabulary without the markers";
   EXPECT_EQ(RecogniseChatFormat(t, "<|im_start|> <|im_end|>")->tools, ToolForm::kJson);
+  EXPECT_TRUE(NamedChatFormat(t, "lfm2")->marks_tools);
+  EXPECT_EQ(NamedChatFormat(t, "lfm2.5")->tools, ToolForm::kPython);
+  EXPECT_FALSE(NamedChatFormat(t, "lfm2.5")->marks_tools);
+  EXPECT_EQ(NamedChatFormat(Make(), "lfm2").status().code(), StatusCode::kUnsupported);
+  std::vector<std::string> later_ones = kEveryMarker;
+  std::erase(later_ones, "<|tool_list_end|>");
+  EXPECT_EQ(NamedChatFormat(Make(later_ones), "lfm2").status().code(), StatusCode::kUnsupported);
+  EXPECT_TRUE(NamedChatFormat(Make(later_ones), "lfm2.5").ok());
   EXPECT_FALSE(t.IsHidden(*t.Find("<|tool_call_start|>"))) << "who reads an answer must see its calls";
 }
 
