@@ -43,6 +43,7 @@ enum class ChatStyle : uint8_t {
   kChatMl,    // <|im_start|>role\ncontent<|im_end|>\n (SmolLM2, Qwen2, Qwen2.5 and whatever else is content with that)
   kQwen3,     // ChatML; what the assistant thought is kept only after the last question
   kQwen35,    // as Qwen3; contents are stripped of white space, and an answer opens with its thoughts, even if it has none
+  kLfm2,      // ChatML; LFM2.5's thoughts, <think>thoughts</think>, are kept only after the last question
   kLlama3,    // <|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|>
   kGranite,   // <|start_of_role|>role<|end_of_role|>content<|end_of_text|>\n (Granite 4)
   kGemma,     // <start_of_turn>role\ncontent<end_of_turn>\n; the system speaks in the first question (Gemma 2 and 3)

@@ -111,6 +111,12 @@ void RenderAnswer(const ChatFormat& format, const ChatMessage& message, std::str
       out.Text(" ");
     }
     out.Text(content);
+  } else if (format.style == ChatStyle::kLfm2 && MayThink(format)) {
+    if (after_question && !message.reasoning.empty()) out.Thoughts(message.reasoning);
+    if (const size_t end = content.rfind(kThinkEnd); !after_question && end != std::string_view::npos) {
+      content = StripSpace(content.substr(end + kThinkEnd.size()));
+    }
+    out.Text(content);
   } else if (format.marks_tools) {
     // LFM2 calls before it speaks.
     WriteToolCalls(format.tools, false, message.tool_calls, WriterTo(out));

@@ -114,6 +114,7 @@ ToolForm GemmaTools(const Tokenizer& tokenizer, bool written) {
 bool TakesPythonTools(const Tokenizer& tokenizer, std::string_view chat_template, ChatFormat& format) {
   if (!Contains(chat_template, kPythonTools) || !IsControlToken(tokenizer, kPythonCallStart) || !IsControlToken(tokenizer, kPythonCallEnd))
     return false;
+  format.style = ChatStyle::kLfm2;
   format.tools = ToolForm::kPython;
   format.marks_tools = Contains(chat_template, kPythonToolsStart);
   for (const std::string_view marker : {kPythonToolsStart, kPythonToolsEnd, kPythonResultStart, kPythonResultEnd}) {
@@ -175,7 +176,7 @@ std::string_view ChatStyleName(ChatStyle style) {
   for (const auto& [name, known] : kStyles) {
     if (known == style) return name;
   }
-  return style == ChatStyle::kMistral ? "mistral" : "unknown";
+  return style == ChatStyle::kMistral ? "mistral" : style == ChatStyle::kLfm2 ? "lfm2" : "unknown";
 }
 
 Result<ChatFormat> NamedChatFormat(const Tokenizer& tokenizer, std::string_view name) {
@@ -283,7 +284,7 @@ bool HasChannels(const ChatFormat& format) { return format.style == ChatStyle::k
 
 bool MayThink(const ChatFormat& format) {
   return format.style == ChatStyle::kQwen3 || format.style == ChatStyle::kQwen35 || format.style == ChatStyle::kGemma4 ||
-         HasChannels(format) || format.mistral.thoughts;
+         HasChannels(format) || format.mistral.thoughts || (format.style == ChatStyle::kLfm2 && !format.marks_tools);
 }
 
 ThoughtMarkers ThoughtMarkersOf(const ChatFormat& format) {

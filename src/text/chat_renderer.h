@@ -104,12 +104,13 @@ class Renderer {
       if (!thoughts.empty()) Text("\n");
       return Marker(kChannelEnd);
     }
+    const bool lines = style_ != ChatStyle::kLfm2;
     Marker(kThinkStart);
-    Text("\n");
+    Text(lines ? "\n" : "");
     Text(thoughts);
-    Text("\n");
+    Text(lines ? "\n" : "");
     Marker(kThinkEnd);
-    Text("\n\n");
+    Text(lines ? "\n\n" : "");
   }
   void BeginAnswer(size_t message, bool thoughts_shown, bool as_generated) {
     Cut();
