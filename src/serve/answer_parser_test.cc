@@ -191,6 +191,8 @@ TEST(AnswerParser, CallsOfPython) {
          R"(|call:read{"path": "a"}|call:write{})");
   Expect(form, start + "[read(path=\"\"\"a \")\" b\"\"\"), write(path='\\')', lines=1)]" + end,
          R"x(|call:read{"path": "a \")\" b"}|call:write{"path": "')", "lines": 1})x");
+  Expect(form, start + "[read()" + end + "So.", "|call:read{}|text:So.");
+  Expect(form, start + "[read(]" + end, "|text:" + start + "[read(]" + end);
   Expect(form, start + "read(path='')" + end, R"(|call:read{"path": ""})");
   Expect(form, start + "[read(lines=1)", R"(|call:read{"lines": 1})");
   Expect(form, start + "[read(lines=1), burn()]" + end, R"(|call:read{"lines": 1}|text: burn()])" + end);

@@ -185,8 +185,8 @@ CallReader::Scan CallReader::ScanEnd(std::string_view text, bool last) const {
   if (last || (tag.empty() && !in_list_)) return Scan::kDone;
   if (in_list_) {
     if (at == text.size()) return Scan::kMore;
-    if (text[at] != ']') return Scan::kDone;
-    at = SkipSpace(text, at + 1);
+    if (text[at] == ',') return Scan::kDone;
+    if (text[at] == ']') at = SkipSpace(text, at + 1);
   }
   const std::string_view rest = text.substr(at);
   return rest.size() < tag.size() && tag.starts_with(rest) ? Scan::kMore : Scan::kDone;
@@ -230,7 +230,7 @@ CallReader::Scan CallReader::ScanPython(std::string_view text, bool last) {
     if (c == '(' || c == '[' || c == '{') {
       if (++depth_ > kMostDepth) return Scan::kBad;
     } else if (c == ')' || c == ']' || c == '}') {
-      --depth_;
+      if (--depth_ == 0 && c != ')') return Scan::kBad;
     }
     ++scanned_;
   }
