@@ -2,10 +2,11 @@
 
 #include <gtest/gtest.h>
 
-#include <functional>
 #include <random>
 #include <string>
 #include <vector>
+
+#include "decode/values_test.h"
 
 namespace reprise {
 namespace {
@@ -43,26 +44,8 @@ TEST(PythonValues, AreRead) {
 
 TEST(PythonValues, ComeBack) {
   std::mt19937 random(3);
-  const std::function<Json(int)> any = [&](int depth) -> Json {
-    switch (random() % (depth > 3 ? 4 : 6)) {
-      case 0: return std::string("it's (text), [with] \"all\": {of} it \xc3\xa9\n\\").substr(random() % 12);
-      case 1: return static_cast<int>(random() % 2000) - 1000;
-      case 2: return random() % 2 == 0;
-      case 3: return nullptr;
-      case 4: {
-        Json array = Json::array();
-        for (unsigned n = random() % 4; n > 0; --n) array.push_back(any(depth + 1));
-        return array;
-      }
-      default: {
-        Json object = Json::object();
-        for (unsigned n = random() % 4; n > 0; --n) object[std::string(1, static_cast<char>('a' + random() % 26)) + " x"] = any(depth + 1);
-        return object;
-      }
-    }
-  };
   for (int round = 0; round < 2000; ++round) {
-    const Json value = {{"a", any(0)}, {"b", any(0)}};
+    const Json value = {{"a", AnyValue(random, true)}, {"b", AnyValue(random, true)}};
     ASSERT_EQ(ReadPythonArguments(PythonArguments(value), {}), value) << PythonArguments(value);
   }
 }

@@ -5,6 +5,8 @@
 #include <random>
 #include <string>
 
+#include "decode/values_test.h"
+
 namespace reprise {
 namespace {
 
@@ -61,27 +63,8 @@ TEST(QuotedValues, AreRead) {
 // What is written is read again.
 TEST(QuotedValues, ComeBack) {
   std::mt19937 random(3);
-  const std::function<Json(int)> any = [&](int depth) -> Json {
-    switch (random() % (depth > 3 ? 5 : 7)) {
-      case 0: return std::string("text, {with} [all]: \"of\" it \xc3\xa9\n").substr(random() % 12);
-      case 1: return static_cast<int>(random() % 2000) - 1000;
-      case 2: return random() % 2 == 0;
-      case 3: return nullptr;
-      case 4: return static_cast<double>(random() % 1000) / 8;
-      case 5: {
-        Json array = Json::array();
-        for (unsigned n = random() % 4; n > 0; --n) array.push_back(any(depth + 1));
-        return array;
-      }
-      default: {
-        Json object = Json::object();
-        for (unsigned n = random() % 4; n > 0; --n) object[std::string(1, static_cast<char>('a' + random() % 26)) + "_x"] = any(depth + 1);
-        return object;
-      }
-    }
-  };
   for (int round = 0; round < 2000; ++round) {
-    const Json value = {{"a", any(0)}, {"b", any(0)}};
+    const Json value = {{"a", AnyValue(random, false)}, {"b", AnyValue(random, false)}};
     for (const bool names_too : {false, true}) {
       std::string text;
       WriteQuoted(value, kMark, names_too, text);

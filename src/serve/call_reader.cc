@@ -65,7 +65,9 @@ bool ParseParameters(std::string_view body, const Tools& tools, ToolUse& use) {
   return true;
 }
 
-bool TakeObjectCall(Json call, const Tools& tools, ToolUse& use) {
+bool ParseObjectCall(std::string_view body, const Tools& tools, ToolUse& use) {
+  if (!BoundedJson(body)) return false;
+  Json call = Json::parse(body, nullptr, /*allow_exceptions=*/false);
   if (!call.is_object() || !call.contains("name") || !call["name"].is_string()) return false;
   use.name = call["name"].get<std::string>();
   if (tools.Find(use.name) == nullptr) return false;
@@ -83,10 +85,6 @@ bool TakeObjectCall(Json call, const Tools& tools, ToolUse& use) {
   if (!arguments.is_object()) return false;
   use.arguments = std::move(arguments);
   return true;
-}
-
-bool ParseObjectCall(std::string_view body, const Tools& tools, ToolUse& use) {
-  return BoundedJson(body) && TakeObjectCall(Json::parse(body, nullptr, /*allow_exceptions=*/false), tools, use);
 }
 
 bool ParsePythonArguments(const Tool& tool, std::string_view body, ToolUse& use) {

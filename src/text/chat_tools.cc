@@ -138,7 +138,7 @@ std::string SystemWithTools(ChatStyle style, ToolForm form, std::string_view con
       for (const std::string& tool : tools) text += tool;
       text += kHarmonyAfter;
       break;
-    case ToolForm::kMistral:  // have them between markers of their own
+    case ToolForm::kMistral:  // these say it in markers, or in words around them
     case ToolForm::kMistralIds:
     case ToolForm::kMistralList:
     case ToolForm::kPython:

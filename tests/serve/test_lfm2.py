@@ -5,6 +5,7 @@ import pytest
 
 from conftest import running
 from markers import with_markers
+from rounds import check_rounds
 
 MARKERS = ["<|tool_list_start|>", "<|tool_list_end|>", "<|tool_call_start|>", "<|tool_call_end|>", "<|tool_response_start|>", "<|tool_response_end|>"]
 # Bits by which they are known.
@@ -53,15 +54,7 @@ def test_calls_that_are_forced(client):
 
 def test_a_result_computes_itself_and_nothing_else(client):
     for seed in range(2):
-        messages = [*ASK, {"role": "user", "content": f"The {seed}th time."}]
-        for _ in range(2):
-            answer = ask(client, messages=messages, tool_choice="required", seed=seed, parallel_tool_calls=False)
-            calls = answer.choices[0].message.tool_calls
-            messages.append({"role": "assistant", "tool_calls": [call.model_dump() for call in calls]})
-            messages += [{"role": "tool", "tool_call_id": call.id, "content": "Done."} for call in calls]
-            more = ask(client, messages=messages, max_tokens=1)
-            # Of the last prompt and its answer all but the marker that ended it.
-            assert more.usage.prompt_tokens_details.cached_tokens >= answer.usage.total_tokens - 1
+        check_rounds(ask, client, [*ASK, {"role": "user", "content": f"The {seed}th time."}], seed=seed)
 
 
 def test_messages_of_a_chat_with_calls(server, version):
