@@ -179,16 +179,15 @@ void PrintTokenizer(const Json& json) {
 }
 
 Result<int> InspectModel(const InspectFlags& flags, const std::string& path) {
-  auto file = GgufFile::Open(path);
-  if (!file.ok()) return file.status().Within("'" + path + "'");
-  Json json = FileJson(flags, path, *file);
-  if (!flags.json) PrintFile(path, *file, json);
+  REPRISE_ASSIGN_OR_RETURN(const GgufFile file, GgufFile::Open(path));
+  Json json = FileJson(flags, path, file);
+  if (!flags.json) PrintFile(path, file, json);
 
   // States and fingerprint are those of the model as it would be loaded: nothing here lists them by hand.
   Progress progress("reading", flags.json);
   ModelOptions options = flags.model.Options();
   options.progress = progress.Callback();
-  const auto model = OutlineModel(*file, options);
+  const auto model = OutlineModel(file, options);
   progress.Done();
   const Status unknown = model.ok() ? Ok() : model.status().Within("'" + path + "'");
   if (!unknown.ok() && unknown.code() != StatusCode::kUnsupported) return unknown;
@@ -202,9 +201,9 @@ Result<int> InspectModel(const InspectFlags& flags, const std::string& path) {
     if (network.experts > 0) {
       json["experts"] = network.experts;
       json["experts_used"] = network.experts_used;
-      json["used_parameters"] = UsedParameters(*file, network);
+      json["used_parameters"] = UsedParameters(file, network);
     }
-    json["tokenizer"] = TokenizerJson(*file, *model);
+    json["tokenizer"] = TokenizerJson(file, *model);
     json["fingerprint"] = model->fingerprint.Hex();
     json["backend"] = model->backend;
     json.update(LayoutJson(model->layout));
@@ -232,13 +231,13 @@ Result<int> InspectModel(const InspectFlags& flags, const std::string& path) {
   }
   if (flags.metadata) {
     std::printf("\n  METADATA\n");
-    for (const GgufEntry& entry : file->metadata()) {
+    for (const GgufEntry& entry : file.metadata()) {
       std::printf("  %s (%s) = %s\n", Printable(entry.key).c_str(), entry.TypeName().c_str(), entry.ShortValue(100).c_str());
     }
   }
   if (flags.tensors) {
     std::printf("\n  TENSORS\n");
-    for (const GgufTensor& tensor : file->tensors()) {
+    for (const GgufTensor& tensor : file.tensors()) {
       std::printf("  %-40s %-6s %14s  %s\n", Printable(tensor.name).c_str(), std::string(TensorTypeName(tensor.type)).c_str(),
                   Grouped(tensor.data.size()).c_str(), tensor.Shape().c_str());
     }

@@ -261,7 +261,7 @@ Result<GgufFile> GgufFile::Parse(std::span<const std::byte> bytes) { return Gguf
 Result<GgufFile> GgufFile::Open(const std::string& path) {
   REPRISE_ASSIGN_OR_RETURN(MappedFile mapped, MappedFile::Open(path));
   auto parsed = Parse(mapped.bytes());
-  if (!parsed.ok()) return parsed.status().Within(Quoted(path));
+  if (!parsed.ok()) return parsed.status().Within("'" + path + "'");
   parsed->file_ = std::move(mapped);
   return parsed;
 }

@@ -45,9 +45,7 @@ int LogRows(size_t row_bytes) {
 Result<std::shared_ptr<Engine>> Engine::Load(const std::string& path, const ModelOptions& options) {
   REPRISE_RETURN_IF_ERROR(CheckOptions(options));
   std::shared_ptr<Engine> engine(new Engine);
-  auto file = GgufFile::Open(path);
-  if (!file.ok()) return file.status().Within("'" + path + "'");
-  engine->file_ = *std::move(file);
+  REPRISE_ASSIGN_OR_RETURN(engine->file_, GgufFile::Open(path));
   engine->info_.path = path;
   engine->options_ = options;
   engine->options_.progress = {};

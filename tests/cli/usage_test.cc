@@ -61,6 +61,12 @@ TEST(Usage, WhatGoesWrongLaterIsOneSentence) {
   const std::string& model = TinyModel();
   ExpectError(RunReprise({"run", "-m", "/nowhere/model.gguf", "-p", "a"}), 1, "/nowhere/model.gguf");
   ExpectError(RunReprise({"run", "-m", SharedDirectory(), "-p", "a"}), 1, "not a file");
+  // A damaged file is named once.
+  const std::string damaged = TestFile("damaged.gguf");
+  WriteBytes(damaged, "GGUF");
+  for (const Arguments& arguments : {Arguments{"run", "-m", damaged, "-p", "a"}, Arguments{"inspect", damaged}}) {
+    ExpectError(RunReprise(arguments), 1, "reprise: '" + damaged + "': the bytes end");
+  }
   ExpectError(RunReprise({"run", "-m", model, "-p", "a", "--stop", ""}), 1, "stop string");
   ExpectError(RunReprise({"run", "-m", model, "-p", "a", "--stop", std::string(2000, 'x')}), 1, "2000 bytes");
   Arguments stops{"run", "-m", model, "-p", "a"};
