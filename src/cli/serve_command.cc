@@ -7,6 +7,7 @@
 #include "cli/flags.h"
 #include "cli/model_flags.h"
 #include "serve/server.h"
+#include "text/chat.h"
 
 namespace reprise {
 namespace {
@@ -84,27 +85,7 @@ void AddServeCommand(CLI::App& app, Action& action) {
                    "Keys that clients must show, one a line; each sees its own capsules alone")
       ->type_name("FILE");
   command->add_option("--chat-template", flags->server.chat_template, "Chat format by name instead of the model's own")
-      ->check(CLI::IsMember({"chatml",
-                             "qwen3",
-                             "qwen3.5",
-                             "llama3",
-                             "granite",
-                             "gemma",
-                             "gemma4",
-                             "phi4",
-                             "phi4-mini",
-                             "harmony",
-                             "lfm2",
-                             "lfm2.5",
-                             "mistral-v1",
-                             "mistral-v3",
-                             "mistral-v3-tekken",
-                             "mistral-v7",
-                             "mistral-v7-tekken",
-                             "mistral-v11",
-                             "mistral-v13",
-                             "mistral-v15",
-                             "plain"}))
+      ->check(CLI::IsMember(ChatFormatNames()))
       ->type_name("NAME");
   command->add_option("--model-name", flags->server.model_id, "What clients are told the model is called")->type_name("NAME");
   number("--drain", flags->drain_seconds, "SECONDS", "How long running requests may take to finish when the server stops", 0, 3600,

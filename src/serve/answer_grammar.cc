@@ -56,7 +56,7 @@ class AnswerWriter {
     if (form == ToolForm::kHarmony) return WriteMessage(callable);
     if (form == ToolForm::kGemma) return WriteQuotedCalls(callable, tools.parallel);
     if (form == ToolForm::kPython) return WritePythonCalls(callable, tools.parallel);
-    if (form == ToolForm::kMistralList) return WriteCallList(callable, tools.parallel);
+    if (IsJsonList(form)) return WriteCallList(callable, tools.parallel, form);
     const Label call = builder_.NewLabel(), end = builder_.NewLabel();
     builder_.Call(call);
     // Of Llama's form an answer is one call.
@@ -125,18 +125,23 @@ class AnswerWriter {
     builder_.Literal("json").Literal(kMessage).Return().Place(end);
   }
 
-  // Of Mistral's list, all of them. Its older vocabularies put a space before it.
-  void WriteCallList(const std::vector<const Tool*>& callable, bool parallel) {
+  // All of them. Mistral's older vocabularies put a space before the list.
+  void WriteCallList(const std::vector<const Tool*>& callable, bool parallel, ToolForm form) {
+    const bool ids = HasCallIds(form);
     const Label call = builder_.NewLabel(), end = builder_.NewLabel();
-    builder_.Literal(kMistralCall).Optional([this] { builder_.Literal(" "); });
+    builder_.Literal(CallStart(form));
+    if (ids) builder_.Optional([this] { builder_.Literal(" "); });
     builder_.Literal("[").Call(call);
     if (parallel) builder_.Repeat(0, kMostCalls - 1, [&] { builder_.Literal(", ").Call(call); });
-    builder_.Literal("]").Jump(end).Place(call).Literal("{\"name\": \"");
+    builder_.Literal("]").Literal(CallEnd(form)).Jump(end).Place(call).Literal("{\"name\": \"");
     builder_.OneOf(callable.size(),
                    [&](size_t i) { builder_.Literal(callable[i]->name).Literal("\", \"arguments\": ").Call(RuleOf(*callable[i])); });
-    builder_.Literal(", \"id\": \"");
-    WriteCallId();
-    builder_.Literal("\"}").Return().Place(end);
+    if (ids) {
+      builder_.Literal(", \"id\": \"");
+      WriteCallId();
+      builder_.Literal("\"");
+    }
+    builder_.Literal("}").Return().Place(end);
   }
 
   // Of LFM2's, as a list.

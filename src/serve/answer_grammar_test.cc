@@ -102,7 +102,7 @@ TEST_P(ForcedCalls, ComeAfterThoughts) {
 
 INSTANTIATE_TEST_SUITE_P(Forms, ForcedCalls,
                          testing::Values(ToolForm::kJson, ToolForm::kXml, ToolForm::kLlama, ToolForm::kMistral, ToolForm::kMistralIds,
-                                         ToolForm::kMistralList, ToolForm::kPython, ToolForm::kGemma),
+                                         ToolForm::kMistralList, ToolForm::kNemotron, ToolForm::kPython, ToolForm::kGemma),
                          [](const auto& form) {
                            std::string name(ToolFormName(form.param));
                            std::replace(name.begin(), name.end(), '-', '_');

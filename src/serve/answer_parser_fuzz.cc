@@ -74,7 +74,7 @@ std::vector<AnswerForm> Forms(const Tools& tools) {
   forms.push_back({.may_think = true, .thoughts = ThoughtMarkersOf({.style = ChatStyle::kGemma4})});
   forms.push_back({.may_think = true, .thoughts = ThoughtMarkersOf({.style = ChatStyle::kMistral})});
   for (const ToolForm form : {ToolForm::kJson, ToolForm::kXml, ToolForm::kLlama, ToolForm::kMistral, ToolForm::kMistralIds,
-                              ToolForm::kMistralList, ToolForm::kPython, ToolForm::kGemma}) {
+                              ToolForm::kMistralList, ToolForm::kNemotron, ToolForm::kPython, ToolForm::kGemma}) {
     forms.push_back({.tools = form, .declared = &tools, .may_think = true});
     forms.push_back({.tools = form, .declared = &tools, .one_call = true});
   }

@@ -139,6 +139,21 @@ TEST(AnswerParser, CallsOfMistral) {
   Expect(form, "[TOOL_CALLS]" + name + "[ARGS]{}", "|text:[TOOL_CALLS]" + name + "[ARGS]{}");
 }
 
+// One list between markers.
+TEST(AnswerParser, CallsOfNemotron) {
+  const Tools tools = Declared();
+  const AnswerForm form{.tools = ToolForm::kNemotron, .declared = &tools, .may_think = true, .opens_thoughts = true};
+  Expect(form, "Hm.\n</think>\n\n<TOOLCALL>[{\"name\": \"read\", \"arguments\": {\"path\": \"a]\"}}, {\"name\": \"write\"}]</TOOLCALL>\n",
+         R"(|thoughts:Hm.|call:read{"path": "a]"}|call:write{})");
+  const AnswerForm calm{.tools = ToolForm::kNemotron, .declared = &tools};
+  Expect(calm, R"(So.<TOOLCALL>[{"name": "read", "id": "1"}]</TOOLCALL> And.)", "|text:So.|call:read{}|text:And.");
+  Expect(calm, R"(<TOOLCALL>{"name": "read"}</TOOLCALL>)", "|call:read{}");
+  Expect(calm, R"(<TOOLCALL>[{"name": "read"}]</TOOL)", "|call:read{}|text:</TOOL");
+  for (const std::string text : {R"(<TOOLCALL>[{"name": "burn"}]</TOOLCALL>)", "<TOOLCALL>[]</TOOLCALL>", R"(<TOOLCALL>[{"name": "re)"}) {
+    Expect(calm, text, "|text:" + text);
+  }
+}
+
 // Of the third and seventh versions, in one list; and of the eleventh, with an id before the arguments.
 TEST(AnswerParser, CallsOfMistralWithIds) {
   const Tools tools = Declared();
@@ -413,8 +428,8 @@ TEST(AnswerParser, AnythingInAnyPieces) {
   for (int round = 0; round < 4000; ++round) {
     std::string text;
     for (unsigned n = random() % 14; n > 0; --n) text += kParts[random() % std::size(kParts)];
-    const ToolForm kForms[] = {ToolForm::kJson,        ToolForm::kXml,    ToolForm::kLlama, ToolForm::kMistral, ToolForm::kMistralIds,
-                               ToolForm::kMistralList, ToolForm::kPython, ToolForm::kGemma, ToolForm::kNone};
+    const ToolForm kForms[] = {ToolForm::kJson,        ToolForm::kXml,      ToolForm::kLlama,  ToolForm::kMistral, ToolForm::kMistralIds,
+                               ToolForm::kMistralList, ToolForm::kNemotron, ToolForm::kPython, ToolForm::kGemma,   ToolForm::kNone};
     AnswerForm form{.tools = kForms[random() % std::size(kForms)],
                     .declared = &tools,
                     .one_call = random() % 4 == 0,

@@ -47,6 +47,7 @@ class MessagesAnswer {
     const Continued continued = ReadContinued(engines_, caller, fields);
     options.after_result = !messages.empty() && messages.back().role == "tool";
     if (engines_.chat) {
+      options.thinking = ThinkingFor(*engines_.chat, messages, options.thinking);
       tools_.Tell(*engines_.chat, options);
       StopAfterCall(*engines_.chat, tools_, sampling);
       sampling.grammar = GrammarOf({}, tools_, *engines_.chat, options, error);

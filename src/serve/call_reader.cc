@@ -150,7 +150,7 @@ CallReader::Scan CallReader::Read(std::string_view text, bool last) {
     const Scan name = ScanName(text);
     if (name != Scan::kDone) return name;
   }
-  const bool python = form_ == ToolForm::kPython, list = python || form_ == ToolForm::kMistralList;
+  const bool python = form_ == ToolForm::kPython, list = python || IsJsonList(form_);
   if (list && !in_list_ && scanned_ == body_ && name_.empty()) {
     body_ = scanned_ = SkipSpace(text, body_);
     in_list_ = body_ < text.size() && text[body_] == '[';

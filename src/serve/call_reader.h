@@ -51,7 +51,7 @@ class CallReader {
   const Tools* declared_;
   // Where they stand before the arguments: Mistral's, Harmony's, LFM2's and Gemma's; the id too in one of Mistral's forms.
   std::string name_, id_;
-  bool in_list_ = false;  // of calls: Mistral's and LFM2's
+  bool in_list_ = false;  // of calls: Mistral's, Nemotron's and LFM2's
   // Offsets in the text.
   size_t body_ = 0, scanned_ = 0;
   bool is_json_ = false;

@@ -27,6 +27,8 @@ std::vector<ChatFormat> Formats() {
   }
   formats.push_back({.style = ChatStyle::kLlama3, .tools = ToolForm::kLlama});
   formats.push_back({.style = ChatStyle::kHarmony, .tools = ToolForm::kHarmony, .thinks = true});
+  formats.push_back({.style = ChatStyle::kJamba, .tools = ToolForm::kJson, .thinks = true});
+  formats.push_back({.style = ChatStyle::kNemotron, .tools = ToolForm::kNemotron, .thinks = true});
   formats.push_back({.style = ChatStyle::kLfm2, .tools = ToolForm::kPython});
   formats.push_back({.style = ChatStyle::kLfm2, .tools = ToolForm::kPython, .marks_tools = true});
   formats.push_back({.style = ChatStyle::kGemma4, .tools = ToolForm::kGemma, .results_open_thoughts = true});

@@ -143,8 +143,8 @@ void FillChatPrompt(Engines& engines, const std::vector<ChatMessage>& messages, 
   if (continued.any()) {
     const auto end = EndOfTurn(tokenizer, *engines.chat, job.prompt, messages.empty() ? "" : messages[0].role);
     job.prompt.insert(job.prompt.end(), end.begin(), end.end());
-  } else if (tokenizer.add_bos() && tokenizer.bos() >= 0) {
-    job.prompt.push_back(tokenizer.bos());
+  } else if (const std::optional<int32_t> first = FirstTokenOf(tokenizer, *engines.chat)) {
+    job.prompt.push_back(*first);
   }
   ChatOptions with = options;
   with.continues = continued.any();

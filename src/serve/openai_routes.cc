@@ -56,6 +56,7 @@ class Answer {
     const Continued continued = ReadContinued(engines_, caller, fields);
     options.after_result = !messages.empty() && messages.back().role == "tool";
     if (engines_.chat) {
+      options.thinking = ThinkingFor(*engines_.chat, messages, options.thinking);
       tools_.Tell(*engines_.chat, options);
       StopAfterCall(*engines_.chat, tools_, sampling_);
       sampling_.grammar = GrammarOf(shape_, tools_, *engines_.chat, options, error);

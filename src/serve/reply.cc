@@ -28,8 +28,9 @@ std::vector<ReplyPiece> Reply::Take(const Event& event, const Tokenizer& tokeniz
     const bool call = piece.kind == AnswerPiece::Kind::kCall;
     given.push_back({piece.kind, std::move(piece.text), call ? message_.tool_calls.back() : ChatToolCall()});
   }
-  if ((stop_ == kToolCallEnd || stop_ == kGemmaCallEnd || stop_ == kPythonCallEnd) && calls())
-    stop_.clear();  // ours (StopAfterCall), or as good
+  for (const std::string_view end : {kToolCallEnd, kGemmaCallEnd, kPythonCallEnd, kNemotronCallEnd}) {
+    if (stop_ == end && calls()) stop_.clear();  // ours (StopAfterCall), or as good
+  }
   return given;
 }
 

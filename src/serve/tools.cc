@@ -96,7 +96,7 @@ void Tools::Tell(const ChatFormat& format, ChatOptions& options) const {
   const auto declaration = [&](const Tool& tool) {
     if (format.tools == ToolForm::kHarmony) return TypeOfTool(tool.declared["function"]);
     if (format.tools == ToolForm::kGemma) return DeclarationOfTool(tool.declared["function"]);
-    if (format.tools == ToolForm::kPython) return SpacedJson(tool.declared["function"]);
+    if (format.tools == ToolForm::kPython || format.tools == ToolForm::kNemotron) return SpacedJson(tool.declared["function"]);
     // Llama's template indents them by four.
     if (format.tools == ToolForm::kLlama) return tool.declared.dump(4, ' ', false, Json::error_handler_t::replace);
     return SpacedJson(tool.declared);

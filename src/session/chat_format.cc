@@ -1,6 +1,7 @@
 #include "session/chat_format.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "session/engine.h"
@@ -25,7 +26,7 @@ Result<std::vector<int32_t>> EncodeChatFor(const Model& model, const ChatFormat&
                                            const ChatOptions& options) {
   REPRISE_ASSIGN_OR_RETURN(const Tokenizer* tokenizer, model.engine().tokenizer());
   REPRISE_ASSIGN_OR_RETURN(std::vector<int32_t> tokens, EncodeChat(*tokenizer, format, messages, options));
-  if (tokenizer->add_bos() && tokenizer->bos() >= 0) tokens.insert(tokens.begin(), tokenizer->bos());
+  if (const std::optional<int32_t> first = FirstTokenOf(*tokenizer, format)) tokens.insert(tokens.begin(), *first);
   return tokens;
 }
 

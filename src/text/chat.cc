@@ -51,7 +51,7 @@ class Encoder {
 
 // The openings that a rendered answer may have been generated after.
 std::vector<std::vector<int32_t>> OpeningsOf(const Tokenizer& tokenizer, const ChatFormat& format) {
-  if (format.style != ChatStyle::kQwen35 && !HasChannels(format) && !format.results_open_thoughts) return {{}};
+  if (!OpensWithThoughts(format.style) && !HasChannels(format) && !format.results_open_thoughts) return {{}};
   std::vector<std::vector<int32_t>> openings;
   for (const Thinking thinking : {Thinking::kOn, Thinking::kOff}) {
     Renderer out(format);

@@ -2,8 +2,8 @@
 //
 // A chat is rendered as segments, text or marker, and only markers become control tokens. Text in a message that spells a marker, such as
 // "<|im_end|>", stays text, so that content can never end its own turn or begin another.
-// All functions are pure and thread-safe. Sources: the templates that Qwen, SmolLM, Granite, Gemma, gpt-oss and Mistral publish with
-// their models.
+// All functions are pure and thread-safe. Sources: the templates that Qwen, SmolLM, Granite, Gemma, gpt-oss, Jamba, Nemotron and Mistral
+// are published with.
 #pragma once
 
 #include <cstdint>
@@ -43,6 +43,7 @@ enum class ChatStyle : uint8_t {
   kChatMl,    // <|im_start|>role\ncontent<|im_end|>\n (SmolLM2, Qwen2, Qwen2.5 and whatever else is content with that)
   kQwen3,     // ChatML; what the assistant thought is kept only after the last question
   kQwen35,    // as Qwen3; contents are stripped of white space, and an answer opens with its thoughts, even if it has none
+  kJamba,     // ChatML; a question is preceded by a request to think, and an answer opens with its thoughts (Jamba Reasoning)
   kLfm2,      // ChatML; LFM2.5's thoughts, <think>thoughts</think>, are kept only after the last question
   kLlama3,    // <|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|>
   kGranite,   // <|start_of_role|>role<|end_of_role|>content<|end_of_text|>\n (Granite 4)
@@ -52,6 +53,7 @@ enum class ChatStyle : uint8_t {
   kMistral,   // [INST]question[/INST]answer</s>, in the versions that MistralForm tells apart
   kPhi4,      // <|im_start|>role<|im_sep|>content<|im_end|>
   kPhi4Mini,  // <|role|>content<|end|>, where a marker is the role
+  kNemotron,  // <SPECIAL_11>Role\ncontent\n; the system's turn has another marker, an answer one behind it (Nemotron Nano 2)
   kPlain,     // no roles and no markers: contents with an empty line after each, for models that only continue text
 };
 
@@ -63,6 +65,7 @@ enum class ToolForm : uint8_t {
   kMistral,      // [TOOL_CALLS]NAME[ARGS]{...} (Mistral's thirteenth version and later)
   kMistralIds,   // [TOOL_CALLS]NAME[CALL_ID]ID[ARGS]{...} (Mistral's eleventh version)
   kMistralList,  // [TOOL_CALLS][{"name": ..., "arguments": {...}, "id": ID}] (Mistral's third and seventh versions)
+  kNemotron,     // <TOOLCALL>[{"name": ..., "arguments": {...}}]</TOOLCALL> (Nemotron Nano 2)
   kHarmony,      // a message to=functions.NAME on the commentary channel, which ends the answer with <|call|> (gpt-oss)
   kPython,       // <|tool_call_start|>[NAME(key="text", other=2)]<|tool_call_end|> (LFM2 and LFM2.5)
   kGemma,        // <|tool_call>call:NAME{key:<|"|>text<|"|>}<tool_call|>, whose result the same turn goes on with (Gemma 4)
@@ -85,24 +88,31 @@ struct ChatFormat {
   ChatStyle style = ChatStyle::kChatMl;
   ToolForm tools = ToolForm::kJson;
   std::string default_system = {};  // said when a chat does not begin with a system message; empty: nothing is
-  bool thinks = false;              // whether answers start with thoughts when the caller does not say
+  bool thinks = false;              // whether answers start with thoughts when the caller does not say (ThinkingFor)
   bool empty_thoughts = false;      // Gemma 4's larger models: an answer that is not to think is opened by thoughts without a word
   bool results_open_thoughts =
       false;  // Gemma 4's later templates: an answer that is to think is opened by its thoughts after a tool's result
   MistralForm mistral = {};
   bool marks_tools = false;  // LFM2: the list of tools and their results stand between markers
+  bool writes_bos =
+      false;  // the template opens prompts with the vocabulary's bos token, which some files do not otherwise ask for (Falcon-H1's)
 };
 
 // From the file's template (may be empty) and the tokens present. kUnsupported, with the known formats, when it is none of them.
 Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_view chat_template);
 
-// By name, whatever the file's template is: chatml, qwen3, qwen3.5, llama3, granite, gemma, gemma4, phi4, phi4-mini, harmony, lfm2, lfm2.5, mistral-v1,
-// mistral-v3, mistral-v3-tekken, mistral-v7, mistral-v7-tekken, mistral-v11, mistral-v13, mistral-v15 or plain. kInvalidArgument names them; kUnsupported
-// when the vocabulary lacks the format's markers.
+// By name, whatever the file's template is. kInvalidArgument names them; kUnsupported when the vocabulary lacks the format's markers.
+std::vector<std::string> ChatFormatNames();
 Result<ChatFormat> NamedChatFormat(const Tokenizer& tokenizer, std::string_view name);
 std::string_view ChatStyleName(ChatStyle style);
 
+// The token that a chat's prompt begins with before anything else, where there is one.
+std::optional<int32_t> FirstTokenOf(const Tokenizer& tokenizer, const ChatFormat& format);
+
 enum class Thinking : uint8_t { kByFormat, kOn, kOff };
+
+// What the caller says, or if that is kByFormat the last of the messages' own words for it: Nemotron Nano 2's "/think" and "/no_think".
+Thinking ThinkingFor(const ChatFormat& format, std::span<const ChatMessage> messages, Thinking thinking);
 
 // How an answer was generated, where that is known: its tokens, without what ends a turn. The prompt that it followed was `before` and then
 // `opening`. Calls come with the same `before`, grown. An answer that thought is to be left alone where its thoughts are not shown.
@@ -149,7 +159,7 @@ struct ChatSegment {
 Result<std::vector<ChatSegment>> RenderChat(const ChatFormat& format, std::span<const ChatMessage> messages,
                                             const ChatOptions& options = {});
 
-// The same as token ids. Does not add a bos token. An answer's tokens are its own: they are the recalled ones, or the text is encoded from where
+// The same as token ids. Does not add what FirstTokenOf says. An answer's tokens are its own: they are the recalled ones, or the text is encoded from where
 // the prompt ended that it followed, so that what was said before an answer has the same tokens ever after.
 Result<std::vector<int32_t>> EncodeChat(const Tokenizer& tokenizer, const ChatFormat& format, std::span<const ChatMessage> messages,
                                         const ChatOptions& options = {});

@@ -85,9 +85,12 @@ void RenderOpening(const ChatFormat& format, const ChatOptions& options, Rendere
     if (OpensFinal(format, options)) out.OpenChannel(kFinalChannel);
   } else if (format.style == ChatStyle::kGemma4 && options.after_result) {
     if (OpensThoughts(format, options)) out.OpenThoughts();
-  } else if (format.style == ChatStyle::kQwen35 && thinks) {
+  } else if (OpensWithThoughts(format.style) && thinks) {
     out.Marker(kThinkStart);
     out.Text("\n");
+  } else if (format.style == ChatStyle::kNemotron) {
+    out.Marker(kThinkStart);
+    out.Marker(kThinkEnd);
   } else if (!thinks && (format.style == ChatStyle::kQwen35 || format.style == ChatStyle::kQwen3 || format.empty_thoughts)) {
     out.Thoughts("");
   }
@@ -117,6 +120,13 @@ void RenderAnswer(const ChatFormat& format, const ChatMessage& message, std::str
       content = StripSpace(content.substr(end + kThinkEnd.size()));
     }
     out.Text(content);
+  } else if (format.style == ChatStyle::kNemotron) {
+    // What its template takes for the answer is what stands behind the thoughts, up to a second end of some.
+    if (const size_t end = content.find(kThinkEnd); end != std::string_view::npos) {
+      content.remove_prefix(end + kThinkEnd.size());
+      content = StripSpace(content.substr(0, content.find(kThinkEnd)));
+    }
+    out.Text(content);
   } else if (format.marks_tools) {
     // LFM2 calls before it speaks.
     WriteToolCalls(format.tools, false, message.tool_calls, WriterTo(out));
@@ -124,11 +134,12 @@ void RenderAnswer(const ChatFormat& format, const ChatMessage& message, std::str
   } else if (!MayThink(format)) {
     out.Text(content);
   } else {
-    Answer answer = message.reasoning.empty() ? SplitThoughts(content) : Answer{message.reasoning, content};
+    Answer answer = message.reasoning.empty() ? SplitThoughts(content) : Answer{StripNewlines(message.reasoning, true, true), content};
     if (format.style == ChatStyle::kQwen35) answer.thoughts = StripSpace(answer.thoughts);
-    // Qwen3 writes empty thoughts into the last message only, Qwen3.5 into every answer to the last question.
-    if (after_question && (format.style == ChatStyle::kQwen35 || last || !answer.thoughts.empty())) {
-      if (format.style == ChatStyle::kQwen3) answer.content = StripNewlines(answer.content, true, false);
+    // Qwen3 writes empty thoughts into the last message only, Qwen3.5 into every answer to the last question, Jamba nowhere.
+    const bool empty = format.style == ChatStyle::kQwen35 || (format.style == ChatStyle::kQwen3 && last);
+    if (after_question && (empty || !answer.thoughts.empty())) {
+      if (format.style != ChatStyle::kQwen35) answer.content = StripNewlines(answer.content, true, false);
       out.Thoughts(answer.thoughts);
       if (answer.thoughts.empty()) out.Cut();
     }
@@ -191,6 +202,18 @@ void RenderToolResult(const ChatFormat& format, const ChatMessage& message, std:
     if (format.marks_tools) out.Marker(kPythonResultStart);
     out.Text(content);
     if (format.marks_tools) out.Marker(kPythonResultEnd);
+    return out.Close();
+  }
+  if (format.tools == ToolForm::kNemotron) {
+    if (first) {
+      out.Open("user");
+      out.Marker(kNemotronResultStart);
+    }
+    out.Text(first ? "[" : ", ");
+    out.Text(content);
+    if (!last) return;
+    out.Text("]");
+    out.Marker(kNemotronResultEnd);
     return out.Close();
   }
   if (first) out.Open("user");

@@ -2,6 +2,7 @@
 #include "text/chat_forms.h"
 
 #include <algorithm>
+#include <iterator>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -13,13 +14,17 @@ namespace reprise {
 namespace {
 
 constexpr std::string_view kKnownFormats =
-    "known are ChatML as written by SmolLM2, LFM2, Qwen2, Qwen2.5, Qwen3 and Qwen3.5, Llama 3's, Granite 4's, Gemma 3's and 4's, "
-    "Phi 4's, Harmony, and Mistral's";
+    "known are ChatML as written by SmolLM2, LFM2, Qwen2, Qwen2.5, Qwen3, Qwen3.5 and Jamba Reasoning, Llama 3's, Granite 4's, Gemma 3's "
+    "and 4's, Phi 4's, Nemotron Nano 2's, Harmony, and Mistral's";
 
 constexpr std::pair<std::string_view, ChatStyle> kStyles[] = {
-    {"chatml", ChatStyle::kChatMl},      {"qwen3", ChatStyle::kQwen3},     {"qwen3.5", ChatStyle::kQwen35}, {"llama3", ChatStyle::kLlama3},
-    {"granite", ChatStyle::kGranite},    {"gemma", ChatStyle::kGemma},     {"gemma4", ChatStyle::kGemma4},  {"phi4", ChatStyle::kPhi4},
-    {"phi4-mini", ChatStyle::kPhi4Mini}, {"harmony", ChatStyle::kHarmony}, {"plain", ChatStyle::kPlain}};
+    {"chatml", ChatStyle::kChatMl},      {"qwen3", ChatStyle::kQwen3},     {"qwen3.5", ChatStyle::kQwen35},
+    {"llama3", ChatStyle::kLlama3},      {"granite", ChatStyle::kGranite}, {"nemotron-nano", ChatStyle::kNemotron},
+    {"gemma", ChatStyle::kGemma},        {"gemma4", ChatStyle::kGemma4},   {"jamba-reasoning", ChatStyle::kJamba},
+    {"phi4-mini", ChatStyle::kPhi4Mini}, {"phi4", ChatStyle::kPhi4},       {"harmony", ChatStyle::kHarmony},
+    {"plain", ChatStyle::kPlain}};
+
+constexpr std::string_view kLfm2s[] = {"lfm2", "lfm2.5"};
 
 // By the names that llama.cpp gave them, the last by Mistral's own numbers.
 struct NamedMistral {
@@ -66,6 +71,7 @@ bool HasMarkers(const Tokenizer& tokenizer, ChatStyle style) {
       if (!tokenizer.Find(marker)) return false;
     }
   }
+  if (style == ChatStyle::kNemotron && !tokenizer.Find(kNemotronSystem)) return false;
   if (style == ChatStyle::kPhi4Mini && !(tokenizer.Find(kPhiSystem) && tokenizer.Find(kPhiUser))) return false;
   return tokenizer.Find(form.start).has_value() && tokenizer.Find(form.end).has_value();
 }
@@ -179,24 +185,28 @@ std::string_view ChatStyleName(ChatStyle style) {
   return style == ChatStyle::kMistral ? "mistral" : style == ChatStyle::kLfm2 ? "lfm2" : "unknown";
 }
 
+std::vector<std::string> ChatFormatNames() {
+  std::vector<std::string> names;
+  for (const auto& [name, style] : kStyles) names.emplace_back(name);
+  names.insert(names.end(), std::begin(kLfm2s), std::end(kLfm2s));
+  for (const NamedMistral& mistral : kMistrals) names.emplace_back(mistral.name);
+  return names;
+}
+
 Result<ChatFormat> NamedChatFormat(const Tokenizer& tokenizer, std::string_view name) {
-  std::string names;
-  const auto known_as = [&](std::string_view known) {
-    names += (names.empty() ? "" : ", ") + std::string(known);
-    return known == name;
-  };
   const auto lacking = [&] {
     return Unsupported("the model's vocabulary lacks the markers of the chat format '" + std::string(name) + "'");
   };
   for (const auto& [known, style] : kStyles) {
-    if (!known_as(known)) continue;
+    if (known != name) continue;
     if (!HasMarkers(tokenizer, style)) return lacking();
     const bool harmony = style == ChatStyle::kHarmony, gemma4 = style == ChatStyle::kGemma4;
     const ToolForm tools = harmony ? HarmonyTools(tokenizer, true) : gemma4 ? GemmaTools(tokenizer, true) : RecogniseToolForm(style, "");
-    return ChatFormat{.style = style, .tools = tools, .thinks = harmony, .results_open_thoughts = gemma4};
+    const bool thinks = harmony || style == ChatStyle::kJamba || style == ChatStyle::kNemotron;
+    return ChatFormat{.style = style, .tools = tools, .thinks = thinks, .results_open_thoughts = gemma4};
   }
-  for (const std::string_view known : {"lfm2", "lfm2.5"}) {
-    if (!known_as(known)) continue;
+  for (const std::string_view known : kLfm2s) {
+    if (known != name) continue;
     ChatFormat format;
     // Both are ChatML; what parts them is said by a template.
     const std::string says = std::string(kPythonTools).append(known == "lfm2" ? kPythonToolsStart : "");
@@ -205,14 +215,18 @@ Result<ChatFormat> NamedChatFormat(const Tokenizer& tokenizer, std::string_view 
     return has ? Result<ChatFormat>(std::move(format)) : lacking();
   }
   for (const auto& [known, form, tools] : kMistrals) {
-    if (!known_as(known)) continue;
+    if (known != name) continue;
     if (!HasMarkers(tokenizer, form)) return lacking();
     return ChatFormat{.style = ChatStyle::kMistral, .tools = MistralTools(tokenizer, tools, form.own_system), .mistral = form};
   }
+  std::string names;
+  for (const std::string& known : ChatFormatNames()) names += (names.empty() ? "" : ", ") + known;
   return InvalidArgument("no chat format is called '" + Printable(name, 32) + "'; known are " + names);
 }
 
-Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_view chat_template) {
+namespace {
+
+Result<ChatFormat> RecogniseTurns(const Tokenizer& tokenizer, std::string_view chat_template) {
   const bool has_markers = HasMarkers(tokenizer, ChatStyle::kChatMl);
   if (chat_template.empty()) {
     if (!has_markers) {
@@ -245,6 +259,9 @@ Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_v
                       .empty_thoughts = empty_thoughts,
                       .results_open_thoughts = Contains(chat_template, "== 'tool_response' and enable_thinking")};
   }
+  if (Contains(chat_template, kNemotronStart) && Contains(chat_template, kNemotronEnd) && HasMarkers(tokenizer, ChatStyle::kNemotron)) {
+    return ChatFormat{.style = ChatStyle::kNemotron, .tools = RecogniseToolForm(ChatStyle::kNemotron, chat_template), .thinks = true};
+  }
   if (Contains(chat_template, kPhiHeaderEnd) && HasMarkers(tokenizer, ChatStyle::kPhi4)) {
     return ChatFormat{.style = ChatStyle::kPhi4, .tools = ToolForm::kNone};
   }
@@ -264,6 +281,11 @@ Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_v
   ChatFormat format;
   if (TakesPythonTools(tokenizer, chat_template, format)) return format;
   format.tools = RecogniseToolForm(format.style, chat_template);
+  if (Contains(chat_template, "thinking_prefix")) {
+    format.style = ChatStyle::kJamba;
+    format.thinks = true;
+    return format;
+  }
   if (Contains(chat_template, "reasoning_content")) {
     // Qwen3.5's template strips contents through a macro that Qwen3's does not have.
     format.style = Contains(chat_template, "render_content") ? ChatStyle::kQwen35 : ChatStyle::kQwen3;
@@ -280,10 +302,23 @@ Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_v
   return format;
 }
 
+}  // namespace
+
+Result<ChatFormat> RecogniseChatFormat(const Tokenizer& tokenizer, std::string_view chat_template) {
+  REPRISE_ASSIGN_OR_RETURN(ChatFormat format, RecogniseTurns(tokenizer, chat_template));
+  format.writes_bos = Contains(chat_template, "bos_token");
+  return format;
+}
+
+std::optional<int32_t> FirstTokenOf(const Tokenizer& tokenizer, const ChatFormat& format) {
+  const bool wanted = tokenizer.add_bos() || format.writes_bos;
+  return wanted && tokenizer.bos() >= 0 ? std::optional<int32_t>(tokenizer.bos()) : std::nullopt;
+}
+
 bool HasChannels(const ChatFormat& format) { return format.style == ChatStyle::kHarmony; }
 
 bool MayThink(const ChatFormat& format) {
-  return format.style == ChatStyle::kQwen3 || format.style == ChatStyle::kQwen35 || format.style == ChatStyle::kGemma4 ||
+  return format.style == ChatStyle::kQwen3 || OpensWithThoughts(format.style) || format.style == ChatStyle::kGemma4 ||
          HasChannels(format) || format.mistral.thoughts || (format.style == ChatStyle::kLfm2 && !format.marks_tools);
 }
 
@@ -298,12 +333,25 @@ bool OpensFinal(const ChatFormat& format, const ChatOptions& options) {
 }
 
 bool OpensThoughts(const ChatFormat& format, const ChatOptions& options) {
-  const bool opens = format.style == ChatStyle::kQwen35 || (format.results_open_thoughts && options.after_result);
+  const bool opens = OpensWithThoughts(format.style) || (format.results_open_thoughts && options.after_result);
   return opens && Thinks(format, options.thinking);
 }
 
 bool Thinks(const ChatFormat& format, Thinking thinking) {
   return MayThink(format) && (thinking == Thinking::kByFormat ? format.thinks : thinking == Thinking::kOn);
+}
+
+Thinking ThinkingFor(const ChatFormat& format, std::span<const ChatMessage> messages, Thinking thinking) {
+  if (format.style != ChatStyle::kNemotron || thinking != Thinking::kByFormat) return thinking;
+  for (const ChatMessage& message : messages) {
+    if (message.role != "user" && message.role != "system") continue;
+    if (Contains(message.content, kThinkSwitch)) {
+      thinking = Thinking::kOn;
+    } else if (Contains(message.content, kNoThinkSwitch)) {
+      thinking = Thinking::kOff;
+    }
+  }
+  return thinking;
 }
 
 bool HasSystemTurn(const ChatFormat& format) {
@@ -313,6 +361,7 @@ bool HasSystemTurn(const ChatFormat& format) {
 bool OpensTurn(const ChatFormat& format, std::string_view marker) {
   if (format.style == ChatStyle::kPhi4Mini) return marker == kPhiSystem || marker == kPhiUser || marker == kPhiAssistant;
   if (format.style == ChatStyle::kGemma4 && marker == kGemmaResultStart) return true;
+  if (format.style == ChatStyle::kNemotron && marker == kNemotronSystem) return true;
   if (format.style != ChatStyle::kMistral) return marker == FormOf(format.style).start;
   for (const std::string_view opener : {kSystemPrompt, kAvailableTools, kInst, kInstEnd, kToolResults, kToolResultsEnd}) {
     if (marker == opener) return true;

@@ -30,6 +30,10 @@ inline constexpr std::string_view kPhiSystem = "<|system|>";
 inline constexpr std::string_view kPhiUser = "<|user|>";
 inline constexpr std::string_view kPhiAssistant = "<|assistant|>";
 
+inline constexpr std::string_view kNemotronSystem = "<SPECIAL_10>";
+inline constexpr std::string_view kNemotronStart = "<SPECIAL_11>";
+inline constexpr std::string_view kNemotronEnd = "<SPECIAL_12>";
+
 inline constexpr std::string_view kInst = "[INST]";
 inline constexpr std::string_view kInstEnd = "[/INST]";
 inline constexpr std::string_view kSystemPrompt = "[SYSTEM_PROMPT]";
@@ -43,6 +47,10 @@ inline constexpr std::string_view kModelSettings = "[MODEL_SETTINGS]";
 inline constexpr std::string_view kModelSettingsEnd = "[/MODEL_SETTINGS]";
 inline constexpr std::string_view kEndOfSequence = "</s>";
 
+// What a message of Nemotron's may say of thoughts, and which is not said.
+inline constexpr std::string_view kThinkSwitch = "/think";
+inline constexpr std::string_view kNoThinkSwitch = "/no_think";
+
 // The developer's message in Harmony, which is where a chat's own system message goes.
 inline constexpr std::string_view kDeveloper = "developer";
 inline constexpr std::string_view kDeveloperBefore = "# Instructions\n\n";
@@ -53,8 +61,8 @@ struct TurnForm {
   std::string_view start;
   std::string_view header_end;    // a marker; empty: there is none
   std::string_view after_header;  // text
-  std::string_view end;
-  std::string_view after_end;  // text
+  std::string_view end;           // a marker; empty: there is none
+  std::string_view after_end;     // text
 };
 // In Mistral's and Phi-4-mini's the role tells what a turn stands between; in the former nothing opens an answer.
 constexpr bool RoleIsMarker(ChatStyle style) { return style == ChatStyle::kMistral || style == ChatStyle::kPhi4Mini; }
@@ -69,6 +77,9 @@ constexpr TurnForm FormOf(ChatStyle style, std::string_view role = "assistant") 
     const std::string_view start = role == "system" ? kPhiSystem : role == "user" ? kPhiUser : role == "assistant" ? kPhiAssistant : "";
     return {start, "", "", kMessageEnd, ""};
   }
+  if (style == ChatStyle::kNemotron) {
+    return {role == "system" ? kNemotronSystem : kNemotronStart, "", "\n", role == "assistant" ? kNemotronEnd : "", "\n"};
+  }
   if (style == ChatStyle::kPhi4) return {kTurnStart, kPhiHeaderEnd, "", kTurnEnd, ""};
   if (style == ChatStyle::kLlama3) return {kLlamaStart, kLlamaHeaderEnd, "\n\n", kLlamaEnd, ""};
   if (style == ChatStyle::kGemma) return {kGemmaStart, "", "\n", kGemmaEnd, "\n"};
@@ -79,6 +90,24 @@ constexpr TurnForm FormOf(ChatStyle style, std::string_view role = "assistant") 
 }
 
 constexpr bool IsGemmas(ChatStyle style) { return style == ChatStyle::kGemma || style == ChatStyle::kGemma4; }
+
+// How a role is called in a format, and which one is called so.
+constexpr std::string_view NameOfRole(ChatStyle style, std::string_view role) {
+  if (IsGemmas(style) && role == "assistant") return kGemmaAssistant;
+  if (style != ChatStyle::kNemotron) return role;
+  return role == "system" ? "System" : role == "user" ? "User" : "Assistant";
+}
+constexpr std::string_view RoleNamed(ChatStyle style, std::string_view name) {
+  for (const std::string_view role : {"system", "user", "assistant"}) {
+    if (NameOfRole(style, role) == name) return role;
+  }
+  return name;
+}
+
+// Whether answers that think open with what begins their thoughts.
+constexpr bool OpensWithThoughts(ChatStyle style) {
+  return style == ChatStyle::kQwen35 || style == ChatStyle::kJamba || style == ChatStyle::kNemotron;
+}
 
 // Whether an answer is to think, where its format knows thoughts.
 bool Thinks(const ChatFormat& format, Thinking thinking);

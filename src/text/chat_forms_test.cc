@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,10 +27,25 @@ TEST(Chat, RecognisesTheKnownTemplates) {
   const auto qwen35 = RecogniseChatFormat(t, markers + "reasoning_content render_content enable_thinking is true");
   EXPECT_EQ(qwen35->style, ChatStyle::kQwen35);
   EXPECT_FALSE(qwen35->thinks);
-  // LFM2's begins with bos, which a prompt gets from the tokenizer, and says nothing when nobody does.
+  // LFM2's says nothing when nobody does.
   const auto lfm2 = RecogniseChatFormat(t, "{{- bos_token -}}" + markers + "{%- if ns.system_prompt -%} <|tool_list_start|>");
   EXPECT_EQ(lfm2->style, ChatStyle::kChatMl);
   EXPECT_EQ(Joined(*RenderChat(*lfm2, std::vector<ChatMessage>{{"user", "a"}})), "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n");
+}
+
+// Some files do not say that their vocabulary begins texts with it.
+TEST(Chat, APromptBeginsWithTheTokenThatTheTemplateWrites) {
+  const auto first = [](int bos, bool add_bos, const std::string& chat_template) {
+    const Tokenizer t = Make({"<|im_start|>", "<|im_end|>", "<s>"}, bos, add_bos);
+    const std::optional<int32_t> token = FirstTokenOf(t, *RecogniseChatFormat(t, chat_template));
+    return token ? t.TokenBytes(*token) : "";
+  };
+  const std::string turns = "<|im_start|> <|im_end|>";
+  EXPECT_EQ(first(2, false, turns), "");
+  EXPECT_EQ(first(2, true, turns), "<s>");
+  EXPECT_EQ(first(2, false, "{{bos_token}}" + turns), "<s>") << "Falcon-H1's";
+  EXPECT_EQ(first(2, true, "{{bos_token}}" + turns), "<s>");
+  EXPECT_EQ(first(-1, false, "{{bos_token}}" + turns), "");
 }
 
 TEST(Chat, AnUnknownTemplateIsRefusedWithTheKnownOnes) {
@@ -46,6 +62,7 @@ TEST(Chat, AnUnknownTemplateIsRefusedWithTheKnownOnes) {
 
 TEST(Chat, AFormatCanBeChosenByName) {
   const Tokenizer t = Make(kEveryMarker);
+  for (const std::string& name : ChatFormatNames()) EXPECT_TRUE(NamedChatFormat(t, name).ok()) << name;
   for (const char* name :
        {"mistral-v1", "mistral-v3", "mistral-v3-tekken", "mistral-v7", "mistral-v7-tekken", "mistral-v11", "mistral-v13", "mistral-v15"}) {
     const auto format = NamedChatFormat(t, name);
@@ -54,7 +71,8 @@ TEST(Chat, AFormatCanBeChosenByName) {
     EXPECT_EQ(MayThink(*format), name == std::string("mistral-v13") || name == std::string("mistral-v15"));
     EXPECT_EQ(NamedChatFormat(Make(), name).status().code(), StatusCode::kUnsupported);
   }
-  for (const char* name : {"chatml", "qwen3", "qwen3.5", "llama3", "granite", "gemma", "gemma4", "phi4", "phi4-mini", "harmony", "plain"}) {
+  for (const char* name : {"chatml", "qwen3", "qwen3.5", "llama3", "granite", "gemma", "gemma4", "phi4", "phi4-mini", "harmony", "plain",
+                           "jamba-reasoning", "nemotron-nano"}) {
     const auto format = NamedChatFormat(t, name);
     ASSERT_TRUE(format.ok()) << format.status().message();
     EXPECT_EQ(ChatStyleName(format->style), name);

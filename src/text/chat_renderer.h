@@ -2,6 +2,7 @@
 // For chat.cc.
 #pragma once
 
+#include <initializer_list>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -37,7 +38,7 @@ class Renderer {
       return Text(mistral_.spaces ? " " : "");
     }
     Marker(form.start);
-    Text(IsGemmas(style_) && role == "assistant" ? kGemmaAssistant : role);
+    Text(NameOfRole(style_, role));
     if (style_ == ChatStyle::kHarmony && role == "assistant") return;  // the answer says on which channel it goes on
     if (!form.header_end.empty()) Marker(form.header_end);
     Text(form.after_header);
@@ -59,7 +60,8 @@ class Renderer {
     const TurnForm form = FormOf(style_, role_);
     if (mistral_.as_text && role_ == "user") Text(" ");
     EndAnswer();
-    Marker(end.empty() ? form.end : end);
+    if (style_ == ChatStyle::kNemotron && role_ == "assistant") Text("\n");
+    if (const std::string_view marker = end.empty() ? form.end : end; !marker.empty()) Marker(marker);
     Text(form.after_end);
   }
   // Where its turn goes on, or with it.
@@ -75,10 +77,10 @@ class Renderer {
     Text("]");
     Marker(kAvailableToolsEnd);
   }
-  // Text of a template's, in which the markers of Mistral's thoughts are what they are.
-  void TextWithThoughts(std::string_view text) {
-    for (const std::string_view marker : {kMistralThinkStart, kMistralThinkEnd}) {
-      const size_t at = mistral_.thoughts ? text.find(marker) : std::string_view::npos;
+  // Text of a template's, in which each of these, in this order, is the marker that it is.
+  void TextWithMarkers(std::string_view text, std::initializer_list<std::string_view> markers) {
+    for (const std::string_view marker : markers) {
+      const size_t at = text.find(marker);
       if (at == std::string_view::npos) continue;
       Text(text.substr(0, at));
       Marker(marker);

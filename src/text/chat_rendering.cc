@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "formats/printable.h"
 #include "text/chat_answers.h"
@@ -30,7 +31,31 @@ size_t LastQuestion(const ChatFormat& format, std::span<const ChatMessage> messa
   return messages.size() - 1;
 }
 
-bool Strips(ChatStyle style) { return style == ChatStyle::kQwen35 || style == ChatStyle::kLlama3 || IsGemmas(style); }
+bool Strips(ChatStyle style) {
+  return style == ChatStyle::kQwen35 || style == ChatStyle::kLlama3 || style == ChatStyle::kNemotron || IsGemmas(style);
+}
+
+// What Jamba's template says before a question that is to be thought about.
+constexpr std::string_view kJambaThink =
+    "Begin by thinking about the reasoning process in the mind within <think> </think> tags and then proceed to give your response.\n";
+
+// Messages of Nemotron's without what they say of thoughts, as its template takes it out, wherever it stands.
+std::vector<ChatMessage> WithoutSwitches(const ChatFormat& format, std::span<const ChatMessage> messages) {
+  if (format.style != ChatStyle::kNemotron) return {};
+  std::vector<ChatMessage> without(messages.begin(), messages.end());
+  for (ChatMessage& message : without) {
+    for (const std::string_view word : {kThinkSwitch, kNoThinkSwitch}) {
+      if (message.role != "user" && message.role != "system") continue;
+      std::string kept;
+      size_t from = 0;
+      for (size_t at; (at = message.content.find(word, from)) != std::string::npos; from = at + word.size()) {
+        kept.append(message.content, from, at - from);
+      }
+      message.content = kept.append(message.content, from);
+    }
+  }
+  return without;
+}
 
 // The question in which a system without a turn speaks.
 size_t SystemsQuestion(const ChatFormat& format, std::span<const ChatMessage> messages) {
@@ -73,7 +98,8 @@ Status CheckMessages(const ChatFormat& format, std::span<const ChatMessage> mess
     if (role == "tool" && format.style == ChatStyle::kGemma4 && !in_turn) {
       return InvalidArgument("message " + std::to_string(i) + " is the result of a tool, and the one before it calls none");
     }
-    if (role == "system" && i != 0 && (format.style == ChatStyle::kQwen35 || !HasSystemTurn(format) || HasChannels(format))) {
+    const bool first_only = format.style == ChatStyle::kQwen35 || format.style == ChatStyle::kNemotron;
+    if (role == "system" && i != 0 && (first_only || !HasSystemTurn(format) || HasChannels(format))) {
       return InvalidArgument("message " + std::to_string(i) + " is a system message, which in this model's format only the first may be");
     }
   }
@@ -84,7 +110,8 @@ class ChatRendering {
  public:
   ChatRendering(const ChatFormat& format, std::span<const ChatMessage> messages, const ChatOptions& options)
       : format_(format),
-        messages_(messages),
+        without_switches_(WithoutSwitches(format, messages)),
+        messages_(without_switches_.empty() ? messages : std::span<const ChatMessage>(without_switches_)),
         options_(options),
         out_(format),
         own_system_(messages[0].role == "system"),
@@ -93,6 +120,7 @@ class ChatRendering {
         last_question_(LastQuestion(format, messages)),
         called_(options.called) {
     options_.after_result = messages.back().role == "tool";
+    options_.thinking = ThinkingFor(format, messages, options.thinking);
     in_turn_ = one_turn_ && messages[0].role == "tool";
     // Harmony's thoughts stay after the last answer that said something.
     const auto says = [](const ChatMessage& message) { return message.role == "assistant" && message.tool_calls.empty(); };
@@ -126,6 +154,7 @@ class ChatRendering {
  private:
   std::string_view RoleOf(size_t i) const { return i < messages_.size() ? std::string_view(messages_[i].role) : std::string_view(); }
   std::string_view ContentOf(size_t i) const {
+    if (format_.style == ChatStyle::kNemotron && messages_[i].role == "tool") return messages_[i].content;
     return Strips(format_.style) ? StripSpace(messages_[i].content) : std::string_view(messages_[i].content);
   }
   std::string_view SystemsContent() const { return own_system_ ? ContentOf(0) : std::string_view(format_.default_system); }
@@ -149,7 +178,7 @@ class ChatRendering {
     const bool in_question = own_system_ && !HasSystemTurn(format_);
     const bool asks_for_thoughts = format_.style == ChatStyle::kGemma4 && Thinks(format_, options_.thinking) && !options_.continues;
     const bool says = own_system_ || (tools_ && format_.style != ChatStyle::kMistral) || asks_for_thoughts ||
-                      (!SystemsContent().empty() && !options_.continues);
+                      ((!SystemsContent().empty() || format_.style == ChatStyle::kNemotron) && !options_.continues);
     if (says && !in_question) {
       out_.Open("system");
       if (asks_for_thoughts) {
@@ -160,10 +189,12 @@ class ChatRendering {
       const bool alone = tools_ && !own_system_ && format_.style == ChatStyle::kGranite;
       const std::string_view content = alone ? std::string_view() : SystemsContent();
       const std::string said = tools_ ? SystemWithTools(format_.style, format_.tools, content, options_.tools) : std::string(content);
-      // A default says where thoughts go.
-      own_system_ ? out_.Text(said) : out_.TextWithThoughts(said);
+      // A default of Mistral's says where thoughts go.
+      const bool markers = !own_system_ && format_.mistral.thoughts;
+      markers ? out_.TextWithMarkers(said, {kMistralThinkStart, kMistralThinkEnd}) : out_.Text(said);
       if (tools_ && format_.tools == ToolForm::kGemma) RenderDeclarations();
       if (tools_ && format_.tools == ToolForm::kPython) RenderPythonTools(!said.empty());
+      if (tools_ && format_.tools == ToolForm::kNemotron) RenderNemotronTools(!said.empty());
       out_.Close();
       system_turns_++;
     }
@@ -201,6 +232,16 @@ class ChatRendering {
     if (format_.marks_tools) out_.Marker(kPythonToolsEnd);
   }
 
+  void RenderNemotronTools(bool after_content) {
+    if (after_content) out_.Text("\n\n");
+    out_.Text(kNemotronBefore);
+    out_.Marker(kNemotronToolsStart);
+    for (size_t i = 0; i < options_.tools.size(); i++) out_.Text((i == 0 ? "[" : ", ") + options_.tools[i]);
+    out_.Text("]");
+    out_.Marker(kNemotronToolsEnd);
+    out_.TextWithMarkers(kNemotronAfter, {kNemotronCallStart, kNemotronCallEnd, kNemotronResultStart, kNemotronResultEnd});
+  }
+
   void RenderDeclarations() {
     for (const std::string& tool : options_.tools) {
       out_.Marker(kGemmaToolStart);
@@ -215,8 +256,19 @@ class ChatRendering {
     if (format_.style == ChatStyle::kMistral && messages_[i].role == "user") RenderMistralTools(i);
     out_.Open(messages_[i].role);
     if (i == systems_question_) out_.Text(before_question_);
+    if (IsToBeThoughtAbout(i)) out_.Text(kJambaThink);
     out_.Text(ContentOf(i));
     out_.Close();
+  }
+
+  // A question of Jamba's: the last one where thoughts are wanted, others where the answer has some.
+  bool IsToBeThoughtAbout(size_t i) const {
+    const std::string& content = messages_[i].content;
+    if (format_.style != ChatStyle::kJamba || messages_[i].role != "user" || content.find(kThinkStart) != std::string::npos) return false;
+    if (i + 1 == messages_.size()) return Thinks(format_, options_.thinking);
+    const ChatMessage& next = messages_[i + 1];
+    if (next.role != "assistant") return false;
+    return !next.reasoning.empty() || next.content.starts_with(kThinkStart) || next.content.find(kThinkEnd) != std::string::npos;
   }
 
   void RenderResult(size_t i) {
@@ -232,7 +284,9 @@ class ChatRendering {
     const bool thoughts_shown =
         HasChannels(format_) ? calls && i >= last_said_ : after_question || !MayThink(format_) || format_.style == ChatStyle::kMistral;
     if (!in_turn_) out_.Open("assistant");
-    out_.BeginAnswer(i, thoughts_shown, after_question || format_.style != ChatStyle::kQwen35);
+    // What an answer opened with is not written before the last question, and in Nemotron's nowhere.
+    const bool as_generated = format_.style != ChatStyle::kNemotron && (after_question || !OpensWithThoughts(format_.style));
+    out_.BeginAnswer(i, thoughts_shown, as_generated);
     RenderAnswer(format_, message, ContentOf(i), after_question, thoughts_shown, i + 1 == messages_.size(), out_);
     if (calls) called_ = message.tool_calls.back().name;
     in_turn_ = one_turn_ && (RoleOf(i + 1) == "assistant" || RoleOf(i + 1) == "tool");
@@ -243,6 +297,7 @@ class ChatRendering {
   }
 
   const ChatFormat& format_;
+  const std::vector<ChatMessage> without_switches_;  // empty where messages have none
   const std::span<const ChatMessage> messages_;
   ChatOptions options_;
   Renderer out_;

@@ -11,8 +11,11 @@
 
 namespace reprise::testing_support {
 
-inline Tokenizer Make(const std::vector<std::string>& control = {"<|im_start|>", "<|im_end|>"}) {
+// `bos`: the number of a control token.
+inline Tokenizer Make(const std::vector<std::string>& control = {"<|im_start|>", "<|im_end|>"}, int bos = -1, bool add_bos = false) {
   Vocabulary v;
+  if (bos >= 0) v.bos = 256 + bos;
+  v.add_bos = add_bos;
   v.pre = "qwen2";
   for (int b = 0; b < 256; b++) {
     const char c = static_cast<char>(b);
@@ -55,6 +58,9 @@ inline const std::vector<std::string> kEveryMarker = {"<|im_start|>",
                                                       "<|end|>",
                                                       "<|return|>",
                                                       "<|call|>",
+                                                      "<SPECIAL_10>",
+                                                      "<SPECIAL_11>",
+                                                      "<SPECIAL_12>",
                                                       "<|im_sep|>",
                                                       "<|system|>",
                                                       "<|user|>",

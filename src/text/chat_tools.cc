@@ -54,6 +54,7 @@ std::string_view ToolFormName(ToolForm form) {
     case ToolForm::kMistral: return "mistral";
     case ToolForm::kMistralIds: return "mistral-ids";
     case ToolForm::kMistralList: return "mistral-list";
+    case ToolForm::kNemotron: return "nemotron";
     case ToolForm::kHarmony: return "harmony";
     case ToolForm::kPython: return "python";
     case ToolForm::kGemma: return "gemma";
@@ -63,6 +64,8 @@ std::string_view ToolFormName(ToolForm form) {
 }
 
 bool HasCallIds(ToolForm form) { return form == ToolForm::kMistralIds || form == ToolForm::kMistralList; }
+
+bool IsJsonList(ToolForm form) { return form == ToolForm::kMistralList || form == ToolForm::kNemotron; }
 
 std::string MistralCallId(std::string_view id) {
   constexpr std::string_view kCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
@@ -77,12 +80,14 @@ std::string MistralCallId(std::string_view id) {
 std::string_view CallStart(ToolForm form) {
   if (form == ToolForm::kMistral || HasCallIds(form)) return kMistralCall;
   if (form == ToolForm::kPython) return kPythonCallStart;
+  if (form == ToolForm::kNemotron) return kNemotronCallStart;
   return form == ToolForm::kGemma ? kGemmaCallStart : kToolCallStart;
 }
 
 std::string_view CallEnd(ToolForm form) {
   if (form == ToolForm::kGemma) return kGemmaCallEnd;
   if (form == ToolForm::kPython) return kPythonCallEnd;
+  if (form == ToolForm::kNemotron) return kNemotronCallEnd;
   return form == ToolForm::kJson || form == ToolForm::kXml ? kToolCallEnd : std::string_view();
 }
 
@@ -92,6 +97,10 @@ ToolForm RecogniseToolForm(ChatStyle style, std::string_view chat_template) {
     if (style == without) return ToolForm::kNone;
   }
   if (style == ChatStyle::kLlama3) return ToolForm::kLlama;
+  if (style == ChatStyle::kNemotron) {
+    const bool written = chat_template.empty() || chat_template.find(kNemotronCallStart) != std::string_view::npos;
+    return written ? ToolForm::kNemotron : ToolForm::kNone;
+  }
   const bool xml =
       chat_template.find("<function=") != std::string_view::npos && chat_template.find("<parameter=") != std::string_view::npos;
   return xml || (chat_template.empty() && style == ChatStyle::kQwen35) ? ToolForm::kXml : ToolForm::kJson;
@@ -141,6 +150,7 @@ std::string SystemWithTools(ChatStyle style, ToolForm form, std::string_view con
     case ToolForm::kMistral:  // these say it in markers, or in words around them
     case ToolForm::kMistralIds:
     case ToolForm::kMistralList:
+    case ToolForm::kNemotron:
     case ToolForm::kPython:
     case ToolForm::kGemma:
     case ToolForm::kNone: text = content; break;
@@ -189,6 +199,16 @@ void WriteToolCalls(ToolForm form, bool after_content, std::span<const ChatToolC
         out.text(std::string(first ? "[" : ", ") + "{\"name\": " + JsonQuoted(call.name) + ", \"arguments\": " + call.arguments +
                  ", \"id\": \"" + MistralCallId(call.id) + "\"}");
         if (&call == &calls.back()) out.text("]");
+        break;
+      case ToolForm::kNemotron:
+        if (first) {
+          out.text(after_content ? "\n\n" : "");
+          out.marker(kNemotronCallStart);
+        }
+        out.text(std::string(first ? "[" : ", ") + "{\"name\": \"" + call.name + "\", \"arguments\": " + call.arguments + "}");
+        if (&call != &calls.back()) break;
+        out.text("]");
+        out.marker(kNemotronCallEnd);
         break;
       case ToolForm::kMistral:
       case ToolForm::kMistralIds:

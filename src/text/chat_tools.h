@@ -49,6 +49,22 @@ inline constexpr std::string_view kPythonCallEnd = "<|tool_call_end|>";
 inline constexpr std::string_view kPythonResultStart = "<|tool_response_start|>";
 inline constexpr std::string_view kPythonResultEnd = "<|tool_response_end|>";
 inline constexpr std::string_view kPythonTools = "List of tools: ";
+// Nemotron Nano 2's: around the list of tools, calls, and results.
+inline constexpr std::string_view kNemotronToolsStart = "<AVAILABLE_TOOLS>";
+inline constexpr std::string_view kNemotronToolsEnd = "</AVAILABLE_TOOLS>";
+inline constexpr std::string_view kNemotronCallStart = "<TOOLCALL>";
+inline constexpr std::string_view kNemotronCallEnd = "</TOOLCALL>";
+inline constexpr std::string_view kNemotronResultStart = "<TOOL_RESPONSE>";
+inline constexpr std::string_view kNemotronResultEnd = "</TOOL_RESPONSE>";
+inline constexpr std::string_view kNemotronBefore = "You can use the following tools to assist the user if required:\n";
+inline constexpr std::string_view kNemotronAfter =
+    "\n\nIf you decide to call any tool(s), use the following format:\n"
+    "<TOOLCALL>[{{\"name\": \"tool_name1\", \"arguments\": \"tool_args1\"}}, {{\"name\": \"tool_name2\", \"arguments\": "
+    "\"tool_args2\"}}]</TOOLCALL>\n\n"
+    "The user will execute tool-calls and return responses from tool(s) in this format:\n"
+    "<TOOL_RESPONSE>[{{\"tool_response1\"}}, {{\"tool_response2\"}}]</TOOL_RESPONSE>\n\n"
+    "Based on the tool responses, you can call additional tools if needed, correct tool calls if any errors are found, or just respond to "
+    "the user.";
 // Gemma 4's: around what it is told of a tool, a call, and a result; and around every text in them.
 inline constexpr std::string_view kGemmaToolStart = "<|tool>";
 inline constexpr std::string_view kGemmaToolEnd = "<tool|>";
@@ -84,6 +100,8 @@ void WriteToolCalls(ToolForm form, bool after_content, std::span<const ChatToolC
 // Whether calls and results go by ids that the model sees, of nine letters and digits; and such an id: the client's, or what is made of it.
 bool HasCallIds(ToolForm form);
 std::string MistralCallId(std::string_view id);
+// Whether an answer's calls are one list of JSON objects.
+bool IsJsonList(ToolForm form);
 
 // What stands before a call's name, and after its arguments where something does.
 std::string_view CallStart(ToolForm form);

@@ -78,6 +78,26 @@ std::vector<ChatTurn> MarkedTurnsOf(const Tokenizer& tokenizer, const ChatFormat
   return turns;
 }
 
+// Questions of Nemotron's end with their line, answers with a marker on one of its own.
+std::vector<int32_t> EndOfNemotronTurn(const Tokenizer& tokenizer, std::span<const int32_t> tokens) {
+  const std::optional<int32_t> start = tokenizer.Find(kNemotronStart), system_start = tokenizer.Find(kNemotronSystem);
+  const std::optional<int32_t> marker = tokenizer.Find(kNemotronEnd);
+  const auto opens = [&](int32_t token) { return token == start || token == system_start; };
+  const auto turn = std::find_if(tokens.rbegin(), tokens.rend(), opens).base();  // what follows what opens it
+  const bool answers = tokenizer.Decode({turn, tokens.end()}).starts_with(NameOfRole(ChatStyle::kNemotron, "assistant"));
+  std::vector<int32_t> end;
+  const auto end_line = [&] {
+    const std::vector<int32_t> line = tokenizer.Encode("\n", {.continues = true});
+    end.insert(end.end(), line.begin(), line.end());
+  };
+  if (!tokenizer.TokenBytes(tokens.back()).ends_with('\n')) end_line();
+  const bool marked = std::find(turn, tokens.end(), marker.value_or(-1)) != tokens.end();
+  if (!answers || marked || !marker) return end;
+  end.push_back(*marker);
+  end_line();
+  return end;
+}
+
 std::string LastGemmaCallOf(const Tokenizer& tokenizer, std::span<const int32_t> tokens) {
   const std::optional<int32_t> start = tokenizer.Find(kGemmaCallStart), end = tokenizer.Find(kGemmaCallEnd);
   const auto last = std::find(tokens.rbegin(), tokens.rend(), start.value_or(-1));
@@ -95,19 +115,21 @@ std::vector<ChatTurn> TurnsOf(const Tokenizer& tokenizer, const ChatFormat& form
   const TurnForm form = FormOf(format.style);
   const std::optional<int32_t> start = tokenizer.Find(form.start);
   const std::optional<int32_t> end = tokenizer.Find(form.end);
+  const std::optional<int32_t> system_start = tokenizer.Find(FormOf(format.style, "system").start);
   if (format.style == ChatStyle::kPlain || !start || !end) return turns;
   const std::string header = std::string(form.header_end) + std::string(form.after_header);
   const auto ends = [&](int32_t token) { return token == *end || (HasChannels(format) && tokenizer.IsEndOfGeneration(token)); };
+  const auto opens = [&](int32_t token) { return token == *start || token == system_start; };
   int answer = -1;  // where an answer of several messages began
   for (size_t i = 0; i < tokens.size(); ++i) {
-    if (tokens[i] != *start) continue;
+    if (!opens(tokens[i])) continue;
     size_t until = i + 1;
-    while (until < tokens.size() && tokens[until] != *start && !ends(tokens[until])) ++until;
+    while (until < tokens.size() && !opens(tokens[until]) && !ends(tokens[until])) ++until;
     const std::string text = tokenizer.Decode(tokens.subspan(i + 1, until - i - 1));
     const size_t split = text.find(header);
-    std::string role = text.substr(0, split);
-    if (IsGemmas(format.style) && role == kGemmaAssistant) role = "assistant";
+    std::string role(RoleNamed(format.style, text.substr(0, split)));
     std::string content = split == std::string::npos ? "" : text.substr(split + header.size());
+    if (format.style == ChatStyle::kNemotron && content.ends_with('\n')) content.pop_back();
     if (format.tools == ToolForm::kGemma && role == "assistant" && split != std::string::npos) {
       size_t said = i + 1;
       for (size_t bytes = 0; bytes < split + header.size(); ++said) bytes += tokenizer.TokenBytes(tokens[said]).size();
@@ -155,6 +177,7 @@ std::vector<int32_t> EndOfTurn(const Tokenizer& tokenizer, const ChatFormat& for
     if (ends_with(kGemmaCallEnd) && !goes_on) end.push_back(*tokenizer.Find(kGemmaResultStart));
     if (ends_with(kGemmaCallEnd) || (ends_with(kGemmaResultEnd) && goes_on)) return end;
   }
+  if (format.style == ChatStyle::kNemotron && !tokens.empty()) return EndOfNemotronTurn(tokenizer, tokens);
   if (format.style == ChatStyle::kPlain) return tokens.empty() ? end : tokenizer.Encode("\n\n", {.continues = true});
   const TurnForm form = FormOf(format.style);
   const std::optional<int32_t> marker = tokenizer.Find(form.end);

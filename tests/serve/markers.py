@@ -37,8 +37,9 @@ class Fields:
         return value
 
 
-def with_markers(path, markers, turn, template):
-    """The embedded model with `markers` in place of its last words, without the merges that gave those, and with other names for what stands around a turn."""
+def with_markers(path, markers, turn, template, bos=None):
+    """The embedded model with `markers` in place of its last words, without the merges that gave those, and with other names for what stands around a turn.
+    `bos`: the token that its vocabulary begins texts with, though its files do not ask for it."""
     read = Fields(AUSTEN.read_bytes())
     head = read.take(8)
     tensors, count = read.number(8), read.number(8)
@@ -60,8 +61,10 @@ def with_markers(path, markers, turn, template):
     kind, (inner, merges) = fields[b"tokenizer.ggml.merges"]
     kept = [merge for merge in merges if not gone & {merge.replace(b" ", b""), *merge.split(b" ")}]
     fields[b"tokenizer.ggml.merges"] = (kind, (inner, kept))
+    if bos:
+        fields[b"tokenizer.ggml.bos_token_id"] = (4, struct.pack("<I", words.index(bos.encode())))
     fields[b"tokenizer.chat_template"] = (Fields.STRING, template.encode())
-    out = head + struct.pack("<QQ", tensors, count)
+    out = head + struct.pack("<QQ", tensors, len(fields))
     for name, (kind, value) in fields.items():
         out += Fields.written(Fields.STRING, name) + struct.pack("<I", kind) + Fields.written(kind, value)
     out += names
