@@ -48,6 +48,8 @@ def build(vocabulary):
     model = models.BPE(vocab={t: i for i, t in enumerate(tokens)}, merges=merges, ignore_merges=vocabulary["pre"] == "llama-bpe")
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizer(vocabulary["pre"])
+    if vocabulary["pre"].startswith("qwen"):
+        tokenizer.normalizer = normalizers.NFC()  # as Qwen's own files have it
     tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in vocabulary["control"]])
     tokenizer.add_tokens([AddedToken(t, special=False, normalized=False) for t in vocabulary["user_defined"]])
     return tokenizer

@@ -259,6 +259,8 @@ Result<PreTokenizer> PreTokenizerByName(std::string_view name) {
 
 bool TakesWholeTokens(PreTokenizer pre) { return pre == PreTokenizer::kLlamaBpe || pre == PreTokenizer::kTekken; }
 
+bool Composes(PreTokenizer pre) { return pre == PreTokenizer::kQwen2 || pre == PreTokenizer::kQwen35; }
+
 std::string_view PieceScanner::Next() {
   if (position_ >= text_.size()) return {};
   const size_t begin = position_;

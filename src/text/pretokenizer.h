@@ -23,6 +23,9 @@ Result<PreTokenizer> PreTokenizerByName(std::string_view name);
 // Whether a piece that is itself a token of the vocabulary is taken whole, before any merge (llama-bpe, tekken).
 bool TakesWholeTokens(PreTokenizer pre);
 
+// Whether text is brought into Normalization Form C before it is cut (Qwen's).
+bool Composes(PreTokenizer pre);
+
 class PieceScanner {
  public:
   PieceScanner(PreTokenizer pre, std::string_view text) : pre_(pre), text_(text) {}

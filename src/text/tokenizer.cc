@@ -10,6 +10,7 @@
 
 #include "formats/printable.h"
 #include "text/byte_level.h"
+#include "text/nfc.h"
 
 namespace reprise {
 namespace {
@@ -490,12 +491,18 @@ std::vector<int32_t> Tokenizer::Encode(std::string_view text, EncodeOptions opti
   out.reserve(text.size() / 4 + 2);
   if (options.add_bos && bos_ >= 0) out.push_back(bos_);
   PieceMemory memory(text);
+  const auto encode = [&](std::string_view part, bool begins) {
+    if (!Composes(pre_) || IsPlainlyNfc(part)) return EncodePlain(part, begins, memory, out);
+    const std::string composed = ToNfc(part);
+    PieceMemory of_part(composed);
+    EncodePlain(composed, begins, of_part, out);
+  };
   bool begins = !options.continues;
   size_t plain = 0;
   while (plain < text.size()) {
     const Match match = FindSpecial(text, plain, options.parse_special);
     const size_t end = match.token < 0 ? text.size() : match.begin;
-    EncodePlain(text.substr(plain, end - plain), begins, memory, out);
+    encode(text.substr(plain, end - plain), begins);
     if (match.token < 0) break;
     out.push_back(match.token);
     plain = match.begin + match.length;

@@ -51,7 +51,8 @@ class Tokenizer {
   // fault. Tokens known as structure by their names (<|im_start|> and the like) count as control tokens whatever type the file gives them.
   static Result<Tokenizer> Create(const Vocabulary& vocabulary);
 
-  // Cannot fail. Time is near-linear in the text for any text; pieces past 64 MiB are cut there.
+  // Cannot fail. Time is near-linear in the text for any text; pieces past 64 MiB are cut there. With Qwen's vocabularies text is composed first
+  // (text/nfc.h), between the tokens that are cut out of it.
   std::vector<int32_t> Encode(std::string_view text, EncodeOptions options = {}) const;
 
   // The bytes of all tokens in order, less the spaces that Encode adds. An id outside the vocabulary has no bytes.
