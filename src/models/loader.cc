@@ -1,6 +1,9 @@
 #include "models/loader.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <limits>
 #include <span>
 #include <utility>
 
@@ -182,6 +185,22 @@ Vector Loader::NewVector(std::span<const float> values) {
   auto vector = backend_.LoadVector({"a vector", TensorType::kF32, static_cast<int64_t>(values.size()), 1, std::as_bytes(values)});
   if (!vector.ok()) Fail(vector.status());
   return vector.ok() ? *vector : Vector{};
+}
+
+Vector Loader::Silence(int vocabulary) {
+  constexpr std::string_view kKey = "tokenizer.ggml.suppress_tokens";
+  if (!file_.Has(kKey)) return {};
+  const auto tokens = file_.GetInts(kKey);
+  if (!tokens.ok()) Fail(tokens.status());
+  if (!tokens.ok() || tokens->empty()) return {};
+  std::vector<float> silence(static_cast<size_t>(vocabulary));
+  for (const int64_t token : *tokens) {
+    const bool known = token >= 0 && token < vocabulary;
+    Require(known, fmt::format("{} names token {} of {}", kKey, token, vocabulary));
+    if (known) silence[static_cast<size_t>(token)] = -std::numeric_limits<float>::infinity();
+  }
+  Require(std::find(silence.begin(), silence.end(), 0.0f) != silence.end(), fmt::format("{} leaves no token", kKey));
+  return NewVector(silence);
 }
 
 Rows Loader::NewRows(int width, int rows) {

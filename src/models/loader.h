@@ -59,7 +59,9 @@ class Loader {
   Vector LoadPieces(const std::string& name, int64_t inner, int64_t outer, int64_t piece);
   Vector LoadScaledVector(const std::string& name, int64_t size, float scale);
   Vector NewVector(std::span<const float> values);  // of no tensor
-  float LoadNumber(const std::string& name);        // a tensor of one value
+  // What is added to logits so that no token is chosen which the file says is never to be (tokenizer.ggml.suppress_tokens); without data: there is none.
+  Vector Silence(int vocabulary);
+  float LoadNumber(const std::string& name);  // a tensor of one value
   bool Has(const std::string& name) const { return file_.Find(name) != nullptr; }
 
   uint64_t parameters() const { return parameters_; }  // of the weights loaded so far

@@ -102,6 +102,7 @@ void Network::LoadEnds(Loader& loader, const std::string& output_norm, float log
   embedding_ = loader.LoadMatrix("token_embd.weight", info_.width, info_.vocabulary);
   output_norm_ = loader.LoadScaledVector(output_norm, info_.width, logit_scale);
   output_ = loader.Has("output.weight") ? loader.LoadMatrix("output.weight", info_.width, info_.vocabulary) : embedding_;
+  silence_ = loader.Silence(info_.vocabulary);
 }
 
 void Network::NewStream(Loader& loader) {
@@ -165,6 +166,7 @@ size_t Network::log_row_bytes() const { return static_cast<size_t>(log_.back().c
 void Network::RecordHead(Ops& ops, Rows logits, Rows hidden) const {
   ops.MatMul(hidden, std::array{Product{output_, logits}});
   if (logit_cap_ > 0) ops.SoftCap(logits, logit_cap_);
+  if (silence_.data != nullptr) ops.AddBias(logits, silence_);
 }
 
 }  // namespace reprise

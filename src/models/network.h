@@ -143,6 +143,7 @@ class Network {
   // Of each row of the stream: what is made of its token at the beginning, for blocks to read and none to change.
   int carried_ = 0;
   float logit_cap_ = 0;  // 0: none
+  Vector silence_;       // added to the logits; without data: none
   const Matrix* output_ = nullptr;
   StateRef last_hidden_;
   Rows stream_;       // the residual stream, and what it carries

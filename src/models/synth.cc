@@ -512,6 +512,9 @@ void AddTokenizer(GgufWriter& out, const SynthShape& shape) {
       .Strings("tokenizer.ggml.merges", merges);
   out.Number<uint32_t>("tokenizer.ggml.eos_token_id", static_cast<uint32_t>(words_end + 2));
   out.Number<uint32_t>("tokenizer.ggml.padding_token_id", static_cast<uint32_t>(words_end));
+  // Published files of Gemma 4 name those that end its images and sounds.
+  const auto last_word = static_cast<int32_t>(words_end) - 1;
+  if (shape.architecture == kGemma4) out.Numbers<int32_t>("tokenizer.ggml.suppress_tokens", std::vector<int32_t>{last_word, last_word - 1});
   out.Bool("tokenizer.ggml.add_bos_token", false).String("tokenizer.chat_template", kChatTemplate);
 }
 
