@@ -39,7 +39,8 @@ std::vector<ChatFormat> Formats() {
   formats.push_back({.style = ChatStyle::kMistral, .tools = ToolForm::kMistralList, .mistral = {.spaces = true, .own_system = true}});
   formats.push_back({.style = ChatStyle::kMistral, .tools = ToolForm::kMistralList, .mistral = {.in_last = true}});
   formats.push_back({.style = ChatStyle::kMistral, .tools = ToolForm::kNone, .mistral = {.spaces = true, .as_text = true}});
-  for (const ChatStyle style : {ChatStyle::kGemma, ChatStyle::kGemma4, ChatStyle::kPhi4, ChatStyle::kPhi4Mini, ChatStyle::kPlain}) {
+  for (const ChatStyle style :
+       {ChatStyle::kGemma, ChatStyle::kGemma4, ChatStyle::kPhi3, ChatStyle::kPhi4, ChatStyle::kPhi4Mini, ChatStyle::kPlain}) {
     formats.push_back({.style = style, .tools = ToolForm::kNone});
   }
   return formats;

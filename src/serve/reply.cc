@@ -55,7 +55,7 @@ AnswerForm FormOf(const ChatFormat& format, const ChatOptions& options, const To
           .may_think = MayThink(format) && !HasChannels(format),
           .opens_thoughts = OpensThoughts(format, options),
           .thoughts = ThoughtMarkersOf(format),
-          .begins_with_space = format.mistral.spaces,
+          .begins_with_space = AnswersBeginWithSpace(format),
           .channels = HasChannels(format),
           .opens_final = OpensFinal(format, options)};
 }

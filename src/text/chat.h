@@ -40,18 +40,19 @@ struct ChatMessage {
 };
 
 enum class ChatStyle : uint8_t {
-  kChatMl,    // <|im_start|>role\ncontent<|im_end|>\n (SmolLM2, Qwen2, Qwen2.5 and whatever else is content with that)
-  kQwen3,     // ChatML; what the assistant thought is kept only after the last question
-  kQwen35,    // as Qwen3; contents are stripped of white space, and an answer opens with its thoughts, even if it has none
-  kJamba,     // ChatML; a question is preceded by a request to think, and an answer opens with its thoughts (Jamba Reasoning)
-  kLfm2,      // ChatML; LFM2.5's thoughts, <think>thoughts</think>, are kept only after the last question
-  kLlama3,    // <|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|>
-  kGranite,   // <|start_of_role|>role<|end_of_role|>content<|end_of_text|>\n (Granite 4)
-  kGemma,     // <start_of_turn>role\ncontent<end_of_turn>\n; the system speaks in the first question (Gemma 2 and 3)
-  kGemma4,    // <|turn>role\ncontent<turn|>\n; the system's turn asks for thoughts, which are <|channel>thought\n...\n<channel|>
-  kHarmony,   // <|start|>role<|message|>content<|end|>; an answer is messages, each on a channel: thoughts and the final one (gpt-oss)
-  kMistral,   // [INST]question[/INST]answer</s>, in the versions that MistralForm tells apart
-  kPhi4,      // <|im_start|>role<|im_sep|>content<|im_end|>
+  kChatMl,   // <|im_start|>role\ncontent<|im_end|>\n (SmolLM2, Qwen2, Qwen2.5 and whatever else is content with that)
+  kQwen3,    // ChatML; what the assistant thought is kept only after the last question
+  kQwen35,   // as Qwen3; contents are stripped of white space, and an answer opens with its thoughts, even if it has none
+  kJamba,    // ChatML; a question is preceded by a request to think, and an answer opens with its thoughts (Jamba Reasoning)
+  kLfm2,     // ChatML; LFM2.5's thoughts, <think>thoughts</think>, are kept only after the last question
+  kLlama3,   // <|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|>
+  kGranite,  // <|start_of_role|>role<|end_of_role|>content<|end_of_text|>\n (Granite 4)
+  kGemma,    // <start_of_turn>role\ncontent<end_of_turn>\n; the system speaks in the first question (Gemma 2 and 3)
+  kGemma4,   // <|turn>role\ncontent<turn|>\n; the system's turn asks for thoughts, which are <|channel>thought\n...\n<channel|>
+  kHarmony,  // <|start|>role<|message|>content<|end|>; an answer is messages, each on a channel: thoughts and the final one (gpt-oss)
+  kMistral,  // [INST]question[/INST]answer</s>, in the versions that MistralForm tells apart
+  kPhi4,     // <|im_start|>role<|im_sep|>content<|im_end|>
+  kPhi3,  // as Phi-4-mini, in SentencePiece's vocabulary: a space precedes what is said, and white space that a message begins with is none
   kPhi4Mini,  // <|role|>content<|end|>, where a marker is the role
   kNemotron,  // <SPECIAL_11>Role\ncontent\n; the system's turn has another marker, an answer one behind it (Nemotron Nano 2)
   kPlain,     // no roles and no markers: contents with an empty line after each, for models that only continue text
@@ -140,6 +141,9 @@ bool OpensFinal(const ChatFormat& format, const ChatOptions& options);
 // Whether answers start within their thoughts, after an opening marker that the prompt ends with; and whether they may write that themselves.
 bool OpensThoughts(const ChatFormat& format, const ChatOptions& options);
 bool MayThink(const ChatFormat& format);
+
+// Whether an answer is generated with a space before it, which is layout.
+bool AnswersBeginWithSpace(const ChatFormat& format);
 
 // What an answer without channels has its thoughts between, white space aside.
 struct ThoughtMarkers {

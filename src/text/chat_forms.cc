@@ -15,14 +15,14 @@ namespace {
 
 constexpr std::string_view kKnownFormats =
     "known are ChatML as written by SmolLM2, LFM2, Qwen2, Qwen2.5, Qwen3, Qwen3.5 and Jamba Reasoning, Llama 3's, Granite 4's, Gemma 3's "
-    "and 4's, Phi 4's, Nemotron Nano 2's, Harmony, and Mistral's";
+    "and 4's, Phi 3's and 4's, Nemotron Nano 2's, Harmony, and Mistral's";
 
 constexpr std::pair<std::string_view, ChatStyle> kStyles[] = {
-    {"chatml", ChatStyle::kChatMl},      {"qwen3", ChatStyle::kQwen3},     {"qwen3.5", ChatStyle::kQwen35},
-    {"llama3", ChatStyle::kLlama3},      {"granite", ChatStyle::kGranite}, {"nemotron-nano", ChatStyle::kNemotron},
-    {"gemma", ChatStyle::kGemma},        {"gemma4", ChatStyle::kGemma4},   {"jamba-reasoning", ChatStyle::kJamba},
-    {"phi4-mini", ChatStyle::kPhi4Mini}, {"phi4", ChatStyle::kPhi4},       {"harmony", ChatStyle::kHarmony},
-    {"plain", ChatStyle::kPlain}};
+    {"chatml", ChatStyle::kChatMl},   {"qwen3", ChatStyle::kQwen3},        {"qwen3.5", ChatStyle::kQwen35},
+    {"llama3", ChatStyle::kLlama3},   {"granite", ChatStyle::kGranite},    {"nemotron-nano", ChatStyle::kNemotron},
+    {"gemma", ChatStyle::kGemma},     {"gemma4", ChatStyle::kGemma4},      {"jamba-reasoning", ChatStyle::kJamba},
+    {"phi3", ChatStyle::kPhi3},       {"phi4-mini", ChatStyle::kPhi4Mini}, {"phi4", ChatStyle::kPhi4},
+    {"harmony", ChatStyle::kHarmony}, {"plain", ChatStyle::kPlain}};
 
 constexpr std::string_view kLfm2s[] = {"lfm2", "lfm2.5"};
 
@@ -72,7 +72,8 @@ bool HasMarkers(const Tokenizer& tokenizer, ChatStyle style) {
     }
   }
   if (style == ChatStyle::kNemotron && !tokenizer.Find(kNemotronSystem)) return false;
-  if (style == ChatStyle::kPhi4Mini && !(tokenizer.Find(kPhiSystem) && tokenizer.Find(kPhiUser))) return false;
+  if (RoleIsPhis(style) && !(tokenizer.Find(kPhiSystem) && tokenizer.Find(kPhiUser))) return false;
+  if (style == ChatStyle::kPhi3 && !tokenizer.adds_space()) return false;
   return tokenizer.Find(form.start).has_value() && tokenizer.Find(form.end).has_value();
 }
 
@@ -265,9 +266,13 @@ Result<ChatFormat> RecogniseTurns(const Tokenizer& tokenizer, std::string_view c
   if (Contains(chat_template, kPhiHeaderEnd) && HasMarkers(tokenizer, ChatStyle::kPhi4)) {
     return ChatFormat{.style = ChatStyle::kPhi4, .tools = ToolForm::kNone};
   }
-  // Phi 3's markers are the same, but its template writes line breaks, which its vocabulary takes back.
-  if (Contains(chat_template, "'<|' + message['role'] + '|>'") && Contains(chat_template, kMessageEnd) &&
-      HasMarkers(tokenizer, ChatStyle::kPhi4Mini)) {
+  // Templates of Phi 3's write line breaks as well, which its vocabulary takes back.
+  const bool names_role = Contains(chat_template, "'<|' + message['role'] + '|>'");
+  if ((names_role || Contains(chat_template, kPhiUser)) && Contains(chat_template, kMessageEnd) &&
+      HasMarkers(tokenizer, ChatStyle::kPhi3)) {
+    return ChatFormat{.style = ChatStyle::kPhi3, .tools = ToolForm::kNone};
+  }
+  if (names_role && Contains(chat_template, kMessageEnd) && HasMarkers(tokenizer, ChatStyle::kPhi4Mini)) {
     return ChatFormat{.style = ChatStyle::kPhi4Mini, .tools = ToolForm::kNone};
   }
   // Llama 2's has its system message between markers of another kind.
@@ -354,12 +359,14 @@ Thinking ThinkingFor(const ChatFormat& format, std::span<const ChatMessage> mess
   return thinking;
 }
 
+bool AnswersBeginWithSpace(const ChatFormat& format) { return format.mistral.spaces || format.style == ChatStyle::kPhi3; }
+
 bool HasSystemTurn(const ChatFormat& format) {
   return format.style != ChatStyle::kGemma && (format.style != ChatStyle::kMistral || format.mistral.own_system);
 }
 
 bool OpensTurn(const ChatFormat& format, std::string_view marker) {
-  if (format.style == ChatStyle::kPhi4Mini) return marker == kPhiSystem || marker == kPhiUser || marker == kPhiAssistant;
+  if (RoleIsPhis(format.style)) return marker == kPhiSystem || marker == kPhiUser || marker == kPhiAssistant;
   if (format.style == ChatStyle::kGemma4 && marker == kGemmaResultStart) return true;
   if (format.style == ChatStyle::kNemotron && marker == kNemotronSystem) return true;
   if (format.style != ChatStyle::kMistral) return marker == FormOf(format.style).start;

@@ -64,8 +64,9 @@ struct TurnForm {
   std::string_view end;           // a marker; empty: there is none
   std::string_view after_end;     // text
 };
-// In Mistral's and Phi-4-mini's the role tells what a turn stands between; in the former nothing opens an answer.
-constexpr bool RoleIsMarker(ChatStyle style) { return style == ChatStyle::kMistral || style == ChatStyle::kPhi4Mini; }
+// In Mistral's, Phi 3's and Phi-4-mini's the role tells what a turn stands between; in the former nothing opens an answer.
+constexpr bool RoleIsPhis(ChatStyle style) { return style == ChatStyle::kPhi3 || style == ChatStyle::kPhi4Mini; }
+constexpr bool RoleIsMarker(ChatStyle style) { return style == ChatStyle::kMistral || RoleIsPhis(style); }
 constexpr TurnForm FormOf(ChatStyle style, std::string_view role = "assistant") {
   if (style == ChatStyle::kMistral) {
     if (role == "system") return {kSystemPrompt, "", "", kSystemPromptEnd, ""};
@@ -73,7 +74,7 @@ constexpr TurnForm FormOf(ChatStyle style, std::string_view role = "assistant") 
     if (role == "tool") return {kToolResults, "", "", kToolResultsEnd, ""};
     return {"", "", "", kEndOfSequence, ""};
   }
-  if (style == ChatStyle::kPhi4Mini) {
+  if (RoleIsPhis(style)) {
     const std::string_view start = role == "system" ? kPhiSystem : role == "user" ? kPhiUser : role == "assistant" ? kPhiAssistant : "";
     return {start, "", "", kMessageEnd, ""};
   }

@@ -62,7 +62,8 @@ TEST(Chat, AnUnknownTemplateIsRefusedWithTheKnownOnes) {
 
 TEST(Chat, AFormatCanBeChosenByName) {
   const Tokenizer t = Make(kEveryMarker);
-  for (const std::string& name : ChatFormatNames()) EXPECT_TRUE(NamedChatFormat(t, name).ok()) << name;
+  for (const std::string& name : ChatFormatNames())
+    EXPECT_EQ(NamedChatFormat(t, name).ok(), name != "phi3") << name;  // which is of other vocabularies
   for (const char* name :
        {"mistral-v1", "mistral-v3", "mistral-v3-tekken", "mistral-v7", "mistral-v7-tekken", "mistral-v11", "mistral-v13", "mistral-v15"}) {
     const auto format = NamedChatFormat(t, name);

@@ -30,7 +30,7 @@ class Renderer {
     if (style_ == ChatStyle::kPlain) return;
     role_ = role;
     const TurnForm form = FormOf(style_, role);
-    if (style_ == ChatStyle::kPhi4Mini) return Marker(form.start);
+    if (RoleIsPhis(style_)) return Marker(form.start);
     if (style_ == ChatStyle::kMistral) {
       if (form.start.empty()) return;
       if (mistral_.as_text) Text(" ");

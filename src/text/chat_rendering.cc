@@ -155,7 +155,10 @@ class ChatRendering {
   std::string_view RoleOf(size_t i) const { return i < messages_.size() ? std::string_view(messages_[i].role) : std::string_view(); }
   std::string_view ContentOf(size_t i) const {
     if (format_.style == ChatStyle::kNemotron && messages_[i].role == "tool") return messages_[i].content;
-    return Strips(format_.style) ? StripSpace(messages_[i].content) : std::string_view(messages_[i].content);
+    const std::string_view content = messages_[i].content, stripped = StripSpace(content);
+    if (format_.style == ChatStyle::kPhi3)
+      return content.substr(stripped.empty() ? content.size() : static_cast<size_t>(stripped.data() - content.data()));
+    return Strips(format_.style) ? stripped : content;
   }
   std::string_view SystemsContent() const { return own_system_ ? ContentOf(0) : std::string_view(format_.default_system); }
 

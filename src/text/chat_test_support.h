@@ -36,6 +36,25 @@ inline Tokenizer Make(const std::vector<std::string>& control = {"<|im_start|>",
   return *std::move(t);
 }
 
+// SentencePiece's, of printable ASCII, in which text begins with a space.
+inline Tokenizer MakePieces(const std::vector<std::string>& control) {
+  Vocabulary v;
+  v.kind = VocabularyKind::kSentencePiece;
+  v.add_space_prefix = true;
+  const auto add = [&](const std::string& name, TokenType type) {
+    v.tokens.push_back(name);
+    v.types.push_back(static_cast<int32_t>(type));
+    v.scores.push_back(0);
+  };
+  for (const std::string& name : control) add(name, TokenType::kControl);
+  for (char c = 0x21; c < 0x7f; c++) add(std::string(1, c), TokenType::kNormal);
+  add("\u2581", TokenType::kNormal);
+  add("\n", TokenType::kNormal);
+  auto t = Tokenizer::Create(std::move(v));
+  EXPECT_TRUE(t.ok()) << t.status().message();
+  return *std::move(t);
+}
+
 inline std::string Joined(const std::vector<ChatSegment>& segments) {
   std::string text;
   for (const ChatSegment& segment : segments) text += segment.text;

@@ -92,8 +92,8 @@ std::string_view CallEnd(ToolForm form) {
 }
 
 ToolForm RecogniseToolForm(ChatStyle style, std::string_view chat_template) {
-  for (const ChatStyle without :
-       {ChatStyle::kHarmony, ChatStyle::kPlain, ChatStyle::kGemma, ChatStyle::kGemma4, ChatStyle::kPhi4, ChatStyle::kPhi4Mini}) {
+  for (const ChatStyle without : {ChatStyle::kHarmony, ChatStyle::kPlain, ChatStyle::kGemma, ChatStyle::kGemma4, ChatStyle::kPhi3,
+                                  ChatStyle::kPhi4, ChatStyle::kPhi4Mini}) {
     if (style == without) return ToolForm::kNone;
   }
   if (style == ChatStyle::kLlama3) return ToolForm::kLlama;
