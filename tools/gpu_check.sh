@@ -133,6 +133,14 @@ figure() {
   page
 }
 
+# program NAME ARGUMENT...: what `reprise bench` measures, into $out/NAME.json.
+program() {
+  name=$1
+  shift
+  timeout -k 5 120 "$build/reprise" bench --device cuda "$@" --prompt 2048 --context 4096 --chunk 1024 --runs 5 --json "$out/$name.json" \
+    >/dev/null 2>"$out/figure.log" || say "NOT WHOLE: $name.json: $(tail -1 "$out/figure.log")"
+}
+
 # The time to the first token, the verbs, branches and what is left out at Q8_0, decoding alone at the smaller type, transformers beside it. What is
 # wanted most comes first: time with a device is short.
 bench() {
@@ -149,8 +157,8 @@ bench() {
     figure "transformers-$shape" 120 "$python" tools/bench_transformers.py "$shape"
     [ "$shape" != qwen3.5-0.8b ] || figure "spill-$shape-q8_0" 60 "$build/device_ttft" --spill 4096 "$q8" cuda 2048
     make_model "$shape" "$q4" q4_k_m && figure "ttft-$shape-q4_k_m" 60 "$build/device_ttft" --runs 3 --suffixes 24 "$q4" cuda 2048
-    timeout -k 5 120 "$build/reprise" bench --device cuda -m "$q8" --prompt 2048 --context 4096 --chunk 1024 --runs 5 --json "$out/bench-$shape-q8_0.json" \
-      >/dev/null 2>"$out/figure.log" || say "NOT WHOLE: bench-$shape-q8_0.json: $(tail -1 "$out/figure.log")"
+    program "bench-$shape-q8_0" -m "$q8"
+    [ "$shape" != qwen3.5-0.8b ] || program "bench-$shape-q8_0-kv-q8_0" -m "$q8" --kv q8_0
   done
   page
   say "the page's section: $out/page.md"

@@ -26,7 +26,7 @@ class Engine;
 class Session;
 
 // How keys and values are kept. kAuto: as float32 for a model whose own weights are float32, as float16 for every other. kQ8_0: as blocks of
-// 32 int8 under a half-precision scale, about half of float16's bytes; on the CPU alone, and for heads whose width is a multiple of 32.
+// 32 int8 under a half-precision scale, about half of float16's bytes, for heads whose width is a multiple of 32.
 enum class KeyValueType { kAuto, kF16, kF32, kQ8_0 };
 
 struct ModelOptions {

@@ -75,7 +75,7 @@ typedef enum reprise_kv {
   REPRISE_KV_AUTO = 0, /* float32 for a model whose weights are float32, float16 for others */
   REPRISE_KV_F16 = 1,
   REPRISE_KV_F32 = 2,
-  REPRISE_KV_Q8_0 = 3 /* blocks of 32 int8 under a half-precision scale: on the CPU, for heads whose width is a multiple of 32 */
+  REPRISE_KV_Q8_0 = 3 /* blocks of 32 int8 under a half-precision scale, for heads whose width is a multiple of 32 */
 } reprise_kv;
 
 typedef struct reprise_model_options {

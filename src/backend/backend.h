@@ -60,8 +60,6 @@ class Backend {
   Status Copy(void* to, const void* from, size_t bytes);
   // Whether Allocate gives ordinary memory, which any thread may read and write where no step does.
   virtual bool ordinary_memory() const { return false; }
-  // Whether its ops take keys and values of ElementType::kQ8_0.
-  virtual bool attends_to_q8() const { return false; }
   // Whether its ops have Best, which spares the host a copy of all logits.
   virtual bool finds_best() const { return false; }
   // Bytes of this backend's memory that are free; 0 where it is the machine's own.

@@ -44,7 +44,6 @@ struct Job {
   std::vector<int> tokens;  // by row of all lanes, one lane after another
   std::function<void(Backend&, Ops&, Rows in, Rows out)> record;
   int max_rows = 0;         // 0: as many as the cut needs
-  bool cpu_alone = false;   // other backends refuse it
   bool idle_lanes = false;  // lanes that bring no row to a step take part in it all the same
   std::vector<int> prefix;  // by lane, whole extents: it begins at this position, in the extents of lane 0, which must get there first
 };

@@ -20,7 +20,6 @@ class WeightlessBackend : public Backend {
   std::string numerics() const override { return like_.numerics(); }
   int threads() const override { return like_.threads(); }
   BackendLimits MeasureLimits() override { return like_.MeasureLimits(); }
-  bool attends_to_q8() const override { return like_.attends_to_q8(); }
 
   // Null, whatever the size: nothing is to be read or written there.
   Result<std::byte*> Allocate(size_t, std::string_view) override { return static_cast<std::byte*>(nullptr); }

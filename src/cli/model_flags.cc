@@ -38,8 +38,7 @@ CLI::Option* AddKeyValueFlag(CLI::App& command, ModelFlags& flags) {
   return command
       .add_option(
           "--kv", flags.kv,
-          "How keys and values are kept (auto: f32 for a model of f32 weights, f16 otherwise); q8_0, on the CPU, takes about half of "
-          "f16's memory")
+          "How keys and values are kept (auto: f32 for a model of f32 weights, f16 otherwise); q8_0 takes about half of f16's memory")
       ->type_name("TYPE")
       ->check(CLI::IsMember({"auto", "f16", "f32", "q8_0"}));
 }

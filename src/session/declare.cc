@@ -73,9 +73,6 @@ Result<DeclaredModel> DeclareModel(const GgufFile& file, Backend& backend, const
   network.max_rows = model.max_rows;
   network.context = options.context;
   network.kv_type = KeyValueElement(file, options.kv);
-  if (network.kv_type == ElementType::kQ8_0 && !backend.attends_to_q8()) {
-    return Unsupported("keys and values can be kept as q8_0 on the CPU alone; on " + backend.description() + " as f16 or f32");
-  }
   network.progress = OfBytes(file, options);
   REPRISE_ASSIGN_OR_RETURN(model.network, Network::Load(file, backend, model.layout, network));
 

@@ -31,7 +31,6 @@ class CountedBackend : public Backend {
   int threads() const override { return cpu_->threads(); }
   BackendLimits MeasureLimits() override { return cpu_->MeasureLimits(); }
   bool ordinary_memory() const override { return true; }
-  bool attends_to_q8() const override { return cpu_->attends_to_q8(); }
   Result<std::byte*> Allocate(size_t bytes, std::string_view what) override {
     ++asked_.allocations;
     return cpu_->Allocate(bytes, what);

@@ -44,7 +44,6 @@ size_t RowBytes(ElementType type, int numbers) {
 Job AttentionJob(const AttentionCase& c) {
   const int q_width = c.heads * c.width, kv_width = c.kv_heads * c.width;
   Job job;
-  job.cpu_alone = c.type == ElementType::kQ8_0;
   job.in = q_width + 2 * kv_width + q_width;
   job.out = q_width;
   job.lane_rows = c.lane_rows;
@@ -67,26 +66,27 @@ Job AttentionJob(const AttentionCase& c) {
   return job;
 }
 
-// A head of keys or values as attention reads it back. As Q8_0: what ggml's arithmetic makes of it.
-Doubles Stored(ElementType type, const float* x, int width) {
+// A head of keys or values as attention reads it back. As Q8_0: what ggml's arithmetic makes of it, on a device the nearest halves of that.
+Doubles Stored(ElementType type, const float* x, int width, bool on_device) {
   Doubles stored(x, x + width);
-  if (type == ElementType::kF16) {
-    for (double& y : stored) y = HalfToFloat(FloatToHalf(static_cast<float>(y)));
-  } else if (type == ElementType::kQ8_0) {
+  if (type == ElementType::kQ8_0) {
     std::vector<std::byte> blocks(static_cast<size_t>(width) / 32 * 34);
     Floats1d back(static_cast<size_t>(width));
     EXPECT_TRUE(QuantizeRow(TensorType::kQ8_0, {x, back.size()}, blocks).ok());
     EXPECT_TRUE(DequantizeRow(TensorType::kQ8_0, blocks, back).ok());
     stored.assign(back.begin(), back.end());
   }
+  if (type == ElementType::kF16 || (type == ElementType::kQ8_0 && on_device)) {
+    for (double& y : stored) y = HalfToFloat(FloatToHalf(static_cast<float>(y)));
+  }
   return stored;
 }
 
-// A query times the scale, as it meets the keys.
-Doubles Asked(ElementType type, const float* x, int width, float scale) {
+// A query times the scale, as it meets the keys: those of Q8_0 on the CPU as bytes.
+Doubles Asked(ElementType type, const float* x, int width, float scale, bool on_device) {
   Doubles asked;
   for (int i = 0; i < width; ++i) asked.push_back(static_cast<double>(x[i] * scale));
-  if (type != ElementType::kQ8_0) return asked;
+  if (type != ElementType::kQ8_0 || on_device) return asked;
   for (int b = 0; b < width; b += 32) {
     float top = 0;
     for (int i = b; i < b + 32; ++i) top = std::max(top, std::abs(x[i] * scale));
@@ -105,6 +105,7 @@ void CheckAttention(const AttentionCase& c, const Floats1d& in, uint32_t seed, i
   const Floats1d sinks = c.Sinks();
   for (const Outcome& outcome : RunEveryWay(job, in, seed, most_chunk)) {
     SCOPED_TRACE(outcome.numerics);
+    const bool on_device = outcome.numerics.starts_with("cuda");
     int first = 0;
     for (size_t lane = 0; lane < c.lane_rows.size(); ++lane) {
       Doubles wanted;
@@ -114,16 +115,17 @@ void CheckAttention(const AttentionCase& c, const Floats1d& in, uint32_t seed, i
           const int kv_head = head / (c.heads / c.kv_heads);
           Doubles scores, sums(c.width);
           double most = -1e300, total = 0;
-          const Doubles asked = Asked(c.type, x + head * c.width, c.width, spec.scale);
+          const Doubles asked = Asked(c.type, x + head * c.width, c.width, spec.scale, on_device);
           const int seen = std::max(c.first_position, c.window ? row - c.window + 1 : 0);
           for (int p = seen; p <= row; ++p) {
-            const Doubles key = Stored(c.type, &in[static_cast<size_t>(first + p) * job.in] + q_width + kv_head * c.width, c.width);
+            const Doubles key =
+                Stored(c.type, &in[static_cast<size_t>(first + p) * job.in] + q_width + kv_head * c.width, c.width, on_device);
             scores.push_back(std::inner_product(asked.begin(), asked.end(), key.begin(), 0.0));
             most = std::max(most, scores.back());
           }
           for (int p = seen; p <= row; ++p) {
             const float* from = &in[static_cast<size_t>(first + p) * job.in] + q_width + kv_width + kv_head * c.width;
-            const Doubles value = Stored(c.type, from, c.width);
+            const Doubles value = Stored(c.type, from, c.width, on_device);
             const double weight = std::exp(scores[static_cast<size_t>(p - seen)] - most);
             total += weight;
             for (size_t i = 0; i < sums.size(); ++i) sums[i] += weight * value[i];
@@ -177,7 +179,6 @@ TEST(Append, BytesAreThoseOfQ8_0) {
   constexpr int kWidth = 96, kRows = 70;
   const StateRef state{64, RowBytes(ElementType::kQ8_0, kWidth), ElementType::kQ8_0};
   Job job;
-  job.cpu_alone = true;
   job.in = job.out = kWidth;
   job.lane_rows = {kRows};
   job.extent_bytes = state.offset + state.bytes * kExtentRows;

@@ -142,7 +142,6 @@ class CpuBackend : public Backend {
 
   Stream& stream() override { return stream_; }
   bool ordinary_memory() const override { return true; }
-  bool attends_to_q8() const override { return true; }
 
  private:
   const Isa isa_;

@@ -136,6 +136,22 @@ REPRISE_HD QuantScale ScaleOfTop(uint32_t top_bits) {
 }
 REPRISE_HD int Quantise(float x, float inverse) { return inverse != 0.0f ? static_cast<int>(rintf(x * inverse)) : 0; }
 
+// How a block of 32 keys or values is kept as bytes (ElementType::kQ8_0): to the bit as the CPU's backend does it (kernels_portable.cc).
+struct KeptScale {
+  uint16_t scale;  // a half
+  float inverse;
+};
+REPRISE_HD KeptScale KeptScaleOfTop(uint32_t top_bits) {
+  constexpr uint16_t kNaN = 0x7e00;
+  if (top_bits >= 0x7f800000u) return {kNaN, 0.0f};
+  const float scale = FloatOf(top_bits) / 127.0f;
+  return {FloatToHalfBits(scale), scale < FloatOf(0x00800000u) ? 0.0f : 1.0f / scale};
+}
+REPRISE_HD int8_t KeptQuant(float x, float inverse) {
+  const float scaled = inverse == 0.0f ? 0.0f : x * inverse;
+  return static_cast<int8_t>(static_cast<int>(scaled + copysignf(0.5f, scaled)));  // halves away from zero
+}
+
 // Floats as sums of 16-bit floats, which the tensor cores multiply. Both of a pair at once: the first is the lower half of each word.
 //
 // Three bfloat16 hold a float's 24 bits: each part is the upper half of what the ones before it leave, and every difference is exact. An infinity

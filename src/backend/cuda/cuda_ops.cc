@@ -197,7 +197,6 @@ void CudaOps::RecordScaleByPosition(const Rows& rows, const Vector& factors, int
 }
 
 void CudaOps::RecordAppend(const StateRef& state, const Rows& in) {
-  if (!Check(state.type != ElementType::kQ8_0, "Append", "this backend keeps no Q8_0")) return;
   const bool shared = ShareLast<AppendArgs>(kAppend, [&](AppendArgs& args) {
     if (args.count == kMostShared || args.state[0].offset == state.offset) return false;
     args.in[args.count] = in;
@@ -210,7 +209,6 @@ void CudaOps::RecordAppend(const StateRef& state, const Rows& in) {
 void CudaOps::RecordAttention(const Rows& out, const Heads& q, const StateRef& k, const StateRef& v, const Heads& gate,
                               const AttentionSpec& spec) {
   if (!Check(q.count / spec.kv_heads <= kMostQueries, "Attention", "more than 16 query heads share a key-value head") ||
-      !Check(k.type != ElementType::kQ8_0, "Attention", "this backend keeps no Q8_0") ||
       !Check(q.width <= kMostHeadWidth, "Attention", "a head is wider than 512")) {
     return;
   }

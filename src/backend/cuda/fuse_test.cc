@@ -132,13 +132,13 @@ TEST(FusedDelta, ValuesTooWideForOneLaunch) { CheckDelta({2, 32, 2, 160}, 4, 45)
 template <int kWidth = 32>
 void CheckAppend(ElementType type, bool keys_alone, uint32_t seed) {
   constexpr int kHeads = 4, kKeyHeads = 2, kKeys = kKeyHeads * kWidth;
-  const size_t element = type == ElementType::kF32 ? 4 : 2;
-  const StateRef k{0, kKeys * element, type}, v{kExtentRows * kKeys * element, kKeys * element, type};
+  const size_t row = type == ElementType::kQ8_0 ? kKeys / kQ8Values * 34 : kKeys * ElementSize(type);
+  const StateRef k{0, row, type}, v{kExtentRows * row, row, type};
   Job job;
   job.in = 2 * kHeads * kWidth + 2 * kKeys;
   job.out = kHeads * kWidth;
   job.lane_rows = {5, 3};
-  job.extent_bytes = 2 * kExtentRows * kKeys * element;
+  job.extent_bytes = 2 * kExtentRows * row;
   const Floats1d norm = RandomFloats(kWidth, seed);
   job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
     const Heads query{in.Columns(0, 2 * kHeads * kWidth), kHeads, kWidth, 2 * kWidth};  // each head: its query, then its gate
@@ -155,6 +155,7 @@ void CheckAppend(ElementType type, bool keys_alone, uint32_t seed) {
 }
 TEST(FusedAppend, Halves) { CheckAppend(ElementType::kF16, false, 51); }
 TEST(FusedAppend, Floats) { CheckAppend(ElementType::kF32, false, 52); }
+TEST(FusedAppend, Bytes) { CheckAppend(ElementType::kQ8_0, false, 55); }
 TEST(FusedAppend, WideHeads) { CheckAppend<512>(ElementType::kF16, false, 54); }
 TEST(FusedAppend, KeysAreTurnedAlone) { CheckAppend(ElementType::kF16, true, 53); }
 

@@ -141,11 +141,15 @@ inline Grid AttentionGrid(const AttentionArgs& args, const Bucket& b) {
   Grid grid;
   grid.x = 2 * b.multiprocessors;  // no fewer than run at once; each takes units until there are none
   grid.threads = kAttentionThreads;
-  if (args.k.type == ElementType::kF16) {
+  if (args.k.type != ElementType::kF32) {
     const int tiles = b.rows * heads <= b.lanes * HalfAttentionShared::kTileQueries ? 1 : HalfAttentionShared::MostTiles(width);
     grid.shared = HalfAttentionShared::Bytes(tiles * HalfAttentionShared::kTileQueries, width);
-    const bool aligned = width % 8 == 0 && args.k.bytes % 16 == 0 && args.v.bytes % 16 == 0;  // every state begins on 16 bytes
-    grid.kernel = kHalfAttention + tiles - 1 + (aligned ? 0 : 2);
+    // Eight numbers are read at once; every state begins on 16 bytes.
+    const bool bytes = args.k.type == ElementType::kQ8_0;
+    const size_t at_once = bytes ? 8 : 16;
+    const bool aligned = width % 8 == 0 && args.k.bytes % at_once == 0 && args.v.bytes % at_once == 0;
+    const KeyForm form = bytes ? (aligned ? KeyForm::kBytes : KeyForm::kLooseBytes) : aligned ? KeyForm::kHalves : KeyForm::kLooseHalves;
+    grid.kernel = HalfAttentionId(form, tiles);
     return grid;
   }
   const int queries = b.rows * heads <= kFewQueries ? kFewQueries : kMostQueries;

@@ -1,4 +1,7 @@
-// Causal attention over keys and values of halves, on the tensor cores. Cut into units and joined as attention_kernels.h says.
+// Causal attention over keys and values of halves, or of bytes under scales, on the tensor cores. Cut into units and joined as attention_kernels.h says.
+//
+// A byte times its scale becomes the nearest half on its way from memory, which costs an eighth at most of what rounding to bytes did (and what is
+// past the greatest half is infinite, as it is among halves); from there on it is one.
 //
 // A query and a weight are two halves each, the nearest one and what is left of it, and both are multiplied: 22 bits, so that the halves of the
 // state are the only rounding that shows. Decoding waits for memory and prefilling for the cache, so the second product costs little.
@@ -24,9 +27,38 @@ struct Halves {
   uint32_t w[kWords];
 };
 
-// kAligned: rows of the state and heads in them begin on 16 bytes, and heads end there.
-template <int kTiles, bool kAligned>
+// As many numbers as they come from memory: halves, or bytes and the scale of their block.
+template <bool kBytes, int kWords>
+struct RawNumbers {
+  Halves<kWords> halves;
+};
+template <int kWords>
+struct RawNumbers<true, kWords> {
+  uint32_t w[kWords / 2];
+  uint16_t scale;
+};
+template <int kWords>
+REPRISE_DEVICE Halves<kWords> Widened(const RawNumbers<false, kWords>& raw) {
+  return raw.halves;
+}
+template <int kWords>
+REPRISE_DEVICE Halves<kWords> Widened(const RawNumbers<true, kWords>& raw) {
+  const float scale = HalfBitsToFloat(raw.scale);
+  const auto half = [&](int i) {
+    return static_cast<uint32_t>(FloatToHalfBits(static_cast<float>(static_cast<int8_t>(raw.w[i / 4] >> (8 * (i % 4)))) * scale));
+  };
+  Halves<kWords> halves;
+  REPRISE_UNROLLED for (int i = 0; i < kWords; ++i) halves.w[i] = half(2 * i) | half(2 * i + 1) << 16;
+  return halves;
+}
+
+template <int kTiles, KeyForm kForm>
 struct HalfAttentionWork : AttentionQueries {
+  static constexpr bool kBytes = kForm == KeyForm::kBytes || kForm == KeyForm::kLooseBytes;
+  static constexpr bool kAligned = kForm == KeyForm::kHalves || kForm == KeyForm::kBytes;
+  using Number = std::conditional_t<kBytes, int8_t, uint16_t>;  // as it lies in memory
+  template <int kWords>
+  using Raw = RawNumbers<kBytes, kWords>;
   using Shared = HalfAttentionShared;
   static constexpr int kQueries = kTiles * Shared::kTileQueries;
   static constexpr float kRaised =
@@ -51,21 +83,39 @@ struct HalfAttentionWork : AttentionQueries {
     stats = AttentionStats(reinterpret_cast<float*>(shared + Shared::Stats(kQueries, width)), kQueries);
   }
 
-  REPRISE_DEVICE const uint16_t* Elements(const StateRef& state, int position) const {
-    return reinterpret_cast<const uint16_t*>(StateRow(args.step, unit.lane, state, position)) + unit.kv_head * width;
+  // The numbers of the unit's head in a row.
+  REPRISE_DEVICE const Number* Elements(const StateRef& state, int position) const {
+    return reinterpret_cast<const Number*>(StateRow(args.step, unit.lane, state, position)) + unit.kv_head * width;
   }
-  // Of a head's row from `column` on, zero past its width.
+  // Of those from `column` on, zero past the width. `column` is a multiple of how many they are, so that bytes are of one block.
   template <int kWords>
-  REPRISE_DEVICE Halves<kWords> Load(const uint16_t* row, int column) const {
-    Halves<kWords> halves{};
-    if constexpr (kAligned) {
-      if (column < width) halves = LoadWords<Halves<kWords>>(row + column);
+  REPRISE_DEVICE Raw<kWords> Load(const Number* elements, int column) const {
+    Raw<kWords> raw{};
+    if constexpr (kBytes) {
+      if (column >= width) return raw;
+      const int scales =
+          (args.spec.kv_heads - unit.kv_head) * width + unit.kv_head * (width / kQ8Values) * 2;  // from the head's first byte
+      raw.scale = reinterpret_cast<const uint16_t*>(elements + scales)[column / kQ8Values];
+      if constexpr (!kAligned) {
+        REPRISE_UNROLLED for (int i = 0; i < 2 * kWords; ++i) {
+          raw.w[i / 4] |= static_cast<uint32_t>(static_cast<uint8_t>(elements[column + i])) << (8 * (i % 4));
+        }
+      } else if constexpr (kWords == 2) {
+        raw.w[0] = *reinterpret_cast<const uint32_t*>(elements + column);
+      } else {
+        const auto words = LoadWords<Halves<kWords / 2>>(elements + column);
+        REPRISE_UNROLLED for (int i = 0; i < kWords / 2; ++i) raw.w[i] = words.w[i];
+      }
     } else {
-      REPRISE_UNROLLED for (int i = 0; i < 2 * kWords; ++i) {
-        if (column + i < width) halves.w[i / 2] |= static_cast<uint32_t>(row[column + i]) << (16 * (i % 2));
+      if constexpr (kAligned) {
+        if (column < width) raw.halves = LoadWords<Halves<kWords>>(elements + column);
+      } else {
+        REPRISE_UNROLLED for (int i = 0; i < 2 * kWords; ++i) {
+          if (column + i < width) raw.halves.w[i / 2] |= static_cast<uint32_t>(elements[column + i]) << (16 * (i % 2));
+        }
       }
     }
-    return halves;
+    return raw;
   }
 
   REPRISE_DEVICE void LoadQueries() {
@@ -85,12 +135,12 @@ struct HalfAttentionWork : AttentionQueries {
     const int g = lane / 4, t = lane % 4, pitch = Shared::QueryPitch(width);
     const auto tile_of = [&](int run) { return run * 64 + warp * 8; };  // its first position within the block
     float sums[kTiles][kRuns][4] = {};
-    const uint16_t* keys[kRuns];
+    const Number* keys[kRuns];
     REPRISE_UNROLLED for (int run = 0; run < kRuns; ++run) {
       const int position = block_first + tile_of(run) + g;
       keys[run] = Elements(args.k, position < end ? position : end - 1);
     }
-    Halves<4> next[kRuns] = {};
+    Raw<4> next[kRuns] = {};
     const auto load = [&](int first) {
       REPRISE_UNROLLED for (int run = 0; run < kRuns; ++run) {
         if (block_first + tile_of(run) < end) next[run] = Load<4>(keys[run], first + 8 * t);
@@ -99,7 +149,7 @@ struct HalfAttentionWork : AttentionQueries {
     load(0);
     for (int first = 0; first < padded; first += 32) {
       Halves<4> key[kRuns];
-      REPRISE_UNROLLED for (int run = 0; run < kRuns; ++run) key[run] = next[run];
+      REPRISE_UNROLLED for (int run = 0; run < kRuns; ++run) key[run] = Widened(next[run]);
       if (first + 32 < padded) load(first + 32);
       REPRISE_UNROLLED for (int tile = 0; tile < kTiles; ++tile) {
         REPRISE_UNROLLED for (int part = 0; part < 2; ++part) {
@@ -190,15 +240,15 @@ struct HalfAttentionWork : AttentionQueries {
     const int g = lane / 4, t = lane % 4;
     const int begin = slice_first > from ? slice_first : from / 16 * 16, stop = slice_end < end ? slice_end : end;
     const int all_from = Begin(queries - 1);  // from here on every query sees every position, until the first one's end
-    const int64_t stride = static_cast<int64_t>(args.v.bytes / sizeof(uint16_t));
+    const int64_t stride = static_cast<int64_t>(args.v.bytes / sizeof(Number));
     const auto place = [&](int n) { return 2 * t + n % 2 + n / 2 * 8; };
     float sums[kTiles][4][4] = {};
-    Halves<2> next[4];
+    Raw<2> next[4];
     const auto load = [&](int first) {
-      const uint16_t* rows = Elements(args.v, first);  // 16 positions lie in one extent
+      const Number* rows = Elements(args.v, first);  // 16 positions lie in one extent
       REPRISE_UNROLLED for (int n = 0; n < 4; ++n) {
         const int position = first + place(n);
-        next[n] = Halves<2>{};
+        next[n] = Raw<2>{};
         if (position >= from && position < end) next[n] = Load<2>(rows + place(n) * stride, columns_first + group * 32 + 4 * g);
       }
     };
@@ -206,7 +256,7 @@ struct HalfAttentionWork : AttentionQueries {
     for (int first = begin; first < stop; first += 16) {
       const int word = (first - block_first) / 2 + t;
       Halves<2> values[4];
-      REPRISE_UNROLLED for (int n = 0; n < 4; ++n) values[n] = next[n];
+      REPRISE_UNROLLED for (int n = 0; n < 4; ++n) values[n] = Widened(next[n]);
       if (first + 16 < stop) load(first + 16);
       if (first >= all_from && first + 16 <= End(0)) {
         REPRISE_UNROLLED for (int tile = 0; tile < kTiles; ++tile) MultiplyValues(sums[tile], tile, word, values);
@@ -252,23 +302,25 @@ struct HalfAttentionWork : AttentionQueries {
 
 // Keys and values of a unit's block set out for the second cache, which the kernel before need not have ended for: a row that it is still to write comes
 // to no harm there. A thread has a position.
+template <bool kBytes>
 REPRISE_DEVICE void PrefetchUnit(const AttentionArgs& args, const AttentionUnit& unit) {
-  const int position = unit.block * kAttentionBlock + ThreadId(), bytes = args.q.width * 2;
+  const int position = unit.block * kAttentionBlock + ThreadId(), bytes = args.q.width * (kBytes ? 1 : 2);
   const LaneEntry lane = args.step.lane[unit.lane];
   if (position < args.spec.First(lane.position + unit.row) || position >= lane.position + unit.row + unit.rows) return;
   for (const StateRef* state : {&args.k, &args.v}) {
-    const std::byte* row = StateRow(args.step, unit.lane, *state, position) + unit.kv_head * bytes;
-    for (int at = 0; at < bytes; at += 128) PrefetchToL2(row + at);
+    const std::byte* row = StateRow(args.step, unit.lane, *state, position);
+    for (int at = 0; at < bytes; at += 128) PrefetchToL2(row + unit.kv_head * bytes + at);
+    if constexpr (kBytes) PrefetchToL2(row + args.spec.kv_heads * bytes + unit.kv_head * (bytes / kQ8Values) * 2);
   }
 }
 
-template <int kTiles, bool kAligned>
+template <int kTiles, KeyForm kForm>
 REPRISE_KERNEL_OF(kAttentionThreads, 2, HalfAttentionKernel, AttentionArgs) {
   static_assert(kAttentionThreads == kAttentionBlock);
-  using Work = HalfAttentionWork<kTiles, kAligned>;
+  using Work = HalfAttentionWork<kTiles, kForm>;
   const AttentionCut cut(args, Work::kQueries);
   AttentionUnit unit;
-  if (cut.by_block && cut.Unit(args, BlockX(), &unit)) PrefetchUnit(args, unit);
+  if (cut.by_block && cut.Unit(args, BlockX(), &unit)) PrefetchUnit<Work::kBytes>(args, unit);
   BeginKernel();
   for (int64_t item = BlockX(); cut.Unit(args, item, &unit); item += GridX()) {
     Work work(args, unit, cut.heads);

@@ -9,7 +9,7 @@ namespace reprise::cuda {
 inline constexpr int kRowChoices =
     4;  // of MatVec: 1 (of 32-bit floats), 2, 4 or 8 rows; of 16-bit floats: up to 8, up to 32, or more in 4 or 8 tiles
 inline constexpr int kAttentionChoices = 4;      // 4 queries, or 16 in 1, 2 or 4 groups
-inline constexpr int kHalfAttentionChoices = 4;  // 16 or 32 queries; heads that begin and end on 16 bytes, or not
+inline constexpr int kHalfAttentionChoices = 8;  // 16 or 32 queries; of each KeyForm
 inline constexpr int kStateChoices = 4;          // of the recurrences: states of 32, 64, 128 or 256 rows
 
 enum KernelId : int {
@@ -64,6 +64,8 @@ enum KernelId : int {
 
 inline int MatVecId(Form form, int row_choice) { return kMatVec + static_cast<int>(form) * kRowChoices + row_choice; }
 inline int MatMulId(Form form) { return kMatMul + static_cast<int>(form); }
+// Of `tiles` times 16 queries.
+inline int HalfAttentionId(KeyForm form, int tiles) { return kHalfAttention + 2 * static_cast<int>(form) + tiles - 1; }
 inline int FusedMatMulId(Form form) { return kFusedMatMul + static_cast<int>(form); }
 inline int ExpertGateUpId(Form form) { return kExpertGateUp + static_cast<int>(form); }
 inline int ExpertDownId(Form form) { return kExpertDown + static_cast<int>(form); }
@@ -103,6 +105,9 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(MatVecId(F, 1), MatMulArgs, ShortMatVecKernel<F, 4>)  \
   ADD(MatVecId(F, 2), MatMulArgs, ShortMatMulKernel<F, 1>)  \
   ADD(MatVecId(F, 3), MatMulArgs, ShortMatMulKernel<F, 2>)
+#define REPRISE_ATTENTION_OF_KEYS(ADD, F)                              \
+  ADD(HalfAttentionId(F, 1), AttentionArgs, HalfAttentionKernel<1, F>) \
+  ADD(HalfAttentionId(F, 2), AttentionArgs, HalfAttentionKernel<2, F>)
 #define REPRISE_KERNELS(ADD)                                            \
   ADD(kEmbed, EmbedArgs, EmbedKernel)                                   \
   ADD(kRmsNorm, RmsNormArgs, RmsNormKernel)                             \
@@ -154,10 +159,10 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(kAttention + 1, AttentionArgs, AttentionKernel<16, 1>)            \
   ADD(kAttention + 2, AttentionArgs, AttentionKernel<16, 2>)            \
   ADD(kAttention + 3, AttentionArgs, AttentionKernel<16, 4>)            \
-  ADD(kHalfAttention + 0, AttentionArgs, HalfAttentionKernel<1, true>)  \
-  ADD(kHalfAttention + 1, AttentionArgs, HalfAttentionKernel<2, true>)  \
-  ADD(kHalfAttention + 2, AttentionArgs, HalfAttentionKernel<1, false>) \
-  ADD(kHalfAttention + 3, AttentionArgs, HalfAttentionKernel<2, false>) \
+  REPRISE_ATTENTION_OF_KEYS(ADD, KeyForm::kHalves)                      \
+  REPRISE_ATTENTION_OF_KEYS(ADD, KeyForm::kLooseHalves)                 \
+  REPRISE_ATTENTION_OF_KEYS(ADD, KeyForm::kBytes)                       \
+  REPRISE_ATTENTION_OF_KEYS(ADD, KeyForm::kLooseBytes)                  \
   ADD(kDeltaNet + 0, DeltaNetArgs, DeltaNetKernel<32>)                  \
   ADD(kDeltaNet + 1, DeltaNetArgs, DeltaNetKernel<64>)                  \
   ADD(kDeltaNet + 2, DeltaNetArgs, DeltaNetKernel<128>)                 \

@@ -161,6 +161,9 @@ struct AppendArgs {
   Rows in[kMostShared];
   StateRef state[kMostShared];
 };
+// How keys and values lie where the tensor cores meet them: as halves, or as bytes under scales (ElementType::kQ8_0). Loose: their rows and heads do not
+// all begin where several numbers are read at once.
+enum class KeyForm : int { kHalves, kLooseHalves, kBytes, kLooseBytes };
 struct AttentionArgs {
   StepView step;
   Rows out;

@@ -11,7 +11,7 @@
 
 namespace reprise::cuda {
 
-// Element `i` of in[which], into its place in the row of its position.
+// Element `i` of in[which], into its place in the row of its position. Of kQ8_0 the 32 of a block are a warp's.
 REPRISE_DEVICE void AppendElement(const AppendArgs& args, int which, int row, int i) {
   const RowEntry entry = args.step.row[row];
   const StateRef& state = args.state[which];
@@ -19,6 +19,10 @@ REPRISE_DEVICE void AppendElement(const AppendArgs& args, int which, int row, in
   const float x = RowAt(args.in[which], row)[i];
   if (state.type == ElementType::kF32) {
     reinterpret_cast<float*>(to)[i] = x;
+  } else if (state.type == ElementType::kQ8_0) {
+    const KeptScale kept = KeptScaleOfTop(WarpMax(BitsOf(x) & 0x7fffffffu));
+    reinterpret_cast<int8_t*>(to)[i] = KeptQuant(x, kept.inverse);
+    if (i % kQ8Values == 0) reinterpret_cast<uint16_t*>(to + args.in[which].width)[i / kQ8Values] = kept.scale;
   } else {
     // Devices and hosts make different halves of a NaN, and what is a lane's state is compared by its bytes.
     constexpr uint16_t kNaN = 0x7e00;

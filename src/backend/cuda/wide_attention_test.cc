@@ -30,7 +30,8 @@ struct WideCase {
     job.in = 2 * q_width() + 2 * kv_width();
     job.out = q_width();
     job.lane_rows = std::move(lane_rows);
-    const StateRef k{0, ElementSize(type) * static_cast<size_t>(kv_width()), type};
+    const size_t elements = static_cast<size_t>(type == ElementType::kQ8_0 ? kv_width() / kQ8Values : kv_width());
+    const StateRef k{0, ElementSize(type) * elements, type};
     const StateRef v{AlignUp(k.bytes * kExtentRows, 64), k.bytes, type};
     job.extent_bytes = v.offset + v.bytes * kExtentRows;
     job.record = [=](Backend& backend, Ops& ops, Rows in, Rows out) {
@@ -53,12 +54,18 @@ INSTANTIATE_TEST_SUITE_P(Widths, WideHeads,
                                          WideCase{8, 1, 512, ElementType::kF32, {.first_position = 200}},
                                          WideCase{4, 2, 320, ElementType::kF16, {.window = 40}},
                                          WideCase{4, 2, 320, ElementType::kF32, {.window = 40}},
+                                         WideCase{8, 1, 512, ElementType::kQ8_0, {.first_position = 200}},
+                                         WideCase{4, 2, 320, ElementType::kQ8_0, {.window = 40}},
+                                         WideCase{6, 2, 128, ElementType::kQ8_0, {}},
+                                         WideCase{3, 3, 32, ElementType::kQ8_0, {.window = 20}},  // rows of three blocks: read byte by byte
                                          WideCase{1, 1, 259, ElementType::kF16, {.window = 20}},  // rows that do not start on 16 bytes
                                          WideCase{1, 1, 259, ElementType::kF32, {.window = 20}}),
                          [](const auto& info) {
                            const WideCase& c = info.param;
                            return std::to_string(c.heads) + "On" + std::to_string(c.kv_heads) + "Of" + std::to_string(c.width) +
-                                  (c.type == ElementType::kF32 ? "Floats" : "Halves");
+                                  (c.type == ElementType::kF32   ? "Floats"
+                                   : c.type == ElementType::kF16 ? "Halves"
+                                                                 : "Bytes");
                          });
 
 // A lane that goes on in the extents of another, against one that has its whole history to itself in one step. With the emulator's memory for partials,
