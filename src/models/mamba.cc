@@ -50,12 +50,17 @@ void Mamba::Record(Ops& ops, const MambaShape& shape, const MambaRows& rows, Row
 void Mamba::RecordProjected(Ops& ops, const MambaShape& shape, const MambaRows& rows, Rows projected, Rows residual) const {
   RecordRecurrence(ops, shape, rows, projected);
   ops.SwiGlu(rows.scanned, projected.Columns(0, shape.inner()), rows.scanned);
-  const int of_group = shape.inner() / shape.ssm.groups;
-  for (int first = 0; gated_norm.data != nullptr && first < shape.inner(); first += of_group) {
-    const Rows group = rows.scanned.Columns(first, of_group);
-    ops.RmsNorm(group, group, Vector{gated_norm.data + first, of_group}, shape.norm_eps);
+  Rows gated = rows.scanned;
+  if (gated_norm.data != nullptr) {
+    // To other rows, which the recurrence has left: a backend may then let the product do it (backend/cuda/fuse.h).
+    gated = rows.convolved.Columns(0, shape.inner());
+    const int of_group = shape.inner() / shape.ssm.groups;
+    for (int first = 0; first < shape.inner(); first += of_group) {
+      ops.RmsNorm(gated.Columns(first, of_group), rows.scanned.Columns(first, of_group), Vector{gated_norm.data + first, of_group},
+                  shape.norm_eps);
+    }
   }
-  ops.MatMul(rows.scanned, std::array{Product{output, residual, /*accumulate=*/true}});
+  ops.MatMul(gated, std::array{Product{output, residual, /*accumulate=*/true}});
 }
 
 void Mamba::RecordRecurrence(Ops& ops, const MambaShape& shape, const MambaRows& rows, Rows projected) const {

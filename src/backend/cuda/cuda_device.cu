@@ -11,6 +11,7 @@
 #include "backend/cuda/device.h"
 #include "backend/cuda/expert_kernels.h"
 #include "backend/cuda/fused_kernels.h"
+#include "backend/cuda/fused_state_kernels.h"
 #include "backend/cuda/half_attention_kernels.h"
 #include "backend/cuda/kernel_table.h"
 #include "backend/cuda/matmul_kernels.h"

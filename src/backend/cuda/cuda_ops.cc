@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "backend/cuda/cuda_plan.h"
+#include "backend/cuda/fuse.h"
 #include "backend/cuda/grids.h"
 
 namespace reprise::cuda {
@@ -12,7 +13,25 @@ void CudaOps::RecordEmbed(const Rows& out, const Matrix& table, float scale) {
 }
 
 void CudaOps::RecordRmsNorm(const Rows& out, const Rows& in, const float* weight, int group, float eps, bool accumulate, float scale) {
-  Add<RmsNormArgs, RmsNormGrid>(kRmsNorm, {step_, out, in, weight, group, eps, accumulate, scale, {}});
+  // Groups of a row that lie side by side, as their weights do, share a launch: in place, or where they go to other rows.
+  const bool shared = !accumulate && in.width == group && ShareLast<RmsNormArgs>(kRmsNorm, [&](RmsNormArgs& args) {
+    const auto goes_on = [](const Rows& from, const Rows& to) {
+      return from.data + from.width == to.data && from.stride == to.stride && from.domain == to.domain;
+    };
+    RmsNormArgs both = args;
+    both.weight_step = group;
+    both.in.width += group;
+    both.out.width = both.in.width;
+    const bool in_place = args.in.data == args.out.data && args.in.stride == args.out.stride;
+    if (!goes_on(args.in, in) || !goes_on(args.out, out) || args.width != group || args.weight + args.in.width != weight ||
+        (args.in.width != group && args.weight_step != group) || args.accumulate || args.eps != eps || args.quant.quants != nullptr ||
+        !(in_place || !Overlap(both.in, both.out, static_cast<int>(MostRows(in.domain))))) {
+      return false;
+    }
+    args = both;
+    return true;
+  });
+  if (!shared) Add<RmsNormArgs, RmsNormGrid>(kRmsNorm, {step_, out, in, weight, group, 0, eps, accumulate, scale, {}});
 }
 
 QuantRows CudaOps::NewQuants(const std::string& use, int inputs, int64_t rows) {

@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <functional>
+#include <initializer_list>
 #include <optional>
 
 #include "backend/cuda/grids.h"
@@ -18,17 +19,6 @@ std::optional<Args> ArgsAt(std::span<const Launch> launches, size_t i, int kerne
   return args;
 }
 
-// Whether some of the first `count` rows of one and of the other share memory.
-bool Overlap(const Rows& a, const Rows& b, int count = 1) {
-  if (a.data == nullptr || b.data == nullptr) return false;
-  const std::less<const float*> before;
-  const auto last = [&](const Rows& rows) { return rows.data + static_cast<int64_t>(count - 1) * rows.stride; };
-  if (!before(a.data, last(b) + b.width) || !before(b.data, last(a) + a.width)) return false;
-  if (a.stride != b.stride || count == 1) return true;
-  // Columns of the same rows, or of rows as far apart, may lie in turns.
-  const int64_t stride = a.stride, from_a_to_b = ((b.data - a.data) % stride + stride) % stride;
-  return from_a_to_b < a.width || from_a_to_b + b.width > stride;
-}
 bool Same(const Rows& a, const Rows& b) { return a.data == b.data && a.width == b.width && a.domain == b.domain; }
 
 struct Fused {
@@ -36,7 +26,28 @@ struct Fused {
   size_t count;  // of the launches that it stands for
 };
 
-// [RmsNorm | Quantise] MatMul [SwiGlu]
+// What is made of the results of a product, element by element, whichever kernel does it.
+struct Ending {
+  FusedOutput kind;
+  GluArgs args;
+};
+std::optional<Ending> EndingAt(std::span<const Launch> launches, size_t i) {
+  if (const auto glu = ArgsAt<GluArgs>(launches, i, kSwiGlu)) return Ending{FusedOutput::kSwiGlu, *glu};
+  if (const auto glu = ArgsAt<GluArgs>(launches, i, kGeGlu)) return Ending{FusedOutput::kGeGlu, *glu};
+  if (const auto square = ArgsAt<ReluSquaredArgs>(launches, i, kReluSquared)) {
+    return Ending{FusedOutput::kReluSquared, {square->step, square->out, square->in, square->in, square->quant}};
+  }
+  return std::nullopt;
+}
+
+// Whether a product can begin with the norm.
+bool Begins(const RmsNormArgs& norm, const MatMulArgs& matmul) {
+  const int groups = norm.in.width / norm.width;
+  return norm.quant.quants == matmul.quant.quants && Same(norm.out, matmul.in) && !Overlap(norm.in, norm.out) && !norm.accumulate &&
+         (groups == 1 || (norm.weight_step == norm.width && groups <= kMostFusedGroups));
+}
+
+// [RmsNorm | Quantise] MatMul [SwiGlu | GeGlu | ReluSquared]; of 16-bit floats a product that has one or the other.
 std::optional<Fused> FuseProduct(std::span<const Launch> launches, size_t i, const Bucket& bucket) {
   FusedMatMulArgs args{};
   size_t at = i;
@@ -44,22 +55,26 @@ std::optional<Fused> FuseProduct(std::span<const Launch> launches, size_t i, con
   const auto quantise = ArgsAt<QuantiseArgs>(launches, i, kQuantise);
   if (norm || quantise) ++at;
   const auto matmul = ArgsAt<MatMulArgs>(launches, at++, kMatVec);
-  if (!matmul || IsFloat(matmul->product[0].weight.form) || bucket.Of(matmul->in.domain) != 1) return std::nullopt;
+  if (!matmul || bucket.Of(matmul->in.domain) != 1) return std::nullopt;
   args.matmul = *matmul;
+  const Form form = args.matmul.product[0].weight.form;
+  const bool floats = IsShort(form);
+  if (IsFloat(form) && !floats) return std::nullopt;
   if (norm) {
-    if (norm->quant.quants != matmul->quant.quants || !Same(norm->out, matmul->in) || Overlap(norm->in, norm->out) || norm->accumulate ||
-        norm->width != norm->in.width) {
-      return std::nullopt;
-    }
+    if (!Begins(*norm, *matmul)) return std::nullopt;
     args.input = FusedInput::kNorm;
     args.norm = *norm;
   } else if (quantise) {
     if (quantise->quant.quants != matmul->quant.quants || !Same(quantise->in, matmul->in)) return std::nullopt;
     args.input = FusedInput::kFloats;
   }
+  // Nobody there leaves a row quantised for others, or makes it of what is too wide.
+  if (floats && (quantise || (norm && (norm->quant.quants != nullptr || norm->in.width * 4 > FusedShortShared::kMostRow)))) {
+    return std::nullopt;
+  }
   // What every block of threads reads, and the one block that leaves it behind writes.
   const auto is_read = [&](const Rows& rows) {
-    if (args.input == FusedInput::kQuantised) return false;  // floats are nobody's then
+    if (args.input == FusedInput::kMade && !floats) return false;  // floats are nobody's then
     return Overlap(rows, args.matmul.in) || (norm && Overlap(rows, norm->in));
   };
   for (int p = 0; p < args.matmul.products; ++p) {
@@ -68,19 +83,42 @@ std::optional<Fused> FuseProduct(std::span<const Launch> launches, size_t i, con
     written.width = product.weight.outputs;
     if (is_read(written)) return std::nullopt;
   }
-  const auto swiglu = ArgsAt<GluArgs>(launches, at, kSwiGlu);
   const auto apart = [](const Rows& a, const Rows& b) { return a.data == b.data || !Overlap(a, b); };
-  if (swiglu && args.matmul.products == 2 && Same(swiglu->gate, args.matmul.product[0].out) &&
-      Same(swiglu->up, args.matmul.product[1].out) && swiglu->out.width == args.matmul.product[0].weight.outputs &&
-      swiglu->out.width == args.matmul.product[1].weight.outputs && swiglu->out.domain == args.matmul.in.domain &&
-      !args.matmul.product[0].accumulate && !args.matmul.product[1].accumulate && !Overlap(swiglu->gate, swiglu->up) &&
-      apart(swiglu->out, swiglu->gate) && apart(swiglu->out, swiglu->up) && !is_read(swiglu->out) &&
-      swiglu->quant.quants != args.matmul.quant.quants) {
-    args.gated = true;
-    args.swiglu = *swiglu;
+  const auto ends = [&](const Ending& ending) {
+    const GluArgs& glu = ending.args;
+    const bool gated = ending.kind != FusedOutput::kReluSquared;
+    if (args.matmul.products != (gated ? 2 : 1) || glu.out.domain != args.matmul.in.domain || is_read(glu.out)) return false;
+    if (glu.quant.quants != nullptr && (floats || glu.quant.quants == args.matmul.quant.quants)) return false;
+    if (gated && Overlap(glu.gate, glu.up)) return false;
+    for (int p = 0; p < args.matmul.products; ++p) {
+      const ProductView& product = args.matmul.product[p];
+      const Rows& read = p == 0 ? glu.gate : glu.up;
+      if (!Same(read, product.out) || glu.out.width != product.weight.outputs || product.accumulate || !apart(glu.out, read)) return false;
+    }
+    return true;
+  };
+  const auto ending = EndingAt(launches, at);
+  if (ending && ends(*ending)) {
+    args.output = ending->kind;
+    args.activated = ending->args;
     ++at;
   }
-  return Fused{MakeLaunch<FusedMatMulArgs, FusedMatMulGrid>(FusedMatMulId(args.matmul.product[0].weight.form), args), at - i};
+  if (!floats) return Fused{MakeLaunch<FusedMatMulArgs, FusedMatMulGrid>(FusedMatMulId(form), args), at - i};
+  if (at - i == 1) return std::nullopt;
+  return Fused{MakeLaunch<FusedMatMulArgs, FusedShortGrid>(FusedMatMulId(form), args), at - i};
+}
+
+// Whether no two of what is written, and nothing of what is read, share memory with what is written.
+bool Apart(std::initializer_list<Rows> written, std::initializer_list<Rows> read, const Bucket& bucket) {
+  for (const Rows& to : written) {
+    for (const Rows& from : read) {
+      if (Overlap(to, from, bucket.rows)) return false;
+    }
+    for (const Rows& other : written) {
+      if (&other != &to && Overlap(to, other, bucket.rows)) return false;
+    }
+  }
+  return true;
 }
 
 // CausalConv DeltaInputs DeltaNet GatedRmsNorm
@@ -97,12 +135,7 @@ std::optional<Fused> FuseDelta(std::span<const Launch> launches, size_t i, const
       norm->out.data != norm->in.data || norm->width != s.value_dim) {
     return std::nullopt;
   }
-  for (const Rows& written : {conv->out, norm->out}) {
-    for (const Rows& read : {conv->in, delta->alpha, delta->beta, norm->gate}) {
-      if (Overlap(written, read, bucket.rows)) return std::nullopt;
-    }
-  }
-  if (Overlap(conv->out, norm->out, bucket.rows)) return std::nullopt;
+  if (!Apart({conv->out, norm->out}, {conv->in, delta->alpha, delta->beta, norm->gate}, bucket)) return std::nullopt;
   return Fused{MakeLaunch<FusedDeltaArgs, FusedDeltaGrid>(kFusedDelta + choice - 1, {*conv, *delta, *norm}), 4};
 }
 
@@ -124,6 +157,17 @@ std::optional<Fused> FuseAppend(std::span<const Launch> launches, size_t i, cons
 }
 
 }  // namespace
+
+bool Overlap(const Rows& a, const Rows& b, int count) {
+  if (a.data == nullptr || b.data == nullptr) return false;
+  const std::less<const float*> before;
+  const auto last = [&](const Rows& rows) { return rows.data + static_cast<int64_t>(count - 1) * rows.stride; };
+  if (!before(a.data, last(b) + b.width) || !before(b.data, last(a) + a.width)) return false;
+  if (a.stride != b.stride || count == 1) return true;
+  // Columns of the same rows, or of rows as far apart, may lie in turns.
+  const int64_t stride = a.stride, from_a_to_b = ((b.data - a.data) % stride + stride) % stride;
+  return from_a_to_b < a.width || from_a_to_b + b.width > stride;
+}
 
 std::vector<Launch> Fuse(std::span<const Launch> launches, const Bucket& bucket) {
   std::vector<Launch> fused;

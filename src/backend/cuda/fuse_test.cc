@@ -1,55 +1,43 @@
-// Steps of few rows, whose launches are fewer: the same bits as the single launches of steps of more rows, in everything that they leave in memory; and
-// nothing becomes one that must not.
+// Products and attention in steps of few rows, whose launches are fewer: the same bits as the single launches of steps of more rows, in everything that
+// they leave in memory; and nothing becomes one that must not.
 #include <gtest/gtest.h>
 
 #include <array>
-#include <cmath>
-#include <cstring>
 #include <functional>
 #include <utility>
 
-#include "backend/cpu/cpu_rig.h"
 #include "backend/cuda/cuda_plan.h"
 #include "backend/cuda/device_rig.h"
+#include "backend/cuda/fuse_rig.h"
 #include "backend/weight_rig.h"
 
 namespace reprise {
 namespace {
 
-// Every way of cutting `job`, one row at a time among them, gives the same bits on each device (RunOnDevices); here also that they are near the CPU's.
-void Check(const Job& job, uint32_t seed, double tolerance) {
-  int rows = 0;
-  for (int n : job.lane_rows) rows += n;
-  const auto outcomes = RunEveryWay(job, RandomFloats(static_cast<size_t>(rows) * static_cast<size_t>(job.in), seed), seed);
-  const Outcome& wanted = outcomes.front();
-  for (const Outcome& got : outcomes) {
-    for (size_t lane = 0; lane < wanted.out.size(); ++lane) {
-      double top = 0, apart = 0;
-      for (size_t i = 0; i < wanted.out[lane].size(); ++i) {
-        top = std::max(top, std::abs(double{wanted.out[lane][i]}));
-        apart = std::max(apart, std::abs(double{wanted.out[lane][i]} - double{got.out[lane][i]}));
-      }
-      EXPECT_LE(apart, tolerance * top) << got.numerics;
-    }
-  }
-}
-
 struct ProductCase {
-  TensorType type, other;  // of the first products, and of a last one beside them
+  TensorType type, other, down;  // of the first products, of one beside them, of those of what comes
   int inputs, inner, outputs;
+  Activation activation = Activation::kSwiGlu;
 };
 class FusedProduct : public testing::TestWithParam<ProductCase> {};
+constexpr auto kByte = TensorType::kQ8_0, kHalf = TensorType::kF16, kBFloat = TensorType::kBF16;
 INSTANTIATE_TEST_SUITE_P(
     Shapes, FusedProduct,
-    testing::Values(ProductCase{TensorType::kQ8_0, TensorType::kF32, 160, 96, 70},    // a last segment that is not whole
-                    ProductCase{TensorType::kQ4_0, TensorType::kQ8_0, 256, 512, 33},  // more tiles than run at once
-                    ProductCase{TensorType::kMXFP4, TensorType::kMXFP4, 160, 96, 100},
-                    ProductCase{TensorType::kQ4_K, TensorType::kQ6_K, 1280, 256, 64},    // few tiles of many segments: more warps
-                    ProductCase{TensorType::kQ5_K, TensorType::kQ4_1, 256, 256, 40},     // inner and inputs quantised in one place
-                    ProductCase{TensorType::kQ5_1, TensorType::kBF16, 4160, 64, 9600}),  // sums of more than one window
-    [](const auto& info) { return std::string(TensorTypeName(info.param.type)); });
+    testing::Values(ProductCase{kByte, TensorType::kF32, kByte, 160, 96, 70},    // a last segment that is not whole
+                    ProductCase{TensorType::kQ4_0, kByte, kByte, 256, 512, 33},  // more tiles than run at once
+                    ProductCase{TensorType::kMXFP4, TensorType::kMXFP4, kByte, 160, 96, 100},
+                    ProductCase{TensorType::kQ4_K, TensorType::kQ6_K, kByte, 1280, 256, 64},  // few tiles of many segments: more warps
+                    ProductCase{TensorType::kQ5_K, TensorType::kQ4_1, kByte, 256, 256, 40},   // inner and inputs quantised in one place
+                    ProductCase{TensorType::kQ5_1, kBFloat, kByte, 4160, 64, 9600},           // sums of more than one window
+                    ProductCase{kByte, kByte, kByte, 160, 96, 70, Activation::kGeGlu},
+                    ProductCase{kByte, kByte, kByte, 160, 96, 70, Activation::kReluSquared}, ProductCase{kHalf, kHalf, kHalf, 160, 96, 70},
+                    ProductCase{kBFloat, kBFloat, kBFloat, 4160, 320, 100},  // more than one window, more tiles than run at once
+                    ProductCase{kBFloat, kBFloat, kBFloat, 161, 97, 70, Activation::kGeGlu},  // rows that do not begin on 16 bytes
+                    ProductCase{kHalf, kBFloat, kBFloat, 160, 96, 70, Activation::kReluSquared},
+                    ProductCase{kBFloat, kByte, kByte, 160, 96, 70}),  // what others read is quantised
+    [](const auto& info) { return std::string(TensorTypeName(info.param.type)) + "_" + std::to_string(info.index); });
 
-// A feed-forward network: norm, gate and up (and a product of another form of the same input), SwiGLU, down; then a product of what came, which is
+// A feed-forward network: norm, gate and up (and a product of another form of the same input), activation, down; then a product of what came, which is
 // quantised for it alone.
 TEST_P(FusedProduct, GivesTheBitsOfSingleLaunches) {
   const ProductCase c = GetParam();
@@ -59,8 +47,8 @@ TEST_P(FusedProduct, GivesTheBitsOfSingleLaunches) {
   job.out = c.inputs + 2 * c.inner + kOther + 2 * c.outputs + kOther;
   job.lane_rows = {3, 2};
   const auto gate = RandomWeight(c.type, c.inputs, c.inner, 1), up = RandomWeight(c.type, c.inputs, c.inner, 2);
-  const auto other = RandomWeight(c.other, c.inputs, kOther, 3), down = RandomWeight(TensorType::kQ8_0, c.inner, c.outputs, 4);
-  const auto last = RandomWeight(TensorType::kQ8_0, 32, kOther, 5);
+  const auto other = RandomWeight(c.other, c.inputs, kOther, 3), down = RandomWeight(c.down, c.inner, c.outputs, 4);
+  const auto last = RandomWeight(c.down, 32, kOther, 5);
   const Floats1d norm = RandomFloats(static_cast<size_t>(c.inputs), 6);
   job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
     int at = 0;
@@ -69,64 +57,56 @@ TEST_P(FusedProduct, GivesTheBitsOfSingleLaunches) {
     const auto load = [&](TensorType type, int inputs, int outputs, const std::vector<std::byte>& bytes) {
       return *backend.LoadMatrix({"w", type, inputs, outputs, bytes});
     };
+    const Product to_gate{load(c.type, c.inputs, c.inner, gate), gated}, to_up{load(c.type, c.inputs, c.inner, up), upper};
     ops.RmsNorm(normed, in, LoadFloats(backend, norm), 1e-6f);
-    ops.MatMul(normed,
-               std::array{Product{load(c.type, c.inputs, c.inner, gate), gated}, Product{load(c.type, c.inputs, c.inner, up), upper}});
-    ops.SwiGlu(gated, gated, upper);
-    const Product narrow{load(TensorType::kQ8_0, c.inner, c.outputs, down), sum};
+    if (c.activation == Activation::kReluSquared) {
+      ops.MatMul(normed, {&to_up, 1});
+      ops.ReluSquared(gated, upper);
+    } else {
+      ops.MatMul(normed, std::array{to_gate, to_up});
+      c.activation == Activation::kGeGlu ? ops.GeGlu(gated, gated, upper) : ops.SwiGlu(gated, gated, upper);
+    }
+    const Product narrow{load(c.down, c.inner, c.outputs, down), sum};
     ops.MatMul(gated, {&narrow, 1});
     ops.MatMul(normed, std::array{Product{load(c.other, c.inputs, kOther, other), beside}});
     const Rows again = next(c.outputs);
     ops.SwiGlu(again, sum, sum);  // something to add to
     ops.MatMul(gated, std::array{Product{narrow.weight, again, /*accumulate=*/true}});
-    ops.MatMul(sum.Columns(0, 32), std::array{Product{load(TensorType::kQ8_0, 32, kOther, last), next(kOther)}});
+    ops.MatMul(sum.Columns(0, 32), std::array{Product{load(c.down, 32, kOther, last), next(kOther)}});
   };
-  Check(job, 7, 0.05);
+  CheckFused(job, 7, 0.05);
 }
 
-// A layer of the delta rule behind its first product, in lanes that bring rows and lanes that bring none.
-void CheckDelta(const Ops::DeltaNetShape& s, int kernel, uint32_t seed) {
-  const int keys = s.key_heads * s.key_dim, values = s.value_heads * s.value_dim, channels = 2 * keys + values;
-  const auto tail_bytes = sizeof(float) * static_cast<size_t>((kernel - 1) * channels);
-  const StateRef tail{0, tail_bytes, ElementType::kF32},
-      memory{(tail_bytes + 63) / 64 * 64, sizeof(float) * static_cast<size_t>(s.value_heads * s.key_dim * s.value_dim), ElementType::kF32};
+// Groups of a row with weights of their own, which are recorded one by one, before a product.
+void CheckGroups(TensorType type, int groups, int width, bool in_place, uint32_t seed) {
+  const int inputs = groups * width;
+  constexpr int kOutputs = 70;
   Job job;
-  job.in = channels + 2 * s.value_heads + values;
-  job.out = channels + values + 40;
-  job.lane_rows = {9, 1, 6};  // in one step more than kFewRows
-  job.block_bytes = memory.offset + memory.bytes;
-  for (uint32_t lane = 0; lane < 3; ++lane) {
-    auto block = BytesOf(RandomFloats(job.block_bytes / sizeof(float), seed + lane, 0.3f));
-    std::memset(block.data() + tail_bytes, 0xff, memory.offset - tail_bytes);  // nobody's: poisoned in the write block
-    job.first_block.push_back(std::move(block));
-  }
-  const Floats1d weight = RandomFloats(static_cast<size_t>(channels * kernel), seed + 1),
-                 dt = RandomFloats(static_cast<size_t>(s.value_heads), seed + 2),
-                 norm = RandomFloats(static_cast<size_t>(s.value_dim), seed + 3), a(static_cast<size_t>(s.value_heads), -0.7f);
-  const auto output = values % 32 == 0 ? RandomWeight(TensorType::kQ8_0, values, 40, seed) : std::vector<std::byte>();
+  job.in = inputs;
+  job.out = 2 * inputs + kOutputs;
+  job.lane_rows = {5, 4};
+  const Floats1d norm = RandomFloats(static_cast<size_t>(inputs), seed);
+  const auto weight = RandomWeight(type, inputs, kOutputs, seed);
   job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
-    const Rows qkv = in.Columns(0, channels), alpha = in.Columns(channels, s.value_heads),
-               beta = in.Columns(channels + s.value_heads, s.value_heads), gate = in.Columns(channels + 2 * s.value_heads, values);
-    const Rows convolved = out.Columns(0, channels), remembered = out.Columns(channels, values);
-    ops.CausalConv(convolved, qkv, tail, LoadFloats(backend, weight, channels), {}, kernel, true);
-    ops.DeltaNet(remembered, convolved, alpha, beta, LoadFloats(backend, a), LoadFloats(backend, dt), memory, s);
-    ops.GatedRmsNorm(remembered, remembered, gate, LoadFloats(backend, norm), 1e-6f);
-    if (values % 32 == 0) {
-      ops.MatMul(remembered, std::array{Product{*backend.LoadMatrix({"w", TensorType::kQ8_0, values, 40, output}),
-                                                out.Columns(channels + values, 40)}});
-    } else {
-      ops.SwiGlu(out.Columns(channels + values, 40), in.Columns(0, 40), in.Columns(0, 40));
+    const Rows normed = out.Columns(0, inputs), doubled = out.Columns(inputs, inputs);
+    const Vector norms = LoadFloats(backend, norm, groups);
+    ops.Multiply(in_place ? normed : doubled, in, in);
+    for (int first = 0; first < inputs; first += width) {
+      const Rows from = (in_place ? normed : doubled).Columns(first, width);
+      ops.RmsNorm(normed.Columns(first, width), from, Vector{norms.data + first, width}, 1e-6f);
     }
+    if (in_place) ops.Multiply(doubled, in, in);
+    ops.MatMul(normed, std::array{Product{*backend.LoadMatrix({"w", type, inputs, kOutputs, weight}), out.Columns(2 * inputs, kOutputs)}});
   };
-  Check(job, seed, 0.05);
+  CheckFused(job, seed, 0.05);
 }
-TEST(FusedDelta, OneKeyHeadAValueHead) { CheckDelta({2, 64, 2, 64}, 4, 41); }
-TEST(FusedDelta, KeyHeadsThatValueHeadsShare) { CheckDelta({2, 128, 6, 128}, 4, 42); }
-TEST(FusedDelta, KeyHeadsThatNeighboursShare) { CheckDelta({2, 64, 6, 64, /*neighbours=*/true}, 4, 47); }
-TEST(FusedDelta, OneWarp) { CheckDelta({1, 16, 2, 8}, 4, 46); }
-TEST(FusedDelta, OddWidths) { CheckDelta({1, 10, 3, 21}, 3, 43); }
-TEST(FusedDelta, WidestKeys) { CheckDelta({1, 256, 2, 32}, 2, 44); }
-TEST(FusedDelta, ValuesTooWideForOneLaunch) { CheckDelta({2, 32, 2, 160}, 4, 45); }
+TEST(FusedGroups, OfWholeBlocks) { CheckGroups(kByte, 3, 64, false, 61); }
+TEST(FusedGroups, ThatShareBlocks) { CheckGroups(kByte, 4, 40, false, 62); }
+TEST(FusedGroups, InPlace) { CheckGroups(kByte, 3, 64, true, 63); }
+TEST(FusedGroups, WiderThanABlockOfThreads) { CheckGroups(kByte, 2, 608, false, 64); }
+TEST(FusedGroups, AsManyAsThereMayBe) { CheckGroups(kByte, 64, 32, false, 65); }
+TEST(FusedGroups, MoreThanThereMayBe) { CheckGroups(kByte, 65, 32, false, 66); }
+TEST(FusedGroups, BeforeHalves) { CheckGroups(kHalf, 4, 40, false, 67); }
 
 // An attention layer up to its result, over halves and over floats.
 template <int kWidth = 32>
@@ -151,7 +131,7 @@ void CheckAppend(ElementType type, bool keys_alone, uint32_t seed) {
     ops.Append(v, value);
     ops.Attention(out, query, k, v, gate, {.kv_heads = kKeyHeads, .scale = 0.2f});
   };
-  Check(job, seed, 0.02);
+  CheckFused(job, seed, 0.02);
 }
 TEST(FusedAppend, Halves) { CheckAppend(ElementType::kF16, false, 51); }
 TEST(FusedAppend, Floats) { CheckAppend(ElementType::kF32, false, 52); }
@@ -163,21 +143,12 @@ TEST(FusedAppend, KeysAreTurnedAlone) { CheckAppend(ElementType::kF16, true, 53)
 TEST(Fuse, OnlyWhatMayBecomesOneLaunch) {
   for (TestBackend& device : DeviceBackends()) {
     Backend& backend = *device.backend;
-    constexpr int kWidth = 128, kMost = 16;
-    StepTable table(kMost, 2);
-    auto* const x = reinterpret_cast<float*>(*backend.Allocate(size_t{6} * kMost * kWidth * sizeof(float), "rows"));
-    const auto rows = [&](int n) { return Rows{x + n * kMost * kWidth, kWidth, kWidth, Domain::kRows}; };
+    LaunchCounter launches(backend);
+    constexpr int kWidth = LaunchCounter::kWidth, kMost = LaunchCounter::kMost;
+    const auto rows = [&](int n) { return launches.rows(n); };
     const auto bytes = RandomWeight(TensorType::kQ8_0, kWidth, kWidth, 1);
     const Matrix* const w = *backend.LoadMatrix({"w", TensorType::kQ8_0, kWidth, kWidth, bytes});
     const Vector norm = LoadFloats(backend, Floats1d(kWidth, 1.0f));
-    // Of a step of so many rows; `of_many`: how many fewer than recorded those of many rows are.
-    const auto launches = [&](const std::function<void(Ops&)>& record, int step_rows = 1, size_t of_many = 0) {
-      auto plan = backend.Capture(table, record);
-      EXPECT_TRUE(plan.ok()) << plan.status().message();
-      const auto& captured = static_cast<const cuda::CudaPlan&>(**plan);
-      EXPECT_EQ(captured.launches(kMost, 1) + of_many, captured.launches());
-      return captured.launches(step_rows, 1);
-    };
     const auto multiply = [&](Ops& ops, Rows in, Rows out) { ops.MatMul(in, std::array{Product{w, out}}); };
     EXPECT_EQ(launches([&](Ops& ops) { multiply(ops, rows(0), rows(1)); }), 1u) << "quantises by itself";
     EXPECT_EQ(launches([&](Ops& ops) { ops.RmsNorm(rows(1), rows(0), norm, 1e-6f), multiply(ops, rows(1), rows(2)); }), 1u);
@@ -205,6 +176,44 @@ TEST(Fuse, OnlyWhatMayBecomesOneLaunch) {
               }),
               2u)
         << "gate and up the other way round";
+    EXPECT_EQ(launches([&](Ops& ops) { multiply(ops, rows(0), rows(1)), ops.ReluSquared(rows(1), rows(1)); }), 1u);
+    EXPECT_EQ(launches([&](Ops& ops) { multiply(ops, rows(0), rows(1)), ops.ReluSquared(rows(0), rows(1)); }), 2u)
+        << "its result over what every block of threads quantises";
+    EXPECT_EQ(launches([&](Ops& ops) {
+                ops.MatMul(rows(0), std::array{Product{w, rows(1)}, Product{w, rows(2)}});
+                ops.ReluSquared(rows(1), rows(1));
+              }),
+              2u)
+        << "of one product of two";
+
+    const auto half_bytes = RandomWeight(kHalf, kWidth, kWidth, 2);
+    const Matrix* const halves = *backend.LoadMatrix({"w", kHalf, kWidth, kWidth, half_bytes});
+    const auto of_halves = [&](Ops& ops, Rows in, Rows out) { ops.MatMul(in, std::array{Product{halves, out}}); };
+    EXPECT_EQ(launches([&](Ops& ops) { ops.RmsNorm(rows(1), rows(0), norm, 1e-6f), of_halves(ops, rows(1), rows(2)); }), 1u);
+    EXPECT_EQ(launches([&](Ops& ops) { ops.RmsNorm(rows(1), rows(0), norm, 1e-6f), of_halves(ops, rows(1), rows(2)); }, 2), 2u);
+    EXPECT_EQ(launches([&](Ops& ops) { ops.RmsNorm(rows(1), rows(0), norm, 1e-6f), of_halves(ops, rows(1), rows(0)); }), 2u)
+        << "a product over what the norm is of";
+    EXPECT_EQ(launches([&](Ops& ops) {
+                ops.RmsNorm(rows(1), rows(0), norm, 1e-6f);
+                ops.MatMul(rows(1), std::array{Product{halves, rows(2)}, Product{w, rows(3)}});
+              }),
+              3u)
+        << "what the norm quantises for another product";
+    EXPECT_EQ(launches([&](Ops& ops) { of_halves(ops, rows(0), rows(1)), ops.ReluSquared(rows(1), rows(1)); }), 1u);
+    EXPECT_EQ(launches([&](Ops& ops) { of_halves(ops, rows(0), rows(1)), ops.ReluSquared(rows(0), rows(1)); }), 2u)
+        << "its result over what every block of threads reads";
+
+    const Vector norms = LoadFloats(backend, Floats1d(kWidth, 1.0f), 2);
+    const auto groups = [&](Ops& ops, Rows out, Rows in, int second) {
+      ops.RmsNorm(out.Columns(0, 64), in.Columns(0, 64), {norms.data, 64}, 1e-6f);
+      ops.RmsNorm(out.Columns(64, 64), in.Columns(64, 64), {norms.data + second, 64}, 1e-6f);
+    };
+    EXPECT_EQ(launches([&](Ops& ops) { groups(ops, rows(1), rows(0), 64), multiply(ops, rows(1), rows(2)); }), 1u);
+    EXPECT_EQ(launches([&](Ops& ops) { groups(ops, rows(1), rows(0), 64); }, kMost), 1u);
+    EXPECT_EQ(launches([&](Ops& ops) { groups(ops, rows(1), rows(1), 64); }, kMost), 1u);
+    EXPECT_EQ(launches([&](Ops& ops) { groups(ops, rows(1), rows(0), 0); }, kMost), 2u) << "a weight that groups share";
+    const Rows later{rows(0).data + 64, kWidth, kWidth, Domain::kRows};
+    EXPECT_EQ(launches([&](Ops& ops) { groups(ops, later, rows(0), 64); }, kMost), 2u) << "the first group over the second";
 
     const RopeSpec rope{32, 1e4, false, nullptr};
     const StateRef keys{0, kWidth * 2, ElementType::kF16}, values{32768, kWidth * 2, ElementType::kF16};
@@ -228,21 +237,6 @@ TEST(Fuse, OnlyWhatMayBecomesOneLaunch) {
     EXPECT_EQ(launches([&](Ops& ops) { append(ops, rows(0), rows(2), rows(1)); }), table_of_angles + 2)
         << "what is turned is not what is appended";
     EXPECT_EQ(launches([&](Ops& ops) { append(ops, rows(0), rows(0), rows(0)); }), table_of_angles + 2) << "values that are turned as well";
-
-    const Ops::DeltaNetShape s{1, 32, 2, 32};
-    constexpr int kChannels = 128;
-    const StateRef tail{0, 3 * kChannels * 4, ElementType::kF32}, memory{4096, 2 * 32 * 32 * 4, ElementType::kF32};
-    const auto weight = LoadFloats(backend, Floats1d(kChannels * 4, 0.1f), kChannels), of_heads = LoadFloats(backend, {1.0f, 1.0f}),
-               head_norm = LoadFloats(backend, Floats1d(32, 1.0f));
-    const auto delta = [&](Ops& ops, Rows qkv, Rows out) {
-      ops.CausalConv(rows(1), qkv, tail, weight, {}, 4, true);
-      ops.DeltaNet(out.Columns(0, 64), rows(1), rows(2).Columns(0, 2), rows(2).Columns(2, 2), of_heads, of_heads, memory, s);
-      ops.GatedRmsNorm(out.Columns(0, 64), out.Columns(0, 64), rows(3).Columns(0, 64), head_norm, 1e-6f);
-    };
-    for (const int few : {1, 2, 8}) EXPECT_EQ(launches([&](Ops& ops) { delta(ops, rows(0), rows(4)); }, few), 1u) << few;
-    EXPECT_EQ(launches([&](Ops& ops) { delta(ops, rows(0), rows(0).Columns(64, 64)); }, 8), 4u)
-        << "its result among what other heads convolve";
-    EXPECT_EQ(launches([&](Ops& ops) { delta(ops, rows(0), rows(0)); }), 4u) << "its result over what other heads convolve";
   }
 }
 

@@ -1,22 +1,57 @@
-// Kernels that do what takes several launches otherwise (fuse.h says when).
+// Kernels that do what takes several launches otherwise (fuse.h says when): products of one row with what comes before and after them, and attention's
+// beginning. Those of the recurrences are in fused_state_kernels.h.
 //
 // Promise 3: every element comes of the same operations in the same order as in the single kernels. Norms are summed by 256 threads as in
-// RmsNormKernel, however many there are; a segment is summed by AddActivations, and segments in ascending order; the recurrence is StateColumn's.
+// RmsNormKernel, however many there are; a segment is summed by AddActivations, or by ShortTotals, and segments in ascending order.
 #pragma once
 
-#include "backend/cuda/matmul_kernels.h"
 #include "backend/cuda/row_kernels.h"
+#include "backend/cuda/short_matmul_kernels.h"
 #include "backend/cuda/state_kernels.h"
 
 namespace reprise::cuda {
 
 // ---- Products of one row ----
 
+// What a norm multiplies the elements of a row by, but for its weight.
+struct NormFactors {
+  int groups, width;
+  float of_all;          // where there is one group
+  const float* of_each;  // in shared memory
+  REPRISE_DEVICE float Of(int i) const { return groups == 1 ? of_all : of_each[i / width]; }
+};
+// By a block of at least kRowThreads, which reuses its first shared memory only after another SyncBlock.
+REPRISE_DEVICE NormFactors FusedNormFactors(const RmsNormArgs& args) {
+  constexpr int kWarps = FusedNormShared::kWarps;
+  const int width = args.width, groups = args.in.width / width, thread = ThreadId();
+  float* const warps = reinterpret_cast<float*>(SharedMemory());
+  for (int group = 0; group < groups; ++group) {
+    const float* in = args.in.data + group * width;
+    float squares = 0.0f;
+    if (thread < kRowThreads) {
+      for (int i = thread; i < width; i += kRowThreads) squares = fmaf(in[i], in[i], squares);
+    }
+    squares = WarpSum(squares);
+    if (thread % 32 == 0 && thread < kRowThreads) warps[group * kWarps + thread / 32] = squares;
+  }
+  SyncBlock();
+  const auto factor_of = [&](int group) {
+    float squares = 0.0f;
+    REPRISE_UNROLLED for (int warp = 0; warp < kWarps; ++warp) squares = squares + warps[group * kWarps + warp];
+    return 1.0f / sqrtf(squares / static_cast<float>(width) + args.eps);
+  };
+  if (groups == 1) return {groups, width, factor_of(0), nullptr};
+  float* const factors = warps + FusedNormShared::kFactors;
+  for (int group = thread; group < groups; group += ThreadCount()) factors[group] = factor_of(group);
+  SyncBlock();
+  return {groups, width, 1.0f, factors};
+}
+
 // The quantised row: in memory as the kernel before left it, or made here by every block of threads for itself, in shared memory. The first block also
 // leaves it (and what it comes of) where launches of their own would, for whoever reads it later.
 REPRISE_DEVICE QuantRows FusedQuants(const FusedMatMulArgs& args) {
   const QuantRows& kept = args.matmul.quant;
-  if (args.input == FusedInput::kQuantised) return kept;
+  if (args.input == FusedInput::kMade) return kept;
   const int width = args.matmul.in.width, stride = kept.stride, thread = ThreadId();
   const bool norm = args.input == FusedInput::kNorm, keeps = BlockX() == 0;
   const float* in = norm ? args.norm.in.data : args.matmul.in.data;
@@ -38,24 +73,13 @@ REPRISE_DEVICE QuantRows FusedQuants(const FusedMatMulArgs& args) {
     }
   };
   load(thread);
-  float factor = 1.0f;
-  if (norm) {
-    float* warps = reinterpret_cast<float*>(shared);
-    float squares = 0.0f;
-    if (thread < kRowThreads) {
-      for (int i = thread; i < width; i += kRowThreads) squares = fmaf(in[i], in[i], squares);
-    }
-    squares = WarpSum(squares);
-    if (thread % 32 == 0) warps[thread / 32] = squares;
-    SyncBlock();
-    squares = 0.0f;
-    REPRISE_UNROLLED for (int warp = 0; warp < kRowThreads / 32; ++warp) squares = squares + warps[warp];
-    factor = 1.0f / sqrtf(squares / static_cast<float>(width) + args.norm.eps);
-  }
+  NormFactors factors{1, width, 1.0f, nullptr};
+  if (norm) factors = FusedNormFactors(args.norm);
   for (int base = thread; base / kBlock * kBlock < stride; base += kElementsAtOnce * threads) {
     if (base != thread) load(base);
     REPRISE_UNROLLED for (int n = 0; n < kElementsAtOnce; ++n) {
-      if (norm && base + n * threads < width) x[n] = x[n] * factor * weight[n];  // past the last they stay zero, with a scale of zero
+      const int i = base + n * threads;
+      if (norm && i < width) x[n] = x[n] * factors.Of(i) * weight[n];  // past the last they stay zero, with a scale of zero
     }
     Quantised quantised[kElementsAtOnce];
     QuantiseTogether(x, quantised);
@@ -75,7 +99,7 @@ template <Form kForm>
 REPRISE_DEVICE const std::byte* FusedItem(const FusedMatMulArgs& args, int tile, int item) {
   TileOfProduct at{item % 2, tile};
   int segment = item / 2;
-  if (!args.gated) {
+  if (!args.gated()) {
     at = FindTile<1>(args.matmul, tile);
     segment = item;
   }
@@ -83,22 +107,26 @@ REPRISE_DEVICE const std::byte* FusedItem(const FusedMatMulArgs& args, int tile,
   return w.data + (static_cast<int64_t>(at.tile) * w.segments + segment) * SegmentBytes(kForm);
 }
 
+REPRISE_DEVICE float Activated(FusedOutput output, const float totals[2]) {
+  if (output == FusedOutput::kSwiGlu) return Silu(totals[0]) * totals[1];
+  if (output == FusedOutput::kGeGlu) return Gelu(totals[0]) * totals[1];
+  return SquarePositive(totals[0]);
+}
+// Leaves an output's sums, and what is made of them, which is returned; zero past the last.
+REPRISE_DEVICE float StoreFusedSums(const FusedMatMulArgs& args, int tile, int of_tile, const float totals[2]) {
+  const TileOfProduct at = args.gated() ? TileOfProduct{0, tile} : FindTile<1>(args.matmul, tile);
+  const int output = at.tile * kTileOutputs + of_tile;
+  StoreSum(args.matmul.product[at.product], 0, output, totals[0]);
+  if (args.gated()) StoreSum(args.matmul.product[1], 0, output, totals[1]);
+  if (args.output == FusedOutput::kProducts || output >= args.activated.out.width) return 0.0f;
+  const float y = Activated(args.output, totals);
+  args.activated.out.data[output] = y;
+  return y;
+}
 // By one warp, a lane an output.
 REPRISE_DEVICE void StoreFused(const FusedMatMulArgs& args, int tile, const float totals[2]) {
-  const int lane = ThreadId() % 32;
-  if (!args.gated) {
-    const TileOfProduct at = FindTile<1>(args.matmul, tile);
-    StoreSum(args.matmul.product[at.product], 0, at.tile * kTileOutputs + lane, totals[0]);
-    return;
-  }
-  const int output = tile * kTileOutputs + lane;
-  float y = 0.0f;
-  REPRISE_UNROLLED for (int i = 0; i < 2; ++i) StoreSum(args.matmul.product[i], 0, output, totals[i]);
-  if (output < args.swiglu.out.width) {
-    y = Silu(totals[0]) * totals[1];
-    args.swiglu.out.data[output] = y;
-  }
-  if (args.swiglu.quant.quants) QuantiseBlock(args.swiglu.quant, 0, tile, y);
+  const float y = StoreFusedSums(args, tile, ThreadId() % 32, totals);
+  if (args.output != FusedOutput::kProducts && args.activated.quant.quants) QuantiseBlock(args.activated.quant, 0, tile, y);
 }
 
 template <Form kForm>
@@ -137,7 +165,7 @@ REPRISE_KERNEL_OF(kMostFusedWarps * 32, 1, FusedMatMulKernel, FusedMatMulArgs) {
       REPRISE_ROLLED for (int item = first + warp; item < end; item += warps) {
         const SegmentWeights<kForm> weights = next;
         load();
-        const int segment = args.gated ? item / 2 : item;
+        const int segment = args.gated() ? item / 2 : item;
         float sum = 0.0f;
         REPRISE_UNROLLED for (int b = 0; b < kSegmentBlocks; ++b) {
           const int at = segment * kSegmentBlocks + b;
@@ -149,7 +177,7 @@ REPRISE_KERNEL_OF(kMostFusedWarps * 32, 1, FusedMatMulKernel, FusedMatMulArgs) {
       SyncBlock();
       side ^= 1;
       if (warp != 0) continue;
-      if (args.gated) {
+      if (args.gated()) {
         for (int item = first; item < end; item += 2) {
           totals[0] = totals[0] + sums[(item - first) * kTileOutputs + lane];
           totals[1] = totals[1] + sums[(item - first + 1) * kTileOutputs + lane];
@@ -159,6 +187,49 @@ REPRISE_KERNEL_OF(kMostFusedWarps * 32, 1, FusedMatMulKernel, FusedMatMulArgs) {
       }
     }
     if (warp == 0) StoreFused(args, tile, totals);
+  }
+}
+
+// ---- The same of weights of 16-bit floats ----
+
+// The row's floats: where they lie, or normed here by every block of threads for itself, in shared memory; the first block also leaves them where the
+// norm would.
+REPRISE_DEVICE const float* FusedFloats(const FusedMatMulArgs& args) {
+  if (args.input != FusedInput::kNorm) return args.matmul.in.data;
+  float* const row = reinterpret_cast<float*>(SharedMemory() + FusedShortShared::kRow);
+  const NormFactors factors = FusedNormFactors(args.norm);
+  for (int i = ThreadId(); i < args.matmul.in.width; i += ThreadCount()) {
+    const float x = args.norm.in.data[i] * factors.Of(i) * args.norm.weight[i];
+    row[i] = x;
+    if (BlockX() == 0) args.norm.out.data[i] = x;
+  }
+  SyncBlock();
+  return row;
+}
+
+template <Form kForm>
+REPRISE_KERNEL_OF(kVectorWarps * 32, 2, FusedShortKernel, FusedMatMulArgs) {
+  const int thread = ThreadId(), tiles = FusedTiles(args), products = args.gated() ? 2 : 1;
+  const auto tile_of = [&](int tile, int product) { return args.gated() ? TileOfProduct{product, tile} : FindTile<1>(args.matmul, tile); };
+  for (int p = 0; p < products; ++p) {
+    const TileOfProduct at = tile_of(BlockX(), p);
+    PrefetchSegment<kForm>(args.matmul.product[at.product].weight, at.tile, thread / 32);
+  }
+  BeginKernel();
+  if (RowCount(args.matmul.step, args.matmul.in.domain) < 1) return;
+  const float* const row = FusedFloats(args);
+  const bool aligned = reinterpret_cast<uintptr_t>(row) % 16 == 0;
+  REPRISE_ROLLED for (int tile = BlockX(); tile < tiles; tile += GridX()) {
+    float totals[2] = {0.0f, 0.0f};
+    REPRISE_ROLLED for (int p = 0; p < products; ++p) {
+      const TileOfProduct at = tile_of(tile, p);
+      float total[1];
+      ShortTotals<kForm, 1>(
+          args.matmul.product[at.product].weight, at.tile, 1, aligned, [&](int) { return row; }, total);
+      totals[0] = p == 0 ? total[0] : totals[0];
+      totals[1] = total[0];
+    }
+    if (thread % kShortColumns == 0) StoreFusedSums(args, tile, thread / kShortColumns, totals);
   }
 }
 
@@ -180,74 +251,6 @@ REPRISE_KERNEL(FusedAppendKernel, FusedAppendArgs) {
   if (which != args.turn.count - 1) return;
   SyncWarp();
   for (int i = ThreadId() % 32; i < heads.width; i += 32) AppendElement(args.append, 0, row, head * heads.width + i);
-}
-
-// ---- The delta rule of few rows ----
-
-// A block of threads has a head of a lane, and four threads a column of its state. Tokens come one after another, from the convolution to the norm.
-// Queries and keys are of a key head that several heads may share: each makes them for itself, and the first of them leaves them, and their tail, in
-// memory.
-template <int kRows>
-REPRISE_KERNEL_OF(kMostFusedColumns * 4, 1, FusedDeltaKernel, FusedDeltaArgs) {
-  const StepView& step = args.delta.step;
-  const ConvArgs& conv = args.conv;
-  const Ops::DeltaNetShape& s = args.delta.shape;
-  const int head = BlockX(), key_head = s.KeyHead(head), keys = s.key_heads * s.key_dim, channels = 2 * s.key_dim + s.value_dim;
-  const int warp = ThreadId() / 32, column = ThreadId() / 4;
-  const LaneEntry lane = step.lane[BlockZ()];
-  const bool live = BlockZ() < step.header->lanes;
-  const int64_t at = static_cast<int64_t>(head) * s.key_dim * s.value_dim + column;
-  const auto channel_of = [&](int i) {  // of the head's queries, keys and values
-    if (i < s.key_dim) return key_head * s.key_dim + i;
-    if (i < 2 * s.key_dim) return keys + key_head * s.key_dim + i - s.key_dim;
-    return 2 * keys + head * s.value_dim + i - 2 * s.key_dim;
-  };
-  const auto keeps = [&](int i) { return head == s.ValueHead(key_head, 0) || i >= 2 * s.key_dim; };
-  StateColumn<kRows, 4> state(reinterpret_cast<const float*>(lane.read + args.delta.state.offset) + at, s.key_dim, s.value_dim,
-                              live ? column : s.value_dim);
-  for (int i = ThreadId(); i < channels; i += ThreadCount()) {
-    PrefetchToL2(reinterpret_cast<const std::byte*>(conv.weight + static_cast<int64_t>(channel_of(i)) * conv.kernel));
-  }
-  BeginKernel();
-  if (!live) return;
-
-  float* const convolved = reinterpret_cast<float*>(SharedMemory());
-  float* const q = convolved + FusedDeltaShared::Unit(s);
-  float* const k = q + kRows;
-  float* const product = convolved + FusedDeltaShared::Product(s);
-  float* const read = convolved + FusedDeltaShared::Out(s);
-  const auto write_tails = [&](int first, int threads) {
-    for (int i = first; i < channels; i += threads) {
-      if (keeps(i)) WriteTail(conv, lane, channel_of(i));
-    }
-  };
-  for (int t = 0; t < lane.rows; ++t) {
-    const int row = lane.first_row + t;
-    for (int i = ThreadId(); i < channels; i += ThreadCount()) {
-      const int channel = channel_of(i);
-      convolved[i] = Convolved(conv, lane, t, channel);
-      if (keeps(i)) RowAt(conv.out, row)[channel] = convolved[i];
-    }
-    SyncBlock();
-    // What the first warp does the others wait for: meanwhile they leave the tails.
-    if (t == 0 && warp > 0) write_tails(ThreadId() - 32, ThreadCount() - 32);
-    if (warp == 0) {
-      const float kq = DeltaUnits(convolved, convolved + s.key_dim, q, k, s.key_dim, kRows);
-      if (ThreadId() == 0) *product = kq;
-    }
-    const float v = state.real ? convolved[2 * s.key_dim + column] : 0.0f;
-    DeltaGates gates = GatesOf(args.delta, row, head, 0.0f);
-    SyncBlock();
-    gates.kq = *product;
-    const float y = DeltaStep(state, q, k, v, gates);
-    if (state.real && state.part == 0) read[column] = y;
-    SyncBlock();
-    if (warp * 32 < s.value_dim) {
-      GatedNormBlock(args.norm, read, NormFactor(read, s.value_dim, args.norm.eps), row, head * s.value_dim, warp * 32);
-    }
-  }
-  state.Write(reinterpret_cast<float*>(lane.write + args.delta.state.offset) + at);
-  if (lane.rows == 0 || ThreadCount() == 32) write_tails(ThreadId(), ThreadCount());
 }
 
 }  // namespace reprise::cuda

@@ -209,10 +209,10 @@ struct FusedShared {
   REPRISE_HD static int ActSums(int stride) { return Scales(stride) + stride / kBlock * 4; }
   REPRISE_HD static int Bytes(int stride) { return ActSums(stride) + stride / kBlock * 4; }
 };
-REPRISE_HD int FusedItems(const FusedMatMulArgs& args) { return args.matmul.product[0].weight.segments * (args.gated ? 2 : 1); }
+REPRISE_HD int FusedItems(const FusedMatMulArgs& args) { return args.matmul.product[0].weight.segments * (args.gated() ? 2 : 1); }
 REPRISE_HD int FusedTiles(const FusedMatMulArgs& args) {
   int tiles = 0;
-  for (int i = 0; i < (args.gated ? 1 : args.matmul.products); ++i) tiles += args.matmul.product[i].weight.tiles();
+  for (int i = 0; i < (args.gated() ? 1 : args.matmul.products); ++i) tiles += args.matmul.product[i].weight.tiles();
   return tiles;
 }
 // Where tiles are so few that a multiprocessor has one, more warps share it: twice as much of it is on its way at a time.
@@ -221,8 +221,23 @@ inline Grid FusedMatMulGrid(const FusedMatMulArgs& args, const Bucket& b) {
   const int tiles = FusedTiles(args);
   const bool few = tiles <= b.multiprocessors && FusedItems(args) > kVectorWarps;
   const int most = few ? b.multiprocessors : 2 * b.multiprocessors;
-  const int shared = args.input == FusedInput::kQuantised ? FusedShared::Sums() : FusedShared::Bytes(args.matmul.quant.stride);
+  const int shared = args.input == FusedInput::kMade ? FusedShared::Sums() : FusedShared::Bytes(args.matmul.quant.stride);
   return {tiles < most ? tiles : most, 1, 1, (few ? kMostFusedWarps : kVectorWarps) * 32, shared};
+}
+
+// Of the norm that a product begins with: what each of eight warps sums of the squares of a group; then, of several groups, a factor each.
+inline constexpr int kMostFusedGroups = 64;
+struct FusedNormShared {
+  static constexpr int kWarps = kRowThreads / 32, kFactors = kMostFusedGroups * kWarps, kFloats = kFactors + kMostFusedGroups;
+};
+// Of weights of 16-bit floats: the window of ShortTotals, then the row, where it is normed here.
+struct FusedShortShared {
+  static constexpr int kRow = kWindow * kShortColumns * kTileOutputs * 4, kMostRow = 48 << 10;
+};
+inline Grid FusedShortGrid(const FusedMatMulArgs& args, const Bucket& b) {
+  const int tiles = FusedTiles(args), most = 2 * b.multiprocessors;
+  const int row = args.input == FusedInput::kNorm ? args.matmul.in.width * 4 : 0;
+  return {tiles < most ? tiles : most, 1, 1, kVectorWarps * 32, FusedShortShared::kRow + row};
 }
 
 // Mixtures of experts. Of more rows than kVectorRows the visits of an expert are computed together, run by run, but where weights are 32-bit floats. A

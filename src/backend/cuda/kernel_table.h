@@ -76,6 +76,7 @@ inline int RunDownId(Form form) { return kRunDown + static_cast<int>(form); }
 inline bool RoundsInItsOwnWay(int kernel) {
   const int form = (kernel - kMatVec) / kRowChoices;
   if (kernel >= kMatVec && kernel < kMatMul && IsShort(static_cast<Form>(form))) return true;
+  if (kernel >= kFusedMatMul && kernel < kFusedAppend && IsShort(static_cast<Form>(kernel - kFusedMatMul))) return true;
   if (kernel >= kExpertGateUp && kernel < kKernels && IsShort(static_cast<Form>((kernel - kExpertGateUp) % kForms))) return true;
   return kernel >= kHalfAttention && kernel < kHalfAttention + kHalfAttentionChoices;
 }
@@ -97,13 +98,14 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(RunDownId(F), ExpertsArgs, RunDownKernel<F>)     \
   ADD(MatMulId(F), MatMulArgs, MatMulKernel<F>)        \
   ADD(FusedMatMulId(F), FusedMatMulArgs, FusedMatMulKernel<F>)
-#define REPRISE_KERNELS_OF_SHORTS(ADD, F)                   \
-  REPRISE_EXPERTS_OF_FORM(ADD, F)                           \
-  ADD(RunGateUpId(F), ExpertsArgs, ShortRunGateUpKernel<F>) \
-  ADD(RunDownId(F), ExpertsArgs, ShortRunDownKernel<F>)     \
-  ADD(MatVecId(F, 0), MatMulArgs, ShortMatVecKernel<F, 1>)  \
-  ADD(MatVecId(F, 1), MatMulArgs, ShortMatVecKernel<F, 4>)  \
-  ADD(MatVecId(F, 2), MatMulArgs, ShortMatMulKernel<F, 1>)  \
+#define REPRISE_KERNELS_OF_SHORTS(ADD, F)                     \
+  REPRISE_EXPERTS_OF_FORM(ADD, F)                             \
+  ADD(FusedMatMulId(F), FusedMatMulArgs, FusedShortKernel<F>) \
+  ADD(RunGateUpId(F), ExpertsArgs, ShortRunGateUpKernel<F>)   \
+  ADD(RunDownId(F), ExpertsArgs, ShortRunDownKernel<F>)       \
+  ADD(MatVecId(F, 0), MatMulArgs, ShortMatVecKernel<F, 1>)    \
+  ADD(MatVecId(F, 1), MatMulArgs, ShortMatVecKernel<F, 4>)    \
+  ADD(MatVecId(F, 2), MatMulArgs, ShortMatMulKernel<F, 1>)    \
   ADD(MatVecId(F, 3), MatMulArgs, ShortMatMulKernel<F, 2>)
 #define REPRISE_ATTENTION_OF_KEYS(ADD, F)                              \
   ADD(HalfAttentionId(F, 1), AttentionArgs, HalfAttentionKernel<1, F>) \

@@ -67,7 +67,8 @@ struct RmsNormArgs {
   StepView step;
   Rows out, in;
   const float* weight;
-  int32_t width;  // of what is normed by itself: a row is one such group, or several
+  int32_t width;        // of what is normed by itself: a row is one such group, or several
+  int32_t weight_step;  // from the weight of one group to that of the next: `width`, or 0 where they share one
   float eps;
   bool accumulate;
   float scale;  // of what was accumulated
@@ -290,15 +291,21 @@ struct WeighArgs {
 
 // ---- What several launches become (fuse.h) ----
 
-// A product of quantised weights and one row. It may begin with what makes its input, which every block of threads then does for itself, and end with
-// the SwiGLU of its two results.
-enum class FusedInput : int32_t { kQuantised, kFloats, kNorm };  // quantised already; matmul.in, to be quantised; what `norm` makes
+// A product of one row. It may begin with what makes its input, which every block of threads then does for itself, and end with what is made of its
+// results, element by element.
+enum class FusedInput : int32_t {
+  kMade,
+  kFloats,
+  kNorm
+};  // as the product reads it already; matmul.in, to be quantised; what `norm` makes
+enum class FusedOutput : int32_t { kProducts, kSwiGlu, kGeGlu, kReluSquared };
 struct FusedMatMulArgs {
   MatMulArgs matmul;
   FusedInput input;
-  bool gated;
-  RmsNormArgs norm;  // where input is kNorm
-  GluArgs swiglu;    // where gated: of matmul.product[0] and [1]
+  FusedOutput output;
+  RmsNormArgs norm;   // where input is kNorm
+  GluArgs activated;  // where output is not kProducts: of matmul.product[0] and, where it is gated, [1]
+  REPRISE_HD bool gated() const { return output == FusedOutput::kSwiGlu || output == FusedOutput::kGeGlu; }
 };
 // The convolution, delta rule and norm of a lane's few tokens, head by head.
 struct FusedDeltaArgs {

@@ -63,6 +63,7 @@ REPRISE_KERNEL(RmsNormKernel, RmsNormArgs) {
   if (row >= RowCount(args.step, args.in.domain)) return;
   const float* in = RowAt(args.in, row) + at;
   float* out = RowAt(args.out, row) + at;
+  const float* weight = args.weight + BlockY() * args.weight_step;
   float squares = 0.0f;
   for (int i = ThreadId(); i < width; i += kRowThreads) squares = fmaf(in[i], in[i], squares);
   squares = BlockSum(squares, reinterpret_cast<float*>(SharedMemory()));
@@ -71,7 +72,7 @@ REPRISE_KERNEL(RmsNormKernel, RmsNormArgs) {
     float y[kElementsAtOnce];
     REPRISE_UNROLLED for (int n = 0; n < kElementsAtOnce; ++n) {
       const int i = base + n * kRowThreads;
-      y[n] = i < width ? in[i] * factor * args.weight[i] : 0.0f;
+      y[n] = i < width ? in[i] * factor * weight[i] : 0.0f;
       if (args.accumulate && i < width) y[n] = (out[i] + y[n]) * args.scale;
     }
     REPRISE_UNROLLED for (int n = 0; n < kElementsAtOnce; ++n) {

@@ -13,6 +13,7 @@
 #include "backend/cuda/emulator/fibers.h"
 #include "backend/cuda/expert_kernels.h"
 #include "backend/cuda/fused_kernels.h"
+#include "backend/cuda/fused_state_kernels.h"
 #include "backend/cuda/half_attention_kernels.h"
 #include "backend/cuda/kernel_table.h"
 #include "backend/cuda/matmul_kernels.h"
