@@ -139,6 +139,32 @@ std::optional<Fused> FuseDelta(std::span<const Launch> launches, size_t i, const
   return Fused{MakeLaunch<FusedDeltaArgs, FusedDeltaGrid>(kFusedDelta + choice - 1, {*conv, *delta, *norm}), 4};
 }
 
+// CausalConv Ssm SwiGlu
+std::optional<Fused> FuseSsm(std::span<const Launch> launches, size_t i, const Bucket& bucket) {
+  const auto conv = ArgsAt<ConvArgs>(launches, i, kConv);
+  if (!conv || bucket.rows > kFewRows) return std::nullopt;
+  std::optional<SsmArgs> ssm;
+  int choice = 0;
+  for (; choice < kStateChoices && !ssm; ++choice) ssm = ArgsAt<SsmArgs>(launches, i + 1, kSsm + choice);
+  const auto gate = ArgsAt<GluArgs>(launches, i + 2, kSwiGlu);
+  if (!ssm || !gate || !Same(conv->out, ssm->xbc) || !Same(ssm->out, gate->up) || !Same(gate->out, gate->up)) return std::nullopt;
+  if (gate->quant.quants != nullptr && ssm->shape.head_dim % kFusedSsmColumns != 0) return std::nullopt;  // a block of two heads
+  if (!Apart({conv->out, gate->out}, {conv->in, ssm->dt, gate->gate}, bucket)) return std::nullopt;
+  return Fused{MakeLaunch<FusedSsmArgs, FusedSsmGrid>(kFusedSsm + choice - 1, {*conv, *ssm, *gate}), 3};
+}
+
+// Multiply CausalConv Multiply
+std::optional<Fused> FuseShortConv(std::span<const Launch> launches, size_t i, const Bucket& bucket) {
+  const auto before = ArgsAt<MultiplyArgs>(launches, i, kMultiply), after = ArgsAt<MultiplyArgs>(launches, i + 2, kMultiply);
+  const auto conv = ArgsAt<ConvArgs>(launches, i + 1, kConv);
+  if (!before || !conv || !after || bucket.rows > kFewRows || before->quant.quants != nullptr || !Same(before->out, conv->in) ||
+      !Same(conv->out, after->b) || !Same(after->out, after->b)) {
+    return std::nullopt;
+  }
+  if (!Apart({before->out, after->out}, {before->a, before->b, after->a}, bucket)) return std::nullopt;
+  return Fused{MakeLaunch<FusedShortConvArgs, FusedShortConvGrid>(kFusedShortConv, {*before, *conv, *after}), 3};
+}
+
 // NormRope Append
 std::optional<Fused> FuseAppend(std::span<const Launch> launches, size_t i, const Bucket& bucket) {
   const auto turn = ArgsAt<NormRopeArgs>(launches, i, kNormRope);
@@ -174,6 +200,8 @@ std::vector<Launch> Fuse(std::span<const Launch> launches, const Bucket& bucket)
   for (size_t i = 0; i < launches.size();) {
     auto one = FuseProduct(launches, i, bucket);
     if (!one) one = FuseDelta(launches, i, bucket);
+    if (!one) one = FuseSsm(launches, i, bucket);
+    if (!one) one = FuseShortConv(launches, i, bucket);
     if (!one) one = FuseAppend(launches, i, bucket);
     fused.push_back(one ? one->launch : launches[i]);
     i += one ? one->count : 1;

@@ -2,9 +2,10 @@
 //
 // A launch of few rows is microseconds of waiting for the one before, whatever it computes, so a small model's token is mostly that. Of one row, what
 // makes the input of a product (a norm, of a whole row or of groups of it, or quantising) goes into the product, and what is made of its results element
-// by element (SwiGLU, GeGLU, squares) as well; of weights of 32-bit floats neither. Of few rows, the convolution, the delta rule and the gated norm become
-// one launch. Of any number, so do what turns queries and keys and what appends keys and values. Everything that the single launches leave in memory for
-// later ones is left there all the same, but for their scratch; the bits are the same (fused_kernels.h, fused_state_kernels.h).
+// by element (SwiGLU, GeGLU, squares) as well; of weights of 32-bit floats neither. Of few rows, a recurrence becomes one launch from its convolution on:
+// the delta rule with the gated norm, Mamba-2's with its gate, a short convolution with the products around it. Of any number, so do what turns queries
+// and keys and what appends keys and values. Everything that the single launches leave in memory for later ones is left there all the same, but for
+// their scratch; the bits are the same (fused_kernels.h, fused_state_kernels.h).
 //
 // Two launches become one only where no block of threads writes what another still has to read, which is checked by address: rows that are never alive
 // together may share memory (models/loader.h, NewSharedRows).

@@ -57,6 +57,87 @@ TEST(FusedDelta, OddWidths) { CheckDelta({1, 10, 3, 21}, 3, 43); }
 TEST(FusedDelta, WidestKeys) { CheckDelta({1, 256, 2, 32}, 2, 44); }
 TEST(FusedDelta, ValuesTooWideForOneLaunch) { CheckDelta({2, 32, 2, 160}, 4, 45); }
 
+// What Mamba-2 has of a row behind its first product, up to the last.
+struct MambaCase {
+  Ops::SsmShape shape;
+  int kernel;
+  TensorType output;
+  bool bias, normed;
+};
+void CheckMamba(const MambaCase& c, uint32_t seed) {
+  const Ops::SsmShape& s = c.shape;
+  const int inner = s.heads * s.head_dim, channels = inner + 2 * s.groups * s.state_dim, of_group = inner / s.groups;
+  constexpr int kOutputs = 40;
+  const auto tail_bytes = sizeof(float) * static_cast<size_t>((c.kernel - 1) * channels);
+  const StateRef tail{0, tail_bytes, ElementType::kF32},
+      memory{(tail_bytes + 63) / 64 * 64, sizeof(float) * static_cast<size_t>(inner * s.state_dim), ElementType::kF32};
+  Job job;
+  job.in = inner + channels + s.heads;
+  job.out = channels + 2 * inner + kOutputs;
+  job.lane_rows = {9, 1, 6};  // in one step more than kFewRows
+  job.block_bytes = memory.offset + memory.bytes;
+  for (uint32_t lane = 0; lane < 3; ++lane) {
+    auto block = BytesOf(RandomFloats(job.block_bytes / sizeof(float), seed + lane, 0.3f));
+    std::memset(block.data() + tail_bytes, 0xff, memory.offset - tail_bytes);  // nobody's: poisoned in the write block
+    job.first_block.push_back(std::move(block));
+  }
+  const auto random = [&](int count, uint32_t more) { return RandomFloats(static_cast<size_t>(count), seed + more); };
+  const Floats1d weight = random(channels * c.kernel, 1), bias = random(channels, 2), dt = random(s.heads, 3), d = random(s.heads, 4),
+                 norm = random(inner, 5), a(static_cast<size_t>(s.heads), -0.7f);
+  const auto output = RandomWeight(c.output, inner, kOutputs, seed);
+  job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
+    const Rows z = in.Columns(0, inner), xbc = in.Columns(inner, channels), steps = in.Columns(inner + channels, s.heads);
+    const Rows convolved = out.Columns(0, channels), scanned = out.Columns(channels, inner), normed = out.Columns(channels + inner, inner);
+    ops.CausalConv(convolved, xbc, tail, LoadFloats(backend, weight, channels), c.bias ? LoadFloats(backend, bias) : Vector{}, c.kernel,
+                   true);
+    ops.Ssm(scanned, convolved, steps, LoadFloats(backend, a), LoadFloats(backend, dt), LoadFloats(backend, d), memory, s);
+    ops.SwiGlu(scanned, z, scanned);
+    const Vector norms = LoadFloats(backend, norm, s.groups);
+    for (int first = 0; c.normed && first < inner; first += of_group) {
+      ops.RmsNorm(normed.Columns(first, of_group), scanned.Columns(first, of_group), Vector{norms.data + first, of_group}, 1e-6f);
+    }
+    ops.MatMul(c.normed ? normed : scanned, std::array{Product{*backend.LoadMatrix({"w", c.output, inner, kOutputs, output}),
+                                                               out.Columns(channels + 2 * inner, kOutputs)}});
+    if (!c.normed) ops.Multiply(normed, z, z);  // something to be there
+  };
+  CheckFused(job, seed, 0.05);
+}
+constexpr auto kByte = TensorType::kQ8_0, kBFloat = TensorType::kBF16;
+TEST(FusedMamba, OneGroupNormed) { CheckMamba({{3, 64, 1, 128}, 4, kByte, true, true}, 71); }
+TEST(FusedMamba, GroupsNormed) { CheckMamba({{6, 32, 2, 64}, 4, kByte, true, true}, 72); }
+TEST(FusedMamba, NotNormed) { CheckMamba({{4, 64, 2, 32}, 4, kByte, false, false}, 73); }
+TEST(FusedMamba, HeadsThatAreNoWholeBlocks) { CheckMamba({{4, 80, 2, 40}, 4, kByte, true, true}, 74); }
+TEST(FusedMamba, NoWholeBlocksAreQuantisedApart) { CheckMamba({{4, 48, 2, 16}, 3, kByte, true, false}, 75); }
+TEST(FusedMamba, OddWidths) { CheckMamba({{3, 21, 3, 10}, 2, kBFloat, true, true}, 76); }
+TEST(FusedMamba, WidestStates) { CheckMamba({{2, 32, 1, 256}, 4, kBFloat, true, false}, 77); }
+TEST(FusedMamba, TailsLongerThanSteps) { CheckMamba({{2, 32, 1, 32}, 12, kByte, true, true}, 78); }
+
+// A convolution between two products of its channels, and the product of weights that follows.
+void CheckShortConv(int width, int kernel, TensorType type, uint32_t seed) {
+  constexpr int kOutputs = 40;
+  const StateRef tail{0, sizeof(float) * static_cast<size_t>((kernel - 1) * width), ElementType::kF32};
+  Job job;
+  job.in = 3 * width;
+  job.out = 2 * width + kOutputs;
+  job.lane_rows = {9, 1, 6};  // in one step more than kFewRows
+  job.block_bytes = tail.bytes;
+  for (uint32_t lane = 0; lane < 3; ++lane) job.first_block.push_back(BytesOf(RandomFloats(tail.bytes / sizeof(float), seed + lane)));
+  const Floats1d weight = RandomFloats(static_cast<size_t>(width * kernel), seed + 3);
+  const auto output = RandomWeight(type, width, kOutputs, seed);
+  job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
+    const Rows b = in.Columns(0, width), c = in.Columns(width, width), x = in.Columns(2 * width, width);
+    const Rows gated = out.Columns(0, width), convolved = out.Columns(width, width);
+    ops.Multiply(gated, b, x);
+    ops.CausalConv(convolved, gated, tail, LoadFloats(backend, weight, width), {}, kernel, false);
+    ops.Multiply(convolved, c, convolved);
+    ops.MatMul(convolved, std::array{Product{*backend.LoadMatrix({"w", type, width, kOutputs, output}), out.Columns(2 * width, kOutputs)}});
+  };
+  CheckFused(job, seed, 0.05);
+}
+TEST(FusedShortConv, Quantised) { CheckShortConv(320, 3, kByte, 81); }  // more than a block of threads
+TEST(FusedShortConv, OddWidth) { CheckShortConv(75, 3, kBFloat, 82); }
+TEST(FusedShortConv, LongTail) { CheckShortConv(64, 16, kByte, 83); }
+
 // How many launches a step has, where it may be fewer and where it must not.
 TEST(Fuse, OnlyRecurrencesThatMayBecomeOneLaunch) {
   for (TestBackend& device : DeviceBackends()) {
@@ -77,6 +158,41 @@ TEST(Fuse, OnlyRecurrencesThatMayBecomeOneLaunch) {
     EXPECT_EQ(launches([&](Ops& ops) { delta(ops, rows(0), rows(0).Columns(64, 64)); }, 8), 4u)
         << "its result among what other heads convolve";
     EXPECT_EQ(launches([&](Ops& ops) { delta(ops, rows(0), rows(0)); }), 4u) << "its result over what other heads convolve";
+
+    const Ops::SsmShape m{2, 32, 1, 32};  // with as many channels
+    const auto mamba = [&](Ops& ops, Rows xbc, Rows gate, Rows dt, Rows out) {
+      ops.CausalConv(rows(1), xbc, tail, weight, {}, 4, true);
+      ops.Ssm(out.Columns(0, 64), rows(1), dt.Columns(0, 2), of_heads, of_heads, of_heads, memory, m);
+      ops.SwiGlu(out.Columns(0, 64), gate.Columns(0, 64), out.Columns(0, 64));
+    };
+    for (const int few : {1, 2, 8}) {
+      EXPECT_EQ(launches([&](Ops& ops) { mamba(ops, rows(0), rows(2), rows(3), rows(4)); }, few), 1u) << few;
+    }
+    EXPECT_EQ(launches([&](Ops& ops) { mamba(ops, rows(0), rows(2), rows(3), rows(0).Columns(64, 64)); }, 8), 3u)
+        << "its result among what other heads convolve";
+    EXPECT_EQ(launches([&](Ops& ops) { mamba(ops, rows(0), rows(2), rows(4).Columns(32, 2), rows(4)); }, 8), 3u)
+        << "its result over what other heads' steps are made of";
+    EXPECT_EQ(launches([&](Ops& ops) { mamba(ops, rows(0), rows(1), rows(3), rows(4)); }, 8), 3u) << "what is convolved over the gate";
+    EXPECT_EQ(launches([&](Ops& ops) { mamba(ops, rows(0), rows(2), rows(3), rows(1)); }, 8), 3u) << "two results in one place";
+    EXPECT_EQ(launches([&](Ops& ops) {
+                ops.CausalConv(rows(1), rows(0), tail, weight, {}, 4, true);
+                ops.Ssm(rows(4).Columns(0, 64), rows(1), rows(3).Columns(0, 2), of_heads, of_heads, of_heads, memory, m);
+                ops.SwiGlu(rows(5).Columns(0, 64), rows(2).Columns(0, 64), rows(4).Columns(0, 64));
+              }),
+              3u)
+        << "what was read of the state stays";
+
+    const auto short_conv = [&](Ops& ops, Rows a, Rows b, Rows c, Rows out) {
+      ops.Multiply(rows(1), a, b);
+      ops.CausalConv(out, rows(1), tail, weight, {}, 4, false);
+      ops.Multiply(out, c, out);
+    };
+    for (const int few : {1, 2, 8}) {
+      EXPECT_EQ(launches([&](Ops& ops) { short_conv(ops, rows(0), rows(2), rows(3), rows(4)); }, few), 1u) << few;
+    }
+    EXPECT_EQ(launches([&](Ops& ops) { short_conv(ops, rows(0), rows(2), rows(3), rows(3)); }), 3u) << "over what it is multiplied with";
+    EXPECT_EQ(launches([&](Ops& ops) { short_conv(ops, rows(0), rows(2), rows(1), rows(4)); }), 3u) << "multiplied with what is convolved";
+    EXPECT_EQ(launches([&](Ops& ops) { short_conv(ops, rows(0), rows(2), rows(3), rows(0)); }), 3u) << "over what is multiplied first";
   }
 }
 

@@ -305,4 +305,18 @@ inline Grid FusedDeltaGrid(const FusedDeltaArgs& args, const Bucket& b) {
   return {s.value_heads, 1, b.lanes, 32 * CeilDiv(s.value_dim, 8), FusedDeltaShared::Bytes(s)};
 }
 
+inline constexpr int kFusedSsmColumns = 32;  // of a block of threads: what is quantised together
+struct FusedSsmShared {  // floats: C and B of the head's group, each as StateRows; the columns convolved; what is read of the state
+  REPRISE_HD static int X(int rows) { return 2 * rows; }
+  REPRISE_HD static int Out(int rows) { return X(rows) + kFusedSsmColumns; }
+  REPRISE_HD static int Bytes(int rows) { return (Out(rows) + kFusedSsmColumns) * 4; }
+};
+inline Grid FusedSsmGrid(const FusedSsmArgs& args, const Bucket& b) {
+  const Ops::SsmShape& s = args.ssm.shape;
+  return {CeilDiv(s.head_dim, kFusedSsmColumns), s.heads, b.lanes, 4 * kFusedSsmColumns, FusedSsmShared::Bytes(StateRows(s.state_dim))};
+}
+inline Grid FusedShortConvGrid(const FusedShortConvArgs& args, const Bucket& b) {
+  return {Pieces(args.conv.in.width), b.lanes, 1, kRowThreads};
+}
+
 }  // namespace reprise::cuda

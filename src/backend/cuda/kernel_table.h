@@ -55,7 +55,9 @@ enum KernelId : int {
   kFusedMatMul = kSsm + kStateChoices,
   kFusedAppend = kFusedMatMul + kForms,
   kFusedDelta,
-  kExpertGateUp = kFusedDelta + kStateChoices,
+  kFusedSsm = kFusedDelta + kStateChoices,
+  kFusedShortConv = kFusedSsm + kStateChoices,
+  kExpertGateUp,
   kExpertDown = kExpertGateUp + kForms,
   kRunGateUp = kExpertDown + kForms,
   kRunDown = kRunGateUp + kForms,
@@ -177,4 +179,9 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(kFusedDelta + 0, FusedDeltaArgs, FusedDeltaKernel<32>)            \
   ADD(kFusedDelta + 1, FusedDeltaArgs, FusedDeltaKernel<64>)            \
   ADD(kFusedDelta + 2, FusedDeltaArgs, FusedDeltaKernel<128>)           \
-  ADD(kFusedDelta + 3, FusedDeltaArgs, FusedDeltaKernel<256>)
+  ADD(kFusedDelta + 3, FusedDeltaArgs, FusedDeltaKernel<256>)           \
+  ADD(kFusedSsm + 0, FusedSsmArgs, FusedSsmKernel<32>)                  \
+  ADD(kFusedSsm + 1, FusedSsmArgs, FusedSsmKernel<64>)                  \
+  ADD(kFusedSsm + 2, FusedSsmArgs, FusedSsmKernel<128>)                 \
+  ADD(kFusedSsm + 3, FusedSsmArgs, FusedSsmKernel<256>)                 \
+  ADD(kFusedShortConv, FusedShortConvArgs, FusedShortConvKernel)

@@ -313,6 +313,18 @@ struct FusedDeltaArgs {
   DeltaNetArgs delta;
   GatedRmsNormArgs norm;
 };
+// The convolution, Mamba-2's recurrence and its gate of a lane's few tokens, some columns of a head at a time.
+struct FusedSsmArgs {
+  ConvArgs conv;
+  SsmArgs ssm;
+  GluArgs gate;
+};
+// A product, the convolution of it, and a product of that, of a lane's few tokens, channel by channel.
+struct FusedShortConvArgs {
+  MultiplyArgs before;
+  ConvArgs conv;
+  MultiplyArgs after;
+};
 // Queries and keys normed and turned, keys and values appended. append.in[0] is turn.heads[turn.count - 1], head by head.
 struct FusedAppendArgs {
   NormRopeArgs turn;
