@@ -153,6 +153,17 @@ std::optional<Fused> FuseSsm(std::span<const Launch> launches, size_t i, const B
   return Fused{MakeLaunch<FusedSsmArgs, FusedSsmGrid>(kFusedSsm + choice - 1, {*conv, *ssm, *gate}), 3};
 }
 
+// SelectiveScan SwiGlu
+std::optional<Fused> FuseScan(std::span<const Launch> launches, size_t i, const Bucket& bucket) {
+  const auto scan = ArgsAt<ScanArgs>(launches, i, kScan);
+  const auto gate = ArgsAt<GluArgs>(launches, i + 1, kSwiGlu);
+  if (!scan || !gate || bucket.rows > kFewRows || !Same(scan->out, gate->up) || !Same(gate->out, gate->up) || gate->out.width % 32 != 0) {
+    return std::nullopt;
+  }
+  if (!Apart({gate->out}, {scan->x, scan->dt, scan->b, scan->c, gate->gate}, bucket)) return std::nullopt;
+  return Fused{MakeLaunch<FusedScanArgs, FusedScanGrid>(kFusedScan, {*scan, *gate}), 2};
+}
+
 // Multiply CausalConv Multiply
 std::optional<Fused> FuseShortConv(std::span<const Launch> launches, size_t i, const Bucket& bucket) {
   const auto before = ArgsAt<MultiplyArgs>(launches, i, kMultiply), after = ArgsAt<MultiplyArgs>(launches, i + 2, kMultiply);
@@ -163,6 +174,27 @@ std::optional<Fused> FuseShortConv(std::span<const Launch> launches, size_t i, c
   }
   if (!Apart({before->out, after->out}, {before->a, before->b, after->a}, bucket)) return std::nullopt;
   return Fused{MakeLaunch<FusedShortConvArgs, FusedShortConvGrid>(kFusedShortConv, {*before, *conv, *after}), 3};
+}
+
+// RmsNorm RmsNorm [RmsNorm], but for what a product begins with.
+std::optional<Fused> FuseNorms(std::span<const Launch> launches, size_t i, const Bucket& bucket) {
+  RmsNormsArgs args{};
+  for (; args.count < RmsNormsArgs::kMost; ++args.count) {
+    const size_t at = i + static_cast<size_t>(args.count);
+    const auto norm = ArgsAt<RmsNormArgs>(launches, at, kRmsNorm);
+    if (!norm || FuseProduct(launches, at, bucket)) break;
+    bool apart = true;
+    for (int n = 0; n < args.count; ++n) {
+      const RmsNormArgs& other = args.norm[n];
+      const int rows = bucket.Of(norm->in.domain);
+      apart = apart && norm->in.domain == other.in.domain && !Overlap(norm->out, other.out, rows) && !Overlap(norm->out, other.in, rows) &&
+              !Overlap(norm->in, other.out, rows) && (norm->quant.quants == nullptr || norm->quant.quants != other.quant.quants);
+    }
+    if (!apart) break;
+    args.norm[args.count] = *norm;
+  }
+  if (args.count < 2) return std::nullopt;
+  return Fused{MakeLaunch<RmsNormsArgs, RmsNormsGrid>(kRmsNorms, args), static_cast<size_t>(args.count)};
 }
 
 // NormRope Append
@@ -201,7 +233,9 @@ std::vector<Launch> Fuse(std::span<const Launch> launches, const Bucket& bucket)
     auto one = FuseProduct(launches, i, bucket);
     if (!one) one = FuseDelta(launches, i, bucket);
     if (!one) one = FuseSsm(launches, i, bucket);
+    if (!one) one = FuseScan(launches, i, bucket);
     if (!one) one = FuseShortConv(launches, i, bucket);
+    if (!one) one = FuseNorms(launches, i, bucket);
     if (!one) one = FuseAppend(launches, i, bucket);
     fused.push_back(one ? one->launch : launches[i]);
     i += one ? one->count : 1;

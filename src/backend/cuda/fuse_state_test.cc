@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -112,6 +113,39 @@ TEST(FusedMamba, OddWidths) { CheckMamba({{3, 21, 3, 10}, 2, kBFloat, true, true
 TEST(FusedMamba, WidestStates) { CheckMamba({{2, 32, 1, 256}, 4, kBFloat, true, false}, 77); }
 TEST(FusedMamba, TailsLongerThanSteps) { CheckMamba({{2, 32, 1, 32}, 12, kByte, true, true}, 78); }
 
+// What Mamba-1 has of a row behind the product that makes its steps: three norms (of which only two are read), the scan, the gate, and a product.
+void CheckScan(int channels, int states, TensorType type, uint32_t seed) {
+  constexpr int kOutputs = 40;
+  const StateRef state{0, sizeof(float) * static_cast<size_t>(channels * states), ElementType::kF32};
+  Job job;
+  job.in = 3 * channels + 2 * states + 32;
+  job.out = 2 * states + 32 + channels + kOutputs;
+  job.lane_rows = {9, 1, 6};  // in one step more than kFewRows
+  job.block_bytes = state.bytes;
+  for (uint32_t lane = 0; lane < 3; ++lane) job.first_block.push_back(BytesOf(RandomFloats(state.bytes / sizeof(float), seed + lane)));
+  const auto random = [&](int count, uint32_t more) { return RandomFloats(static_cast<size_t>(count), seed + more); };
+  const Floats1d dt = random(channels, 3), d = random(channels, 4), of_b = random(states, 5), of_c = random(states, 6),
+                 of_rank = random(32, 7);
+  Floats1d a = random(channels * states, 8);
+  for (float& x : a) x = -std::exp(x);
+  const auto output = RandomWeight(type, channels, kOutputs, seed);
+  job.record = [&](Backend& backend, Ops& ops, Rows in, Rows out) {
+    const Rows x = in.Columns(0, channels), steps = in.Columns(channels, channels), z = in.Columns(2 * channels, channels);
+    const Rows b = out.Columns(0, states), c = out.Columns(states, states), scanned = out.Columns(2 * states + 32, channels);
+    ops.RmsNorm(b, in.Columns(3 * channels, states), LoadFloats(backend, of_b), 1e-6f);
+    ops.RmsNorm(c, in.Columns(3 * channels + states, states), LoadFloats(backend, of_c), 1e-6f);
+    ops.RmsNorm(out.Columns(2 * states, 32), in.Columns(3 * channels + 2 * states, 32), LoadFloats(backend, of_rank), 1e-6f);
+    ops.SelectiveScan(scanned, x, steps, b, c, LoadFloats(backend, a), LoadFloats(backend, dt), LoadFloats(backend, d), state);
+    ops.SwiGlu(scanned, z, scanned);
+    ops.MatMul(scanned, std::array{Product{*backend.LoadMatrix({"w", type, channels, kOutputs, output}),
+                                           out.Columns(2 * states + 32 + channels, kOutputs)}});
+  };
+  CheckFused(job, seed, 0.05);
+}
+TEST(FusedScan, Quantised) { CheckScan(96, 16, kByte, 91); }
+TEST(FusedScan, FewDimensions) { CheckScan(64, 5, kBFloat, 92); }
+TEST(FusedScan, NoWholeBlocks) { CheckScan(48, 16, kBFloat, 93); }
+
 // A convolution between two products of its channels, and the product of weights that follows.
 void CheckShortConv(int width, int kernel, TensorType type, uint32_t seed) {
   constexpr int kOutputs = 40;
@@ -181,6 +215,21 @@ TEST(Fuse, OnlyRecurrencesThatMayBecomeOneLaunch) {
               }),
               3u)
         << "what was read of the state stays";
+
+    const Vector of_channels = LoadFloats(backend, Floats1d(64, 1.0f)), of_states = LoadFloats(backend, Floats1d(64 * 8, -1.0f));
+    const auto scan = [&](Ops& ops, Rows x, Rows gate, Rows out, Rows b, int channels) {
+      const StateRef states{0, static_cast<size_t>(channels) * 8 * 4, ElementType::kF32};
+      const Vector own{of_channels.data, channels};
+      ops.SelectiveScan(out.Columns(0, channels), x.Columns(0, channels), rows(1).Columns(0, channels), b.Columns(0, 8), b.Columns(8, 8),
+                        {of_states.data, int64_t{channels} * 8}, own, own, states);
+      ops.SwiGlu(out.Columns(0, channels), gate.Columns(0, channels), out.Columns(0, channels));
+    };
+    for (const int few : {1, 2, 8}) {
+      EXPECT_EQ(launches([&](Ops& ops) { scan(ops, rows(0), rows(2), rows(3), rows(4), 64); }, few), 1u) << few;
+    }
+    EXPECT_EQ(launches([&](Ops& ops) { scan(ops, rows(0), rows(2), rows(3), rows(4), 48); }), 2u) << "channels that are no whole blocks";
+    EXPECT_EQ(launches([&](Ops& ops) { scan(ops, rows(0), rows(2), rows(3), rows(3).Columns(32, 16), 64); }), 2u)
+        << "its result over what other channels read";
 
     const auto short_conv = [&](Ops& ops, Rows a, Rows b, Rows c, Rows out) {
       ops.Multiply(rows(1), a, b);

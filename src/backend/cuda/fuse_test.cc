@@ -211,9 +211,28 @@ TEST(Fuse, OnlyWhatMayBecomesOneLaunch) {
     EXPECT_EQ(launches([&](Ops& ops) { groups(ops, rows(1), rows(0), 64), multiply(ops, rows(1), rows(2)); }), 1u);
     EXPECT_EQ(launches([&](Ops& ops) { groups(ops, rows(1), rows(0), 64); }, kMost), 1u);
     EXPECT_EQ(launches([&](Ops& ops) { groups(ops, rows(1), rows(1), 64); }, kMost), 1u);
-    EXPECT_EQ(launches([&](Ops& ops) { groups(ops, rows(1), rows(0), 0); }, kMost), 2u) << "a weight that groups share";
+    EXPECT_EQ(launches([&](Ops& ops) { groups(ops, rows(1), rows(0), 0); }, kMost, 1), 1u)
+        << "with weights of their own they are two norms";
     const Rows later{rows(0).data + 64, kWidth, kWidth, Domain::kRows};
     EXPECT_EQ(launches([&](Ops& ops) { groups(ops, later, rows(0), 64); }, kMost), 2u) << "the first group over the second";
+
+    const auto norm_of = [&](Ops& ops, Rows out, Rows in) { ops.RmsNorm(out, in, norm, 1e-6f); };
+    EXPECT_EQ(launches([&](Ops& ops) { norm_of(ops, rows(1), rows(0)), norm_of(ops, rows(2), rows(2)); }, kMost, 1), 1u);
+    EXPECT_EQ(launches(
+                  [&](Ops& ops) {
+                    for (int n = 1; n < 5; ++n) norm_of(ops, rows(n), rows(0));
+                  },
+                  kMost, 2),
+              2u)
+        << "three and one";
+    EXPECT_EQ(launches([&](Ops& ops) { norm_of(ops, rows(1), rows(0)), norm_of(ops, rows(2), rows(1)); }), 2u) << "a norm of a norm";
+    EXPECT_EQ(launches([&](Ops& ops) { norm_of(ops, rows(1), rows(0)), norm_of(ops, rows(0), rows(2)); }), 2u)
+        << "over what the first is of";
+    EXPECT_EQ(launches([&](Ops& ops) { norm_of(ops, rows(1), rows(0)), norm_of(ops, rows(1), rows(2)); }), 2u) << "over the first";
+    EXPECT_EQ(
+        launches([&](Ops& ops) { norm_of(ops, rows(1), rows(0)), norm_of(ops, rows(2), rows(0)), multiply(ops, rows(2), rows(3)); }, 1, 1),
+        2u)
+        << "the second goes into the product";
 
     const RopeSpec rope{32, 1e4, false, nullptr};
     const StateRef keys{0, kWidth * 2, ElementType::kF16}, values{32768, kWidth * 2, ElementType::kF16};

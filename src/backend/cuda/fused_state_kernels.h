@@ -1,9 +1,10 @@
 // Kernels that do what takes several launches of the recurrences otherwise, for lanes that bring few tokens (fuse.h says when): from the convolution to
 // what a product then reads.
 //
-// Promise 3: every element comes of the same operations in the same order as in the single kernels: Convolved, StateColumn, GatedNormBlock.
+// Promise 3: every element comes of the same operations in the same order as in the single kernels: Convolved, StateColumn, GatedNormBlock, ScanChannel.
 #pragma once
 
+#include "backend/cuda/scan_kernels.h"
 #include "backend/cuda/state_kernels.h"
 
 namespace reprise::cuda {
@@ -146,6 +147,27 @@ REPRISE_KERNEL_OF(kFusedSsmColumns* kSsmThreads, 2, FusedSsmKernel, FusedSsmArgs
   for (int i = ThreadId(); i < channels; i += ThreadCount()) {
     if (keeps(i)) WriteTail(conv, lane, channel_of(i));
   }
+}
+
+// ---- Mamba-1 ----
+
+// A block of threads has 32 channels of a lane. While its first warp gates what a token made, the others are at the next.
+REPRISE_KERNEL_OF(32 * kScanThreads, 4, FusedScanKernel, FusedScanArgs) {
+  BeginKernel();
+  if (BlockY() >= args.scan.step.header->lanes) return;
+  const LaneEntry lane = args.scan.step.lane[BlockY()];
+  const int in_block = ThreadId() / kScanThreads, of_lane = ThreadId() % 32, first = BlockX() * 32;
+  float* const made = reinterpret_cast<float*>(SharedMemory());  // [2][32]
+  ScanChannel(args.scan, lane, first + in_block, [&](int t, float y) {
+    float* const of_token = made + t % 2 * 32;
+    if (ThreadId() % kScanThreads == 0) of_token[in_block] = y;
+    SyncBlock();
+    if (ThreadId() >= 32) return;
+    const int row = lane.first_row + t, channel = first + of_lane;
+    const float gated = Silu(RowAt(args.gate.gate, row)[channel]) * of_token[of_lane];
+    RowAt(args.gate.out, row)[channel] = gated;
+    if (args.gate.quant.quants) QuantiseBlock(args.gate.quant, row, BlockX(), gated);
+  });
 }
 
 // ---- Short convolutions between two products ----

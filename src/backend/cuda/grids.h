@@ -315,6 +315,18 @@ inline Grid FusedSsmGrid(const FusedSsmArgs& args, const Bucket& b) {
   const Ops::SsmShape& s = args.ssm.shape;
   return {CeilDiv(s.head_dim, kFusedSsmColumns), s.heads, b.lanes, 4 * kFusedSsmColumns, FusedSsmShared::Bytes(StateRows(s.state_dim))};
 }
+inline Grid FusedScanGrid(const FusedScanArgs& args, const Bucket& b) {
+  return {args.scan.x.width / 32, b.lanes, 1, 32 * kScanThreads, 2 * 32 * 4};  // 32 channels, which are quantised together, of two tokens
+}
+inline Grid RmsNormsGrid(const RmsNormsArgs& args, const Bucket& b) {
+  Grid grid = RmsNormGrid(args.norm[0], b);
+  for (int i = 1; i < args.count; ++i) {
+    const Grid other = RmsNormGrid(args.norm[i], b);
+    grid.y = grid.y > other.y ? grid.y : other.y;
+  }
+  grid.z = args.count;
+  return grid;
+}
 inline Grid FusedShortConvGrid(const FusedShortConvArgs& args, const Bucket& b) {
   return {Pieces(args.conv.in.width), b.lanes, 1, kRowThreads};
 }

@@ -57,6 +57,8 @@ enum KernelId : int {
   kFusedDelta,
   kFusedSsm = kFusedDelta + kStateChoices,
   kFusedShortConv = kFusedSsm + kStateChoices,
+  kFusedScan,
+  kRmsNorms,
   kExpertGateUp,
   kExpertDown = kExpertGateUp + kForms,
   kRunGateUp = kExpertDown + kForms,
@@ -184,4 +186,6 @@ inline bool RoundsInItsOwnWay(int kernel) {
   ADD(kFusedSsm + 1, FusedSsmArgs, FusedSsmKernel<64>)                  \
   ADD(kFusedSsm + 2, FusedSsmArgs, FusedSsmKernel<128>)                 \
   ADD(kFusedSsm + 3, FusedSsmArgs, FusedSsmKernel<256>)                 \
-  ADD(kFusedShortConv, FusedShortConvArgs, FusedShortConvKernel)
+  ADD(kFusedShortConv, FusedShortConvArgs, FusedShortConvKernel)        \
+  ADD(kFusedScan, FusedScanArgs, FusedScanKernel)                       \
+  ADD(kRmsNorms, RmsNormsArgs, RmsNormsKernel)

@@ -325,6 +325,17 @@ struct FusedShortConvArgs {
   ConvArgs conv;
   MultiplyArgs after;
 };
+// The selective scan and its gate of a lane's few tokens.
+struct FusedScanArgs {
+  ScanArgs scan;
+  GluArgs gate;
+};
+// Norms that have nothing to do with one another.
+struct RmsNormsArgs {
+  static constexpr int kMost = 3;  // Jamba's, of B, C and the steps
+  int32_t count;
+  RmsNormArgs norm[kMost];
+};
 // Queries and keys normed and turned, keys and values appended. append.in[0] is turn.heads[turn.count - 1], head by head.
 struct FusedAppendArgs {
   NormRopeArgs turn;

@@ -57,13 +57,13 @@ REPRISE_DEVICE void QuantiseBlock(const QuantRows& to, int row, int block, float
 // How many elements of a row a thread takes at a time: what it waits for, loads and sums over the warp, it waits for together.
 inline constexpr int kElementsAtOnce = 4;
 
-REPRISE_KERNEL(RmsNormKernel, RmsNormArgs) {
-  BeginKernel();
-  const int row = BlockX(), width = args.width, at = BlockY() * width;
+// By a block of kRowThreads.
+REPRISE_DEVICE void NormGroup(const RmsNormArgs& args, int row, int group) {
+  const int width = args.width, at = group * width;
   if (row >= RowCount(args.step, args.in.domain)) return;
   const float* in = RowAt(args.in, row) + at;
   float* out = RowAt(args.out, row) + at;
-  const float* weight = args.weight + BlockY() * args.weight_step;
+  const float* weight = args.weight + group * args.weight_step;
   float squares = 0.0f;
   for (int i = ThreadId(); i < width; i += kRowThreads) squares = fmaf(in[i], in[i], squares);
   squares = BlockSum(squares, reinterpret_cast<float*>(SharedMemory()));
@@ -86,6 +86,15 @@ REPRISE_KERNEL(RmsNormKernel, RmsNormArgs) {
       if (i / 32 * 32 < width) StoreQuantised(args.quant, row, (at + i) / kBlock, made[n]);  // of several groups each is whole blocks
     }
   }
+}
+REPRISE_KERNEL(RmsNormKernel, RmsNormArgs) {
+  BeginKernel();
+  NormGroup(args, BlockX(), BlockY());
+}
+REPRISE_KERNEL(RmsNormsKernel, RmsNormsArgs) {
+  BeginKernel();
+  const RmsNormArgs& norm = args.norm[BlockZ()];
+  if (BlockY() < norm.in.width / norm.width) NormGroup(norm, BlockX(), BlockY());
 }
 
 REPRISE_KERNEL(QuantiseKernel, QuantiseArgs) {

@@ -12,14 +12,12 @@ struct ScanToken {
   float x, dt, b[kScanOwn], c[kScanOwn];
 };
 
-// A block of threads has the channels of one piece of the state. Thread `part` of a channel has the states kScanThreads n + part.
-REPRISE_KERNEL_OF(Ops::kScanChannels* kScanThreads, 8, ScanKernel, ScanArgs) {
-  BeginKernel();
-  if (BlockY() >= args.step.header->lanes) return;
-  const LaneEntry lane = args.step.lane[BlockY()];
-  const int states = args.b.width, part = ThreadId() % kScanThreads, in_piece = ThreadId() / kScanThreads;
-  const int channel = BlockX() * Ops::kScanChannels + in_piece;
-  const int64_t piece = static_cast<int64_t>(BlockX()) * Ops::kScanChannels * states + in_piece;
+// A channel's tokens, by the threads that share it. Thread `part` of a channel has the states kScanThreads n + part. Each of them
+// calls leave(t, y) with what token t makes.
+template <class Leave>
+REPRISE_DEVICE void ScanChannel(const ScanArgs& args, const LaneEntry& lane, int channel, const Leave& leave) {
+  const int states = args.b.width, part = ThreadId() % kScanThreads, in_piece = channel % Ops::kScanChannels;
+  const int64_t piece = static_cast<int64_t>(channel - in_piece) * states + in_piece;
   const float* before = reinterpret_cast<const float*>(lane.read + args.state.offset) + piece;
   float* after = reinterpret_cast<float*>(lane.write + args.state.offset) + piece;
   const auto state_of = [&](int n) { return kScanThreads * n + part; };
@@ -53,11 +51,22 @@ REPRISE_KERNEL_OF(Ops::kScanChannels* kScanThreads, 8, ScanKernel, ScanArgs) {
       sum = fmaf(token.c[n], s[n], sum);
     }
     REPRISE_UNROLLED for (int mask = 1; mask < kScanThreads; mask *= 2) sum = sum + ShuffleXor(sum, mask);
-    if (part == 0) RowAt(args.out, lane.first_row + t)[channel] = fmaf(skip, token.x, sum);
+    leave(t, fmaf(skip, token.x, sum));
   }
   REPRISE_UNROLLED for (int n = 0; n < kScanOwn; ++n) {
     if (state_of(n) < states) after[state_of(n) * Ops::kScanChannels] = s[n];
   }
+}
+
+// A block of threads has the channels of one piece of the state.
+REPRISE_KERNEL_OF(Ops::kScanChannels* kScanThreads, 8, ScanKernel, ScanArgs) {
+  BeginKernel();
+  if (BlockY() >= args.step.header->lanes) return;
+  const LaneEntry lane = args.step.lane[BlockY()];
+  const int channel = BlockX() * Ops::kScanChannels + ThreadId() / kScanThreads;
+  ScanChannel(args, lane, channel, [&](int t, float y) {
+    if (ThreadId() % kScanThreads == 0) RowAt(args.out, lane.first_row + t)[channel] = y;
+  });
 }
 
 }  // namespace reprise::cuda
