@@ -121,36 +121,41 @@ bool Apart(std::initializer_list<Rows> written, std::initializer_list<Rows> read
   return true;
 }
 
-// CausalConv DeltaInputs DeltaNet GatedRmsNorm
+// CausalConv DeltaInputs DeltaNet [GatedRmsNorm]
 std::optional<Fused> FuseDelta(std::span<const Launch> launches, size_t i, const Bucket& bucket) {
   const auto conv = ArgsAt<ConvArgs>(launches, i, kConv);
   if (!conv || bucket.rows > kFewRows || !ArgsAt<DeltaNetArgs>(launches, i + 1, kDeltaInputs)) return std::nullopt;
   std::optional<DeltaNetArgs> delta;
   int choice = 0;
   for (; choice < kStateChoices && !delta; ++choice) delta = ArgsAt<DeltaNetArgs>(launches, i + 2, kDeltaNet + choice);
-  const auto norm = ArgsAt<GatedRmsNormArgs>(launches, i + 3, kGatedRmsNorm);
-  if (!delta || !norm) return std::nullopt;
+  if (!delta) return std::nullopt;
   const Ops::DeltaNetShape& s = delta->shape;
-  if (s.value_dim > kMostFusedColumns || s.value_heads < s.key_heads || !Same(conv->out, delta->qkv) || !Same(delta->out, norm->in) ||
-      norm->out.data != norm->in.data || norm->width != s.value_dim) {
+  if (s.value_dim > kMostFusedColumns || s.value_heads < s.key_heads || !Same(conv->out, delta->qkv) ||
+      !Apart({conv->out, delta->out}, {conv->in, delta->alpha, delta->beta}, bucket)) {
     return std::nullopt;
   }
-  if (!Apart({conv->out, norm->out}, {conv->in, delta->alpha, delta->beta, norm->gate}, bucket)) return std::nullopt;
-  return Fused{MakeLaunch<FusedDeltaArgs, FusedDeltaGrid>(kFusedDelta + choice - 1, {*conv, *delta, *norm}), 4};
+  FusedDeltaArgs args{*conv, *delta, {}};
+  const auto norm = ArgsAt<GatedRmsNormArgs>(launches, i + 3, kGatedRmsNorm);
+  const bool normed = norm && Same(delta->out, norm->in) && Same(norm->out, norm->in) && norm->width == s.value_dim &&
+                      Apart({conv->out, norm->out}, {norm->gate}, bucket);
+  if (normed) args.norm = *norm;
+  return Fused{MakeLaunch<FusedDeltaArgs, FusedDeltaGrid>(kFusedDelta + choice - 1, args), normed ? size_t{4} : size_t{3}};
 }
 
-// CausalConv Ssm SwiGlu
+// CausalConv Ssm [SwiGlu]
 std::optional<Fused> FuseSsm(std::span<const Launch> launches, size_t i, const Bucket& bucket) {
   const auto conv = ArgsAt<ConvArgs>(launches, i, kConv);
   if (!conv || bucket.rows > kFewRows) return std::nullopt;
   std::optional<SsmArgs> ssm;
   int choice = 0;
   for (; choice < kStateChoices && !ssm; ++choice) ssm = ArgsAt<SsmArgs>(launches, i + 1, kSsm + choice);
+  if (!ssm || !Same(conv->out, ssm->xbc) || !Apart({conv->out, ssm->out}, {conv->in, ssm->dt}, bucket)) return std::nullopt;
+  FusedSsmArgs args{*conv, *ssm, {}};
   const auto gate = ArgsAt<GluArgs>(launches, i + 2, kSwiGlu);
-  if (!ssm || !gate || !Same(conv->out, ssm->xbc) || !Same(ssm->out, gate->up) || !Same(gate->out, gate->up)) return std::nullopt;
-  if (gate->quant.quants != nullptr && ssm->shape.head_dim % kFusedSsmColumns != 0) return std::nullopt;  // a block of two heads
-  if (!Apart({conv->out, gate->out}, {conv->in, ssm->dt, gate->gate}, bucket)) return std::nullopt;
-  return Fused{MakeLaunch<FusedSsmArgs, FusedSsmGrid>(kFusedSsm + choice - 1, {*conv, *ssm, *gate}), 3};
+  const bool gated = gate && Same(ssm->out, gate->up) && Same(gate->out, gate->up) && Apart({conv->out, gate->out}, {gate->gate}, bucket) &&
+                     (gate->quant.quants == nullptr || ssm->shape.head_dim % kFusedSsmColumns == 0);  // otherwise a block is of two heads
+  if (gated) args.gate = *gate;
+  return Fused{MakeLaunch<FusedSsmArgs, FusedSsmGrid>(kFusedSsm + choice - 1, args), gated ? size_t{3} : size_t{2}};
 }
 
 // SelectiveScan SwiGlu

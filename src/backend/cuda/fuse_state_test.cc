@@ -14,8 +14,8 @@
 namespace reprise {
 namespace {
 
-// A layer of the delta rule behind its first product, in lanes that bring rows and lanes that bring none.
-void CheckDelta(const Ops::DeltaNetShape& s, int kernel, uint32_t seed) {
+// A layer of the delta rule behind its first product, in lanes that bring rows and lanes that bring none; or what runs again of it.
+void CheckDelta(const Ops::DeltaNetShape& s, int kernel, uint32_t seed, bool normed = true) {
   const int keys = s.key_heads * s.key_dim, values = s.value_heads * s.value_dim, channels = 2 * keys + values;
   const auto tail_bytes = sizeof(float) * static_cast<size_t>((kernel - 1) * channels);
   const StateRef tail{0, tail_bytes, ElementType::kF32},
@@ -40,7 +40,7 @@ void CheckDelta(const Ops::DeltaNetShape& s, int kernel, uint32_t seed) {
     const Rows convolved = out.Columns(0, channels), remembered = out.Columns(channels, values);
     ops.CausalConv(convolved, qkv, tail, LoadFloats(backend, weight, channels), {}, kernel, true);
     ops.DeltaNet(remembered, convolved, alpha, beta, LoadFloats(backend, a), LoadFloats(backend, dt), memory, s);
-    ops.GatedRmsNorm(remembered, remembered, gate, LoadFloats(backend, norm), 1e-6f);
+    if (normed) ops.GatedRmsNorm(remembered, remembered, gate, LoadFloats(backend, norm), 1e-6f);
     if (values % 32 == 0) {
       ops.MatMul(remembered, std::array{Product{*backend.LoadMatrix({"w", TensorType::kQ8_0, values, 40, output}),
                                                 out.Columns(channels + values, 40)}});
@@ -58,12 +58,15 @@ TEST(FusedDelta, OddWidths) { CheckDelta({1, 10, 3, 21}, 3, 43); }
 TEST(FusedDelta, WidestKeys) { CheckDelta({1, 256, 2, 32}, 2, 44); }
 TEST(FusedDelta, ValuesTooWideForOneLaunch) { CheckDelta({2, 32, 2, 160}, 4, 45); }
 
-// What Mamba-2 has of a row behind its first product, up to the last.
+TEST(FusedDelta, NotNormed) { CheckDelta({2, 64, 6, 64}, 4, 48, /*normed=*/false); }
+
+// What Mamba-2 has of a row behind its first product, up to the last; or what runs again of it.
 struct MambaCase {
   Ops::SsmShape shape;
   int kernel;
   TensorType output;
   bool bias, normed;
+  bool gated = true;
 };
 void CheckMamba(const MambaCase& c, uint32_t seed) {
   const Ops::SsmShape& s = c.shape;
@@ -92,7 +95,7 @@ void CheckMamba(const MambaCase& c, uint32_t seed) {
     ops.CausalConv(convolved, xbc, tail, LoadFloats(backend, weight, channels), c.bias ? LoadFloats(backend, bias) : Vector{}, c.kernel,
                    true);
     ops.Ssm(scanned, convolved, steps, LoadFloats(backend, a), LoadFloats(backend, dt), LoadFloats(backend, d), memory, s);
-    ops.SwiGlu(scanned, z, scanned);
+    if (c.gated) ops.SwiGlu(scanned, z, scanned);
     const Vector norms = LoadFloats(backend, norm, s.groups);
     for (int first = 0; c.normed && first < inner; first += of_group) {
       ops.RmsNorm(normed.Columns(first, of_group), scanned.Columns(first, of_group), Vector{norms.data + first, of_group}, 1e-6f);
@@ -111,6 +114,7 @@ TEST(FusedMamba, HeadsThatAreNoWholeBlocks) { CheckMamba({{4, 80, 2, 40}, 4, kBy
 TEST(FusedMamba, NoWholeBlocksAreQuantisedApart) { CheckMamba({{4, 48, 2, 16}, 3, kByte, true, false}, 75); }
 TEST(FusedMamba, OddWidths) { CheckMamba({{3, 21, 3, 10}, 2, kBFloat, true, true}, 76); }
 TEST(FusedMamba, WidestStates) { CheckMamba({{2, 32, 1, 256}, 4, kBFloat, true, false}, 77); }
+TEST(FusedMamba, NotGated) { CheckMamba({{4, 80, 2, 40}, 4, kByte, true, false, false}, 79); }
 TEST(FusedMamba, TailsLongerThanSteps) { CheckMamba({{2, 32, 1, 32}, 12, kByte, true, true}, 78); }
 
 // What Mamba-1 has of a row behind the product that makes its steps: three norms (of which only two are read), the scan, the gate, and a product.
@@ -206,15 +210,23 @@ TEST(Fuse, OnlyRecurrencesThatMayBecomeOneLaunch) {
         << "its result among what other heads convolve";
     EXPECT_EQ(launches([&](Ops& ops) { mamba(ops, rows(0), rows(2), rows(4).Columns(32, 2), rows(4)); }, 8), 3u)
         << "its result over what other heads' steps are made of";
-    EXPECT_EQ(launches([&](Ops& ops) { mamba(ops, rows(0), rows(1), rows(3), rows(4)); }, 8), 3u) << "what is convolved over the gate";
+    EXPECT_EQ(launches([&](Ops& ops) { mamba(ops, rows(0), rows(1), rows(3), rows(4)); }, 8), 2u) << "what is convolved over the gate";
     EXPECT_EQ(launches([&](Ops& ops) { mamba(ops, rows(0), rows(2), rows(3), rows(1)); }, 8), 3u) << "two results in one place";
     EXPECT_EQ(launches([&](Ops& ops) {
                 ops.CausalConv(rows(1), rows(0), tail, weight, {}, 4, true);
                 ops.Ssm(rows(4).Columns(0, 64), rows(1), rows(3).Columns(0, 2), of_heads, of_heads, of_heads, memory, m);
                 ops.SwiGlu(rows(5).Columns(0, 64), rows(2).Columns(0, 64), rows(4).Columns(0, 64));
               }),
-              3u)
+              2u)
         << "what was read of the state stays";
+    EXPECT_EQ(launches([&](Ops& ops) {
+                ops.CausalConv(rows(1), rows(0), tail, weight, {}, 4, true);
+                ops.Ssm(rows(4).Columns(0, 64), rows(1), rows(3).Columns(0, 2), of_heads, of_heads, of_heads, memory, m);
+                ops.CausalConv(rows(1), rows(2), tail, weight, {}, 4, true);
+                ops.DeltaNet(rows(4).Columns(0, 64), rows(1), rows(3).Columns(0, 2), rows(3).Columns(2, 2), of_heads, of_heads, memory, s);
+              }),
+              2u)
+        << "recurrences that run again for their states alone";
 
     const Vector of_channels = LoadFloats(backend, Floats1d(64, 1.0f)), of_states = LoadFloats(backend, Floats1d(64 * 8, -1.0f));
     const auto scan = [&](Ops& ops, Rows x, Rows gate, Rows out, Rows b, int channels) {

@@ -21,6 +21,7 @@ REPRISE_KERNEL_OF(kMostFusedColumns * 4, 1, FusedDeltaKernel, FusedDeltaArgs) {
   const Ops::DeltaNetShape& s = args.delta.shape;
   const int head = BlockX(), key_head = s.KeyHead(head), keys = s.key_heads * s.key_dim, channels = 2 * s.key_dim + s.value_dim;
   const int warp = ThreadId() / 32, column = ThreadId() / 4;
+  const bool normed = args.norm.weight != nullptr;
   const LaneEntry lane = step.lane[BlockZ()];
   const bool live = BlockZ() < step.header->lanes;
   const int64_t at = static_cast<int64_t>(head) * s.key_dim * s.value_dim + column;
@@ -67,9 +68,10 @@ REPRISE_KERNEL_OF(kMostFusedColumns * 4, 1, FusedDeltaKernel, FusedDeltaArgs) {
     SyncBlock();
     gates.kq = *product;
     const float y = DeltaStep(state, q, k, v, gates);
-    if (state.real && state.part == 0) read[column] = y;
+    float* const to = normed ? read : RowAt(args.delta.out, row) + head * s.value_dim;
+    if (state.real && state.part == 0) to[column] = y;
     SyncBlock();
-    if (warp * 32 < s.value_dim) {
+    if (normed && warp * 32 < s.value_dim) {
       GatedNormBlock(args.norm, read, NormFactor(read, s.value_dim, args.norm.eps), row, head * s.value_dim, warp * 32);
     }
   }
@@ -91,7 +93,8 @@ REPRISE_KERNEL_OF(kFusedSsmColumns* kSsmThreads, 2, FusedSsmKernel, FusedSsmArgs
   const int first = BlockX() * kFusedSsmColumns, column = first + ThreadId() / kSsmThreads;
   const int own = s.head_dim - first < kFusedSsmColumns ? s.head_dim - first : kFusedSsmColumns, channels = own + 2 * s.state_dim;
   const LaneEntry lane = ssm.step.lane[BlockZ()];
-  const bool live = BlockZ() < ssm.step.header->lanes, leads = BlockX() == 0 && head % (s.heads / s.groups) == 0;
+  const bool gates = args.gate.out.data != nullptr, live = BlockZ() < ssm.step.header->lanes,
+             leads = BlockX() == 0 && head % (s.heads / s.groups) == 0;
   const int64_t at = static_cast<int64_t>(head) * s.state_dim * s.head_dim + column;
   const auto channel_of = [&](int i) {  // of the block's columns, and of its group's B and C
     if (i < own) return head * s.head_dim + first + i;
@@ -127,14 +130,15 @@ REPRISE_KERNEL_OF(kFusedSsmColumns* kSsmThreads, 2, FusedSsmKernel, FusedSsmArgs
       if (keeps(i)) RowAt(conv.out, row)[channel] = y;
     }
     const float step = Softplus(RowAt(ssm.dt, row)[head] + bias), decay = Exp(a * step);
-    const float gate = warp == 0 && of_lane < own ? RowAt(args.gate.gate, row)[head * s.head_dim + first + of_lane] : 0.0f;
+    const float gate = gates && warp == 0 && of_lane < own ? RowAt(args.gate.gate, row)[head * s.head_dim + first + of_lane] : 0.0f;
     SyncBlock();
     const float in = state.real ? x[column - first] : 0.0f;
     state.Update(decay, b, step * in);
     const float y = fmaf(skip, in, state.Dot(c));
-    if (state.part == 0) read[column - first] = y;
+    float* const to = gates ? read : RowAt(ssm.out, row) + head * s.head_dim + first;
+    if (state.real && state.part == 0) to[column - first] = y;
     SyncBlock();
-    if (warp != 0) continue;
+    if (!gates || warp != 0) continue;
     float gated = 0.0f;
     if (of_lane < own) {
       gated = Silu(gate) * read[of_lane];

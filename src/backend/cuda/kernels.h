@@ -307,13 +307,14 @@ struct FusedMatMulArgs {
   GluArgs activated;  // where output is not kProducts: of matmul.product[0] and, where it is gated, [1]
   REPRISE_HD bool gated() const { return output == FusedOutput::kSwiGlu || output == FusedOutput::kGeGlu; }
 };
-// The convolution, delta rule and norm of a lane's few tokens, head by head.
+// The convolution, delta rule and norm of a lane's few tokens, head by head. Without a norm (its weight is null) what is read stays as it is, as where a
+// recurrence runs again for the state alone.
 struct FusedDeltaArgs {
   ConvArgs conv;
   DeltaNetArgs delta;
   GatedRmsNormArgs norm;
 };
-// The convolution, Mamba-2's recurrence and its gate of a lane's few tokens, some columns of a head at a time.
+// The convolution, Mamba-2's recurrence and its gate of a lane's few tokens, some columns of a head at a time. Without a gate (its rows are null) as well.
 struct FusedSsmArgs {
   ConvArgs conv;
   SsmArgs ssm;
