@@ -294,10 +294,10 @@ struct WeighArgs {
 // A product of one row. It may begin with what makes its input, which every block of threads then does for itself, and end with what is made of its
 // results, element by element.
 enum class FusedInput : int32_t {
-  kMade,
-  kFloats,
-  kNorm
-};  // as the product reads it already; matmul.in, to be quantised; what `norm` makes
+  kMade,    // as the product reads it already
+  kFloats,  // matmul.in, to be quantised
+  kNorm,    // what `norm` makes
+};
 enum class FusedOutput : int32_t { kProducts, kSwiGlu, kGeGlu, kReluSquared };
 struct FusedMatMulArgs {
   MatMulArgs matmul;
